@@ -1,0 +1,76 @@
+"""What every dataset is: labelled uint8 images, split in train and test."""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.errors import DataError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+IMAGE_SHAPE = (3, 32, 32)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (n, 3, 32, 32) and labels int64 (n,)."""
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of shapes, pixels and labels."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        return digest.hexdigest()
+
+    def first(self, n: int) -> "Split":
+        return Split(self.images[:n], self.labels[:n])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Two splits, the names of the classes, and whether a mirrored image keeps its class."""
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    mirror_keeps_class: bool = True
+    note: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for split_name, split in (("train", self.train), ("test", self.test)):
+            check_split(f"{self.name} {split_name}", split, len(self.class_names))
+
+    def limited(self, n: int) -> "Dataset":
+        """The first n training images and the first n test images: a quick look."""
+        return Dataset(
+            self.name, self.train.first(n), self.test.first(n), self.class_names, self.mirror_keeps_class, self.note
+        )
+
+
+def check_split(name: str, split: Split, classes: int) -> None:
+    """DataError unless the images are uint8 (n, 3, 32, 32), n > 0, and every label names a class."""
+    images, labels = split.images, split.labels
+    if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE:
+        raise DataError(f"{name}: images must be uint8 (n, 3, 32, 32), not {images.dtype} {images.shape}.")
+    if len(images) != len(labels):
+        raise DataError(f"{name}: {len(images)} images but {len(labels)} labels: one label an image is needed.")
+    if len(images) == 0:
+        raise DataError(f"{name} holds no images: add some, or choose another dataset.")
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise DataError(
+            f"{name}: record {wrong[0]} has label {labels[wrong[0]]}, but labels run from 0 to {classes - 1}: "
+            "the file is damaged or of another dataset."
+        )

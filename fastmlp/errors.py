@@ -1,0 +1,25 @@
+"""The errors a user can cause. Each message is one sentence that names the mend."""
+
+
+class FastMLPError(Exception):
+    """A run that could not go on (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(FastMLPError, ValueError):
+    """An option or argument that makes no sense (exit code 2)."""
+
+    exit_code = 2
+
+
+class BackendError(FastMLPError, RuntimeError):
+    """A backend that was asked for and cannot run here (exit code 3)."""
+
+    exit_code = 3
+
+
+class DataError(FastMLPError):
+    """Data or weights that are missing or damaged (exit code 4)."""
+
+    exit_code = 4
