@@ -42,7 +42,8 @@ def read_folder(folder: Path) -> Dataset:
 
 def _read_files(paths: Sequence[Path]) -> Split:
     records = np.concatenate([_read_records(path) for path in paths])
-    return Split(records[:, 1:].reshape(-1, *IMAGE_SHAPE), records[:, 0].astype(np.int64))
+    images = np.ascontiguousarray(records[:, 1:]).reshape(-1, *IMAGE_SHAPE)
+    return Split(images, records[:, 0].astype(np.int64))
 
 
 def _read_records(path: Path) -> np.ndarray:
