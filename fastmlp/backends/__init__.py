@@ -1,0 +1,70 @@
+"""The registry of backends: our own, and those that other packages add.
+
+A package adds one through the entry-point group `fastmlp.backends`, its value a `Backend` class.
+Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from fastmlp.backends.base import Availability, Backend, Ops
+from fastmlp.errors import BackendError, UsageError
+
+__all__ = ["AUTO", "Availability", "Backend", "Ops", "names", "open_backend", "probe"]
+
+AUTO = "auto"
+ENTRY_POINTS = "fastmlp.backends"
+OURS = {
+    "numpy": "fastmlp.backends.numpy:NumpyBackend",
+    "numba": "fastmlp.backends.numba:NumbaBackend",
+    "torch": "fastmlp.backends.torch:TorchBackend",
+    "cupy": "fastmlp.backends.cupy:CupyBackend",
+}
+AUTO_ORDER = ("cupy", "numba", "numpy")
+INSTALL = {
+    "torch": "pip install 'fastmlp[torch]'",
+    "numba": "pip install numba",
+}
+
+
+def names() -> list[str]:
+    """Every registered backend, ours first."""
+    return [*OURS, *sorted(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in OURS)]
+
+
+def probe(name: str) -> Availability:
+    """Whether that backend can run here, and why not."""
+    try:
+        return _class_of(name).probe()
+    except ImportError as error:
+        mend = f"Install it: {INSTALL[name]}." if name in INSTALL else "Reinstall the package that brings it."
+        return Availability(False, f"It cannot be imported ({error}).", mend)
+
+
+def open_backend(name: str = AUTO, threads: int | None = None) -> Backend:
+    """The backend `name`, or `name:device`; "auto" takes the first of cupy, numba, numpy that works.
+
+    Raises UsageError for an unknown name and BackendError, with the reason and the mend, for one that cannot run.
+    """
+    name, _, device = name.partition(":")
+    if name == AUTO:
+        name = next(candidate for candidate in AUTO_ORDER if probe(candidate).usable)
+    availability = probe(name)
+    if not availability.usable:
+        raise BackendError(f"Backend {name} cannot run here. {availability.reason} {availability.mend}")
+    backend = _class_of(name)(device or None)
+    if threads is not None:
+        backend.set_threads(threads)
+    return backend
+
+
+def _class_of(name: str) -> type[Backend]:
+    if name in OURS:
+        module, _, attribute = OURS[name].partition(":")
+        return getattr(import_module(module), attribute)
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            return point.load()
+    raise UsageError(f"There is no backend {name!r}: choose one of {', '.join([AUTO, *names()])}.")

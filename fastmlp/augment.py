@@ -1,0 +1,201 @@
+"""The paper's four augmentations of uint8 images (n, 3, h, w), their parameters drawn on the host apart from their use.
+
+crop, rotate, cutout, contrast and hflip return a new array beside the images; every parameter is one number an image.
+`draw` chooses one of the four for every image, `apply` carries the choice out. The array code is in
+`fastmlp.augment_ops`; give `backend` to run the backend's kernels instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import array_api_compat
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmlp.augment_ops import OPS
+from fastmlp.backends.base import Array, Backend, Ops
+from fastmlp.errors import UsageError
+
+CHUNK = 1000  # images a call: enough to fill a device, little enough for its memory
+KINDS = ("crop", "rotation", "cutout", "contrast + flip")
+ROTATION_METHODS = ("bilinear", "shear")
+
+
+def crop(images: Array, dy: ArrayLike, dx: ArrayLike, padding: int = 4, *, backend: Backend | None = None) -> Array:
+    """The window at (dy, dx) of each image padded by zeros, of the image's own size; integers in 0..2 * padding."""
+    window = [_integers(name, value, images, 0, 2 * padding) for name, value in (("dy", dy), ("dx", dx))]
+    return _run("crop", images, backend, *window, padding)
+
+
+def rotate(
+    images: Array, degrees: ArrayLike, *, method: str = "bilinear", backend: Backend | None = None
+) -> Array:
+    """Each image turned about its centre, counter-clockwise for positive degrees, zero outside.
+
+    method="bilinear" equals torchvision's rotate(InterpolationMode.BILINEAR) to one level; method="shear" does it by
+    three shears (Paeth 1986), as the reference the paper cites, and needs square images.
+    """
+    angles = _numbers("degrees", degrees, images)
+    if method == "bilinear":
+        radians = np.deg2rad(angles)
+        return _run("rotate", images, backend, np.cos(radians).astype("f4"), np.sin(radians).astype("f4"))
+    if method != "shear":
+        raise UsageError(f"Rotation method must be one of {', '.join(ROTATION_METHODS)}, not {method!r}.")
+    if images.shape[2] != images.shape[3]:
+        raise UsageError(f"Rotation by shears needs square images, not {images.shape[2]} x {images.shape[3]}.")
+    quarters = np.rint(angles / 90)
+    rest = np.deg2rad(angles - 90 * quarters)
+    turns = (quarters.astype(np.int64)) % 4
+    return _run(
+        "rotate_by_shears", images, backend, turns, np.tan(rest / 2).astype("f4"), np.sin(rest).astype("f4")
+    )
+
+
+def cutout(
+    images: Array, top: ArrayLike, left: ArrayLike, size: ArrayLike, *, backend: Backend | None = None
+) -> Array:
+    """A square of zeros in each image: rows top to top + size, columns left to left + size, clipped to the image."""
+    square = [_integers(name, value, images) for name, value in (("top", top), ("left", left), ("size", size))]
+    return _run("cutout", images, backend, *square)
+
+
+def contrast(images: Array, factor: ArrayLike, *, backend: Backend | None = None) -> Array:
+    """mean + factor * (image - mean), the mean over the image's pixels and channels, rounded and clipped."""
+    return _run("contrast", images, backend, _numbers("factor", factor, images).astype("f4"))
+
+
+def hflip(images: Array, flip: ArrayLike, *, backend: Backend | None = None) -> Array:
+    """The mirror image, left for right, of each image whose flip is true."""
+    chosen = np.broadcast_to(np.asarray(flip, dtype=bool), images.shape[:1])
+    return _run("hflip", images, backend, chosen)
+
+
+# One of the four for every image.
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The ranges that augmentation parameters are drawn from; this is their one place."""
+
+    crop_padding: int = 4  # pixels
+    rotation_degrees: float = 15.0  # uniform between minus and plus
+    cutout_size: int = 8  # pixels
+    contrast_lowest: float = 0.5
+    contrast_highest: float = 1.5
+    flip_probability: float = 0.5  # zero where a mirrored image would be of another class
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens to each of n images: which augmentation (an index of KINDS), and every parameter (n,)."""
+
+    kind: NDArray[np.int64]
+    dy: NDArray[np.int64]
+    dx: NDArray[np.int64]
+    degrees: NDArray[np.float64]
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
+    factor: NDArray[np.float64]
+    flip: NDArray[np.bool_]
+    policy: Policy
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> Plan:
+        arrays = (getattr(self, field.name) for field in fields(self) if field.name != "policy")
+        return Plan(*(array[index] for array in arrays), policy=self.policy)
+
+
+def draw(rng: np.random.Generator, n: int, policy: Policy | None = None, height: int = 32, width: int = 32) -> Plan:
+    """One of the four augmentations for each of n images, uniformly, and its parameters from the policy's ranges."""
+    policy = policy or Policy()
+    size = policy.cutout_size
+    return Plan(
+        kind=rng.integers(0, len(KINDS), n),
+        dy=rng.integers(0, 2 * policy.crop_padding, n, endpoint=True),
+        dx=rng.integers(0, 2 * policy.crop_padding, n, endpoint=True),
+        degrees=rng.uniform(-policy.rotation_degrees, policy.rotation_degrees, n),
+        top=rng.integers(0, max(height - size, 0), n, endpoint=True),
+        left=rng.integers(0, max(width - size, 0), n, endpoint=True),
+        factor=rng.uniform(policy.contrast_lowest, policy.contrast_highest, n),
+        flip=rng.random(n) < policy.flip_probability,
+        policy=policy,
+    )
+
+
+def apply(backend: Backend, images: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+    """The augmented images, on the host; images and plan have the same length."""
+    result = np.empty_like(images)
+    for start in range(0, len(images), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        for kind in range(len(KINDS)):
+            rows = start + np.flatnonzero(plan.kind[chunk] == kind)
+            if len(rows):
+                placed = backend.asarray(images[rows])
+                result[rows] = backend.to_numpy(_apply_kind(backend, placed, kind, plan[rows]))
+    return result
+
+
+def _apply_kind(backend: Backend, images: Array, kind: int, plan: Plan) -> Array:
+    if kind == KINDS.index("crop"):
+        return crop(images, plan.dy, plan.dx, plan.policy.crop_padding, backend=backend)
+    if kind == KINDS.index("rotation"):
+        return rotate(images, plan.degrees, backend=backend)
+    if kind == KINDS.index("cutout"):
+        return cutout(images, plan.top, plan.left, plan.policy.cutout_size, backend=backend)
+    return hflip(contrast(images, plan.factor, backend=backend), plan.flip, backend=backend)
+
+
+# Checks, and the way to the ops.
+
+
+def _run(op: str, images: Array, backend: Backend | None, *parameters: Any) -> Array:
+    """Place the parameters (n,) beside the images and run the op into a new array."""
+    if backend is None:
+        xp = array_api_compat.array_namespace(images)
+        device = array_api_compat.device(images)
+        placed = [xp.asarray(p, device=device) if isinstance(p, np.ndarray) else p for p in parameters]
+        out = xp.empty_like(images)
+        OPS[op](xp, images, *placed, out)
+        return out
+    placed = [backend.asarray(p) if isinstance(p, np.ndarray) else p for p in parameters]
+    out = backend.xp.empty_like(images)
+    getattr(Ops(OPS, backend), op)(images, *placed, out)
+    return out
+
+
+def _check_images(images: Array) -> None:
+    uint8 = str(getattr(images, "dtype", "")).endswith("uint8")
+    if not uint8 or images.ndim != 4 or images.shape[1] != 3:
+        found = f"{getattr(images, 'dtype', type(images).__name__)} {tuple(getattr(images, 'shape', ()))}"
+        raise UsageError(f"Images must be a uint8 array (n, 3, height, width), not {found}.")
+
+
+def _integers(name: str, value: ArrayLike, images: Array, low: int | None = None, high: int | None = None) -> NDArray:
+    _check_images(images)
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise UsageError(f"{name} must be whole numbers, not {array.dtype}.")
+    if low is not None and high is not None and array.size and (array.min() < low or array.max() > high):
+        raise UsageError(f"{name} must lie in {low}..{high}, but {array.min()}..{array.max()} was given.")
+    return _per_image(name, array.astype(np.int64), images)
+
+
+def _numbers(name: str, value: ArrayLike, images: Array) -> NDArray[np.float64]:
+    _check_images(images)
+    array = np.asarray(value, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise UsageError(f"{name} must be finite numbers: remove NaN and infinity.")
+    return _per_image(name, array, images)
+
+
+def _per_image(name: str, array: NDArray, images: Array) -> NDArray:
+    if array.ndim > 1 or array.shape not in ((), (images.shape[0],)):
+        raise UsageError(f"{name} must be one number, or one an image ({images.shape[0]}), not of shape {array.shape}.")
+    return np.broadcast_to(array, (images.shape[0],))

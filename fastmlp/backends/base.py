@@ -1,0 +1,88 @@
+"""What a backend is: an array namespace, the way there and back, and the kernels that go with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any  # an array of whatever namespace the backend has
+Reference = Callable[..., None]  # op(xp, *inputs, *outputs): array code that fills its outputs
+Kernel = Callable[..., None]  # op(*inputs, *outputs): the same, without the namespace
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run here; if not, the reason and the mend, each a sentence."""
+
+    usable: bool
+    reason: str = ""
+    mend: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class Backend(ABC):
+    """One opened array engine.
+
+    `kernels` maps the name of an op to compiled code that replaces its array code: the same arguments
+    in the same order, less the namespace. An op without a kernel runs as array code.
+    """
+
+    name: ClassVar[str]
+    xp: Any
+    kernels: Mapping[str, Kernel]
+    device: str = "cpu"
+
+    def __init__(self, device: str | None = None) -> None:
+        if device not in (None, self.device):
+            from fastmlp.errors import BackendError
+
+            raise BackendError(f"Backend {self.name} has no device {device!r}: leave it out.")
+
+    @classmethod
+    @abstractmethod
+    def probe(cls) -> Availability:
+        """Try it for real, cheaply: allocate, compute, compare."""
+
+    @abstractmethod
+    def asarray(self, array: NDArray[Any]) -> Array:
+        """The host array on this backend's device (not copied where it already is)."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """The device array on the host."""
+
+    @abstractmethod
+    def set_threads(self, threads: int) -> None:
+        """Use that many CPU threads from now on, in this process."""
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """An array on this backend's device, its content not set."""
+        return self.asarray(np.empty(shape, dtype))
+
+    def synchronize(self) -> None:  # noqa: B027  (most backends finish before they return)
+        """Wait until all work handed to the device is done."""
+
+    def __str__(self) -> str:
+        return self.name if self.device == "cpu" else f"{self.name}:{self.device}"
+
+
+class Ops:
+    """The ops of a table, each bound to a backend: its kernel where there is one, else its array code."""
+
+    def __init__(self, table: Mapping[str, Reference], backend: Backend, kernels: bool = True) -> None:
+        self._bound: dict[str, Kernel] = {}
+        for name, reference in table.items():
+            kernel = backend.kernels.get(name) if kernels else None
+            self._bound[name] = kernel or partial(reference, backend.xp)
+
+    def __getattr__(self, name: str) -> Kernel:
+        try:
+            return self.__dict__["_bound"][name]
+        except KeyError:
+            raise AttributeError(name) from None
