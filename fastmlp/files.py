@@ -51,6 +51,14 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is damaged ({error}): delete it and run the step that wrote it again.") from None
 
 
+def cache_dir() -> Path:
+    """Where downloads are kept: $FASTMLP_CACHE_DIR, else fastmlp's place in the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("FASTMLP_CACHE_DIR")
+    return Path(chosen).expanduser() if chosen else user_cache_path("fastmlp", appauthor=False)
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with Path(path).open("rb") as file:
