@@ -1,0 +1,25 @@
+"""What an extractor is: frozen, from uint8 images to float32 features."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Extractor(ABC):
+    """Turns uint8 images (n, 3, 32, 32) into float32 features (n, features), in batches of batch_size."""
+
+    name: str
+    features: int
+    batch_size: int
+
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Everything besides the images that shapes the features: weights hash, sizes, engine."""
+
+    @abstractmethod
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The features of up to batch_size images."""
