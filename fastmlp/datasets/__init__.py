@@ -1,17 +1,45 @@
-"""The datasets by name."""
+"""The datasets by name: `load("cifar10")`, `load("digits")`, `load("synthetic:60000")`, `load("folder:pets")`.
+
+A name always means the same images in the same order: what is random in a dataset has a fixed seed.
+"""
 
 from pathlib import Path
 
 from fastmlp.datasets.base import Dataset, Split
 from fastmlp.errors import UsageError
 
-__all__ = ["Dataset", "Split", "load"]
+__all__ = ["NAMES", "Dataset", "Split", "load"]
+
+NAMES = ("cifar10", "digits", "synthetic", "synthetic:N", "folder:PATH")
 
 
 def load(name: str, data_dir: Path | None = None) -> Dataset:
-    """The dataset called `name`."""
-    if name == "cifar10":
-        from fastmlp.datasets import cifar10
+    """The dataset called `name`, one of NAMES; only `cifar10` looks into `data_dir`.
 
-        return cifar10.load(data_dir)
-    raise UsageError(f"{name!r} is no dataset: choose cifar10.")
+    UsageError for a name that is none of them, DataError for data that are missing or damaged.
+    """
+    match name.split(":", maxsplit=1):
+        case ["cifar10"]:
+            from fastmlp.datasets import cifar10
+
+            return cifar10.load(data_dir)
+        case ["digits"]:
+            from fastmlp.datasets import digits
+
+            return digits.load()
+        case ["synthetic", *size]:
+            from fastmlp.datasets import synthetic
+
+            return synthetic.load(*map(_train_size, size))
+        case ["folder", path] if path:
+            from fastmlp.datasets import folder
+
+            return folder.load(Path(path).expanduser())
+    raise UsageError(f"There is no dataset {name!r}: choose one of {', '.join(NAMES)}.")
+
+
+def _train_size(text: str) -> int:
+    """The N of synthetic:N."""
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"synthetic:{text} asks for no whole number of images: write synthetic:10000, say.")
+    return int(text)

@@ -1,7 +1,7 @@
 """What every dataset is: labelled uint8 images, split in train and test."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 IMAGE_SHAPE = (3, 32, 32)
+TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,13 @@ class Split:
     def content_hash(self) -> str:
         """SHA-256 of shapes, pixels and labels."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
         return digest.hexdigest()
+
+    def at(self, places: NDArray[np.intp]) -> "Split":
+        """The images at these places, in their order."""
+        return Split(self.images[places], self.labels[places])
 
     def first(self, n: int) -> "Split":
         return Split(self.images[:n], self.labels[:n])
@@ -54,9 +59,7 @@ class Dataset:
 
     def limited(self, n: int) -> "Dataset":
         """The first n training images and the first n test images: a quick look."""
-        return Dataset(
-            self.name, self.train.first(n), self.test.first(n), self.class_names, self.mirror_keeps_class, self.note
-        )
+        return replace(self, train=self.train.first(n), test=self.test.first(n))
 
 
 def check_split(name: str, split: Split, classes: int) -> None:
@@ -65,12 +68,24 @@ def check_split(name: str, split: Split, classes: int) -> None:
     if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE:
         raise DataError(f"{name}: images must be uint8 (n, 3, 32, 32), not {images.dtype} {images.shape}.")
     if len(images) != len(labels):
-        raise DataError(f"{name}: {len(images)} images but {len(labels)} labels: one label an image is needed.")
+        raise DataError(f"{name}: {len(images)} images but {len(labels)} labels: give one label an image.")
     if len(images) == 0:
         raise DataError(f"{name} holds no images: add some, or choose another dataset.")
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise DataError(
-            f"{name}: record {wrong[0]} has label {labels[wrong[0]]}, but labels run from 0 to {classes - 1}: "
-            "the file is damaged or of another dataset."
+            f"{name}: record {wrong[0]} has label {labels[wrong[0]]}, but labels run from 0 to "
+            f"{classes - 1}: the file is damaged or of another dataset."
         )
+
+
+def stratified_split(whole: Split, seed: int) -> tuple[Split, Split]:
+    """Train and test, both in random order; of each class about a fifth is to test, one image at least."""
+    rng = np.random.default_rng(seed)
+    train, test = [], []
+    for label in np.unique(whole.labels):
+        members = rng.permutation(np.flatnonzero(whole.labels == label))
+        n_test = max(1, round(len(members) * TEST_FRACTION))
+        test.append(members[:n_test])
+        train.append(members[n_test:])
+    return whole.at(rng.permutation(np.concatenate(train))), whole.at(rng.permutation(np.concatenate(test)))

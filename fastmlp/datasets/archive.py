@@ -1,0 +1,58 @@
+"""Known files out of a tar archive, and nothing else: safe for an archive of unknown origin."""
+
+import gzip
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from fastmlp.errors import DataError
+
+
+def unpack(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
+    """Makes `folder` of the archive's members FOLDER/NAME, each a regular file of exactly sizes[NAME] bytes.
+
+    Other members are passed over, no path in the archive is used as a path on disk, and the folder appears
+    whole or not at all. DataError if a member is missing or not what it must be, or the archive is damaged.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        new_folder = Path(scratch, folder.name)
+        new_folder.mkdir()
+        try:
+            _copy_members(archive, new_folder, dict(sizes))
+        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(f"{archive} is damaged ({error}): delete it and download it again.") from error
+        _put(new_folder, folder)
+
+
+def _copy_members(archive: Path, folder: Path, wanted: dict[str, int]) -> None:
+    with tarfile.open(archive, "r|gz") as members:
+        for member in members:
+            name = member.name.removeprefix(f"{folder.name}/")
+            if name == member.name or name not in wanted:
+                continue
+            if not member.isreg() or member.size != wanted.pop(name):
+                raise DataError(
+                    f"{archive}: {member.name} is not the file it must be: delete it and download it again."
+                )
+            _copy(members, member, folder / name)
+    if wanted:
+        raise DataError(f"{archive} lacks {', '.join(sorted(wanted))}: download it again.")
+
+
+def _copy(members: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    source = members.extractfile(member)
+    assert source is not None  # a regular file
+    with source, path.open("xb") as target:
+        shutil.copyfileobj(source, target)
+
+
+def _put(new_folder: Path, folder: Path) -> None:
+    try:
+        new_folder.replace(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was quicker
+            raise

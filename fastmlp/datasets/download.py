@@ -1,0 +1,127 @@
+"""Large files over HTTP: mirrors in turn, resumed where an earlier try broke off, checked, whole or absent.
+
+What has arrived is kept in NAME.part beside the file. A file here never changes, so a byte's place in it says
+what it must be: several mirrors, and several processes at once, may fill one NAME.part.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from fastmlp.errors import DataError
+from fastmlp.progress import progress, say
+
+TIMEOUTS = (10.0, 30.0)  # seconds to connect, and without a byte
+CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that is the same on every mirror; `size` in bytes, `md5` in hexadecimal."""
+
+    title: str
+    urls: tuple[str, ...]
+    size: int
+    md5: str
+
+
+class _MirrorError(Exception):
+    """Why one mirror did not deliver."""
+
+
+def download(remote: RemoteFile, path: Path) -> None:
+    """Brings `remote` to `path` from the first mirror that delivers it; DataError if none does."""
+    part = path.with_name(f"{path.name}.part")
+    failures = []
+    for url in remote.urls:
+        try:
+            _bring(remote, url, part)
+            part.replace(path)
+            return
+        except _MirrorError as error:
+            failures.append(f"{urlsplit(url).hostname or url}: {error}")
+            say(f"{remote.title}: {failures[-1]}")
+        except OSError as error:
+            if path.exists():  # another process was quicker
+                return
+            raise DataError(
+                f"{part} cannot be written ({error.strerror}): make room there, or name another folder in "
+                "FASTMLP_CACHE_DIR."
+            ) from error
+    raise DataError(
+        f"{remote.title} could not be downloaded ({'; '.join(failures)}): try again later, which goes on "
+        f"where this stopped, or download {remote.urls[0]} by hand and pass its folder as --data-dir."
+    )
+
+
+def md5_of(path: Path) -> str:
+    """Hexadecimal MD5 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _bring(remote: RemoteFile, url: str, part: Path) -> None:
+    """Completes `part` from one mirror and checks it; wrong content is deleted."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.touch()
+    resumed = part.stat().st_size > 0
+    _complete(remote, url, part)
+    if md5_of(part) == remote.md5:
+        return
+    part.unlink()
+    if not resumed:
+        raise _MirrorError("sent wrong content (its MD5 differs), which was deleted")
+    _bring(remote, url, part)  # what an earlier try had left may be at fault, not this mirror
+
+
+def _complete(remote: RemoteFile, url: str, part: Path) -> None:
+    """Asks for the rest of `part` again for as long as every try brings new bytes."""
+    while (have := part.stat().st_size) < remote.size:
+        try:
+            _ask(remote, url, part, have)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            if part.stat().st_size <= have:
+                raise _MirrorError(_reason(error)) from error
+
+
+def _ask(remote: RemoteFile, url: str, part: Path, have: int) -> None:
+    """One request for what follows the first `have` bytes; what it brings is written in its place."""
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes={have}-"}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as answer:
+        start = _start(answer, remote.size, have)
+        with part.open("r+b") as file, progress(remote.title, remote.size, "bytes", start) as bar:
+            file.seek(start)
+            for chunk in answer.raw.stream(CHUNK_BYTES, decode_content=False):
+                if file.tell() + len(chunk) > remote.size:
+                    raise _MirrorError("sends more than the file holds")
+                file.write(chunk)
+                bar.advance(len(chunk))
+
+
+def _start(answer: requests.Response, size: int, have: int) -> int:
+    """The place in the file of the answer's first byte; _MirrorError if it answers another question."""
+    if not answer.ok:
+        raise _MirrorError(f"answered {answer.status_code} {answer.reason}")
+    if "text/html" in answer.headers.get("Content-Type", ""):
+        raise _MirrorError("answered with a web page, not the file")
+    start, total = 0, answer.headers.get("Content-Length")
+    if answer.status_code == requests.codes.partial_content:
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        start, total = (int(span[1]), span[2]) if span else (-1, None)
+    if start not in (0, have) or total not in (str(size), None):
+        raise _MirrorError(f"offers a file of {total} bytes, not of {size}")
+    return start
+
+
+def _reason(error: Exception) -> str:
+    """In the user's words."""
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+        return "stopped answering"
+    if isinstance(error, requests.ConnectionError):
+        return "cannot be reached"
+    return f"broke off ({type(error).__name__})"

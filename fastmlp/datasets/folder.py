@@ -1,0 +1,115 @@
+"""A folder of images, one sub-folder a class: PATH/CLASS/IMAGE or PATH/train/CLASS/IMAGE, PATH/test/CLASS/IMAGE."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fastmlp.datasets.base import IMAGE_SHAPE, Dataset, Images, Split, stratified_split
+from fastmlp.errors import DataError
+from fastmlp.progress import progress
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others run programs, as EPS does
+SHUFFLE_SEED = 0
+Classes = dict[str, list[Path]]  # the paths of a class's images by its name, both in sorted order
+
+
+def load(path: Path) -> Dataset:
+    """The dataset in the folder `path`, every image cut to its central square and made 32x32 RGB.
+
+    Without train/ and test/ a fixed random fifth of each class is kept to test on. DataError if the folder is
+    not laid out so, a class has too few images, or an image cannot be read.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path} is no folder: name one that holds a sub-folder of images for each class.")
+    train_path, test_path = path / "train", path / "test"
+    if train_path.is_dir() and test_path.is_dir():
+        class_names, train, test = _load_split_folders(train_path, test_path)
+    else:
+        class_names, train, test = _load_and_split(path)
+    return Dataset(f"folder:{path}", train, test, class_names)
+
+
+def _load_split_folders(train_path: Path, test_path: Path) -> tuple[tuple[str, ...], Split, Split]:
+    train, test = _classes_in(train_path), _classes_in(test_path)
+    if train.keys() != test.keys():
+        name = min(train.keys() ^ test.keys())
+        lacking = test_path if name in train else train_path
+        raise DataError(f"{lacking} lacks the class {name!r}: train/ and test/ must have the same sub-folders.")
+    return tuple(train), _shuffled(_read(train)), _shuffled(_read(test))
+
+
+def _load_and_split(path: Path) -> tuple[tuple[str, ...], Split, Split]:
+    classes = _classes_in(path)
+    for name, paths in classes.items():
+        if len(paths) < 2:
+            raise DataError(f"{path / name} holds one image: add another, for one is kept to test on.")
+    return tuple(classes), *stratified_split(_read(classes), SHUFFLE_SEED)
+
+
+def _classes_in(path: Path) -> Classes:
+    """The classes in `path`; DataError for fewer than two, or for one without images."""
+    classes = {folder.name: _images_in(folder) for folder in _visible(path, Path.is_dir)}
+    if len(classes) < 2:
+        raise DataError(f"{path} has {len(classes)} sub-folders, but needs one for each class, two at least: add them.")
+    return classes
+
+
+def _images_in(folder: Path) -> list[Path]:
+    paths = _visible(folder, lambda path: path.suffix.lower() in SUFFIXES and not path.is_dir())
+    if not paths:
+        raise DataError(f"{folder} holds no images ({' '.join(SUFFIXES)}): add some or remove the folder.")
+    return paths
+
+
+def _visible(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror}): give yourself leave to read it.") from error
+    return [path for path in paths if not path.name.startswith(".") and wanted(path)]
+
+
+def _read(classes: Classes) -> Split:
+    """All images, class after class."""
+    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in classes.values()])
+    images = np.empty((len(labels), *IMAGE_SHAPE), np.uint8)
+    paths = (path for paths in classes.values() for path in paths)
+    with progress("Reading images", len(labels), "images") as bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow thinks of odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for i, path in enumerate(paths):
+            images[i] = _read_image(path)
+            bar.advance(1)
+    return Split(images, labels.astype(np.int64))
+
+
+def _read_image(path: Path) -> Images:
+    """uint8 (3, 32, 32)."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return _small_rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path} has too many pixels to be an honest image: remove it or make it smaller.") from error
+    except Exception as error:  # Pillow's readers raise nearly every kind of error for a damaged file
+        raise DataError(f"{path} cannot be read as an image ({error}): repair or remove it.") from error
+
+
+def _small_rgb(image: Image.Image) -> Images:
+    """The central square as uint8 (3, 32, 32), upright, transparent pixels white."""
+    size = IMAGE_SHAPE[1:]
+    if image.mode[0] in "IF":  # 16 or 32 bits a pixel, which Pillow would clip to 255
+        raise ValueError(f"mode {image.mode}, not 8 bits a channel")
+    image.draft("RGB", (2 * size[0], 2 * size[1]))  # a large JPEG is then decoded at a fraction of its size
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright.convert("RGBA"))
+    return np.asarray(ImageOps.fit(upright.convert("RGB"), size)).transpose(2, 0, 1)
+
+
+def _shuffled(split: Split) -> Split:
+    return split.at(np.random.default_rng(SHUFFLE_SEED).permutation(len(split)))
