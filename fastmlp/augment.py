@@ -29,9 +29,7 @@ def crop(images: Array, dy: ArrayLike, dx: ArrayLike, padding: int = 4, *, backe
     return _run("crop", images, backend, *window, padding)
 
 
-def rotate(
-    images: Array, degrees: ArrayLike, *, method: str = "bilinear", backend: Backend | None = None
-) -> Array:
+def rotate(images: Array, degrees: ArrayLike, *, method: str = "bilinear", backend: Backend | None = None) -> Array:
     """Each image turned about its centre, counter-clockwise for positive degrees, zero outside.
 
     method="bilinear" equals torchvision's rotate(InterpolationMode.BILINEAR) to one level; method="shear" does it by
@@ -48,14 +46,10 @@ def rotate(
     quarters = np.rint(angles / 90)
     rest = np.deg2rad(angles - 90 * quarters)
     turns = (quarters.astype(np.int64)) % 4
-    return _run(
-        "rotate_by_shears", images, backend, turns, np.tan(rest / 2).astype("f4"), np.sin(rest).astype("f4")
-    )
+    return _run("rotate_by_shears", images, backend, turns, np.tan(rest / 2).astype("f4"), np.sin(rest).astype("f4"))
 
 
-def cutout(
-    images: Array, top: ArrayLike, left: ArrayLike, size: ArrayLike, *, backend: Backend | None = None
-) -> Array:
+def cutout(images: Array, top: ArrayLike, left: ArrayLike, size: ArrayLike, *, backend: Backend | None = None) -> Array:
     """A square of zeros in each image: rows top to top + size, columns left to left + size, clipped to the image."""
     square = [_integers(name, value, images) for name, value in (("top", top), ("left", left), ("size", size))]
     return _run("cutout", images, backend, *square)

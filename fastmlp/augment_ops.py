@@ -36,9 +36,7 @@ def rotate(xp: Namespace, images: Array, cosine: Array, sine: Array, out: Array)
     out[...] = xp.astype(xp.round(upper * (1 - below) + lower * below), xp.uint8)
 
 
-def rotate_by_shears(
-    xp: Namespace, images: Array, quarters: Array, tangent: Array, sine: Array, out: Array
-) -> None:
+def rotate_by_shears(xp: Namespace, images: Array, quarters: Array, tangent: Array, sine: Array, out: Array) -> None:
     """Rotation by three shears (Paeth 1986; Tanaka et al. 1986), along x, y, x, each linearly interpolated.
 
     A turn by a = quarters * 90 degrees + r, |r| <= 45 degrees, is `quarters` exact quarter turns (int64 (n,), 0 to 3)
@@ -79,7 +77,6 @@ def contrast(xp: Namespace, images: Array, factor: Array, out: Array) -> None:
 def hflip(xp: Namespace, images: Array, flip: Array, out: Array) -> None:
     """The mirror image, left for right, where flip bool (n,) is true."""
     out[...] = xp.where(flip[:, None, None, None], xp.flip(images, axis=3), images)
-
 
 
 def _grid(xp: Namespace, images: Array) -> tuple[Array, Array]:

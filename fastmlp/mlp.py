@@ -89,8 +89,7 @@ def sgd_update(xp: Namespace, parameter: Array, gradient: Array, learning_rate: 
 
 
 OPS = {
-    op.__name__: op
-    for op in (gather, matmul, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update)
+    op.__name__: op for op in (gather, matmul, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update)
 }
 FUSED = ("bias_relu", "relu_backward", "softmax_xent", "sgd_update")
 
@@ -114,9 +113,7 @@ class Parameters:
         return self.weights[0].dtype.name
 
     def astype(self, dtype: str) -> Parameters:
-        return Parameters(
-            tuple(w.astype(dtype) for w in self.weights), tuple(b.astype(dtype) for b in self.biases)
-        )
+        return Parameters(tuple(w.astype(dtype) for w in self.weights), tuple(b.astype(dtype) for b in self.biases))
 
 
 def initial_parameters(sizes: Sequence[int], init: str = "paper", seed: int = 0, dtype: str = "float32") -> Parameters:
@@ -204,7 +201,9 @@ class Network:
 
     def _lower_tier(self, tier: int) -> Tier:
         if not 1 <= tier < self.tier.number:
-            raise UsageError(f"Backend {self.backend} has no tier {tier} for this network: its best is {self.tier.number}.")
+            raise UsageError(
+                f"Backend {self.backend} has no tier {tier} for this network: its best is {self.tier.number}."
+            )
         return Tier(tier, "array code", "asked for")
 
     def _place(self, array: NDArray[Any]) -> Array:

@@ -35,7 +35,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     xp: Any
-    kernels: Mapping[str, Kernel]
+    kernels: ClassVar[Mapping[str, Kernel]]
     device: str = "cpu"
 
     def __init__(self, device: str | None = None) -> None:

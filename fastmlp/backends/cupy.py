@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Availability, Backend
+from fastmlp.backends.base import Array, Availability, Backend, Kernel
 
 INSTALL = "install the CuPy of your driver's CUDA: pip install cupy-cuda13x (or cupy-cuda12x)."
 
@@ -21,7 +22,7 @@ def matmul(a: Array, b: Array, out: Array) -> None:
 class CupyBackend(Backend):
     name = "cupy"
     device = "cuda"
-    kernels = {"matmul": matmul}
+    kernels: ClassVar[Mapping[str, Kernel]] = {"matmul": matmul}
 
     def __init__(self, device: str | None = None) -> None:
         super().__init__(device)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import array_api_compat.numpy as xp
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Availability, Backend
+from fastmlp.backends.base import Array, Availability, Backend, Kernel
 
 
 def matmul(a: Array, b: Array, out: Array) -> None:
@@ -23,7 +24,7 @@ def gather(source: Array, index: Array, out: Array) -> None:
 class NumpyBackend(Backend):
     name = "numpy"
     xp = xp
-    kernels = {"matmul": matmul, "gather": gather}
+    kernels: ClassVar[Mapping[str, Kernel]] = {"matmul": matmul, "gather": gather}
 
     @classmethod
     def probe(cls) -> Availability:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import array_api_compat.torch as xp
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Availability, Backend
+from fastmlp.backends.base import Array, Availability, Backend, Kernel
 from fastmlp.errors import BackendError
 
 
@@ -54,7 +55,7 @@ def sgd_update(parameter: Array, gradient: Array, learning_rate: float, out: Arr
 class TorchBackend(Backend):
     name = "torch"
     xp = xp
-    kernels = {
+    kernels: ClassVar[Mapping[str, Kernel]] = {
         f.__name__: f
         for f in (matmul, gather, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update)
     }

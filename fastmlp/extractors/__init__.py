@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastmlp.backends.base import Backend
 from fastmlp.errors import BackendError, UsageError
 from fastmlp.extractors.base import Extractor
@@ -17,42 +14,37 @@ NAMES = ("resnet18", "patches", "pixels", "torchvision:NAME", "timm:NAME")
 
 
 def open_extractor(
-    name: str,
-    images: NDArray[np.uint8],
-    backend: Backend,
-    *,
-    weights: Path | None = None,
-    image_size: int | None = None,
-    seed: int = 0,
+    name: str, backend: Backend, *, weights: Path | None = None, image_size: int | None = None
 ) -> Extractor:
-    """The extractor of that name; `patches` learns its codebook from the training images.
+    """The extractor of that name.
 
-    weights (a state dict) and image_size (pixels) are for the backbones of torchvision and timm.
+    weights is the state dict of a backbone of torchvision or timm (by default its own, downloaded), or the codebook
+    of `patches` (see `fastmlp.extractors.patches.learned_codebook`); image_size in pixels is for backbones.
     Raises UsageError for an unknown name, BackendError where PyTorch is missing, DataError for bad weights.
     """
     if name in ("patches", "pixels"):
-        if weights is not None or image_size is not None:
-            raise UsageError(f"--weights and --image-size are for backbones: leave them out with {name}.")
-        return _built_in(name, images, backend, seed)
+        if image_size is not None:
+            raise UsageError(f"--image-size is for backbones: leave it out with {name}.")
+        return _open_built_in(name, backend, weights)
     if name != "resnet18" and name.partition(":")[0] not in ("torchvision", "timm"):
         raise UsageError(f"There is no extractor {name!r}: choose one of {', '.join(NAMES)}.")
     try:
         from fastmlp.extractors.vision import VisionExtractor
     except ImportError as error:
         raise BackendError(f"Extractor {name} needs PyTorch ({error}): pip install 'fastmlp[torch]'.") from None
-    return VisionExtractor(name, weights, image_size, _torch_device(backend))
+    # the device that trains also extracts
+    return VisionExtractor(name, weights, image_size, backend.device)
 
 
-def _built_in(name: str, images: NDArray[np.uint8], backend: Backend, seed: int) -> Extractor:
+def _open_built_in(name: str, backend: Backend, weights: Path | None) -> Extractor:
     if name == "pixels":
         from fastmlp.extractors.pixels import Pixels
 
+        if weights is not None:
+            raise UsageError("pixels have no weights: leave --weights out.")
         return Pixels()
-    from fastmlp.extractors.patches import Patches
+    from fastmlp.extractors.patches import Patches, load_codebook
 
-    return Patches.learn(images, seed, backend)
-
-
-def _torch_device(backend: Backend) -> str:
-    """The backend's own device where PyTorch has it, so that the GPU that trains also extracts."""
-    return backend.device
+    if weights is None:
+        raise UsageError("patches need a codebook: pass one with --weights FILE.")
+    return Patches(load_codebook(weights), backend)

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
-from fastmlp.backends.base import Array, Backend
+from fastmlp.backends import Backend, open_backend
+from fastmlp.backends.base import Array
+from fastmlp.datasets.base import Split
+from fastmlp.errors import DataError
 from fastmlp.extractors.base import Extractor
+from fastmlp.files import atomic_path
 from fastmlp.randomness import Stream, generator
 
 SIDE = 6
@@ -28,58 +35,57 @@ WHITENING_NOISE = 0.1  # added to the eigenvalues
 EPSILON = 1e-8
 
 
+PATCH = 3 * SIDE * SIDE
+FEATURES = 4 * CENTROIDS
+RECIPE = 1  # the version of everything above and of learn_codebook
+
+
 @dataclass(frozen=True)
 class Codebook:
-    """What is learned: float32 mean (108,), whitening (108, 108), centroids (128, 108), feature shift and scale (512,)."""
+    """What is learned, all float32."""
 
-    mean: NDArray[np.float32]
-    whitening: NDArray[np.float32]
-    centroids: NDArray[np.float32]
-    shift: NDArray[np.float32]
-    scale: NDArray[np.float32]
+    mean: NDArray[np.float32]  # of patches (108,)
+    whitening: NDArray[np.float32]  # (108, 108)
+    centroids: NDArray[np.float32]  # (128, 108)
+    shift: NDArray[np.float32]  # of features (512,)
+    scale: NDArray[np.float32]  # (512,)
 
     @property
     def content_hash(self) -> str:
         digest = hashlib.sha256()
-        for array in (self.mean, self.whitening, self.centroids, self.shift, self.scale):
-            digest.update(np.ascontiguousarray(array))
+        for array in vars(self).values():
+            digest.update(array.tobytes())
         return f"sha256:{digest.hexdigest()}"
+
+
+SHAPES = {
+    "mean": (PATCH,),
+    "whitening": (PATCH, PATCH),
+    "centroids": (CENTROIDS, PATCH),
+    "shift": (FEATURES,),
+    "scale": (FEATURES,),
+}
 
 
 class Patches(Extractor):
     """The features by a codebook, in array code, on any backend."""
 
     name = "patches"
-    features = 4 * CENTROIDS
-    batch_size = 64
+    features = FEATURES
+    batch_size = 32  # a batch whose patches stay in cache
 
     def __init__(self, codebook: Codebook, backend: Backend) -> None:
-        self.codebook, self.backend = codebook, backend
+        self.backend, self.codebook = backend, codebook
         place = backend.asarray
-        self._whitening = place(codebook.whitening)
-        self._mean = place(codebook.mean)
+        self._mean, self._whitening = place(codebook.mean), place(codebook.whitening)
         self._centroids = place(np.ascontiguousarray(codebook.centroids.T))
         self._lengths = place((codebook.centroids**2).sum(axis=1))
         self._shift, self._scale = place(codebook.shift), place(codebook.scale)
 
-    @classmethod
-    def learn(cls, images: NDArray[np.uint8], seed: int, backend: Backend) -> Patches:
-        """The codebook of training images uint8 (n, 3, h, w): whitening and centroids on the host, from a seeded sample."""
-        rng = generator(seed, Stream.PATCHES)
-        patches = normalised(np, sample_patches(images, SAMPLE_PATCHES, rng).astype(np.float32))
-        mean, whitening = learn_whitening(patches)
-        centroids = learn_centroids((patches - mean) @ whitening, CENTROIDS, rng)
-        zeros, ones = np.zeros(cls.features, np.float32), np.ones(cls.features, np.float32)
-        plain = cls(Codebook(mean, whitening, centroids, zeros, ones), backend)
-        some = images[np.sort(rng.permutation(len(images))[:SAMPLE_IMAGES])]
-        features = np.concatenate([plain(some[i : i + cls.batch_size]) for i in range(0, len(some), cls.batch_size)])
-        deviation = features.std(axis=0)
-        scale = np.where(deviation > EPSILON, 1 / np.maximum(deviation, EPSILON), 0).astype(np.float32)
-        return cls(Codebook(mean, whitening, centroids, features.mean(axis=0), scale), backend)
-
     def provenance(self) -> dict[str, Any]:
-        xp_name = self.backend.xp.__name__.rsplit(".", 1)[-1]
-        return {"name": self.name, "weights": self.codebook.content_hash, "engine": f"{xp_name}:{self.backend.device}"}
+        namespace = self.backend.xp.__name__.rsplit(".", 1)[-1]
+        engine = f"{namespace}:{self.backend.device}"
+        return {"name": self.name, "weights": self.codebook.content_hash, "engine": engine}
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         xp = self.backend.xp
@@ -110,6 +116,52 @@ class Patches(Extractor):
         distance = xp.sqrt(xp.where(squared < 0, xp.zeros_like(squared), squared))
         closeness = xp.mean(distance, axis=-1, keepdims=True) - distance
         return xp.where(closeness < 0, xp.zeros_like(closeness), closeness)
+
+
+# Learning, on the host, so that every backend has the same codebook.
+
+
+def learned_codebook(train: Split, seed: int, folder: Path) -> Path:
+    """The file in folder with the codebook of these training images and this seed; learned if it is not there."""
+    path = folder / f"patches-{train.content_hash[:16]}-{seed}-v{RECIPE}.safetensors"
+    if not path.is_file():
+        save_codebook(learn_codebook(train.images, seed), path)
+    return path
+
+
+def learn_codebook(images: NDArray[np.uint8], seed: int) -> Codebook:
+    """Whitening and centroids from a sample of patches, then the features' mean and deviation on some images."""
+    rng = generator(seed, Stream.PATCHES)
+    patches = normalised(np, sample_patches(images, SAMPLE_PATCHES, rng).astype(np.float32))
+    mean, whitening = learn_whitening(patches)
+    centroids = learn_centroids((patches - mean) @ whitening, CENTROIDS, rng)
+    plain = Codebook(mean, whitening, centroids, np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32))
+    extractor = Patches(plain, open_backend("numpy"))
+    some = images[np.sort(rng.permutation(len(images))[:SAMPLE_IMAGES])]
+    size = extractor.batch_size
+    features = np.concatenate([extractor(some[start : start + size]) for start in range(0, len(some), size)])
+    deviation = features.std(axis=0)
+    scale = np.where(deviation > EPSILON, 1 / np.maximum(deviation, EPSILON), 0).astype(np.float32)
+    return Codebook(mean, whitening, centroids, features.mean(axis=0), scale)
+
+
+def save_codebook(codebook: Codebook, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in vars(codebook).items()}, temporary)
+
+
+def load_codebook(path: Path) -> Codebook:
+    """The codebook in a file; DataError if it is missing, damaged or something else."""
+    if not path.is_file():
+        raise DataError(f"The codebook {path} does not exist: leave --weights out to learn one.")
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"The codebook {path} is damaged ({error}): delete it, and it is learned again.") from None
+    found = {name: array.shape for name, array in arrays.items()}
+    if found != SHAPES or any(a.dtype != np.float32 or not np.isfinite(a).all() for a in arrays.values()):
+        raise DataError(f"{path} is not a codebook of patch features: delete it, and it is learned again.")
+    return Codebook(**arrays)
 
 
 def sample_patches(images: NDArray[np.uint8], count: int, rng: np.random.Generator) -> NDArray[np.uint8]:

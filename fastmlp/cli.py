@@ -1,0 +1,278 @@
+"""The command line: results on stdout, progress and logs on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastmlp._version import __version__
+from fastmlp.errors import FastMLPError, UsageError
+from fastmlp.progress import say
+
+if TYPE_CHECKING:
+    from fastmlp.experiment import Config
+
+INTERRUPTED = 130
+Run = Callable[[argparse.Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code: 0 done, 1 failed, 2 usage, 3 backend, 4 data or weights, 130 interrupted."""
+    options = build_parser().parse_args(argv)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        say("Interrupted: the same command with --resume goes on from here.")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001  (a person gets a sentence; --debug gives the rest)
+        if options.debug:
+            raise
+        sentence, code = explain(error)
+        say(f"fastmlp: {sentence}")
+        return code
+    return 0
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """One sentence and the exit code."""
+    if isinstance(error, FastMLPError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "Memory ran out: try --limit, a smaller --batch-size, or a machine with more.", 1
+    if isinstance(error, OSError) and error.strerror:
+        place = f" {error.filename}" if error.filename else ""
+        return f"Cannot use{place}: {error.strerror}. Free some space or choose another place (--out).", 1
+    return f"This should not have happened ({type(error).__name__}: {error}); --debug shows where.", 1
+
+
+# The commands.
+
+
+def run_reproduce(options: argparse.Namespace) -> None:
+    from fastmlp.experiment import reproduce
+    from fastmlp.report import table1_text
+
+    config = config_of(options)
+    results = reproduce(config)
+    if options.json:
+        print(json.dumps(results, indent=2))
+    else:
+        print(table1_text(results))
+    say(f"Report: {config.folder / 'report.html'}")
+
+
+def run_extract(options: argparse.Namespace) -> None:
+    from fastmlp.experiment import Experiment
+
+    features = Experiment(config_of(options)).features
+    stores = {name: getattr(features, name) for name in ("train", "augmented", "test")}
+    if options.json:
+        print(json.dumps({name: {"path": str(s.path), "shape": s.features.shape} for name, s in stores.items()}, indent=2))
+    else:
+        for name, store in stores.items():
+            print(f"{name:10} {store.features.shape[0]:>8,} x {store.features.shape[1]}  {store.path}")
+
+
+def run_train(options: argparse.Namespace) -> None:
+    from fastmlp.experiment import Experiment, claim_folder
+
+    experiment = Experiment(config_of(options))
+    claim_folder(experiment.config.folder)
+    network, _ = experiment.train(options.on)
+    row = experiment.table_row(options.on, network)
+    print_figures(row, options.json)
+    say(f"Model: {experiment.config.folder / options.on}")
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    from fastmlp import datasets
+
+    predictor = open_predictor(options)
+    dataset = datasets.load(options.dataset or predictor.config["dataset"], options.data_dir)
+    if list(dataset.class_names) != predictor.class_names:
+        raise UsageError(f"The model knows other classes than {dataset.name}: choose the --dataset it was trained on.")
+    split = dataset.test if options.limit is None else dataset.limited(options.limit).test
+    print_figures(predictor.evaluate(split), options.json)
+
+
+def run_predict(options: argparse.Namespace) -> None:
+    from fastmlp.datasets.folder import read_images
+
+    predictor = open_predictor(options)
+    paths, images = read_images(options.images)
+    probabilities = predictor.probabilities(images)
+    for path, row in zip(paths, probabilities, strict=True):
+        best = int(row.argmax())
+        label, probability = predictor.class_names[best], float(row[best])
+        if options.json:
+            print(json.dumps({"image": str(path), "label": label, "probability": probability}))
+        else:
+            print(f"{printable(label)}\t{probability:.4f}\t{printable(str(path))}")
+
+
+def run_augment(options: argparse.Namespace) -> None:
+    from fastmlp.experiment import Experiment
+    from fastmlp.figures import draw_sheet, save
+
+    experiment = Experiment(config_of(options))
+    path = experiment.config.folder / "augmentations.png"
+    save(draw_sheet(experiment.sheet()), path)
+    print(path)
+
+
+def run_backends(options: argparse.Namespace) -> None:
+    from fastmlp.doctor import check, print_table, survey
+
+    if options.check:
+        check(options.check)
+        return
+    found = survey()
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        print_table(found)
+
+
+# Shared by the commands.
+
+
+def config_of(options: argparse.Namespace) -> Config:
+    from fastmlp.experiment import Config
+
+    given = vars(options)
+    known = {name: given[name] for name in Config.__dataclass_fields__ if given.get(name) is not None}
+    return Config(**known)
+
+
+def open_predictor(options: argparse.Namespace) -> Any:
+    from fastmlp.backends import open_backend
+    from fastmlp.environment import available_cores
+    from fastmlp.predictor import Predictor
+
+    backend = open_backend(options.backend or "auto", options.threads or available_cores())
+    return Predictor(options.model, backend, options.weights)
+
+
+def print_figures(figures: dict[str, float], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    for name, value in figures.items():
+        shown = f"{value:.3%}" if name.endswith("accuracy") else f"{value:,.4g}"
+        print(f"{name.replace('_', ' '):15} {shown}")
+
+
+def printable(text: str) -> str:
+    """The text without characters that could steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+# The parser.
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastmlp",
+        description="One MLP, every array engine: small heads on frozen features.",
+        epilog="Options can also be set by environment variables: FASTMLP_BACKEND for --backend, and so on.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    output, data, training, model = _output_options(), _data_options(), _training_options(), _model_options()
+    experiment = [output, data, training]
+    _add(commands, "reproduce", run_reproduce, experiment, "the paper: data to Table 1, figures and report")
+    _add(commands, "extract", run_extract, experiment, "the features of a dataset, stored")
+    train = _add(commands, "train", run_train, experiment, "one model on stored features")
+    train.add_argument("--on", choices=("original", "augmented"), default="original", help="training images (%(default)s)")
+    _add(commands, "evaluate", run_evaluate, [output, data, model], "accuracy and loss of a model on test images")
+    predict = _add(commands, "predict", run_predict, [output, data, model], "the classes of image files")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files or folders of them")
+    _add(commands, "augment", run_augment, [output, data], "a sheet of augmented samples (the paper's Figure 1)")
+    backends = _add(commands, "backends", run_backends, [output], "what is usable here, and why not the rest")
+    backends.add_argument("--check", metavar="NAME", help="run our own parity cases on that backend")
+    return parser
+
+
+def _add(commands: Any, name: str, run: Run, parents: list[argparse.ArgumentParser], text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=parents)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _output_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _data_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("data and machine")
+    _option(group, "dataset", str, "cifar10, digits (default), synthetic or folder:PATH")
+    _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
+    _option(group, "extractor", str, "patches (default), pixels, resnet18, torchvision:NAME or timm:NAME")
+    _option(group, "weights", Path, "the extractor's weights: .safetensors, or a .pth state dict")
+    _option(group, "image-size", int, "pixels a side that a backbone sees (its own by default)")
+    _option(group, "limit", int, "use the first N training and the first N test images")
+    _option(group, "backend", str, "auto (default), numpy, numba, torch, torch:DEVICE or cupy")
+    _option(group, "threads", positive, "CPU threads (all available cores by default)")
+    _option(group, "seed", seed, "of weights, batch order and augmentation (0)")
+    _option(group, "out", Path, "where results go (runs/DATASET-EXTRACTOR)")
+    return parser
+
+
+def _training_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("training")
+    _option(group, "preset", str, "paper (default): 300 epochs, batch 64, rate 0.01, a tenth after every 100 epochs")
+    _option(group, "epochs", positive, "instead of the preset's")
+    _option(group, "batch-size", positive, "instead of the preset's")
+    _option(group, "learning-rate", float, "instead of the preset's")
+    _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64 (64)")
+    _option(group, "dtype", str, "float32 (default) or float64")
+    group.add_argument("--resume", action="store_true", help="go on where an earlier run with this --out stopped")
+    return parser
+
+
+def _model_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the folder of a trained model")
+    return parser
+
+
+def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:
+    """An option whose default stands in the environment; None if it is given nowhere."""
+    variable = f"FASTMLP_{name.replace('-', '_').upper()}"
+    group.add_argument(f"--{name}", type=kind, default=os.environ.get(variable), metavar="X", help=text)
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
+    return number
+
+
+def seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"must be 0 or more and less than 2**32, not {number}")
+    return number
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    return tuple(positive(part) for part in text.split(",") if part)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

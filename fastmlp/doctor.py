@@ -1,0 +1,42 @@
+"""`fastmlp backends`: which backends work here, why not the others, and what each would run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastmlp.backends import names, open_backend, probe
+from fastmlp.errors import FastMLPError
+from fastmlp.mlp import choose_tier
+
+PAPER_SIZES = (512, 64, 10)
+
+
+def survey() -> dict[str, dict[str, Any]]:
+    """For every registered backend: usable, reason, mend, details, and the tier it gives the paper's network."""
+    found = {}
+    for name in names():
+        availability = probe(name)
+        tier = asdict(choose_tier(PAPER_SIZES, "float32", open_backend(name))) if availability.usable else None
+        found[name] = {**asdict(availability), "details": dict(availability.details), "tier": tier}
+    return found
+
+
+def print_table(found: dict[str, dict[str, Any]]) -> None:
+    for name, backend in found.items():
+        if backend["usable"]:
+            details = ", ".join(f"{key} {value}" for key, value in backend["details"].items())
+            print(f"{name:8} usable: {details}; tier {backend['tier']['number']} ({backend['tier']['name']})")
+        else:
+            print(f"{name:8} not usable. {backend['reason']} {backend['mend']}")
+
+
+def check(name: str) -> None:
+    """Run our own parity cases on a backend, a line each; FastMLPError if any fails."""
+    from fastmlp.testing import check_backend
+
+    report = check_backend(name)
+    for result in report.results:
+        print(result)
+    if not report.passed:
+        raise FastMLPError(f"Backend {name} does not hold to NumPy's numbers: see the lines above.")

@@ -1,0 +1,55 @@
+"""What a result depends on besides its options: machine, versions, threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("numpy", "numba", "torch", "torchvision", "timm", "cupy", "scikit-learn", "safetensors", "threadpoolctl")
+
+
+def available_cores() -> int:
+    """The CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+    """Versions, platform, processor, cores and BLAS of this process."""
+    from threadpoolctl import threadpool_info
+
+    from fastmlp import __version__
+
+    blas = sorted({f"{pool['internal_api']} {pool['version']}" for pool in threadpool_info() if pool["user_api"] == "blas"})
+    return {
+        "fastmlp": __version__,
+        "python": platform.python_version(),
+        **{package: found for package in PACKAGES if (found := _version(package))},
+        "platform": platform.platform(),
+        "cpu": _processor(),
+        "cores": available_cores(),
+        "blas": ", ".join(blas),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name, with its widest vector instructions where Linux tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return platform.processor() or platform.machine()
+    lines = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in lines.items()}
+    flags = fields.get("flags", "").split()
+    vectors = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
+    return f"{fields.get('model name', platform.machine())} {vectors}".strip()

@@ -1,0 +1,344 @@
+"""The paper's experiment: data -> augment -> extract -> train on the original and on the augmented images -> report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp import augment, datasets, environment, model, report, training
+from fastmlp.backends import Backend, open_backend
+from fastmlp.datasets import Dataset, Split
+from fastmlp.errors import UsageError
+from fastmlp.extractors import Extractor, open_extractor
+from fastmlp.features import FeatureStore, open_or_extract
+from fastmlp.figures import AugmentationSheet
+from fastmlp.files import atomic_path, cache_dir, write_bytes, write_json
+from fastmlp.mlp import Network, choose_tier, initial_parameters
+from fastmlp.progress import progress, say
+from fastmlp.randomness import Stream, generator
+from fastmlp.training import PRESETS, History, Recipe, Samples
+
+MODELS = ("original", "augmented")  # trained on the original images, and on those and their augmented copies
+SCHEMA = 1
+SHEET_IMAGES = 8
+CODEBOOK = "codebook.safetensors"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to run; None leaves a value to the preset, the dataset or the machine."""
+
+    dataset: str = "digits"
+    extractor: str = "patches"
+    backend: str = "auto"
+    preset: str = "paper"
+    hidden_layer_sizes: tuple[int, ...] = (64,)
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    seed: int = 0
+    dtype: str = "float32"
+    threads: int | None = None
+    limit: int | None = None
+    data_dir: Path | None = None
+    weights: Path | None = None
+    image_size: int | None = None
+    out: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UsageError(f"There is no preset {self.preset!r}: choose one of {', '.join(PRESETS)}.")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
+
+    @property
+    def recipe(self) -> Recipe:
+        return PRESETS[self.preset].changed(
+            epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where results go: --out, or runs/DATASET-EXTRACTOR."""
+        names = (self.dataset.rstrip("/").rsplit("/", 1)[-1], self.extractor)
+        return self.out or Path("runs") / "-".join(name.replace(":", "_").replace("/", "_") for name in names)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The stores of the training images, of their augmented copies, and of the test images."""
+
+    train: FeatureStore
+    augmented: FeatureStore
+    test: FeatureStore
+
+
+class Experiment:
+    """One configuration's data, features and models, each made when first asked for; `seconds` tells the time of each."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.threads = config.threads or environment.available_cores()
+        self.seconds: dict[str, float] = {}
+        self.backend: Backend = open_backend(config.backend, self.threads)
+        say(f"Backend {self.backend}, {self.threads} threads.")
+
+    # Data and features.
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        with self._timed("data"):
+            dataset = datasets.load(self.config.dataset, self.config.data_dir)
+        return dataset if self.config.limit is None else dataset.limited(self.config.limit)
+
+    @cached_property
+    def policy(self) -> augment.Policy:
+        mirrored = self.dataset.mirror_keeps_class
+        return augment.Policy() if mirrored else augment.Policy(flip_probability=0.0)
+
+    @cached_property
+    def augmented_copies(self) -> Split:
+        """One augmented copy of every training image."""
+        images = self.dataset.train.images
+        with self._timed("augment"):
+            rng = generator(self.config.seed, Stream.AUGMENTATION)
+            plan = augment.draw(rng, len(images), self.policy)
+            return Split(augment.apply(self.backend, images, plan), self.dataset.train.labels)
+
+    @cached_property
+    def extractor_weights(self) -> Path | None:
+        """The weights file asked for; for patches, else, the codebook learned from the training images."""
+        if self.config.extractor != "patches" or self.config.weights is not None:
+            return self.config.weights
+        from fastmlp.extractors.patches import learned_codebook
+
+        with self._timed("learn_patches"):
+            return learned_codebook(self.dataset.train, self.config.seed, cache_dir() / "codebooks")
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        weights, size = self.extractor_weights, self.config.image_size
+        return open_extractor(self.config.extractor, self.backend, weights=weights, image_size=size)
+
+    @cached_property
+    def features(self) -> Features:
+        policy = {"policy": self.policy.as_dict(), "seed": self.config.seed}
+        return Features(
+            train=self._store("train", self.dataset.train),
+            augmented=self._store("augmented", self.augmented_copies, policy),
+            test=self._store("test", self.dataset.test),
+        )
+
+    def _store(self, name: str, split: Split, augmentation: dict[str, Any] | None = None) -> FeatureStore:
+        provenance = {
+            "dataset": self.dataset.name,
+            "split": name,
+            "content": split.content_hash,
+            "augmentation": augmentation,
+            "dtype": "float32",
+        }
+        extractor = self.extractor
+        with self._timed("extract"):
+            store = open_or_extract(split.images, split.labels, extractor, provenance, cache_dir() / "features")
+        if store.reused:
+            say(f"Reusing the {len(store.labels):,} stored {name} features in {store.path.name}.")
+        return store
+
+    # Models.
+
+    def train(self, name: str) -> tuple[Network, History]:
+        """The model `name` of MODELS, trained, and written to its folder; with resume, gone on with."""
+        folder, recipe = self.config.folder / name, self.config.recipe
+        network, history = self._start(folder)
+        samples, test = self._samples(name), self._place(self.features.test)
+        checkpoint = folder / "checkpoint.safetensors"
+        with self._timed(f"train_{name}"), progress(f"train {name}", recipe.epochs, "epochs", history.epochs) as bar:
+
+            def on_epoch(history: History) -> None:
+                self._save(network, history, checkpoint)
+                bar.advance(1, f"test accuracy {history.test_accuracy[-1]:.2%}")
+
+            training.train(
+                network, samples, recipe, self.config.seed, test=test, history=history, on_epoch=on_epoch
+            )
+        self._finish(network, history, folder)
+        return network, history
+
+    def _samples(self, name: str) -> Samples:
+        """The training set of a model."""
+        stores = [self.features.train] if name == "original" else [self.features.train, self.features.augmented]
+        features = np.concatenate([store.features for store in stores])
+        labels = np.concatenate([store.labels for store in stores])
+        return Samples.place(self.backend, features, labels, self.config.dtype)
+
+    def _place(self, store: FeatureStore) -> Samples:
+        return Samples.place(self.backend, store.features, store.labels, self.config.dtype)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.extractor.features, *self.config.hidden_layer_sizes, len(self.dataset.class_names))
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides a model's weights, but for the machine: a checkpoint of another fingerprint is refused."""
+        features = self.features
+        return {
+            "sizes": list(self.sizes),
+            "init": "paper",
+            "recipe": self.config.recipe.as_dict(),
+            "seed": self.config.seed,
+            "dtype": self.config.dtype,
+            "features": [store.path.name for store in (features.train, features.augmented, features.test)],
+        }
+
+    def _start(self, folder: Path) -> tuple[Network, History]:
+        """A new network, or the one an earlier run left in the folder."""
+        config = self.config
+        parameters = initial_parameters(self.sizes, "paper", config.seed, config.dtype)
+        history = History()
+        if config.resume:
+            for path in (folder / "model.safetensors", folder / "checkpoint.safetensors"):
+                if path.is_file():
+                    parameters, about = model.load(path)
+                    history = History(**self._same_experiment(about, path)["history"])
+                    say(f"Going on with {path} after epoch {history.epochs}.")
+                    break
+        return Network(parameters, self.backend, config.recipe.batch_size), history
+
+    def _same_experiment(self, about: dict[str, Any], path: Path) -> dict[str, Any]:
+        if about["fingerprint"] != self.fingerprint:
+            raise UsageError(f"{path} is of another experiment: choose another --out, or leave --resume out.")
+        return about
+
+    def _save(self, network: Network, history: History, path: Path) -> None:
+        model.save(network.parameters, {"fingerprint": self.fingerprint, "history": history.as_dict()}, path)
+
+    def _finish(self, network: Network, history: History, folder: Path) -> None:
+        """Write all that `fastmlp predict` and a reader need; the model itself comes last."""
+        weights = self.extractor_weights
+        if self.config.extractor == "patches" and weights is not None:
+            write_bytes(folder / CODEBOOK, weights.read_bytes())
+            weights = Path(CODEBOOK)
+        elif weights is not None:
+            weights = weights.resolve()
+        description = {
+            **self.fingerprint,
+            "dataset": self.dataset.name,
+            "class_names": list(self.dataset.class_names),
+            "extractor": self.extractor.provenance(),
+            "weights": None if weights is None else str(weights),
+        }
+        write_json(folder / "config.json", description)
+        write_json(folder / "history.json", history.as_dict())
+        self._save(network, history, folder / "model.safetensors")
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    # Results.
+
+    def table_row(self, name: str, network: Network) -> dict[str, float]:
+        """Table 1's four figures of a model: full passes over its own training set and over the test set."""
+        train, test = self._samples(name), self._place(self.features.test)
+        train_loss, train_accuracy = network.evaluate(train.features, train.labels)
+        test_loss, test_accuracy = network.evaluate(test.features, test.labels)
+        return {
+            "train_accuracy": train_accuracy,
+            "train_loss": train_loss,
+            "test_accuracy": test_accuracy,
+            "test_loss": test_loss,
+        }
+
+    def confusion(self, network: Network) -> list[list[int]]:
+        """How many test images of each class (row) were taken for each class (column)."""
+        classes = len(self.dataset.class_names)
+        predicted = network.logits(self._place(self.features.test).features).argmax(axis=1)
+        cells = np.bincount(self.dataset.test.labels * classes + predicted, minlength=classes**2)
+        return cells.reshape(classes, classes).tolist()
+
+    def describe(self) -> dict[str, Any]:
+        """config, data, tier and environment as results.json holds them."""
+        config, dataset, recipe = self.config, self.dataset, self.config.recipe
+        images = len(dataset.train)
+        return {
+            "config": {
+                "dataset": config.dataset,
+                "extractor": config.extractor,
+                "weights": self.extractor.provenance().get("weights"),
+                "image_size": self.extractor.provenance().get("image_size"),
+                "backend": str(self.backend),
+                "preset": config.preset,
+                "hidden_layer_sizes": list(config.hidden_layer_sizes),
+                "epochs": recipe.epochs,
+                "batch_size": recipe.batch_size,
+                "learning_rate": recipe.learning_rate,
+                "learning_rate_drop": {"every": recipe.drop_every, "factor": recipe.drop_factor},
+                "seed": config.seed,
+                "dtype": config.dtype,
+                "threads": self.threads,
+                "limit": config.limit,
+                "augmentation": self.policy.as_dict(),
+            },
+            "data": {
+                "name": dataset.name,
+                "note": dataset.note,
+                "class_names": list(dataset.class_names),
+                "train_images": images,
+                "augmented_images": 2 * images,
+                "test_images": len(dataset.test),
+                "features": self.extractor.features,
+            },
+            "tier": asdict(choose_tier(self.sizes, config.dtype, self.backend)),
+            "environment": environment.describe(),
+        }
+
+    def sheet(self, images: int = SHEET_IMAGES) -> AugmentationSheet:
+        """The paper's Figure 1: the first training images of different classes, as they are and augmented."""
+        _, firsts = np.unique(self.dataset.train.labels, return_index=True)
+        originals = self.dataset.train.images[firsts[:images]]
+        plan = augment.draw(generator(self.config.seed, Stream.AUGMENTATION), len(originals), self.policy)
+        rows = [("original", originals)]
+        for kind, name in enumerate(augment.KINDS):
+            one_kind = replace(plan, kind=np.full(len(originals), kind))
+            rows.append((name, augment.apply(self.backend, originals, one_kind)))
+        return AugmentationSheet(tuple(rows))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        """Add the block's time to that stage's."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def reproduce(config: Config) -> dict[str, Any]:
+    """The whole experiment; results.json, the report, its figures and both models are written to config.folder."""
+    experiment = Experiment(config)
+    claim_folder(config.folder)
+    trained = {name: experiment.train(name) for name in MODELS}
+    results = {
+        "schema": SCHEMA,
+        "table1": {name: experiment.table_row(name, network) for name, (network, _) in trained.items()},
+        **experiment.describe(),
+        "history": {name: history.as_dict() for name, (_, history) in trained.items()},
+        "confusion": {name: experiment.confusion(network) for name, (network, _) in trained.items()},
+    }
+    results["seconds"] = {stage: round(seconds, 3) for stage, seconds in experiment.seconds.items()}
+    results["claims"] = check_claims(results)
+    report.write(results, config.folder, experiment.sheet())
+    write_json(config.folder / "results.json", results)
+    return results
+
+
+def claim_folder(folder: Path) -> None:
+    """Make the output folder and write in it now, not after hours of work; OSError if that fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / ".writable") as temporary:
+        temporary.write_bytes(b"\0" * 1_000_000)  # a full disk shows here too
+    (folder / ".writable").unlink()
