@@ -40,11 +40,11 @@ def column_sum(values: Array, out: Array) -> None:
 
 def softmax_xent(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
     rows = labels[:, None]
+    best, predicted = logits.max(1)  # before gradient, which may be logits, is written: its rounding makes new ties
+    torch.sum((predicted == labels) & (best == best), 0, keepdim=True, out=hits)
     torch.log_softmax(logits, 1, out=gradient)
     picked = gradient.gather(1, rows)
     torch.sum(picked, 0, out=loss).neg_()
-    best, predicted = logits.max(1)
-    torch.sum((predicted == labels) & (best == best), 0, keepdim=True, out=hits)
     gradient.exp_().scatter_add_(1, rows, torch.full_like(picked, -1.0)).div_(max(len(labels), 1))
 
 
