@@ -21,7 +21,10 @@ def crop(xp: Namespace, images: Array, dy: Array, dx: Array, padding: int, out: 
 
 
 def rotate(xp: Namespace, images: Array, cosine: Array, sine: Array, out: Array) -> None:
-    """Rotation about the centre, counter-clockwise, bilinear, zero outside, rounded to even; cosine, sine float32 (n,)."""
+    """Rotation about the centre, counter-clockwise, bilinear, zero outside, rounded to even.
+
+    cosine and sine of the angles, float32 (n,).
+    """
     rows, columns = _grid(xp, images)
     middle_y, middle_x = (images.shape[2] - 1) / 2, (images.shape[3] - 1) / 2
     y, x = xp.astype(rows, xp.float32) - middle_y, xp.astype(columns, xp.float32) - middle_x

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastmlp.experiment import Config
 
 INTERRUPTED = 130
+MODELS = ("original", "augmented")
 Run = Callable[[argparse.Namespace], None]
 
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # noqa: BLE001  (a person gets a sentence; --debug gives the rest)
+    except Exception as error:  # a person gets a sentence; --debug gives the rest
         if options.debug:
             raise
         sentence, code = explain(error)
@@ -76,7 +77,8 @@ def run_extract(options: argparse.Namespace) -> None:
     features = Experiment(config_of(options)).features
     stores = {name: getattr(features, name) for name in ("train", "augmented", "test")}
     if options.json:
-        print(json.dumps({name: {"path": str(s.path), "shape": s.features.shape} for name, s in stores.items()}, indent=2))
+        found = {name: {"path": str(store.path), "shape": store.features.shape} for name, store in stores.items()}
+        print(json.dumps(found, indent=2))
     else:
         for name, store in stores.items():
             print(f"{name:10} {store.features.shape[0]:>8,} x {store.features.shape[1]}  {store.path}")
@@ -121,7 +123,8 @@ def run_predict(options: argparse.Namespace) -> None:
 
 def run_augment(options: argparse.Namespace) -> None:
     from fastmlp.experiment import Experiment
-    from fastmlp.figures import draw_sheet, save
+    from fastmlp.figure_style import save
+    from fastmlp.figures import draw_sheet
 
     experiment = Experiment(config_of(options))
     path = experiment.config.folder / "augmentations.png"
@@ -192,7 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "reproduce", run_reproduce, experiment, "the paper: data to Table 1, figures and report")
     _add(commands, "extract", run_extract, experiment, "the features of a dataset, stored")
     train = _add(commands, "train", run_train, experiment, "one model on stored features")
-    train.add_argument("--on", choices=("original", "augmented"), default="original", help="training images (%(default)s)")
+    train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
     _add(commands, "evaluate", run_evaluate, [output, data, model], "accuracy and loss of a model on test images")
     predict = _add(commands, "predict", run_predict, [output, data, model], "the classes of image files")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files or folders of them")
@@ -202,7 +205,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: Any, name: str, run: Run, parents: list[argparse.ArgumentParser], text: str) -> argparse.ArgumentParser:
+def _add(
+    commands: Any, name: str, run: Run, parents: list[argparse.ArgumentParser], text: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=parents)
     parser.set_defaults(run=run)
     return parser

@@ -24,7 +24,7 @@ def describe() -> dict[str, Any]:
 
     from fastmlp import __version__
 
-    blas = sorted({f"{pool['internal_api']} {pool['version']}" for pool in threadpool_info() if pool["user_api"] == "blas"})
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     return {
         "fastmlp": __version__,
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def describe() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _processor(),
         "cores": available_cores(),
-        "blas": ", ".join(blas),
+        "blas": ", ".join(sorted({f"{pool['internal_api']} {pool['version']}" for pool in pools})),
     }
 
 

@@ -82,7 +82,7 @@ class Features:
 
 
 class Experiment:
-    """One configuration's data, features and models, each made when first asked for; `seconds` tells the time of each."""
+    """One configuration's data, features and models, each made when first asked for; `seconds` has their times."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -166,9 +166,7 @@ class Experiment:
                 self._save(network, history, checkpoint)
                 bar.advance(1, f"test accuracy {history.test_accuracy[-1]:.2%}")
 
-            training.train(
-                network, samples, recipe, self.config.seed, test=test, history=history, on_epoch=on_epoch
-            )
+            training.train(network, samples, recipe, self.config.seed, test=test, history=history, on_epoch=on_epoch)
         self._finish(network, history, folder)
         return network, history
 
@@ -330,7 +328,7 @@ def reproduce(config: Config) -> dict[str, Any]:
         "confusion": {name: experiment.confusion(network) for name, (network, _) in trained.items()},
     }
     results["seconds"] = {stage: round(seconds, 3) for stage, seconds in experiment.seconds.items()}
-    results["claims"] = check_claims(results)
+    results["claims"] = report.check_claims(results)
     report.write(results, config.folder, experiment.sheet())
     write_json(config.folder / "results.json", results)
     return results

@@ -15,7 +15,8 @@ from fastmlp.errors import DataError
 from fastmlp.files import atomic_path
 from fastmlp.mlp import DTYPES, Parameters
 
-FORMAT = "fastmlp 1"
+FORMAT = 1
+HEADER = "fastmlp"  # one entry only: safetensors writes several in an order of its own, and the bytes would differ
 
 
 def save(parameters: Parameters, about: dict[str, Any], path: Path) -> None:
@@ -24,9 +25,9 @@ def save(parameters: Parameters, about: dict[str, Any], path: Path) -> None:
     for layer, (weight, bias) in enumerate(zip(parameters.weights, parameters.biases, strict=True)):
         tensors[f"weight_{layer}"] = np.ascontiguousarray(weight)
         tensors[f"bias_{layer}"] = np.ascontiguousarray(bias)
-    header = {"format": FORMAT, "sha256": _checksum(parameters, about), "about": json.dumps(about)}
+    header = {"format": FORMAT, "sha256": _checksum(parameters, about), "about": about}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        save_file(tensors, temporary, metadata={HEADER: json.dumps(header)})
 
 
 def load(path: Path) -> tuple[Parameters, dict[str, Any]]:
@@ -35,7 +36,7 @@ def load(path: Path) -> tuple[Parameters, dict[str, Any]]:
         raise DataError(f"There is no model {path}: train one first, or check the path.")
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         if header.get("format") != FORMAT:
             raise DataError(f"{path} was not written by this version of fastmlp: train the model again.")
@@ -43,7 +44,7 @@ def load(path: Path) -> tuple[Parameters, dict[str, Any]]:
         parameters = Parameters(
             tuple(tensors[f"weight_{layer}"] for layer in layers), tuple(tensors[f"bias_{layer}"] for layer in layers)
         )
-        about = json.loads(header["about"])
+        about = header["about"]
         sound = header["sha256"] == _checksum(parameters, about) and _is_network(parameters)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"The model {path} is damaged ({error}): train it again.") from None
@@ -67,4 +68,5 @@ def _is_network(parameters: Parameters) -> bool:
     arrays = (*parameters.weights, *parameters.biases)
     chained = all(w.shape[0] == size for w, size in zip(parameters.weights, parameters.sizes, strict=False))
     biased = all(b.shape == w.shape[1:] for w, b in zip(parameters.weights, parameters.biases, strict=True))
-    return chained and biased and {array.dtype.name for array in arrays} <= set(DTYPES) and len({a.dtype for a in arrays}) == 1
+    dtypes = {array.dtype.name for array in arrays}
+    return chained and biased and len(dtypes) == 1 and dtypes <= set(DTYPES)

@@ -74,5 +74,5 @@ def _open_extractor(config: dict[str, Any], folder: Path, backend: Backend, weig
         weights = folder / recorded  # an absolute path stays as it is
     extractor = open_extractor(name, backend, weights=weights, image_size=size)
     if extractor.provenance().get("weights") != expected.get("weights"):
-        raise DataError(f"The weights of {name} are not those the model was trained with: pass those by --weights FILE.")
+        raise DataError(f"The weights of {name} are not those the model was trained with: pass those with --weights.")
     return extractor
