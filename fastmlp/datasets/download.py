@@ -1,11 +1,15 @@
 """Large files over HTTP: mirrors in turn, resumed where an earlier try broke off, checked, whole or absent.
 
-What has arrived is kept in NAME.part beside the file. A file here never changes, so a byte's place in it says
-what it must be: several mirrors, and several processes at once, may fill one NAME.part.
+What has arrived is kept in NAME.part beside the file. A file here never changes, so one mirror may complete what
+another began.
 """
 
 import hashlib
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +21,8 @@ from fastmlp.errors import DataError
 from fastmlp.progress import progress, say
 
 TIMEOUTS = (10.0, 30.0)  # seconds to connect, and without a byte
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 14  # at most this much is lost when a connection stalls
+MOST_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -35,28 +40,19 @@ class _MirrorError(Exception):
 
 
 def download(remote: RemoteFile, path: Path) -> None:
-    """Brings `remote` to `path` from the first mirror that delivers it; DataError if none does."""
+    """Brings `remote` to `path`, unless it is there, from the first mirror that delivers it; DataError if none does."""
     part = path.with_name(f"{path.name}.part")
-    failures = []
-    for url in remote.urls:
-        try:
-            _bring(remote, url, part)
-            part.replace(path)
-            return
-        except _MirrorError as error:
-            failures.append(f"{urlsplit(url).hostname or url}: {error}")
-            say(f"{remote.title}: {failures[-1]}")
-        except OSError as error:
-            if path.exists():  # another process was quicker
-                return
-            raise DataError(
-                f"{part} cannot be written ({error.strerror}): make room there, or name another folder in "
-                "FASTMLP_CACHE_DIR."
-            ) from error
-    raise DataError(
-        f"{remote.title} could not be downloaded ({'; '.join(failures)}): try again later, which goes on "
-        f"where this stopped, or download {remote.urls[0]} by hand and pass its folder as --data-dir."
-    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(path.parent):
+            if not path.exists():
+                _bring_from_any(remote, part)
+                part.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{part} cannot be written ({error.strerror}): make room there, or name another folder in "
+            "FASTMLP_CACHE_DIR."
+        ) from error
 
 
 def md5_of(path: Path) -> str:
@@ -65,9 +61,38 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask for the same out of the block (but on Windows, which cannot lock a folder)."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _bring_from_any(remote: RemoteFile, part: Path) -> None:
+    failures = []
+    for url in remote.urls:
+        try:
+            return _bring(remote, url, part)
+        except _MirrorError as error:
+            failures.append(f"{urlsplit(url).hostname or url}: {error}")
+            say(f"{remote.title}: {failures[-1]}")
+    raise DataError(
+        f"{remote.title} could not be downloaded ({'; '.join(failures)}): try again later, which goes on "
+        f"where this stopped, or download {remote.urls[0]} by hand and pass its folder as --data-dir."
+    )
+
+
 def _bring(remote: RemoteFile, url: str, part: Path) -> None:
     """Completes `part` from one mirror and checks it; wrong content is deleted."""
-    part.parent.mkdir(parents=True, exist_ok=True)
     part.touch()
     resumed = part.stat().st_size > 0
     _complete(remote, url, part)
@@ -80,12 +105,12 @@ def _bring(remote: RemoteFile, url: str, part: Path) -> None:
 
 
 def _complete(remote: RemoteFile, url: str, part: Path) -> None:
-    """Asks for the rest of `part` again for as long as every try brings new bytes."""
+    """Asks for the rest of `part` again for as long as every try brings a fair share of the file."""
     while (have := part.stat().st_size) < remote.size:
         try:
             _ask(remote, url, part, have)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            if part.stat().st_size <= have:
+            if part.stat().st_size - have < remote.size / MOST_TRIES:
                 raise _MirrorError(_reason(error)) from error
 
 

@@ -54,7 +54,9 @@ def _classes_in(path: Path) -> Classes:
     """The classes in `path`; DataError for fewer than two, or for one without images."""
     classes = {folder.name: _images_in(folder) for folder in _visible(path, Path.is_dir)}
     if len(classes) < 2:
-        raise DataError(f"{path} has {len(classes)} sub-folders, but needs one for each class, two at least: add them.")
+        raise DataError(
+            f"{path} holds {len(classes)} folders of images, but two at least are needed: make one a class."
+        )
     return classes
 
 
