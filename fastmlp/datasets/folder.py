@@ -1,7 +1,7 @@
 """A folder of images, one sub-folder a class: PATH/CLASS/IMAGE or PATH/train/CLASS/IMAGE, PATH/test/CLASS/IMAGE."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,18 +75,29 @@ def _visible(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".") and wanted(path)]
 
 
+def read_images(paths: Sequence[Path]) -> tuple[list[Path], Images]:
+    """The images of files, and of folders' files in sorted order: their paths, and uint8 (n, 3, 32, 32)."""
+    found = [image for path in paths for image in (_images_in(path) if path.is_dir() else [path])]
+    return found, _read_all(found)
+
+
 def _read(classes: Classes) -> Split:
     """All images, class after class."""
     labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in classes.values()])
-    images = np.empty((len(labels), *IMAGE_SHAPE), np.uint8)
-    paths = (path for paths in classes.values() for path in paths)
-    with progress("Reading images", len(labels), "images") as bar, warnings.catch_warnings():
+    images = _read_all([path for paths in classes.values() for path in paths])
+    return Split(images, labels.astype(np.int64))
+
+
+def _read_all(paths: Sequence[Path]) -> Images:
+    """uint8 (n, 3, 32, 32)."""
+    images = np.empty((len(paths), *IMAGE_SHAPE), np.uint8)
+    with progress("Reading images", len(paths), "images") as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow thinks of odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for i, path in enumerate(paths):
             images[i] = _read_image(path)
             bar.advance(1)
-    return Split(images, labels.astype(np.int64))
+    return images
 
 
 def _read_image(path: Path) -> Images:

@@ -1,0 +1,87 @@
+"""Model files: the same bits back, the same bytes for the same model, and no damage taken for a model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from fastmlp import model
+from fastmlp.errors import DataError
+from fastmlp.mlp import initial_parameters
+
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ABOUT = {"history": {"epoch": [1, 2]}, "fingerprint": {"seed": 0}}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    model.save(initial_parameters((5, 4, 3), "he"), ABOUT, path)
+    return path
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5), dtype=st.sampled_from(["float32", "float64"]))
+@QUICK
+def test_round_trip(tmp_path: Path, sizes: list[int], dtype: str) -> None:
+    parameters = initial_parameters(sizes, "he", seed=1, dtype=dtype)
+    model.save(parameters, ABOUT, tmp_path / "m.safetensors")
+    loaded, about = model.load(tmp_path / "m.safetensors")
+    assert about == ABOUT
+    assert loaded.sizes == tuple(sizes) and loaded.dtype == dtype
+    for a, b in zip((*parameters.weights, *parameters.biases), (*loaded.weights, *loaded.biases), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_same_model_gives_the_same_bytes(saved: Path) -> None:
+    before = saved.read_bytes()
+    for _ in range(10):
+        model.save(initial_parameters((5, 4, 3), "he"), ABOUT, saved)
+        assert saved.read_bytes() == before
+
+
+@given(data=st.data())
+@QUICK
+def test_any_flipped_byte_or_cut_is_seen(saved: Path, tmp_path: Path, data: st.DataObject) -> None:
+    content = bytearray(saved.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[place] ^= data.draw(st.integers(1, 255))
+    else:
+        del content[place:]
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(content)
+    try:
+        parameters, about = model.load(damaged)
+    except DataError as error:
+        assert "\n" not in str(error)
+    else:  # the header is JSON: a changed space changes nothing
+        assert about == ABOUT
+        np.testing.assert_array_equal(parameters.weights[0], initial_parameters((5, 4, 3), "he").weights[0])
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    with pytest.raises(DataError, match="There is no model"):
+        model.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="damaged"):
+        model.load(path)
+    save_file({"weight_0": np.zeros((2, 2), np.float32)}, path)
+    with pytest.raises(DataError, match="not written by this version"):
+        model.load(path)
+
+
+def test_a_failed_write_leaves_the_old_model(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model, "save_file", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        model.save(initial_parameters((5, 4, 3), "he", seed=2), ABOUT, saved)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
