@@ -1,0 +1,107 @@
+"""What a case of an op is: how its inputs are drawn, what it fills, on which shapes and with which hazards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from fastmlp.backends.base import Reference
+
+Shape = tuple[int, ...]
+Inputs = dict[str, Any]  # host arrays and plain numbers, by the op's argument names, in their order
+Draw = Callable[[np.random.Generator, Shape, str], Inputs]
+Outputs = Callable[[Inputs], dict[str, tuple[Shape, str]]]  # (shape, dtype) of each output, likewise
+
+FLOATS = ("float32", "float64")
+PLANTED = {"nan": (np.nan,), "inf": (np.inf, -np.inf)}
+
+
+@dataclass(frozen=True)
+class OpCase:
+    """All that the tests, the benchmarks and a backend's doctor need to know of one op.
+
+    op          its name in `fastmlp.mlp.OPS` or `fastmlp.augment_ops.OPS`, which is a kernel's name too
+    reference   its array code, `reference(xp, *inputs, *outputs)`
+    draw        `draw(rng, shape, dtype)` gives inputs by argument name; away from ReLU's kink, gradients random
+    outputs     the (shape, dtype) of every output, by argument name, for such inputs
+    shapes      what `draw` takes; each op says what its numbers mean, and one of them has no rows
+    flops       arithmetic operations for a shape, a fused multiply-add being two
+    bytes       `bytes(shape, itemsize)`: memory traffic, every input read once and every output written once
+    dtypes      of the floats (or the images) drawn
+    draws       further draws, by the hazard's name: "huge" logits, "ties", "flat" images
+    planted     of "nan" and "inf": what to plant in every float array
+    aliases     output -> the input whose memory it may share
+    transposed  inputs that must also be taken as transposed views
+    exact       values only move, so that not a bit may change
+    """
+
+    op: str
+    reference: Reference
+    draw: Draw
+    outputs: Outputs
+    shapes: tuple[Shape, ...]
+    flops: Callable[[Shape], int]
+    bytes: Callable[[Shape, int], int]
+    dtypes: tuple[str, ...] = FLOATS
+    draws: Mapping[str, Draw] = field(default_factory=dict)
+    planted: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    transposed: tuple[str, ...] = ()
+    exact: bool = False
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of the ways in which this case is run.
+
+        "plain"; each further draw; each kind of planted value; "strided" (no input is contiguous); "transposed x"
+        (the input x is a transposed view); "aliased" (outputs share the memory of inputs), for each draw.
+        """
+        transposed = (f"transposed {name}" for name in self.transposed)
+        aliased = ("aliased", *(f"aliased {name}" for name in self.draws)) if self.aliases else ()
+        return ("plain", *self.draws, *self.planted, "strided", *transposed, *aliased)
+
+    def trials(self, dtype: str, seed: int = 0) -> Iterator[Trial]:
+        """Every shape in every variant."""
+        for shape in self.shapes:
+            for variant in self.variants:
+                yield Trial(self, shape, dtype, variant, seed)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a case: its inputs depend on these fields alone, so a failure repeats by itself."""
+
+    case: OpCase
+    shape: Shape
+    dtype: str
+    variant: str = "plain"
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.case.op} ({self.variant}, {self.dtype}, shape {self.shape}, seed {self.seed})"
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """output -> the input whose memory it shares in this variant."""
+        return self.case.aliases if self.variant.startswith("aliased") else {}
+
+    def inputs(self) -> Inputs:
+        """Inputs on the host, newly drawn."""
+        values = self.case.draws.get(self.variant.removeprefix("aliased "), self.case.draw)
+        key = crc32(f"{self.case.op} {self.shape} {self.dtype} {self.variant}".encode())
+        rng = np.random.default_rng([self.seed, key])
+        inputs = values(rng, self.shape, self.dtype)
+        _plant(rng, inputs, PLANTED.get(self.variant, ()))
+        return inputs
+
+
+def _plant(rng: np.random.Generator, inputs: Inputs, values: tuple[float, ...]) -> None:
+    """Put each value somewhere in every float array, in place."""
+    for array in inputs.values():
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size:
+            for value in values:
+                array.flat[rng.integers(array.size)] = value

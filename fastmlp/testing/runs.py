@@ -1,0 +1,253 @@
+"""Whole steps, epochs and training runs of one backend against the array code on NumPy in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import augment
+from fastmlp.backends.base import Backend, Kernel
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.mlp import Network, Parameters, choose_tier, initial_parameters
+from fastmlp.testing.cases import noise
+from fastmlp.testing.compare import HostArray, assert_close, assert_equal, assert_levels, assert_same_kind, error
+from fastmlp.testing.tolerances import EPOCH, RUN_ACCURACY, STEP_FLOOR, limit
+
+ROWS = 1000  # training rows, and as many to test on: an accuracy moves by 0.1 points a row
+BATCH = 64  # 1000 rows leave a last batch of 40
+LEARNING_RATE = 0.1
+EPOCHS = 6
+SPREAD = 4.0  # between the classes' centres, against noise of 1: a run gets most rows right, and not all
+KINK = 1e-4  # how far from ReLU's kink, against a spread of 1, so that no rounding takes a value to its other side
+
+# No, one and two hidden layers; the paper's.
+SIZES: tuple[tuple[int, ...], ...] = ((24, 10), (24, 16, 10), (24, 16, 12, 10), (512, 64, 10))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network's first parameters, and clusters of points to learn: features (n, d), labels int64 (n,).
+
+    All floats are float64 holding float32 values, so that both dtypes start from the same numbers.
+    """
+
+    parameters: Parameters
+    features: HostArray
+    labels: NDArray[np.int64]
+    test_features: HostArray
+    test_labels: NDArray[np.int64]
+
+    @classmethod
+    @cache
+    def draw(cls, sizes: tuple[int, ...], seed: int, rows: int = ROWS) -> Problem:
+        rng = np.random.default_rng([seed, *sizes])
+        labels = rng.integers(0, sizes[-1], 2 * rows)
+        centres = SPREAD / np.sqrt(sizes[0]) * rng.standard_normal((sizes[-1], sizes[0]))
+        features = centres[labels] + rng.standard_normal((2 * rows, sizes[0]))
+        features = features.astype(np.float32).astype(np.float64)
+        parameters = initial_parameters(sizes, "he", seed, "float32").astype("float64")
+        return cls(parameters, features[:rows], labels[:rows], features[rows:], labels[rows:])
+
+    def bind(self, backend: Backend, dtype: str, tier: int | None) -> Network:
+        network = Network(self.parameters.astype(dtype), backend, BATCH, tier)
+        if tier is not None and network.tier.number != tier:
+            raise AssertionError(f"{backend}: tier {tier} was asked for, {network.tier} was bound")
+        return network
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng(epoch).permutation(len(self.labels))
+
+    def rows_away_from_kinks(self) -> NDArray[np.int64]:
+        """The rows none of whose hidden units is near ReLU's kink."""
+        away = np.ones(len(self.labels), dtype=bool)
+        activations = self.features
+        for weight, bias in zip(self.parameters.weights[:-1], self.parameters.biases[:-1], strict=True):
+            z = activations @ weight + bias
+            away &= (np.abs(z) > KINK).all(axis=1)
+            activations = np.maximum(z, 0)
+        return np.flatnonzero(away)
+
+
+def tiers(backend: Backend, sizes: tuple[int, ...], dtype: str) -> Iterator[int | None]:
+    """What to give `Network` so that all its code runs: None for the best tier, and the number of every lower one."""
+    yield None
+    yield from range(1, max(choose_tier(sizes, dtype, backend).number, 2))
+
+
+# One step.
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step leaves: the sum of losses (1,), hits int64 (1,), and every gradient by name."""
+
+    loss: HostArray
+    hits: HostArray
+    gradients: dict[str, HostArray]
+
+
+def take_step(problem: Problem, backend: Backend, dtype: str, tier: int | None, rows: NDArray[np.int64]) -> Step:
+    """The loss, hits and gradients of one batch of those rows."""
+    network = problem.bind(backend, dtype, tier)
+    features, labels = _place(backend, dtype, problem.features, problem.labels)
+    loss, hits = backend.empty((1,), dtype), backend.empty((1,), "int64")
+    network.gradients(features, labels, backend.asarray(rows), loss, hits)
+    weights = {f"weight {i}": backend.to_numpy(g) for i, g in enumerate(network.weight_gradients)}
+    biases = {f"bias {i}": backend.to_numpy(g) for i, g in enumerate(network.bias_gradients)}
+    _assert_data_unchanged(backend, dtype, problem, features, labels)
+    return Step(backend.to_numpy(loss), backend.to_numpy(hits), weights | biases)
+
+
+def assert_step(backend: Backend, sizes: tuple[int, ...], dtype: str, tier: int | None, seed: int = 0) -> None:
+    """One step's gradients: to 1e-12 in float64, to 1e-5 and twice NumPy's own error in float32; loss and hits too.
+
+    A full batch and a ragged one, of rows away from ReLU's kinks.
+    """
+    problem = Problem.draw(sizes, seed)
+    away = problem.rows_away_from_kinks()
+    for rows in (away[:BATCH], away[BATCH : BATCH + 37], away[:1]):
+        what = f"{backend} step of {len(rows)} rows ({_network(sizes)}, {dtype}, tier {tier}, seed {seed})"
+        exact = take_step(problem, NumpyBackend(), "float64", 1, rows)
+        by_numpy = take_step(problem, NumpyBackend(), dtype, 1, rows)
+        got = take_step(problem, backend, dtype, tier, rows)
+        assert_equal(f"{what}: hits", got.hits, exact.hits)
+        _assert_step_array(f"{what}: loss", dtype, got.loss, exact.loss, by_numpy.loss)
+        for name, gradient in got.gradients.items():
+            reference, own = exact.gradients[name], by_numpy.gradients[name]
+            _assert_step_array(f"{what}: gradient of {name}", dtype, gradient, reference, own)
+
+
+def _assert_step_array(what: str, dtype: str, got: HostArray, exact: HostArray, by_numpy: HostArray) -> None:
+    assert_same_kind(what, got, exact.shape, dtype)
+    assert_close(what, got, exact, limit(dtype, error(by_numpy, exact), STEP_FLOOR))
+
+
+# Epochs and whole runs.
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run leaves: each epoch's loss and accuracy, both on the test rows, and the parameters."""
+
+    losses: list[float]
+    accuracies: list[float]
+    test_loss: float
+    test_accuracy: float
+    parameters: Parameters
+
+
+def train(problem: Problem, backend: Backend, dtype: str, tier: int | None, epochs: int) -> Run:
+    """That many epochs; the learning rate drops to a tenth for the last third of them."""
+    network = problem.bind(backend, dtype, tier)
+    features, labels = _place(backend, dtype, problem.features, problem.labels)
+    losses, accuracies = [], []
+    for epoch in range(epochs):
+        rate = LEARNING_RATE * (0.1 if 3 * epoch >= 2 * epochs else 1)
+        loss, accuracy = network.train_epoch(features, labels, problem.order(epoch), rate)
+        losses.append(loss)
+        accuracies.append(accuracy)
+    tested = network.evaluate(*_place(backend, dtype, problem.test_features, problem.test_labels))
+    _assert_data_unchanged(backend, dtype, problem, features, labels)
+    return Run(losses, accuracies, *tested, network.parameters)
+
+
+@cache
+def _exact_run(sizes: tuple[int, ...], seed: int, epochs: int) -> Run:
+    return train(Problem.draw(sizes, seed), NumpyBackend(), "float64", 1, epochs)
+
+
+def assert_epoch(backend: Backend, sizes: tuple[int, ...], dtype: str, tier: int | None, seed: int = 0) -> None:
+    """One epoch with a ragged last batch: its loss and every parameter to 1e-4 in float32 (1e-10 in float64)."""
+    problem = Problem.draw(sizes, seed)
+    what = f"{backend} epoch ({_network(sizes)}, {dtype}, tier {tier}, seed {seed})"
+    exact = _exact_run(sizes, seed, 1)
+    got = train(problem, backend, dtype, tier, epochs=1)
+    _assert_run(what, dtype, got, exact)
+    for name in ("weights", "biases"):
+        for layer, reference in enumerate(getattr(exact.parameters, name)):
+            parameter = getattr(got.parameters, name)[layer]
+            assert_same_kind(f"{what}: {name} {layer}", parameter, reference.shape, dtype)
+            assert_close(f"{what}: {name} {layer}", parameter, reference, EPOCH[dtype])
+
+
+def assert_run(backend: Backend, sizes: tuple[int, ...], dtype: str, tier: int | None, seed: int = 0) -> None:
+    """A whole run: all losses to 1e-4, accuracies within 0.3 points, and a second run ends bit for bit the same."""
+    problem = Problem.draw(sizes, seed)
+    what = f"{backend} run ({_network(sizes)}, {dtype}, tier {tier}, seed {seed})"
+    got = train(problem, backend, dtype, tier, EPOCHS)
+    _assert_run(what, dtype, got, _exact_run(sizes, seed, EPOCHS))
+    again = train(problem, backend, dtype, tier, EPOCHS)
+    if again.losses != got.losses:
+        raise AssertionError(f"{what}: losses {got.losses}, but {again.losses} when run again")
+    for name in ("weights", "biases"):
+        for layer, (one, two) in enumerate(
+            zip(getattr(got.parameters, name), getattr(again.parameters, name), strict=True)
+        ):
+            assert_equal(f"{what}: {name} {layer}, run again", two, one)
+
+
+def _assert_run(what: str, dtype: str, got: Run, exact: Run) -> None:
+    got_losses, exact_losses = np.array([*got.losses, got.test_loss]), np.array([*exact.losses, exact.test_loss])
+    assert_close(f"{what}: losses", got_losses, exact_losses, EPOCH[dtype])
+    accuracies = zip([*got.accuracies, got.test_accuracy], [*exact.accuracies, exact.test_accuracy], strict=True)
+    for one, two in accuracies:
+        if not abs(one - two) <= RUN_ACCURACY:
+            raise AssertionError(f"{what}: accuracy {one}, but {two} in float64")
+
+
+def assert_divergence_shows(backend: Backend, sizes: tuple[int, ...], tier: int | None) -> None:
+    """One NaN among the features makes the epoch's loss NaN, and weights of every layer."""
+    problem = Problem.draw(sizes, 0)
+    features = problem.features.copy()
+    features[500, 3] = np.nan
+    problem = replace(problem, features=features)
+    with np.errstate(all="ignore"):
+        got = train(problem, backend, "float32", tier, epochs=1)
+    what = f"{backend} ({_network(sizes)}, tier {tier})"
+    if not np.isnan(got.losses[0]):
+        raise AssertionError(f"{what}: a NaN among the features, but the epoch's loss is {got.losses[0]}")
+    for layer, weight in enumerate(got.parameters.weights):
+        if not np.isnan(weight).any():
+            raise AssertionError(f"{what}: a NaN among the features, but none in the weights of layer {layer}")
+
+
+# Augmentation.
+
+
+def assert_augmentation(backend: Backend, seed: int = 0) -> None:
+    """A mixed plan applied by the backend: NumPy's images, or one level off where rounding ties."""
+    rng = np.random.default_rng(seed)
+    images = noise(rng, (64, 3, 32, 32))
+    before = images.copy()
+    images.flags.writeable = False
+    plan = augment.draw(rng, len(images))
+    what = f"{backend} augmentation (seed {seed})"
+    got = augment.apply(backend, images, plan)
+    assert_equal(f"{what}: changed the images it was given", images, before)
+    assert_same_kind(what, got, images.shape, "uint8")
+    assert_levels(what, got, augment.apply(_ArrayCode(), images, plan))
+
+
+class _ArrayCode(NumpyBackend):
+    kernels: ClassVar[Mapping[str, Kernel]] = {}
+
+
+# Small parts.
+
+
+def _place(backend: Backend, dtype: str, features: HostArray, labels: NDArray[np.int64]) -> tuple[Any, Any]:
+    return backend.asarray(features.astype(dtype)), backend.asarray(labels.copy())
+
+
+def _assert_data_unchanged(backend: Backend, dtype: str, problem: Problem, features: Any, labels: Any) -> None:
+    assert_equal(f"{backend}: changed the features", backend.to_numpy(features), problem.features.astype(dtype))
+    assert_equal(f"{backend}: changed the labels", backend.to_numpy(labels), problem.labels)
+
+
+def _network(sizes: tuple[int, ...]) -> str:
+    return "-".join(map(str, sizes))
