@@ -1,0 +1,119 @@
+"""The registry: what is known, what is chosen, what is refused, and with which words."""
+
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from fastmlp import backends
+from fastmlp.backends import Availability, names, open_backend, probe
+from fastmlp.backends.cupy import CupyBackend
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.errors import BackendError, UsageError
+
+
+def test_ours_are_registered_first() -> None:
+    assert names()[:4] == ["numpy", "numba", "torch", "cupy"]
+
+
+def test_unknown_name_lists_the_known() -> None:
+    with pytest.raises(UsageError, match=r"no backend 'jax': choose one of auto, numpy, numba, torch, cupy"):
+        open_backend("jax")
+
+
+def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    working = {"numba", "numpy"}
+    monkeypatch.setattr(backends, "probe", lambda name: Availability(name in working, "broken", "mend it"))
+    monkeypatch.setattr(backends, "_class_of", Named)
+    assert open_backend("auto").name == "numba"
+    working.discard("numba")
+    assert open_backend("auto").name == "numpy"
+
+
+class Named:
+    """Stands in for a backend class: opening it gives something with its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, device: str | None) -> "Named":
+        return self
+
+
+def test_an_explicit_backend_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CupyBackend, "probe", classmethod(lambda cls: Availability(False, "No driver.", "Install one.")))
+    with pytest.raises(BackendError, match=r"Backend cupy cannot run here. No driver. Install one."):
+        open_backend("cupy")
+
+
+def test_a_backend_whose_library_is_missing_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> type:
+        raise ImportError("No module named 'torch'")
+
+    monkeypatch.setattr(backends, "_class_of", missing)
+    availability = probe("torch")
+    assert not availability.usable
+    assert "No module named 'torch'" in availability.reason and "pip install 'fastmlp[torch]'" in availability.mend
+
+
+def test_cupy_that_imports_but_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_gpu(*_: object, **__: object) -> None:
+        raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected\nmore lines")
+
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(ones=no_gpu))
+    availability = CupyBackend.probe()
+    assert not availability.usable
+    assert "cudaErrorNoDevice" in availability.reason and "\n" not in availability.reason
+    assert "nvidia-smi" in availability.mend
+
+
+def test_cupy_whose_products_are_wrong_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = types.SimpleNamespace(ones=lambda shape, dtype: np.zeros(shape, dtype))
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    assert "came out wrong" in CupyBackend.probe().reason
+
+
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(BackendError, match="numpy has no device 'cuda'"):
+        open_backend("numpy:cuda")
+    pytest.importorskip("torch")
+    with pytest.raises(BackendError, match="torch:cpu"):
+        open_backend("torch:nonsense")
+
+
+def test_threads_limit_blas() -> None:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    with threadpool_limits():  # puts everything back at the end
+        open_backend("numpy", threads=1)
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+
+
+def test_ops_without_kernels_are_array_code() -> None:
+    def double(xp: object, values: np.ndarray, out: np.ndarray) -> None:
+        out[...] = values * 2
+
+    def kernel(values: np.ndarray, out: np.ndarray) -> None:
+        out[...] = values * 3
+
+    class Tripling(NumpyBackend):
+        kernels = {"double": kernel}  # noqa: RUF012
+
+    out = np.zeros(1)
+    backends.Ops({"double": double}, Tripling()).double(np.ones(1), out)
+    assert out == 3
+    backends.Ops({"double": double}, Tripling(), kernels=False).double(np.ones(1), out)
+    assert out == 2
+    with pytest.raises(AttributeError):
+        backends.Ops({}, Tripling()).halve(np.ones(1), out)
+
+
+def test_opening_numpy_imports_no_other_engine() -> None:
+    code = (
+        "import sys; from fastmlp.backends import open_backend; open_backend('numpy', 1); "
+        "print(sorted({'torch', 'cupy', 'numba', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

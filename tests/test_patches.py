@@ -1,0 +1,106 @@
+"""Patch features: the pieces against plain formulas, the same on every backend, and a codebook that is whole or refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp.backends import open_backend, probe
+from fastmlp.datasets.base import Split
+from fastmlp.errors import DataError
+from fastmlp.extractors import open_extractor, patches
+from fastmlp.extractors.patches import Codebook, Patches
+
+ENGINES = ("numpy", "numba", "torch")
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    smooth = rng.integers(0, 256, (40, 3, 8, 8)).repeat(4, axis=2).repeat(4, axis=3)
+    return np.clip(smooth + rng.integers(-20, 20, smooth.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def codebook(images: np.ndarray) -> Codebook:
+    return patches.learn_codebook(images, seed=0)
+
+
+def plain_features(image: np.ndarray, codebook: Codebook) -> np.ndarray:
+    """One image's features, one patch at a time, in float64, as Coates, Ng and Lee (2011) describe them."""
+    side = image.shape[1] - patches.SIDE + 1
+    activations = np.empty((side, side, patches.CENTROIDS))
+    for y in range(side):
+        for x in range(side):
+            patch = image[:, y : y + 6, x : x + 6].astype(np.float64).ravel()
+            patch = (patch - patch.mean()) / np.sqrt(patch.var() + 10)
+            white = (patch - codebook.mean) @ codebook.whitening
+            distance = np.sqrt(((white - codebook.centroids) ** 2).sum(axis=1))
+            activations[y, x] = np.maximum(0, distance.mean() - distance)
+    half = (side + 1) // 2
+    rows, columns = (slice(None, half), slice(half, None)), (slice(None, half), slice(half, None))
+    pooled = np.concatenate([activations[r, c].mean(axis=(0, 1)) for r in rows for c in columns])
+    return (pooled - codebook.shift) * codebook.scale
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_features_follow_the_formulas_on_every_backend(name: str, images: np.ndarray, codebook: Codebook) -> None:
+    if not probe(name).usable:
+        pytest.skip(probe(name).reason)
+    features = Patches(codebook, open_backend(name))(images[:3])
+    assert features.shape == (3, 512) and features.dtype == np.float32
+    for image, got in zip(images, features, strict=False):
+        expected = plain_features(image, codebook)
+        # float32 sums of 108 squares and a difference of near distances: about 1e-4 of the largest feature
+        assert np.abs(got - expected).max() <= 2e-4 * np.abs(expected).max()
+
+
+def test_features_are_standardised_on_the_training_images(images: np.ndarray, codebook: Codebook) -> None:
+    extractor = Patches(codebook, open_backend("numpy"))
+    features = np.concatenate([extractor(images[:32]), extractor(images[32:])])
+    np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(features.std(axis=0), 1, atol=1e-3)
+
+
+def test_whitened_patches_have_nearly_unit_covariance(images: np.ndarray) -> None:
+    sample = patches.sample_patches(images, 20_000, np.random.default_rng(1)).astype(np.float32)
+    sample = patches.normalised(np, sample)
+    mean, whitening = patches.learn_whitening(sample)
+    spectrum = np.linalg.eigvalsh(np.cov(((sample - mean) @ whitening).T))
+    before = np.linalg.eigvalsh(np.cov((sample - mean).T))
+    np.testing.assert_allclose(spectrum, np.sort(before / (before + patches.WHITENING_NOISE)), atol=1e-3)
+
+
+def test_centroids_are_means_of_their_patches() -> None:
+    """Three far clusters and three centroids: K-means finds the clusters' means."""
+    rng = np.random.default_rng(4)
+    centres = np.array([[0, 0], [50, 0], [0, 50]], np.float32)
+    points = (np.repeat(centres, 200, axis=0) + rng.standard_normal((600, 2))).astype(np.float32)
+    found = patches.learn_centroids(points, 3, np.random.default_rng(1))
+    expected = points.reshape(3, 200, 2).mean(axis=1)
+    order = np.lexsort(found.T)
+    np.testing.assert_allclose(found[order], expected[np.lexsort(expected.T)], atol=1e-3)
+
+
+def test_learning_is_deterministic_and_kept(images: np.ndarray, codebook: Codebook, tmp_path: Path) -> None:
+    split = Split(images, np.zeros(len(images), np.int64))
+    path = patches.learned_codebook(split, 0, tmp_path)
+    assert patches.load_codebook(path).content_hash == codebook.content_hash
+    written = path.stat().st_mtime_ns
+    assert patches.learned_codebook(split, 0, tmp_path).stat().st_mtime_ns == written
+    assert patches.learned_codebook(split, 1, tmp_path) != path
+
+
+def test_a_damaged_codebook_is_refused(codebook: Codebook, tmp_path: Path) -> None:
+    path = tmp_path / "codebook.safetensors"
+    with pytest.raises(DataError, match="does not exist"):
+        open_extractor("patches", open_backend("numpy"), weights=path)
+    patches.save_codebook(codebook, path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-4])
+    with pytest.raises(DataError, match="damaged"):
+        open_extractor("patches", open_backend("numpy"), weights=path)
+    changed = {**vars(codebook), "shift": np.full(512, np.nan, np.float32)}
+    patches.save_codebook(Codebook(**changed), path)
+    with pytest.raises(DataError, match="not a codebook"):
+        open_extractor("patches", open_backend("numpy"), weights=path)
