@@ -120,9 +120,10 @@ class TestReading:
         with pytest.raises(DataError, match=rf"data_batch_2\.bin is truncated.* {length:,} bytes"):
             cifar10.read_folder(folder)
 
-    def test_a_label_out_of_range_is_named_with_its_record(self, tmp_path):
-        folder = write_folder(tmp_path, test_batch=records([0, 9, 200]))
-        with pytest.raises(DataError, match=r"test_batch\.bin: record 2 has label 200"):
+    @pytest.mark.parametrize("label", [10, 200])
+    def test_a_label_out_of_range_is_named_with_its_record(self, tmp_path, label):
+        folder = write_folder(tmp_path, test_batch=records([0, 9, label]))
+        with pytest.raises(DataError, match=rf"test_batch\.bin: record 2 has label {label}"):
             cifar10.read_folder(folder)
 
     @pytest.mark.parametrize("missing", ["test_batch", "data_batch"])
@@ -210,7 +211,9 @@ class TestUnpacking:
             (str(tmp_path / "escaped"), b"x"),
             ("cifar-10-batches-bin/../../escaped", b"x"),
             ("cifar-10-batches-bin/extra.bin", b"x"),
-            ("test_batch.bin", b"not in the folder"),
+            ("test_batch.bin", b"x"),
+            ("elsewhere/test_batch.bin", b"x"),
+            ("cifar-10-batches-bin/../test_batch.bin", b"x"),
         ]
         path = write_archive(tmp_path / "hostile.tar.gz", [*hostile, *good_members()])
         target = tmp_path / "place" / "cifar-10-batches-bin"
@@ -224,7 +227,7 @@ class TestUnpacking:
     def test_a_member_that_is_no_regular_file_is_refused(self, tmp_path, kind):
         link = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
         link.type, link.linkname = kind, "/etc/passwd"
-        self.refused(tmp_path, [(link, b""), *good_members()], "not the file it must be")
+        self.refused(tmp_path, [(link, bytes(2 * RECORD)), *good_members()], "not the file it must be")
 
     @pytest.mark.parametrize("size", [0, 2 * RECORD - 1, 2 * RECORD + 1, 1 << 20])
     def test_a_member_of_another_size_is_refused(self, tmp_path, size):
