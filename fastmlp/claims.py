@@ -1,0 +1,109 @@
+"""The paper's three claims, checked on a run's own numbers. Each comparison is written so that NaN fails it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Results = Mapping[str, Any]
+Claim = dict[str, Any]
+
+WINDOW = 10  # epochs looked at on either side of the learning rate's drop
+CALMER = 0.5  # the share of its former wobble that a calmed loss keeps at most
+
+
+def check_claims(results: Results) -> list[Claim]:
+    """The claims in order: {"claim": sentence, "holds": bool or None (not tested), "numbers": sentence}."""
+    return [_fits_training_set_better(results), _generalises_better(results), _drop_shows(results)]
+
+
+def number(value: float | None) -> float:
+    """The value, NaN where there is none: strict JSON has no NaN and writes null."""
+    return math.nan if value is None else float(value)
+
+
+def wobble(losses: Sequence[float | None]) -> float:
+    """The standard deviation of the changes from epoch to epoch: a steady slope counts for nothing."""
+    return float(np.std(np.diff([number(loss) for loss in losses])))
+
+
+def _fits_training_set_better(results: Results) -> Claim:
+    original, augmented = (_row(results, model) for model in ("original", "augmented"))
+    return {
+        "claim": "The original model fits its training set better than the augmented one fits its own.",
+        "holds": original["train_accuracy"] > augmented["train_accuracy"]
+        and original["train_loss"] < augmented["train_loss"],
+        "numbers": f"Train accuracy {original['train_accuracy']:.2%} against {augmented['train_accuracy']:.2%}, "
+        f"train loss {original['train_loss']:.3f} against {augmented['train_loss']:.3f}.",
+    }
+
+
+def _generalises_better(results: Results) -> Claim:
+    original, augmented = (_row(results, model) for model in ("original", "augmented"))
+    images = results["data"]["test_images"]
+    gain = augmented["test_accuracy"] - original["test_accuracy"]
+    return {
+        "claim": "The augmented model generalises better: its test accuracy is higher.",
+        "holds": gain > 0,
+        "numbers": f"Test accuracy {augmented['test_accuracy']:.2%} against {original['test_accuracy']:.2%}, "
+        f"a gain of {points(gain)} (the standard error of either, over {images:,} images, is "
+        f"{100 * _standard_error(original['test_accuracy'], images):.2f}); "
+        f"train minus test accuracy: {points(_gap(augmented))} augmented, {points(_gap(original))} original.",
+    }
+
+
+def _drop_shows(results: Results) -> Claim:
+    drop = results["config"].get("learning_rate_drop")
+    epoch = drop["every"] if drop else 0
+    where = f"at epoch {epoch}" if drop else "in the curves"
+    claim = f"The drop of the learning rate shows {where}: the test loss wobbles less than half as much after it."
+    reason = _why_untested(results, epoch)
+    if reason:
+        return {"claim": claim, "holds": None, "numbers": reason}
+    before_after = {model: _wobbles(curves, epoch) for model, curves in results["history"].items()}
+    parts = [
+        f"{before:#.2g} before and {after:#.2g} after ({model})" for model, (before, after) in before_after.items()
+    ]
+    return {
+        "claim": claim,
+        "holds": all(after < CALMER * before for before, after in before_after.values()),
+        "numbers": f"Standard deviation of the test loss's changes from epoch to epoch, over {WINDOW} epochs: "
+        f"{', '.join(parts)}.",
+    }
+
+
+def _why_untested(results: Results, epoch: int) -> str:
+    """Why the drop after `epoch` (0: there is none) can't be judged; empty if it can."""
+    if epoch == 0:
+        return "Not tested: this run's learning rate has no step down."
+    if epoch < WINDOW:
+        return f"Not tested: {epoch} epochs before the first drop are fewer than the {WINDOW} needed."
+    epochs = min(len(curves["epoch"]) for curves in results["history"].values())
+    if epochs < epoch + WINDOW:
+        return f"Not tested: it takes {epoch + WINDOW} epochs and this run has {epochs}."
+    return ""
+
+
+def _wobbles(curves: Mapping[str, Sequence[float | None]], epoch: int) -> tuple[float, float]:
+    """The test loss's wobble in the epochs up to `epoch` and in those that follow; the step between is in neither."""
+    losses = curves["test_loss"]
+    return wobble(losses[epoch - WINDOW : epoch]), wobble(losses[epoch : epoch + WINDOW])
+
+
+def points(difference: float) -> str:
+    """A difference of accuracies in percentage points: +0.54 points."""
+    return f"{100 * difference:+.2f} points"
+
+
+def _row(results: Results, model: str) -> dict[str, float]:
+    return {name: number(value) for name, value in results["table1"][model].items()}
+
+
+def _gap(row: Mapping[str, float]) -> float:
+    return row["train_accuracy"] - row["test_accuracy"]
+
+
+def _standard_error(accuracy: float, images: int) -> float:
+    """Binomial: of the accuracy over that many independent images."""
+    return math.sqrt(accuracy * (1 - accuracy) / images)

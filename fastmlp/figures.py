@@ -1,0 +1,279 @@
+"""The report's figures, each drawn once from a run's results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.claims import number
+from fastmlp.errors import UsageError
+from fastmlp.figure_network import draw_network
+from fastmlp.figure_style import DPI, PALETTE, WIDTH, new_figure, save, shortened, styled, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "AugmentationSheet",
+    "draw_confusion",
+    "draw_network",
+    "draw_seconds",
+    "draw_sheet",
+    "draw_training",
+    "save",
+    "svg",
+]
+
+Results = Mapping[str, Any]
+
+MODELS = ("original", "augmented")
+LABELS = 1.25  # inches left of a sheet's images
+MARGIN = 0.0625  # inches around them
+GAP = 2  # pixels between them
+FIRST_GAP = 8  # pixels below the row of originals
+MOST_ANNOTATED = 20  # classes whose confusion matrix carries numbers
+MOST_NAMED = 50  # and names
+
+
+@dataclass(frozen=True)
+class AugmentationSheet:
+    """Rows of (label, images uint8 (k, 3, h, w)), the same k images in each; the first row holds the originals."""
+
+    rows: tuple[tuple[str, NDArray[np.uint8]], ...]
+
+
+# Figure 1: the augmentations.
+
+
+@styled
+def draw_sheet(sheet: AugmentationSheet) -> Figure:
+    """A row of images for each augmentation, pixels shown as squares."""
+    mosaic = _mosaic(sheet)
+    rows, columns = mosaic.shape[:2]
+    scale = max(
+        1, min(6, int((WIDTH - LABELS - MARGIN) * DPI) // columns)
+    )  # whole device pixels for each of the images'
+    width, height = columns * scale / DPI, rows * scale / DPI
+    page_width, page_height = LABELS + width + MARGIN, height + 2 * MARGIN
+    figure = new_figure(page_width, page_height)
+    axes = figure.add_axes((LABELS / page_width, MARGIN / page_height, width / page_width, height / page_height))
+    axes.axis("off")
+    axes.imshow(mosaic, interpolation="none", aspect="auto", extent=(0, columns, rows, 0))
+    for (label, _), top, bottom in zip(sheet.rows, *_row_spans(sheet), strict=True):
+        axes.annotate(
+            shortened(label), (0, (top + bottom) / 2), (-10, 0), textcoords="offset points",
+            ha="right", va="center", weight="bold" if top == 0 else "normal",
+        )  # fmt: skip
+    return figure
+
+
+def _row_spans(sheet: AugmentationSheet) -> tuple[list[int], list[int]]:
+    """The pixel rows of the mosaic at which each row of images starts and ends."""
+    side = sheet.rows[0][1].shape[2]
+    tops = [index * (side + GAP) + (FIRST_GAP - GAP if index else 0) for index in range(len(sheet.rows))]
+    return tops, [top + side for top in tops]
+
+
+def _mosaic(sheet: AugmentationSheet) -> NDArray[np.uint8]:
+    """uint8 (rows, columns, 4): every image of the sheet in its place, transparent between them."""
+    shapes = {images.shape for _, images in sheet.rows}
+    if len(shapes) != 1 or 0 in next(iter(shapes)):
+        raise UsageError("A sheet of augmentations needs the same number of images, one or more, in every row.")
+    count, _, height, width = shapes.pop()
+    tops, bottoms = _row_spans(sheet)
+    mosaic = np.zeros((bottoms[-1], count * (width + GAP) - GAP, 4), np.uint8)
+    for (_, images), top in zip(sheet.rows, tops, strict=True):
+        for index, image in enumerate(images):
+            left = index * (width + GAP)
+            mosaic[top : top + height, left : left + width, :3] = image.transpose(1, 2, 0)
+            mosaic[top : top + height, left : left + width, 3] = 255
+    return mosaic
+
+
+# Figure 4: the training.
+
+
+@styled
+def draw_training(results: Results) -> Figure:
+    """Loss above, accuracy below, by epoch: both models, training set dashed, test set solid."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = new_figure(WIDTH, 6.2)
+    losses, accuracies = figure.subplots(2, 1, sharex=True)
+    figure.subplots_adjust(left=0.065, right=0.8, top=0.93, bottom=0.075, hspace=0.24)
+    losses.set(title="Loss", ylim=_loss_limits(results["history"]))
+    accuracies.set(title="Accuracy", xlabel="epoch")
+    accuracies.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    accuracies.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
+    for axes, quantity, form in ((losses, "loss", ".3f"), (accuracies, "accuracy", ".1%")):
+        axes.grid(axis="y", color=PALETTE["rule"], linewidth=0.5)
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+        ends = _draw_curves(axes, results["history"], quantity)
+        _label_ends(axes, ends, form)
+        _mark_drops(axes, results, labelled=axes is losses)
+    return figure
+
+
+Ends = dict[tuple[str, str], float]  # a curve's last value by its (model, split)
+
+
+def _draw_curves(axes: Axes, history: Results, quantity: str) -> Ends:
+    ends = {}
+    for model in MODELS:
+        epochs = history[model]["epoch"]
+        marker = "o" if len(epochs) == 1 else None
+        for split, style, width in (("train", (0, (4, 2)), 1.1), ("test", "solid", 1.6)):
+            values = [number(value) for value in history[model][f"{split}_{quantity}"]]
+            axes.plot(
+                epochs, values, color=PALETTE[model], linestyle=style, linewidth=width, marker=marker, markersize=4
+            )
+            ends[model, split] = values[-1]
+    last = max(max(history[model]["epoch"]) for model in MODELS)
+    axes.set_xlim(min(1, last - 1), last)
+    return ends
+
+
+def _loss_limits(history: Results) -> tuple[float, float]:
+    """All but the highest hundredth of the losses: the first epochs may start above the frame."""
+    curves = [history[model][f"{split}_loss"] for model in MODELS for split in ("train", "test")]
+    losses = np.array([number(value) for curve in curves for value in curve])
+    finite = losses[np.isfinite(losses)]
+    if len(finite) == 0:
+        return 0.0, 1.0
+    low, high = finite.min(), np.percentile(finite, 99)
+    margin = 0.06 * (high - low) or 0.1
+    return low - margin, high + margin
+
+
+def _mark_drops(axes: Axes, results: Results, labelled: bool) -> None:
+    rates = results["history"]["original"]["learning_rate"]
+    drop = results["config"].get("learning_rate_drop")
+    for epoch in range(drop["every"], len(rates), drop["every"]) if drop else ():
+        axes.axvline(epoch + 0.5, color=PALETTE["muted"], linewidth=0.7, linestyle=(0, (1, 2)))
+        if labelled:
+            axes.annotate(
+                f"learning rate {rates[epoch]:g}", (epoch + 0.5, 1), (4, -1), xycoords=axes.get_xaxis_transform(),
+                textcoords="offset points", va="top", size=8, color=PALETTE["muted"],
+            )  # fmt: skip
+
+
+def _label_ends(axes: Axes, ends: Ends, form: str) -> None:
+    """Each curve's label beside its end, moved up or down where two would touch, and joined to it by a hair line."""
+    bottom, top = axes.get_ylim()
+    heights = [(end - bottom) / (top - bottom) if np.isfinite(end) else 0.5 for end in ends.values()]
+    heights = [float(np.clip(height, 0, 1)) for height in heights]
+    for ((model, split), end), height, place in zip(ends.items(), heights, spread(heights, 0.085), strict=True):
+        options: dict[str, Any] = {"transform": axes.transAxes, "color": PALETTE[model]}
+        axes.plot([1, 1.012, 1.022], [height, place, place], clip_on=False, linewidth=0.6, **options)
+        axes.text(1.03, place, f"{model}, {split}  {end:{form}}", va="center", **options)
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """The places, moved as little as makes neighbours at least `gap` apart (isotonic regression)."""
+    order = np.argsort(places, kind="stable")
+    groups: list[list[float]] = []
+    for rank, index in enumerate(order):
+        groups.append([places[index] - rank * gap])
+        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    moved = [float(np.mean(group)) for group in groups for _ in group]
+    spread_places = [0.0] * len(places)
+    for rank, index in enumerate(order):
+        spread_places[index] = moved[rank] + rank * gap
+    return spread_places
+
+
+# The confusion matrices.
+
+
+@styled
+def draw_confusion(results: Results) -> Figure:
+    """Both models' matrices side by side: rows the true classes, shades and numbers the share of each row."""
+    names = [shortened(name) for name in results["data"]["class_names"]]
+    names = names if len(names) <= MOST_NAMED else []
+    labels = 0.5 + 0.075 * max(map(len, names), default=0)  # inches for the longest name
+    side = (WIDTH - labels - 0.35) / 2
+    height = side + labels + 0.4
+    figure = new_figure(WIDTH, height)
+    for index, model in enumerate(MODELS):
+        left = labels + index * (side + 0.3)
+        axes = figure.add_axes((left / WIDTH, labels / height, side / WIDTH, side / height))
+        shares = row_shares(results["confusion"][model])
+        _draw_matrix(axes, shares)
+        _name_classes(axes, names, side, rows=index == 0)
+        accuracy = number(results["table1"][model]["test_accuracy"])
+        axes.set_title(f"{model}: {accuracy:.1%} right", color=PALETTE[model])
+        axes.set_xlabel("predicted class")
+        if index == 0:
+            axes.set_ylabel("true class")
+    return figure
+
+
+def row_shares(confusion: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """Each count as a share of its row's sum; zero in rows without images."""
+    counts = np.asarray(confusion, dtype=np.float64)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def _draw_matrix(axes: Axes, shares: NDArray[np.float64]) -> None:
+    from matplotlib.colors import to_rgb
+
+    classes = len(shares)
+    opacity = shares[..., None] ** 0.6  # lifts the few confusions out of the page
+    heat = np.concatenate([np.broadcast_to(to_rgb(PALETTE["heat"]), (classes, classes, 3)), opacity], axis=2)
+    axes.imshow(heat, interpolation="none")
+    axes.spines[:].set_visible(True)
+    if classes > MOST_ANNOTATED:
+        return
+    size = min(9, 130 / classes)  # points
+    for row, column in np.argwhere(np.round(100 * shares) > 0):
+        on_heat = opacity[row, column, 0] > 0.5
+        axes.text(
+            column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", size=size,
+            color=PALETTE["on-heat" if on_heat else "ink"],
+        )  # fmt: skip
+
+
+def _name_classes(axes: Axes, names: Sequence[str], side: float, rows: bool) -> None:
+    """Names along the matrix's `side` inches, as large as its cells let them be."""
+    points = min(9, 0.85 * side * 72 / max(1, len(names)))
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=90, rotation_mode="anchor", ha="right", va="center", size=points)
+    axes.set_yticks(ticks, names if rows else [""] * len(names), size=points)
+    axes.tick_params(length=0)
+
+
+# The time.
+
+
+@styled
+def draw_seconds(results: Results) -> Figure:
+    """A bar for each stage, in the order in which they ran."""
+    seconds = results["seconds"]
+    figure = new_figure(WIDTH, 0.2 + 0.3 * max(1, len(seconds)))
+    axes = figure.add_axes((0.17, 0, 0.83, 1))
+    axes.axis("off")
+    longest = max(seconds.values(), default=0) or 1
+    axes.set(xlim=(0, 1.15 * longest), ylim=(len(seconds) - 0.4, -0.6))
+    for row, (stage, value) in enumerate(seconds.items()):
+        model = stage.rpartition("_")[2]
+        axes.barh(row, value, height=0.62, color=PALETTE[model if model in MODELS else "muted"])
+        for x, text, side in ((0, shortened(stage.replace("_", " ")), "right"), (value, duration(value), "left")):
+            offset = -8 if side == "right" else 6
+            axes.annotate(text, (x, row), (offset, 0), textcoords="offset points", ha=side, va="center")
+    return figure
+
+
+def duration(seconds: float) -> str:
+    """0.42 s, 12.3 s, 2 min 05 s or 1 h 02 min."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours} h {minute:02d} min" if hours else f"{minute} min {second:02d} s"

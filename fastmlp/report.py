@@ -1,0 +1,256 @@
+"""The report of a reproduction: figures, one self-contained HTML page, the same in Markdown, and Table 1 as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastmlp import figures, paper
+from fastmlp.claims import Results, check_claims, number, points
+from fastmlp.document import Document, Highlights, Paragraph, Picture, Section, Table, Verdict, to_html, to_markdown
+from fastmlp.figure_style import clean
+from fastmlp.figures import MODELS
+from fastmlp.files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["check_claims", "table1_text", "write"]
+
+PAPERS_ROW = "The paper's own row is CIFAR-10 with ResNet-18 features"
+HEADER = ("train accuracy", "train loss", "test accuracy", "test loss")
+COLUMNS = ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
+SPOKEN = {"cifar10": "CIFAR-10", "resnet18": "ResNet-18", "torchvision:resnet18": "ResNet-18"}
+SAME_EXTRACTORS = ("resnet18", "torchvision:resnet18")
+
+
+def write(results: Results, out: Path, sheet: figures.AugmentationSheet) -> None:
+    """OUT/figures/*.png, OUT/report.html and OUT/report.md; each file is whole or absent."""
+    document = _document(results, Path(out), sheet)
+    write_text(Path(out) / "report.md", to_markdown(document))
+    write_text(Path(out) / "report.html", to_html(document))
+
+
+def table1_text(results: Results) -> str:
+    """Table 1, both models beside the paper's own figures, as aligned plain text."""
+    rows: list[tuple[str, ...]] = [("", "", *HEADER)]
+    for model in MODELS:
+        rows.append((model, "this run", *_formatted(results["table1"][model])))
+        rows.append(("", "paper", *_formatted(paper.TABLE1[model])))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, *([f"\n{_caution(results)}"] if _departures(results) else [])])
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [
+        cell.ljust(width) if column < 2 else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+
+
+def _formatted(row: Mapping[str, float | None]) -> tuple[str, ...]:
+    """Percentages and losses with the paper's digits."""
+    return tuple(
+        f"{number(row[column]):.3%}" if column.endswith("accuracy") else f"{number(row[column]):.3f}"
+        for column in COLUMNS
+    )
+
+
+# Is this the paper's run?
+
+
+def _departures(results: Results) -> dict[str, tuple[Any, Any]]:
+    """The settings in which the run is not the paper's: name -> (here, the paper's)."""
+    config = dict(results["config"])
+    if config["extractor"] in SAME_EXTRACTORS:
+        config["extractor"] = paper.RUN["extractor"]
+    settings = {name: (config[name], value) for name, value in paper.RUN.items() if name in config}
+    return {name: (here, papers) for name, (here, papers) in settings.items() if _value(here) != _value(papers)}
+
+
+def _caution(results: Results) -> str:
+    """Why the numbers are not to be compared blindly."""
+    departures = _departures(results).items()
+    parts = [f"{_spaced(name)} {_value(here)}, not {_value(papers)}" for name, (here, papers) in departures]
+    return f"{PAPERS_ROW}. This run departs from it, so the two are not to be compared one by one: {'; '.join(parts)}."
+
+
+# The document.
+
+
+def _document(results: Results, out: Path, sheet: figures.AugmentationSheet) -> Document:
+    config = results["config"]
+    title = f"{_spoken(config['dataset'])} on {_spoken(config['extractor'])} features"
+    return Document(
+        title=f"{title}, with and without augmentation",
+        overline=f"fastmlp {results['environment'].get('fastmlp', '')} · reproduction report",
+        opening=_opening(results),
+        sections=(
+            Section("Table 1", _table1(results)),
+            Section("The paper's claims", [Verdict(**claim) for claim in results["claims"]]),
+            Section("Figures", _pictures(results, out, sheet)),
+            Section("Time", _time(results, out)),
+            Section("Configuration", [_configuration(results)]),
+            Section("Environment", [_facts(results["environment"])]),
+        ),
+    )
+
+
+def _opening(results: Results) -> list[Paragraph | Highlights]:
+    blocks: list[Paragraph | Highlights] = [Paragraph(_what_was_run(results), "lead")]
+    if results["data"].get("note"):
+        blocks.append(Paragraph(results["data"]["note"]))
+    if _departures(results):
+        blocks.append(Paragraph(_caution(results), "notice"))
+    return [*blocks, _highlights(results)]
+
+
+def _what_was_run(results: Results) -> str:
+    config, data, tier = results["config"], results["data"], results["tier"]
+    sizes = "-".join(str(size) for size in (data["features"], *config["hidden_layer_sizes"], len(data["class_names"])))
+    return (
+        f"A {sizes} network was trained for {_counted(config['epochs'], 'epoch')} on {_spoken(config['extractor'])} "
+        f"features of {_spoken(config['dataset'])} by the {config['backend']} backend (tier {tier['number']}, "
+        f"{tier['name']}), once on the {data['train_images']:,} original images and once on "
+        f"{data['augmented_images']:,} with augmented copies; both models were tested on the same "
+        f"{data['test_images']:,} images."
+    )
+
+
+def _highlights(results: Results) -> Highlights:
+    original, augmented = (number(results["table1"][model]["test_accuracy"]) for model in MODELS)
+    return Highlights((
+        (f"{original:.2%}", "test accuracy, original", "original"),
+        (f"{augmented:.2%}", "test accuracy, augmented", "augmented"),
+        (points(augmented - original).removesuffix(" points"), "points from augmentation", "plain"),
+        (figures.duration(_total(results["seconds"])), "for all stages", "plain"),
+    ))  # fmt: skip
+
+
+def _table1(results: Results) -> list[Table | Paragraph]:
+    rows, kinds = [], []
+    for model in MODELS:
+        rows += [(model, *_formatted(results["table1"][model])), ("the paper's", *_formatted(paper.TABLE1[model]))]
+        kinds += [model, "paper"]
+    note = (
+        "Train figures: one full pass over the model's own training set after the last epoch. Loss: mean cross-entropy."
+    )
+    return [Table(("", *HEADER), rows, "numbers", kinds), Paragraph(note)]
+
+
+def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> list[Picture]:
+    labels = ", ".join(label for label, _ in sheet.rows[1:])
+    sizes = [results["data"]["features"], *results["config"]["hidden_layer_sizes"], len(results["data"]["class_names"])]
+    return [
+        _picture(
+            out, "figure1-augmentations", figures.draw_sheet(sheet), "Figure 1. The augmentations.",
+            "The first row shows images as they are, each row below one augmentation of them; each copy in the "
+            "training set has one of these, drawn by chance.",
+            f"A sheet of sample images: the originals, then {labels}.",
+        ),
+        _picture(
+            out, "figure2-network", figures.draw_network(results), "Figure 2. The network.",
+            "Only the layers right of the frozen extractor learn. Tall layers show their ends.",
+            f"A fully connected network with layers of {', '.join(str(size) for size in sizes)} nodes.",
+        ),
+        _picture(
+            out, "figure4-training", figures.draw_training(results), "Figure 4. The training.",
+            "Loss and accuracy after each epoch, training set dashed, test set solid; dotted lines mark drops of the "
+            "learning rate. The first epochs may start above the frame.",
+            "Loss and accuracy by epoch for both models, on training and test set; Table 1 holds their final values.",
+        ),
+        _picture(
+            out, "confusion", figures.draw_confusion(results), "What is taken for what.",
+            "Of each true class (row) of the test set, the per cent taken for each class (column). "
+            + _worst_confusions(results),
+            "Confusion matrices of both models on the test set.",
+        ),
+    ]  # fmt: skip
+
+
+def _time(results: Results, out: Path) -> list[Picture]:
+    seconds = results["seconds"]
+    stages = ", ".join(f"{_spaced(stage)} {figures.duration(value)}" for stage, value in seconds.items())
+    caption = f"{figures.duration(_total(seconds))} in all on the {results['config']['backend']} backend."
+    return [_picture(out, "seconds", figures.draw_seconds(results), "Time by stage.", caption, f"{stages}.")]
+
+
+def _picture(out: Path, name: str, figure: Figure, title: str, caption: str, description: str) -> Picture:
+    """Save the figure as OUT/figures/NAME.png and keep it for the page."""
+    file = f"figures/{name}.png"
+    figures.save(figure, out / file)
+    return Picture(file, figures.svg(figure, name), title, caption, description)
+
+
+def _worst_confusions(results: Results) -> str:
+    """For each model, the pair of classes most often confused."""
+    names, sentences = results["data"]["class_names"], []
+    for model in MODELS:
+        mistakes = np.array(results["confusion"][model])
+        np.fill_diagonal(mistakes, 0)
+        true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
+        count = int(mistakes[true, predicted])
+        if count:
+            sentences.append(f"{model}: {names[true]} taken for {names[predicted]}, {_counted(count, 'image')}")
+    return f"Most often wrong: {'; '.join(sentences)}." if sentences else "Neither model made a mistake."
+
+
+def _configuration(results: Results) -> Table:
+    """Each setting beside the paper's, where it has one; then the tier."""
+    departures = _departures(results)
+    rows, kinds = [], []
+    for name, value in _flat(results["config"]):
+        rows.append((_spaced(name), _value(value), _value(paper.RUN[name]) if name in paper.RUN else ""))
+        kinds.append("departs" if name in departures else "same")
+    tier = results["tier"]
+    rows.append(("tier", f"{tier['number']}, {tier['name']}: {tier['reason']}", ""))
+    return Table(("setting", "this run", "the paper's"), rows, "facts", [*kinds, "same"])
+
+
+def _facts(values: Mapping[str, Any]) -> Table:
+    rows = [(_spaced(name), _value(value)) for name, value in _flat(values)]
+    return Table(("name", "value"), rows, "facts", ["same"] * len(rows))
+
+
+# Words.
+
+
+def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Name and value pairs; a nested mapping gives one for each of its own, but for settings that are one thing."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and name not in paper.RUN:
+            pairs += [(f"{name}, {inner}", inner_value) for inner, inner_value in value.items()]
+        else:
+            pairs.append((name, value))
+    return pairs
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_spaced(name)} {_value(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(item) for item in value)
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return clean(f"{value:,}" if isinstance(value, int) and value >= 10_000 else value)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _spoken(name: str) -> str:
+    return clean(SPOKEN.get(name, name))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _total(seconds: Mapping[str, float]) -> float:
+    return sum(value for stage, value in seconds.items() if stage != "total")
