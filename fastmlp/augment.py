@@ -25,8 +25,10 @@ ROTATION_METHODS = ("bilinear", "shear")
 
 def crop(images: Array, dy: ArrayLike, dx: ArrayLike, padding: int = 4, *, backend: Backend | None = None) -> Array:
     """The window at (dy, dx) of each image padded by zeros, of the image's own size; integers in 0..2 * padding."""
+    if not isinstance(padding, int | np.integer) or padding < 0:
+        raise UsageError(f"padding must be a whole number of pixels, 0 or more, not {padding!r}.")
     window = [_integers(name, value, images, 0, 2 * padding) for name, value in (("dy", dy), ("dx", dx))]
-    return _run("crop", images, backend, *window, padding)
+    return _run("crop", images, backend, *window, int(padding))
 
 
 def rotate(images: Array, degrees: ArrayLike, *, method: str = "bilinear", backend: Backend | None = None) -> Array:
@@ -62,8 +64,8 @@ def contrast(images: Array, factor: ArrayLike, *, backend: Backend | None = None
 
 def hflip(images: Array, flip: ArrayLike, *, backend: Backend | None = None) -> Array:
     """The mirror image, left for right, of each image whose flip is true."""
-    chosen = np.broadcast_to(np.asarray(flip, dtype=bool), images.shape[:1])
-    return _run("hflip", images, backend, chosen)
+    _check_images(images)
+    return _run("hflip", images, backend, _per_image("flip", np.asarray(flip, dtype=bool), images))
 
 
 # One of the four for every image.
@@ -102,8 +104,8 @@ class Plan:
         return len(self.kind)
 
     def __getitem__(self, index: slice | NDArray[np.int64]) -> Plan:
-        arrays = (getattr(self, field.name) for field in fields(self) if field.name != "policy")
-        return Plan(*(array[index] for array in arrays), policy=self.policy)
+        arrays = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "policy"}
+        return Plan(**arrays, policy=self.policy)
 
 
 def draw(rng: np.random.Generator, n: int, policy: Policy | None = None, height: int = 32, width: int = 32) -> Plan:
@@ -124,7 +126,10 @@ def draw(rng: np.random.Generator, n: int, policy: Policy | None = None, height:
 
 
 def apply(backend: Backend, images: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
-    """The augmented images, on the host; images and plan have the same length."""
+    """The augmented images, on the host; UsageError unless images and plan have the same length."""
+    _check_images(images)
+    if len(plan) != len(images):
+        raise UsageError(f"The plan is for {len(plan)} images, not {len(images)}: draw one for each.")
     result = np.empty_like(images)
     for start in range(0, len(images), CHUNK):
         chunk = slice(start, start + CHUNK)
@@ -165,13 +170,15 @@ def _run(op: str, images: Array, backend: Backend | None, *parameters: Any) -> A
 
 
 def _check_images(images: Array) -> None:
-    uint8 = str(getattr(images, "dtype", "")).endswith("uint8")
-    if not uint8 or images.ndim != 4 or images.shape[1] != 3:
-        found = f"{getattr(images, 'dtype', type(images).__name__)} {tuple(getattr(images, 'shape', ()))}"
+    dtype = str(getattr(images, "dtype", type(images).__name__)).rpartition(".")[2]  # PyTorch says torch.uint8
+    if dtype != "uint8" or images.ndim != 4 or images.shape[1] != 3:
+        found = f"{dtype} {tuple(getattr(images, 'shape', ()))}"
         raise UsageError(f"Images must be a uint8 array (n, 3, height, width), not {found}.")
 
 
-def _integers(name: str, value: ArrayLike, images: Array, low: int | None = None, high: int | None = None) -> NDArray:
+def _integers(
+    name: str, value: ArrayLike, images: Array, low: int | None = None, high: int | None = None
+) -> NDArray[np.int64]:
     _check_images(images)
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
@@ -189,7 +196,7 @@ def _numbers(name: str, value: ArrayLike, images: Array) -> NDArray[np.float64]:
     return _per_image(name, array, images)
 
 
-def _per_image(name: str, array: NDArray, images: Array) -> NDArray:
+def _per_image(name: str, array: NDArray[Any], images: Array) -> NDArray[Any]:
     if array.ndim > 1 or array.shape not in ((), (images.shape[0],)):
         raise UsageError(f"{name} must be one number, or one an image ({images.shape[0]}), not of shape {array.shape}.")
-    return np.broadcast_to(array, (images.shape[0],))
+    return np.broadcast_to(array, (images.shape[0],)).copy()  # PyTorch warns of the read-only view

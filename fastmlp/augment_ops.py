@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from fastmlp.backends.base import Array
+from fastmlp.backends.base import Array, Reference
 
 Namespace = Any
 
@@ -32,7 +32,7 @@ def rotate(xp: Namespace, images: Array, cosine: Array, sine: Array, out: Array)
     source_y = x * sine + y * cosine + middle_y
     source_x = x * cosine - y * sine + middle_x
     top, left = xp.floor(source_y), xp.floor(source_x)
-    below, right = (source_y - top)[:, None], (source_x - left)[:, None]
+    below, right = (source_y - top)[:, None, ...], (source_x - left)[:, None, ...]
     pixels = partial(_float_pixels, xp, images, xp.astype(top, xp.int64), xp.astype(left, xp.int64))
     upper = pixels(0, 0) * (1 - right) + pixels(0, 1) * right
     lower = pixels(1, 0) * (1 - right) + pixels(1, 1) * right
@@ -62,7 +62,7 @@ def cutout(xp: Namespace, images: Array, top: Array, left: Array, size: Array, o
     rows, columns = _grid(xp, images)
     top, left, size = top[:, None, None], left[:, None, None], size[:, None, None]
     hole = (rows >= top) & (rows < top + size) & (columns >= left) & (columns < left + size)
-    out[...] = xp.where(hole[:, None], xp.zeros_like(images), images)
+    out[...] = xp.where(hole[:, None, ...], xp.zeros_like(images), images)
 
 
 def contrast(xp: Namespace, images: Array, factor: Array, out: Array) -> None:
@@ -99,7 +99,7 @@ def _pixels(xp: Namespace, images: Array, rows: Array, columns: Array) -> Array:
         xp.reshape(images, (n, channels, height * width)), xp.reshape(flat, (n, 1, height * width)), axis=2
     )
     picked = xp.reshape(picked, images.shape)
-    return xp.where(inside[:, None], picked, xp.zeros_like(picked))
+    return xp.where(inside[:, None, ...], picked, xp.zeros_like(picked))
 
 
 def _float_pixels(xp: Namespace, images: Array, top: Array, left: Array, down: int, across: int) -> Array:
@@ -140,4 +140,4 @@ def _along_row(xp: Namespace, canvas: Array, columns: Array) -> Array:
     return xp.where(inside, picked, xp.zeros_like(picked))
 
 
-OPS = {op.__name__: op for op in (crop, rotate, rotate_by_shears, cutout, contrast, hflip)}
+OPS: dict[str, Reference] = {op.__name__: op for op in (crop, rotate, rotate_by_shears, cutout, contrast, hflip)}

@@ -174,7 +174,7 @@ class Workspace:
         self.transposed = [activation.T for activation in activations]
 
     def rows(self, m: int) -> Workspace:
-        return Workspace([a[:m] for a in self.activations], [d[:m] for d in self.deltas], self.labels[:m])
+        return Workspace([a[:m, ...] for a in self.activations], [d[:m, ...] for d in self.deltas], self.labels[:m])
 
 
 class Network:
@@ -296,12 +296,14 @@ class Network:
     def _logits(self, features: Array) -> Iterator[tuple[int, Array]]:
         """(first row, logits) of each part of the rows; the logits' memory is used again for the next."""
         for start in range(0, features.shape[0], EVALUATION_ROWS):
-            part = features[start : start + EVALUATION_ROWS]
-            hidden = [buffer[: part.shape[0]] for buffer in self._evaluation_buffers]
+            part = features[start : start + EVALUATION_ROWS, ...]
+            hidden = [buffer[: part.shape[0], ...] for buffer in self._evaluation_buffers]
             self.forward([part, *hidden])
             yield start, hidden[-1]
 
     def _means(self, losses: Array, hits: Array, count: int) -> tuple[float, float]:
+        if count == 0:
+            raise UsageError("There are no rows to take the mean loss of: give at least one.")
         loss = self.backend.to_numpy(losses).sum(dtype=np.float64)
         return float(loss) / count, int(self.backend.to_numpy(hits).sum()) / count
 
