@@ -62,13 +62,13 @@ class Problem:
     def order(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng(epoch).permutation(len(self.labels))
 
-    def rows_away_from_kinks(self) -> NDArray[np.int64]:
-        """The rows none of whose hidden units is near ReLU's kink."""
+    def rows_away_from_kinks(self, distance: float = KINK) -> NDArray[np.int64]:
+        """The rows none of whose hidden units is that near to ReLU's kink."""
         away = np.ones(len(self.labels), dtype=bool)
         activations = self.features
         for weight, bias in zip(self.parameters.weights[:-1], self.parameters.biases[:-1], strict=True):
             z = activations @ weight + bias
-            away &= (np.abs(z) > KINK).all(axis=1)
+            away &= (np.abs(z) > distance).all(axis=1)
             activations = np.maximum(z, 0)
         return np.flatnonzero(away)
 

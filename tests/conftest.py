@@ -1,0 +1,55 @@
+"""Fixtures that all tests share: the backends that run here, the seed, and where real CIFAR-10 lies."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from fastmlp.backends import Backend, open_backend, probe
+
+BACKENDS = ("numpy", "numba", "torch", "cupy")
+CIFAR10 = "cifar-10-batches-bin"
+
+# The same examples every time, however slow the machine: a failure must repeat.
+settings.register_profile("fastmlp", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.load_profile("fastmlp")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=0, help="seed of all random inputs (default: 0)")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.getoption('--seed')} (change it with --seed N)"
+
+
+@pytest.fixture(scope="session")
+def seed(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--seed"))
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each of our backends, opened; one that cannot run here is skipped, with its reason."""
+    availability = probe(request.param)
+    if not availability.usable:
+        pytest.skip(f"backend {request.param}: {availability.reason} {availability.mend}")
+    return open_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder() -> Path:
+    """A folder that holds real CIFAR-10's binary files: $FASTMLP_DATA_DIR, or one in ../shared."""
+    shared = Path(__file__).parents[2] / "shared"
+    named = os.environ.get("FASTMLP_DATA_DIR")
+    for folder in (*([Path(named)] if named else []), shared, shared / "cifar10"):
+        if (folder / CIFAR10).is_dir():
+            return folder / CIFAR10
+    pytest.skip(f"no {CIFAR10}/ in $FASTMLP_DATA_DIR or ../shared: set FASTMLP_DATA_DIR to the folder that holds it")

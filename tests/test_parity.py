@@ -1,0 +1,131 @@
+"""Every backend against NumPy in float64: each op, step, epoch and run, in every tier that it has."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from fastmlp import augment, augment_ops, mlp
+from fastmlp.backends import Backend
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.errors import UsageError
+from fastmlp.mlp import DTYPES, Network, choose_tier, initial_parameters
+from fastmlp.testing import CASES, assert_parity, assert_signature, runs
+from fastmlp.testing.cases import noise
+from fastmlp.testing.compare import assert_levels
+
+OPS_AND_DTYPES = [(case.op, dtype) for case in CASES.values() for dtype in case.dtypes]
+NETWORKS = pytest.mark.parametrize("sizes", runs.SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
+BEST_TIER = {"numpy": 1, "numba": 2, "torch": 2}
+
+
+def test_every_op_has_a_case() -> None:
+    assert {case.op: case.reference for case in CASES.values()} == {**mlp.OPS, **augment_ops.OPS}
+
+
+def test_every_kernel_has_a_case_and_its_array_codes_arguments(backend: Backend) -> None:
+    assert set(backend.kernels) <= set(CASES)
+    for op, kernel in backend.kernels.items():
+        assert_signature(CASES[op], kernel)
+
+
+@pytest.mark.parametrize(("op", "dtype"), OPS_AND_DTYPES)
+def test_op(backend: Backend, op: str, dtype: str, seed: int) -> None:
+    assert_parity(CASES[op], backend, kernels=False, dtype=dtype, seed=seed)
+    if op in backend.kernels:
+        assert_parity(CASES[op], backend, kernels=True, dtype=dtype, seed=seed)
+
+
+def test_the_tier_is_the_one_we_claim(backend: Backend) -> None:
+    tier = choose_tier((512, 64, 10), "float32", backend)
+    assert tier.number == BEST_TIER.get(backend.name, tier.number)
+    assert backend.name in tier.reason
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@NETWORKS
+def test_step(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -> None:
+    for tier in runs.tiers(backend, sizes, dtype):
+        runs.assert_step(backend, sizes, dtype, tier, seed)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@NETWORKS
+def test_epoch(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -> None:
+    for tier in runs.tiers(backend, sizes, dtype):
+        runs.assert_epoch(backend, sizes, dtype, tier, seed)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@NETWORKS
+def test_whole_run_twice(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -> None:
+    for tier in runs.tiers(backend, sizes, dtype):
+        runs.assert_run(backend, sizes, dtype, tier, seed)
+
+
+@NETWORKS
+def test_nan_shows(backend: Backend, sizes: tuple[int, ...]) -> None:
+    for tier in runs.tiers(backend, sizes, "float32"):
+        runs.assert_divergence_shows(backend, sizes, tier)
+
+
+# Augmentations, as people call them.
+
+
+def test_mixed_augmentations(backend: Backend, seed: int) -> None:
+    runs.assert_augmentation(backend, seed)
+
+
+AUGMENTATIONS: dict[str, Callable[..., object]] = {
+    "crop": lambda images, **options: augment.crop(images, 0, 7, **options),
+    "crop each": lambda images, **options: augment.crop(images, [0, 3, 8], [8, 4, 0], **options),
+    "rotate": lambda images, **options: augment.rotate(images, 33.3, **options),
+    "rotate each": lambda images, **options: augment.rotate(images, [-90, 12.5, 200], **options),
+    "shear": lambda images, **options: augment.rotate(images, -130, method="shear", **options),
+    "cutout": lambda images, **options: augment.cutout(images, -3, 20, 9, **options),
+    "contrast": lambda images, **options: augment.contrast(images, [0.3, 1, 2.5], **options),
+    "hflip": lambda images, **options: augment.hflip(images, True, **options),
+    "hflip each": lambda images, **options: augment.hflip(images, [False, True, False], **options),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_function(backend: Backend, name: str, rng: np.random.Generator) -> None:
+    images = noise(rng, (3, 3, 32, 32))
+    expected = AUGMENTATIONS[name](images)
+    placed = backend.asarray(images.copy())
+    for options in ({}, {"backend": backend}):
+        got = backend.to_numpy(AUGMENTATIONS[name](placed, **options))
+        assert got.dtype == np.uint8
+        assert_levels(f"{backend} {name} {options}", got, np.asarray(expected))
+    assert np.array_equal(backend.to_numpy(placed), images)
+
+
+# The same mistake gives the same sentence on every backend.
+
+MISTAKES: dict[str, Callable[[Backend], object]] = {
+    "no batch": lambda backend: Network(initial_parameters((4, 3)), backend, 0),
+    "no such tier": lambda backend: Network(initial_parameters((4, 3)), backend, 4, tier=0),
+    "float images": lambda backend: augment.hflip(backend.asarray(np.zeros((2, 3, 8, 8), "f4")), True),
+    "two channels": lambda backend: augment.contrast(_images(backend, channels=2), 1.0),
+    "float offset": lambda backend: augment.crop(_images(backend), 1.5, 2, backend=backend),
+    "offset too far": lambda backend: augment.crop(_images(backend), 9, 2, backend=backend),
+    "NaN degrees": lambda backend: augment.rotate(_images(backend), np.nan, backend=backend),
+    "too many factors": lambda backend: augment.contrast(_images(backend), [1, 2, 3], backend=backend),
+    "too many flips": lambda backend: augment.hflip(_images(backend), [True] * 3, backend=backend),
+    "shears of oblongs": lambda backend: augment.rotate(_images(backend, width=9), 3, method="shear"),
+}
+
+
+def _images(backend: Backend, channels: int = 3, width: int = 8) -> object:
+    return backend.asarray(np.zeros((2, channels, 8, width), np.uint8))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_read_the_same_everywhere(backend: Backend, mistake: str) -> None:
+    with pytest.raises(UsageError) as expected:
+        MISTAKES[mistake](NumpyBackend())
+    with pytest.raises(UsageError) as got:
+        MISTAKES[mistake](backend)
+    if mistake != "no such tier":  # its sentence names the backend and what that has instead
+        assert str(got.value) == str(expected.value)
