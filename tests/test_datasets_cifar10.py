@@ -1,7 +1,6 @@
 """CIFAR-10's binary files: read, refused, found, unpacked. The download is tested in test_datasets_download.py."""
 
 import io
-import os
 import tarfile
 import tempfile
 from pathlib import Path
@@ -75,7 +74,7 @@ def archive(tmp_path, monkeypatch):
 
 
 class TestReading:
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.lists(st.integers(0, 9), min_size=1, max_size=3))
     def test_records_come_back_as_they_were_written(self, train_labels, test_labels):
         train, test = records(train_labels, 1), records(test_labels, 2)
@@ -89,7 +88,7 @@ class TestReading:
             written = np.column_stack([split.labels.astype(np.uint8), pixels])
             assert written.tobytes() == content
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.binary(max_size=40), st.sampled_from((0, RECORD, 2 * RECORD)) | st.integers(0, 9999), st.binary())
     def test_any_bytes_give_a_dataset_or_a_data_error(self, head, length, meta):
         content = head.ljust(length, b"\x07")
@@ -243,7 +242,7 @@ class TestUnpacking:
         members = [member for member in good_members() if "batch_3" not in member[0]]
         self.refused(tmp_path, members, r"lacks data_batch_3\.bin")
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(data=st.data())
     def test_a_damaged_archive_is_a_data_error_and_leaves_nothing(self, data):
         with tempfile.TemporaryDirectory() as scratch:
@@ -263,6 +262,11 @@ class TestUnpacking:
             else:
                 assert {file.name: file.stat().st_size for file in target.iterdir()} == SIZES
 
+    def test_a_cache_that_cannot_be_written_is_a_data_error(self, archive, tmp_path):
+        (tmp_path / "place").write_text("a file in the folder's place")
+        with pytest.raises(DataError, match=r"cannot be written .* FASTMLP_CACHE_DIR"):
+            unpack(archive, tmp_path / "place" / "cifar-10-batches-bin", SIZES)
+
     def test_a_process_that_was_quicker_wins(self, archive, tmp_path):
         target = tmp_path / "cifar-10-batches-bin"
         for _ in range(2):
@@ -270,28 +274,16 @@ class TestUnpacking:
         assert {path.name for path in target.iterdir()} == set(SIZES)
 
 
-def real_folder():
-    """An unpacked cifar-10-batches-bin in $FASTMLP_DATA_DIR or ../shared, or None."""
-    shared = Path(__file__).parents[2] / "shared"
-    named = Path(os.environ.get("FASTMLP_DATA_DIR", shared))
-    places = (named / "cifar-10-batches-bin", named, shared / "cifar-10-batches-bin", shared / "cifar10")
-    return next((place for place in places if (place / "test_batch.bin").is_file()), None)
-
-
-REAL_FOLDER = real_folder()
-
-
-@pytest.mark.skipif(REAL_FOLDER is None, reason="no cifar-10-batches-bin in $FASTMLP_DATA_DIR or ../shared")
 class TestRealData:
-    def test_it_has_the_published_sizes_and_balance(self):
-        dataset = load("cifar10", REAL_FOLDER)
+    def test_it_has_the_published_sizes_and_balance(self, cifar10_folder):
+        dataset = load("cifar10", cifar10_folder)
         assert np.array_equal(np.bincount(dataset.train.labels), [5000] * 10)
         assert np.array_equal(np.bincount(dataset.test.labels), [1000] * 10)
         assert dataset.class_names == cifar10.CLASS_NAMES
 
-    def test_its_mean_and_spread_are_the_well_known_ones(self):
+    def test_its_mean_and_spread_are_the_well_known_ones(self, cifar10_folder):
         """The per-channel figures that training code on CIFAR-10 normalises with."""
-        images = load("cifar10", REAL_FOLDER).train.images
+        images = load("cifar10", cifar10_folder).train.images
         levels = np.arange(256) / 255
         known = ((0.4914, 0.2470), (0.4822, 0.2435), (0.4465, 0.2616))
         for channel, (mean, spread) in enumerate(known):

@@ -78,9 +78,14 @@ class Mirror:
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch):
-    """No proxy between the tests and 127.0.0.1, and little patience."""
+    """No proxy between the tests and 127.0.0.1."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "TIMEOUTS", (1.0, 0.2))
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """For mirrors that never answer; a slow machine must not take others for one of them."""
+    monkeypatch.setattr(download, "TIMEOUTS", (5.0, 0.3))
 
 
 @pytest.fixture
@@ -134,7 +139,7 @@ class TestWell:
         assert path.read_bytes() == CONTENT
         assert mirror.ranges == [f"bytes={HALF}-"]
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=15)
     @given(have=st.integers(0, len(CONTENT)), cuts=st.lists(st.integers(1, len(CONTENT)), max_size=3))
     def test_any_part_and_any_breaks_give_the_whole_file(self, tmp_path_factory, have, cuts):
         mirror, path = Mirror(), tmp_path_factory.mktemp("cuts") / "cache" / "file"
@@ -179,6 +184,7 @@ class TestWell:
         assert len(mirror.ranges) == 1
         assert part_of(path).stat().st_size == mirror.break_after
 
+    @pytest.mark.usefixtures("impatient")
     def test_a_stall_is_ended_and_the_download_resumed(self, mirror, path):
         mirror.stall_after = HALF + 1
         fetch(path, mirror)
@@ -253,6 +259,7 @@ class TestBadly:
             fetch(path, mirror)
         assert part_of(path).read_bytes() == CONTENT[:HALF]
 
+    @pytest.mark.usefixtures("impatient")
     def test_a_mirror_that_stays_silent_is_given_up(self, mirror, path):
         mirror.stall_after = 0
         with pytest.raises(DataError, match="stopped answering"):
@@ -274,6 +281,14 @@ class TestBadly:
         monkeypatch.setattr("fastmlp.progress.SECONDS_BETWEEN_LINES", 0.0)
         fetch(path, mirror)
         assert f"The file: {len(CONTENT):,}/{len(CONTENT):,} bytes" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("length", [0, 1, HALF])
+    def test_a_short_answer_that_ends_well_is_given_up(self, mirrors, path, length):
+        short = mirrors(CONTENT[:length])
+        short.knows_ranges = short.tells_length = False
+        with pytest.raises(DataError, match="ended too early"):
+            fetch(path, short)
+        assert len(short.ranges) <= 2
 
 
 class TestCifar10:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fastmlp.datasets import load
+from fastmlp.datasets.folder import read_images
 from fastmlp.errors import DataError
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -115,6 +116,13 @@ class TestLayout:
         monkeypatch.setenv("HOME", str(tmp_path))
         write_classes(tmp_path / "pets")
         assert len(load("folder:~/pets").train) == 8
+
+
+def test_images_to_predict_are_files_and_folders_of_them(tmp_path):
+    write_classes(tmp_path, n=2)
+    paths, images = read_images([tmp_path / "dog" / "1.png", tmp_path / "cat"])
+    assert [str(path.relative_to(tmp_path)) for path in paths] == ["dog/1.png", "cat/0.png", "cat/1.png"]
+    assert images[:, :2, 0, 0].tolist() == [[201, 10], [200, 0], [200, 10]]
 
 
 class TestPixels:
@@ -230,7 +238,7 @@ class TestRefused:
         with pytest.raises(DataError, match="not 8 bits a channel"):
             image_of(tmp_path, deep)
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=60)
     @given(data=st.data(), form=st.sampled_from(["png", "jpeg", "gif", "tiff", "webp", "bmp", "ppm"]))
     def test_a_damaged_image_gives_a_dataset_or_a_data_error(self, data, form):
         content = BytesIO()

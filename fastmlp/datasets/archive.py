@@ -17,15 +17,20 @@ def unpack(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
     Other members are passed over, no path in the archive is used as a path on disk, and the folder appears
     whole or not at all. DataError if a member is missing or not what it must be, or the archive is damaged.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        new_folder = Path(scratch, folder.name)
-        new_folder.mkdir()
-        try:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+            new_folder = Path(scratch, folder.name)
+            new_folder.mkdir()
             _copy_members(archive, new_folder, dict(sizes))
-        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError(f"{archive} is damaged ({error}): delete it and download it again.") from error
-        _put(new_folder, folder)
+            _put(new_folder, folder)
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{archive} is damaged ({error}): delete it and download it again.") from error
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written ({error.strerror or error}): make room there, or name another folder in "
+            "FASTMLP_CACHE_DIR."
+        ) from error
 
 
 def _copy_members(archive: Path, folder: Path, wanted: dict[str, int]) -> None:

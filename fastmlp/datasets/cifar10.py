@@ -64,13 +64,11 @@ def read_folder(folder: Path) -> Dataset:
         missing = TEST_FILE if train_paths else TRAIN_FILES
         raise DataError(f"{folder} lacks {missing}: {MEND}.")
     records = {path.name: _read_records(path) for path in [*train_paths, test_path]}
-    test_records = records[TEST_FILE]
-    train_records = [records[path.name] for path in train_paths]
     return Dataset(
         "cifar10",
-        _split(train_records),
-        _split([test_records]),
-        _class_names(folder / META_FILE),
+        train=_split([records[path.name] for path in train_paths]),
+        test=_split([records[TEST_FILE]]),
+        class_names=_class_names(folder / META_FILE),
         note="" if _are_official(records) else f"the files in {folder} are not those of the official archive",
     )
 

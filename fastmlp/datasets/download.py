@@ -50,7 +50,7 @@ def download(remote: RemoteFile, path: Path) -> None:
                 part.replace(path)
     except OSError as error:
         raise DataError(
-            f"{part} cannot be written ({error.strerror}): make room there, or name another folder in "
+            f"{part} cannot be written ({error.strerror or error}): make room there, or name another folder in "
             "FASTMLP_CACHE_DIR."
         ) from error
 
@@ -78,6 +78,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _bring_from_any(remote: RemoteFile, part: Path) -> None:
+    """Completes `part` from the first mirror that can; DataError with every mirror's reason if none can."""
     failures = []
     for url in remote.urls:
         try:
@@ -107,11 +108,13 @@ def _bring(remote: RemoteFile, url: str, part: Path) -> None:
 def _complete(remote: RemoteFile, url: str, part: Path) -> None:
     """Asks for the rest of `part` again for as long as every try brings a fair share of the file."""
     while (have := part.stat().st_size) < remote.size:
+        trouble = "ended too early"
         try:
             _ask(remote, url, part, have)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            if part.stat().st_size - have < remote.size / MOST_TRIES:
-                raise _MirrorError(_reason(error)) from error
+            trouble = _reason(error)
+        if part.stat().st_size < min(remote.size, have + remote.size / MOST_TRIES):
+            raise _MirrorError(trouble)
 
 
 def _ask(remote: RemoteFile, url: str, part: Path, have: int) -> None:
@@ -137,7 +140,7 @@ def _start(answer: requests.Response, size: int, have: int) -> int:
     start, total = 0, answer.headers.get("Content-Length")
     if answer.status_code == requests.codes.partial_content:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-        start, total = (int(span[1]), span[2]) if span else (-1, None)
+        start, total = (int(span[1]), span[2]) if span else (-1, "?")
     if start not in (0, have) or total not in (str(size), None):
         raise _MirrorError(f"offers a file of {total} bytes, not of {size}")
     return start
