@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.errors import FastMLPError
 from fastmlp.mlp import choose_tier
+
+if TYPE_CHECKING:
+    from fastmlp.testing import Result
 
 PAPER_SIZES = (512, 64, 10)
 
@@ -32,11 +35,14 @@ def print_table(found: dict[str, dict[str, Any]]) -> None:
 
 
 def check(name: str) -> None:
-    """Run our own parity cases on a backend, a line each; FastMLPError if any fails."""
+    """Run our own parity cases on a backend, a line each as it is found; FastMLPError if any fails."""
     from fastmlp.testing import check_backend
 
-    report = check_backend(name)
-    for result in report.results:
-        print(result)
-    if not report.passed:
-        raise FastMLPError(f"Backend {name} does not hold to NumPy's numbers: see the lines above.")
+    report = check_backend(name, on_result=_print_result)
+    print(report)
+    if not report.ok:
+        raise FastMLPError(f"Backend {name} does not hold to NumPy's numbers: the lines above tell where.")
+
+
+def _print_result(result: Result) -> None:
+    print(f"{result.status}  {result.name}{f': {result.message}' if result.message else ''}", flush=True)

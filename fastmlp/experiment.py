@@ -203,7 +203,7 @@ class Experiment:
         parameters = initial_parameters(self.sizes, "paper", config.seed, config.dtype)
         history = History()
         if config.resume:
-            for path in (folder / "model.safetensors", folder / "checkpoint.safetensors"):
+            for path in (folder / "checkpoint.safetensors", folder / "model.safetensors"):  # the newer first
                 if path.is_file():
                     parameters, about = model.load(path)
                     history = History(**self._same_experiment(about, path)["history"])
