@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import hashlib
+import pickle
+import re
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +21,18 @@ from torch import nn
 from fastmlp.errors import BackendError, DataError, UsageError
 from fastmlp.extractors.base import Extractor
 from fastmlp.files import sha256_of
+from fastmlp.progress import say
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 512  # on a CPU, a batch whose activations stay in cache is the fastest
+
+# What torchvision itself sets when it builds these networks for their published weights.
+BUILT_WITH: dict[str, dict[str, Any]] = {
+    "googlenet": {"transform_input": True, "init_weights": False},
+    "inception_v3": {"transform_input": True, "init_weights": False},
+    "vit_h_14": {"image_size": 518},
+}
+
+State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,24 +43,33 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image_size: int
+    interpolation: str  # bilinear or bicubic
     weights: str
 
 
 class VisionExtractor(Extractor):
-    """Resize (bilinear), normalise, backbone; batch norm folded into the convolutions, channels-last.
+    """Resize, normalise, backbone; batch norm folded into the convolutions, channels-last.
 
-    Raises DataError if the weights are missing, damaged or of another network; UsageError for an unknown name.
+    The preprocessing is what the weights declare, but that the whole image is resized to the network's input and
+    nothing is cropped off its border. Bilinear enlargement is the same with antialiasing and without; bicubic has
+    another kernel with it (PIL's), and that is what published weights were evaluated with.
+
+    Raises DataError if the weights are missing, damaged or of another network, UsageError for an unknown name or an
+    image size (pixels) that the network does not take, BackendError where PyTorch cannot use the device.
     """
 
     def __init__(self, name: str, weights: Path | None, image_size: int | None, device: str) -> None:
-        self.name, self.device = name, device
+        if image_size is not None and image_size < 1:
+            raise UsageError(f"--image-size is {image_size}: give a number of pixels, or leave it out.")
+        _check_device(device)
         backbone = open_backbone(name, weights)
-        self.weights = backbone.weights
+        self.name, self.device, self.weights = name, device, backbone.weights
         self.image_size = image_size or backbone.image_size
         self.batch_size = BATCH_ON_CPU if device == "cpu" else BATCH_ON_GPU
+        self._interpolation = backbone.interpolation
         self._model = fold_batch_norm(backbone.model).to(device=device, memory_format=torch.channels_last)
         self._scale, self._shift = _normalisation(backbone, device)
-        self.features = self._count_features()
+        self.features = self._count_features(backbone.image_size)
 
     def provenance(self) -> dict[str, Any]:
         return {
@@ -53,56 +79,114 @@ class VisionExtractor(Extractor):
             "engine": "torch" if self.device == "cpu" else f"torch:{self.device}",
         }
 
-    @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        batch = torch.as_tensor(np.ascontiguousarray(images), device=self.device)
-        pixels = batch.to(torch.float32).contiguous(memory_format=torch.channels_last)
-        size = (self.image_size, self.image_size)
-        resized = nn.functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
-        features = self._model(resized.mul_(self._scale).add_(self._shift))
-        return np.asarray(features.float().cpu())
+        with torch.inference_mode():
+            batch = torch.as_tensor(np.ascontiguousarray(images), device=self.device)
+            pixels = batch.to(torch.float32).contiguous(memory_format=torch.channels_last)
+            features = self._model(self._resize(pixels).mul_(self._scale).add_(self._shift))
+            return np.asarray(features.float().cpu())
 
-    def _count_features(self) -> int:
-        features = self(np.zeros((1, 3, 32, 32), np.uint8))
+    def _resize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Float pixels 0..255 (n, 3, h, w) at the network's input size; bicubic overshoot is clipped, as in PIL."""
+        cubic = self._interpolation == "bicubic"
+        size = (self.image_size, self.image_size)
+        antialias = cubic or self.image_size < min(pixels.shape[2:])
+        resized = nn.functional.interpolate(
+            pixels, size, mode=self._interpolation, align_corners=False, antialias=antialias
+        )
+        return resized.clamp_(0, 255) if cubic else resized
+
+    def _count_features(self, own_size: int) -> int:
+        try:
+            features = self(np.zeros((1, 3, 32, 32), np.uint8))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if self.image_size == own_size:
+                raise
+            raise UsageError(
+                f"{self.name} takes no images of {self.image_size} pixels ({_first_line(error)}): "
+                f"leave --image-size out, and they are {own_size}."
+            ) from None
         if features.ndim != 2:
-            raise UsageError(f"{self.name} gives an output of shape {features.shape}, not features (n, d): choose another.")
+            raise UsageError(
+                f"{self.name} gives an output of shape {features.shape}, not features (n, d): choose another."
+            )
         return features.shape[1]
 
 
 def open_backbone(name: str, weights: Path | None) -> Backbone:
-    """The backbone `resnet18`, `torchvision:NAME` or `timm:NAME`."""
+    """The backbone `resnet18`, `torchvision:NAME` or `timm:NAME`, with the weights in that file or its own."""
     library, _, model = name.partition(":")
     if library == "timm":
         return _open_timm(model, weights)
     return _open_torchvision(model or name, weights)
 
 
+# torchvision
+
+
 def _open_torchvision(name: str, weights: Path | None) -> Backbone:
-    from torchvision import models
-
     try:
-        default = models.get_model_weights(name).DEFAULT
-    except (ValueError, AttributeError):
-        raise UsageError(
-            f"torchvision has no classifier {name!r}: its names are in torchvision.models.list_models()."
-        ) from None
-    model = models.get_model(name, weights=None).eval()
-    state, origin = _read_state(weights) if weights else _download_state(name, default)
-    _load(model, state, name, origin)
-    _remove_last_linear(model, name)
+        from torchvision import models
+    except ImportError as error:
+        raise BackendError(f"{name} needs torchvision ({error}): pip install 'fastmlp[torch]'.") from None
+    names = models.list_models(module=models)
+    if name not in names:
+        raise _unknown("torchvision", name, names, "torchvision.models.list_models(module=torchvision.models)")
+    default = models.get_model_weights(name).DEFAULT
+    model = models.get_model(name, weights=None, **BUILT_WITH.get(name, {})).eval()
+    last = _last_linear(model, name)
+    path = weights or _downloaded(name, default.url)
+    state, origin = _read_state(path)
+    if path.name == _file_name(default.url) and not origin.startswith(f"sha256:{_published_hash(default.url)}"):
+        raise DataError(f"The weights file {path} is damaged (its SHA-256 is {origin[7:15]}...): fetch it again.")
+    _load(model, _renamed(state), name, path)
+    parent, _, child = last.rpartition(".")
+    setattr(model.get_submodule(parent), child, nn.Identity())
     preset = default.transforms()
-    return Backbone(model, tuple(preset.mean), tuple(preset.std), preset.crop_size[0], origin)
+    size, interpolation = preset.crop_size[0], preset.interpolation.value
+    return Backbone(model, tuple(preset.mean), tuple(preset.std), size, interpolation, origin)
 
 
-def _download_state(name: str, weights: Any) -> tuple[dict[str, torch.Tensor], str]:
-    """torchvision's own weights: downloaded once, the hash in the file's name checked."""
+def _last_linear(model: nn.Module, name: str) -> str:
+    """The path of the classifier's last layer, which gives way to the identity so that its input comes out."""
+    linear = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UsageError(f"torchvision:{name} does not end in a linear layer: choose another backbone.")
+    return linear[-1]
+
+
+def _downloaded(name: str, url: str) -> Path:
+    """The file at url in PyTorch's own download folder, fetched if it is not there, the hash in its name checked."""
+    path = Path(torch.hub.get_dir(), "checkpoints", _file_name(url))
+    if path.is_file():
+        return path
     try:
-        return weights.get_state_dict(progress=False, check_hash=True), weights.url.rsplit("/", 1)[-1]
-    except (OSError, RuntimeError) as error:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        say(f"Downloading {url} to {path}.")
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=_published_hash(url), progress=False)
+    except (OSError, HTTPException, RuntimeError) as error:
         raise DataError(
             f"The weights of {name} could not be downloaded ({_first_line(error)}): "
-            f"fetch {weights.url} on a connected machine and pass it with --weights FILE."
+            f"fetch {url} on a connected machine and pass it with --weights FILE."
         ) from None
+    return path
+
+
+def _file_name(url: str) -> str:
+    return url.rsplit("/", 1)[-1]
+
+
+def _published_hash(url: str) -> str:
+    """The first digits of the SHA-256 of torchvision's files end their names."""
+    return _file_name(url).removesuffix(".pth").rsplit("-", 1)[-1]
+
+
+def _renamed(state: State) -> State:
+    """DenseNet's published weights have the names of an older layout."""
+    return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key): value for key, value in state.items()}
+
+
+# timm
 
 
 def _open_timm(name: str, weights: Path | None) -> Backbone:
@@ -110,78 +194,121 @@ def _open_timm(name: str, weights: Path | None) -> Backbone:
         import timm
     except ImportError:
         raise BackendError(f"timm:{name} needs timm: pip install 'fastmlp[timm]'.") from None
-    if not timm.is_model(name.split(".")[0]):
-        raise UsageError(f"timm has no model {name!r}: its names are in timm.list_models().")
-    try:
-        model = timm.create_model(name, pretrained=weights is None, num_classes=0 if weights is None else None)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"The weights of timm:{name} could not be downloaded ({_first_line(error)}): pass them with --weights FILE."
-        ) from None
-    origin = str(model.pretrained_cfg.get("hf_hub_id") or model.pretrained_cfg.get("url") or name)
-    if weights is not None:
+    names = [*timm.list_models(), *timm.list_models(include_tags=True)]
+    if name not in names:
+        raise _unknown("timm", name, names, "timm.list_models()")
+    if weights is None:
+        model = _download_timm(timm, name)
+        origin = _hash_of(model.state_dict())
+    else:
+        model = timm.create_model(name)
         state, origin = _read_state(weights)
-        _load(model, state, f"timm:{name}", origin)
+        _load(model, state, f"timm:{name}", weights)
         model.reset_classifier(0)
     config = timm.data.resolve_model_data_config(model)
-    return Backbone(model.eval(), config["mean"], config["std"], config["input_size"][-1], origin)
+    size, interpolation = config["input_size"][-1], config["interpolation"]
+    return Backbone(model.eval(), config["mean"], config["std"], size, interpolation, origin)
 
 
-def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+def _download_timm(timm: Any, name: str) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # noqa: BLE001  (hub, HTTP client, safetensors and timm each raise their own)
+        published = timm.get_pretrained_cfg(name)
+        source = f"https://huggingface.co/{published.hf_hub_id}" if published.hf_hub_id else published.url or "them"
+        raise DataError(
+            f"The weights of timm:{name} could not be downloaded ({_first_line(error)}): "
+            f"fetch {source} on a connected machine and pass the file with --weights FILE."
+        ) from None
+
+
+def _hash_of(state: State) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        digest.update(key.encode())
+        digest.update(value.numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+# both
+
+
+def _unknown(library: str, name: str, names: Iterable[str], where: str) -> UsageError:
+    near = difflib.get_close_matches(name.lower(), names)
+    hint = f", did you mean {' or '.join(near)}" if near else ""
+    return UsageError(f"{library} has no classifier {name!r}{hint}: see {where}.")
+
+
+def _read_state(path: Path) -> tuple[State, str]:
     """The state dict in a .safetensors file, or in a .pth file read without executing pickles; and its SHA-256."""
     if not path.is_file():
-        raise DataError(f"The weights file {path} does not exist: check --weights.")
+        raise DataError(f"There is no weights file {path}: check --weights.")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _read_tensors(path)
     except Exception as error:  # noqa: BLE001  (zip, pickle, safetensors and torch each raise their own)
-        raise DataError(f"The weights file {path} cannot be read ({_first_line(error)}): fetch it again.") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        pickled = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors, and pickled code is never run" if pickled else _first_line(error)
+        raise DataError(
+            f"The weights file {path} cannot be read ({reason}): fetch it again, or save model.state_dict() in it."
+        ) from None
+    named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
+    if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise DataError(f"The weights file {path} holds no plain state dict: save model.state_dict() and pass that.")
     return state, f"sha256:{sha256_of(path)}"
 
 
-def _load(model: nn.Module, state: dict[str, torch.Tensor], name: str, origin: str) -> None:
+def _read_tensors(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns of what it then refuses
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _load(model: nn.Module, state: State, name: str, path: Path) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"The weights ({origin}) do not fit {name} ({reason}): pass the state dict of {name}.") from None
-    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
-        raise DataError(f"The weights ({origin}) hold NaN or infinity: fetch them again.")
-
-
-def _remove_last_linear(model: nn.Module, name: str) -> None:
-    """The classifier's last layer gives way to the identity, so that its input comes out."""
-    linear = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UsageError(f"torchvision:{name} does not end in a linear layer: choose another backbone.")
-    parent, _, child = linear[-1].rpartition(".")
-    setattr(model.get_submodule(parent), child, nn.Identity())
+        raise DataError(
+            f"The weights file {path} does not fit {name} ({reason}): pass the state dict of {name}."
+        ) from None
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise DataError(f"The weights file {path} holds NaN or infinity: fetch it again.")
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
     """The same function with every batch norm that follows a convolution folded into that convolution's weights.
 
-    A model that torch.fx cannot trace (control flow that depends on data) is returned as it is: it is slower, not wrong.
+    A model that torch.fx cannot trace (control flow that depends on its input) comes back as it is: slower, not wrong.
     """
     from torch.fx.experimental.optimization import fuse
     from torch.fx.proxy import TraceError
 
     try:
-        return fuse(model)
-    except (TraceError, TypeError, NotImplementedError):
+        return fuse(model, inplace=True)
+    except (TraceError, TypeError, RuntimeError):  # whichever its code runs into
         return model
 
 
 def _normalisation(backbone: Backbone, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """scale and shift, (1, 3, 1, 1), so that pixel * scale + shift = (pixel / 255 - mean) / std."""
-    mean, std = (torch.tensor(v, dtype=torch.float32, device=device).view(1, 3, 1, 1) for v in (backbone.mean, backbone.std))
+    mean, std = (
+        torch.tensor(v, dtype=torch.float32, device=device).view(1, 3, 1, 1) for v in (backbone.mean, backbone.std)
+    )
     return 1 / (255 * std), -mean / std
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BackendError(
+            f"PyTorch cannot use {device} here ({_first_line(error)}): install a PyTorch that can, or choose a "
+            "--backend on the CPU."
+        ) from None
 
 
 def _first_line(error: BaseException) -> str:
