@@ -76,12 +76,12 @@ def _drop_shows(results: Results) -> Claim:
 def _why_untested(results: Results, epoch: int) -> str:
     """Why the drop after `epoch` (0: there is none) can't be judged; empty if it can."""
     if epoch == 0:
-        return "Not tested: this run's learning rate has no step down."
+        return "This run's learning rate has no step down."
     if epoch < WINDOW:
-        return f"Not tested: {epoch} epochs before the first drop are fewer than the {WINDOW} needed."
+        return f"The {epoch} epochs before the first drop are fewer than the {WINDOW} needed."
     epochs = min(len(curves["epoch"]) for curves in results["history"].values())
     if epochs < epoch + WINDOW:
-        return f"Not tested: it takes {epoch + WINDOW} epochs and this run has {epochs}."
+        return f"The test takes {epoch + WINDOW} epochs and this run has {epochs}."
     return ""
 
 

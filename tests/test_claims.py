@@ -87,7 +87,7 @@ def test_the_step_at_the_drop_is_in_neither_window():
 @pytest.mark.parametrize(
     ("epochs", "drop", "reason"),
     [
-        (109, {"every": 100, "factor": 0.1}, "it takes 110 epochs and this run has 109"),
+        (109, {"every": 100, "factor": 0.1}, "takes 110 epochs and this run has 109"),
         (300, None, "no step down"),
         (300, {"every": 5, "factor": 0.5}, "fewer than the 10 needed"),
     ],
