@@ -1,0 +1,40 @@
+"""The checks of scripts/test: all of them run, the tests last, and every one must pass."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from environment import INTERRUPTED, ROOT, enter
+from installer import say
+
+STYLE_AND_TYPES = (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0 if every check passes."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/test",
+        usage="%(prog)s [--repeat N] [pytest options]",
+        description="Check style, types and tests, in .venv/, which is set up once.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run the tests N times, to find flaky ones")
+    options, pytest_options = parser.parse_known_args(arguments)
+    programs = enter({"test"})
+    tests = ["python", "-m", "pytest", *pytest_options]
+    try:
+        failed = [command for command in STYLE_AND_TYPES if not passes(programs, command)]
+        failed += [tests for _ in range(options.repeat) if not passes(programs, tests)]
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    for command in failed:
+        say(f"Failed: {' '.join(command)}")
+    return 1 if failed else 0
+
+
+def passes(programs: Path, command: list[str]) -> bool:
+    print("$", *command, flush=True)
+    return subprocess.call([programs / command[0], *command[1:]], cwd=ROOT) == 0
