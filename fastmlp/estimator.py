@@ -18,7 +18,7 @@ from fastmlp.training import Recipe, Samples, train
 LEARNING_RATES = ("constant", "step")
 
 
-class MLPClassifier(ClassifierMixin, BaseEstimator):
+class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A multi-layer perceptron with ReLU layers and softmax, trained by mini-batch gradient descent.
 
     Names are those of scikit-learn's MLPClassifier where the meaning is.
@@ -87,14 +87,15 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> MLPClassifier:
         """Train on features X (n, d) and labels y (n,) of any type scikit-learn takes."""
         recipe = self._recipe()
-        X, y = validate_data(self, X, y, dtype=self.dtype)
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        sizes = (X.shape[1], *self.hidden_layer_sizes, len(self.classes_))
+        validated: tuple[NDArray[Any], NDArray[Any]] = validate_data(self, X, y, dtype=self.dtype)
+        features, targets = validated
+        check_classification_targets(targets)
+        self.classes_, labels = np.unique(targets, return_inverse=True)
+        sizes = (features.shape[1], *self.hidden_layer_sizes, len(self.classes_))
         parameters = initial_parameters(sizes, self.init, self.random_state, self.dtype)
         backend = open_backend(self.backend)
-        network = Network(parameters, backend, min(self.batch_size, len(X)))
-        samples = Samples.place(backend, X, labels, self.dtype)
+        network = Network(parameters, backend, min(self.batch_size, len(features)))
+        samples = Samples.place(backend, features, labels, self.dtype)
         history = train(network, samples, recipe, self.random_state, shuffle=self.shuffle)
         self._keep(network, history.as_dict())
         return self
@@ -109,10 +110,10 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=self.dtype, reset=False)
+        features: NDArray[Any] = validate_data(self, X, dtype=self.dtype, reset=False)
         backend = open_backend(self.backend_)
         network = Network(self._parameters, backend, self.batch_size)
-        return network.logits(backend.asarray(np.ascontiguousarray(X)))
+        return network.logits(backend.asarray(np.ascontiguousarray(features)))
 
     def _recipe(self) -> Recipe:
         if self.learning_rate not in LEARNING_RATES:

@@ -43,7 +43,9 @@ class Named:
 
 
 def test_an_explicit_backend_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CupyBackend, "probe", classmethod(lambda cls: Availability(False, "No driver.", "Install one.")))
+    monkeypatch.setattr(
+        CupyBackend, "probe", classmethod(lambda cls: Availability(False, "No driver.", "Install one."))
+    )
     with pytest.raises(BackendError, match=r"Backend cupy cannot run here. No driver. Install one."):
         open_backend("cupy")
 

@@ -170,7 +170,9 @@ def test_mistakes(options: list[str], code: int, says: str, capsys: pytest.Captu
     assert not Path("run/results.json").exists()
 
 
-@pytest.mark.parametrize("options", [["--epochs", "0"], ["--epochs", "many"], ["--seed", "-1"], ["--hidden-layer-sizes", "64,x"]])
+@pytest.mark.parametrize(
+    "options", [["--epochs", "0"], ["--epochs", "many"], ["--seed", "-1"], ["--hidden-layer-sizes", "64,x"]]
+)
 def test_impossible_options_are_refused_by_the_parser(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["reproduce", *options])

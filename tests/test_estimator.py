@@ -1,6 +1,7 @@
 """MLPClassifier as scikit-learn's users use it."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_any_number_of_hidden_layers(sizes: tuple[int, ...], digits: Arrays) -> 
     "wrong",
     [{"learning_rate": "fast"}, {"init": "zeros"}, {"max_iter": 0}, {"dtype": "float16"}, {"hidden_layer_sizes": (0,)}],
 )
-def test_impossible_parameters(wrong: dict, digits: Arrays) -> None:
+def test_impossible_parameters(wrong: dict[str, Any], digits: Arrays) -> None:
     with pytest.raises(ValueError):  # UsageError is one, as scikit-learn's users expect
         MLPClassifier(**wrong).fit(*digits)
 

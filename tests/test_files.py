@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp import progress as progress_module
 from fastmlp.errors import DataError
 from fastmlp.files import atomic_path, cache_dir, read_json, write_json, write_text
 from fastmlp.progress import clock, progress
@@ -59,13 +58,15 @@ def test_a_log_gets_plain_lines_with_rate_and_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("fastmlp.progress.time.monotonic", lambda: now[0])
     with progress("extract", 1000, "images", done=200) as bar:
         for _ in range(4):
             now[0] += 6
             bar.advance(60)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "extract: 320/1,000 images, 10 images/s, 1:08 left"  # 120 in 12 s; what was done before is no speed
+    assert (
+        lines[0] == "extract: 320/1,000 images, 10 images/s, 1:08 left"
+    )  # 120 in 12 s; what was done before is no speed
     assert len(lines) == 2
 
 

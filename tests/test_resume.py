@@ -16,14 +16,14 @@ COMMAND = "reproduce --dataset synthetic:400 --extractor patches --backend numpy
 WEIGHTS = ("original/model.safetensors", "augmented/model.safetensors")
 
 
-def start(folder: Path, *options: str) -> subprocess.Popen:
+def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     """The command with its cache and its output in folder."""
     environment = {**os.environ, "FASTMLP_CACHE_DIR": str(folder / "cache")}
     command = [sys.executable, "-m", "fastmlp.cli", *COMMAND, "--out", str(folder / "out"), *options]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen) -> str:
+def finish(process: subprocess.Popen[str]) -> str:
     _, log = process.communicate(timeout=300)
     assert process.returncode == 0, log
     return log
@@ -57,7 +57,7 @@ def reporting(folder: Path) -> bool:
     return (folder / "out/augmented/model.safetensors").exists()
 
 
-def kill_when(reached: Callable[[Path], bool], process: subprocess.Popen, folder: Path) -> None:
+def kill_when(reached: Callable[[Path], bool], process: subprocess.Popen[str], folder: Path) -> None:
     while not reached(folder):
         assert process.poll() is None, f"the run ended before {reached.__name__}"
         time.sleep(0.002)

@@ -1,5 +1,7 @@
 """The recipe, the history, divergence, and that stopping and going on changes nothing."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,7 @@ def test_a_recipe_without_a_drop_keeps_its_rate() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": np.nan}])
-def test_impossible_recipes_are_refused(wrong: dict) -> None:
+def test_impossible_recipes_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Recipe(**wrong)
 
