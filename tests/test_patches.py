@@ -1,4 +1,4 @@
-"""Patch features: the pieces against plain formulas, the same on every backend, and a codebook that is whole or refused."""
+"""Patch features: every piece against a plain formula, on every backend; a codebook is whole or refused."""
 
 from pathlib import Path
 
@@ -48,7 +48,8 @@ def test_features_follow_the_formulas_on_every_backend(name: str, images: np.nda
     if not probe(name).usable:
         pytest.skip(probe(name).reason)
     features = Patches(codebook, open_backend(name))(images[:3])
-    assert features.shape == (3, 512) and features.dtype == np.float32
+    assert features.shape == (3, 512)
+    assert features.dtype == np.float32
     for image, got in zip(images, features, strict=False):
         expected = plain_features(image, codebook)
         # float32 sums of 108 squares and a difference of near distances: about 1e-4 of the largest feature

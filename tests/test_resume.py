@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = "reproduce --dataset synthetic:400 --extractor patches --backend numpy --threads 1 --epochs 40".split()
+COMMAND = ["reproduce", "--dataset", "synthetic:400", "--extractor", "patches", "--epochs", "40"]
+COMMAND += ["--backend", "numpy", "--threads", "1"]
 WEIGHTS = ("original/model.safetensors", "augmented/model.safetensors")
 
 
@@ -84,7 +85,8 @@ def test_killed_then_resumed_gives_the_same_weights(
 
 def test_killed_while_learning_patches(unbroken: Path, tmp_path: Path) -> None:
     process = start(tmp_path)
-    assert process.stderr is not None and process.stderr.readline().startswith("Backend")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("Backend")
     process.kill()
     process.communicate()
     assert not list(tmp_path.glob("cache/codebooks/*.safetensors"))
@@ -103,7 +105,8 @@ def test_interrupt_leaves_a_state_that_resumes(unbroken: Path, tmp_path: Path) -
     process.send_signal(signal.SIGINT)
     _, log = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Interrupted" in log and "Traceback" not in log
+    assert "Interrupted" in log
+    assert "Traceback" not in log
 
     assert "Going on with" in finish(start(tmp_path, "--resume"))
     for name in WEIGHTS:
