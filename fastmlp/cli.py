@@ -123,8 +123,8 @@ def run_predict(options: argparse.Namespace) -> None:
 
 def run_augment(options: argparse.Namespace) -> None:
     from fastmlp.experiment import Experiment
-    from fastmlp.figure_style import save
-    from fastmlp.figures import draw_sheet
+    from fastmlp.report.figures import draw_sheet
+    from fastmlp.report.style import save
 
     experiment = Experiment(config_of(options))
     path = experiment.config.folder / "augmentations.png"

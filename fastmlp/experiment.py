@@ -18,11 +18,11 @@ from fastmlp.datasets import Dataset, Split
 from fastmlp.errors import UsageError
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features import FeatureStore, open_or_extract
-from fastmlp.figures import AugmentationSheet
 from fastmlp.files import atomic_path, cache_dir, write_bytes, write_json
 from fastmlp.mlp import Network, choose_tier, initial_parameters
 from fastmlp.progress import progress, say
 from fastmlp.randomness import Stream, generator
+from fastmlp.report.figures import AugmentationSheet
 from fastmlp.training import PRESETS, History, Recipe, Samples
 
 MODELS = ("original", "augmented")  # trained on the original images, and on those and their augmented copies

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fastmlp import paper
-from fastmlp.claims import check_claims, wobble
+from fastmlp.report import paper
+from fastmlp.report.claims import check_claims, wobble
 
 
 def fake_results(epochs=110):

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastmlp import figures, paper, report
-from fastmlp.document import Document, Section, Verdict, to_html, to_markdown
+from fastmlp import report
 from fastmlp.errors import UsageError
-from fastmlp.figure_style import PALETTE
-from fastmlp.stylesheet import DARK, LIGHT
+from fastmlp.report import figures, paper
+from fastmlp.report.document import Document, Section, Verdict, to_html, to_markdown
+from fastmlp.report.style import PALETTE
+from fastmlp.report.stylesheet import DARK, LIGHT
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -493,7 +494,7 @@ def test_text_stands_out_from_its_ground(palette):
 
 def test_matplotlib_waits_until_it_is_needed_and_pyplot_stays_out():
     code = (
-        "import sys; from fastmlp import figures, report; assert 'matplotlib' not in sys.modules\n"
+        "import sys; from fastmlp.report import figures; assert 'matplotlib' not in sys.modules\n"
         "import numpy as np\n"
         "figures.draw_sheet(figures.AugmentationSheet((('original', np.zeros((1, 3, 32, 32), np.uint8)),)))\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"

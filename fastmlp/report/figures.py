@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.claims import number
 from fastmlp.errors import UsageError
-from fastmlp.figure_network import draw_network
-from fastmlp.figure_style import DPI, PALETTE, WIDTH, new_figure, save, shortened, styled, svg
+from fastmlp.report.claims import number
+from fastmlp.report.network import draw_network
+from fastmlp.report.style import DPI, PALETTE, WIDTH, new_figure, save, shortened, styled, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
-from fastmlp.figure_style import clean
-from fastmlp.stylesheet import STYLESHEET
+from fastmlp.report.style import clean
+from fastmlp.report.stylesheet import STYLESHEET
 
 
 @dataclass(frozen=True)

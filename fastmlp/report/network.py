@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.figure_style import PALETTE, WIDTH, new_figure, shortened, styled
+from fastmlp.report.style import PALETTE, WIDTH, new_figure, shortened, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

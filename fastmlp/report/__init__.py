@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp import figures, paper
-from fastmlp.claims import Results, check_claims, number, points
-from fastmlp.document import Document, Highlights, Paragraph, Picture, Section, Table, Verdict, to_html, to_markdown
-from fastmlp.figure_style import clean
-from fastmlp.figures import MODELS
 from fastmlp.files import write_text
+from fastmlp.report import figures, paper
+from fastmlp.report.claims import Results, check_claims, number, points
+from fastmlp.report.document import (
+    Document,
+    Highlights,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    Verdict,
+    to_html,
+    to_markdown,
+)
+from fastmlp.report.figures import MODELS
+from fastmlp.report.style import clean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

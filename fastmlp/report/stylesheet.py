@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fastmlp.figure_style import PALETTE
+from fastmlp.report.style import PALETTE
 
 LIGHT = {**PALETTE, "tint": "#f4f6f8", "holds": "#00705a", "fails": "#a3243b", "notice": "#8a6100"}
 DARK = {
