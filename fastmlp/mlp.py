@@ -284,7 +284,7 @@ class Network:
         losses, hits = self._empty((batches,)), self._empty((batches,), "int64")
         for batch, (start, logits) in enumerate(self._logits(features)):
             here = slice(batch, batch + 1)
-            rows = labels[start : start + EVALUATION_ROWS]
+            rows = labels[start : start + logits.shape[0]]
             self.ops.softmax_xent(logits, rows, logits, losses[here], hits[here])
         return self._means(losses, hits, count)
 
@@ -295,8 +295,9 @@ class Network:
 
     def _logits(self, features: Array) -> Iterator[tuple[int, Array]]:
         """(first row, logits) of each part of the rows; the logits' memory is used again for the next."""
-        for start in range(0, features.shape[0], EVALUATION_ROWS):
-            part = features[start : start + EVALUATION_ROWS, ...]
+        count = features.shape[0]
+        for start in range(0, count, EVALUATION_ROWS):
+            part = features[start : min(start + EVALUATION_ROWS, count), ...]
             hidden = [buffer[: part.shape[0], ...] for buffer in self._evaluation_buffers]
             self.forward([part, *hidden])
             yield start, hidden[-1]
