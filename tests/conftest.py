@@ -1,11 +1,13 @@
 """Fixtures that all tests share: the backends that run here, the seed, and where real CIFAR-10 lies."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from fastmlp.backends import Backend, open_backend, probe
 
@@ -35,13 +37,22 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread() -> Iterator[None]:
+    """Small products gain nothing from a second thread, and lose most of their time to it where another one waits."""
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
 @pytest.fixture(scope="session", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Backend:
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each of our backends, opened; one that cannot run here is skipped, with its reason."""
     availability = probe(request.param)
     if not availability.usable:
         pytest.skip(f"backend {request.param}: {availability.reason} {availability.mend}")
-    return open_backend(request.param)
+    opened = open_backend(request.param)
+    with threadpool_limits(limits=1):  # PyTorch has brought a pool of its own
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from fastmlp import augment, augment_ops, mlp
 from fastmlp.backends import Backend
@@ -61,6 +62,13 @@ def test_epoch(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) 
 def test_whole_run_twice(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -> None:
     for tier in runs.tiers(backend, sizes, dtype):
         runs.assert_run(backend, sizes, dtype, tier, seed)
+
+
+def test_two_threads_repeat_bit_for_bit(backend: Backend, seed: int) -> None:
+    """Products of 64 x 512 by 512 x 64 are large enough for BLAS to share them out."""
+    with threadpool_limits():  # sets BLAS's threads back at the end
+        backend.set_threads(2)
+        runs.assert_run(backend, (512, 64, 10), "float32", None, seed)
 
 
 @NETWORKS

@@ -20,9 +20,10 @@ PADDING = 4
 
 # (rows, columns): no row, one row, a ragged batch, the paper's logits, the paper's hidden layer
 MATRICES: tuple[Shape, ...] = ((0, 10), (1, 2), (37, 10), (64, 10), (64, 64))
-# (images, channels, height, width): none, one pixel, not square, CIFAR-10's
-IMAGES: tuple[Shape, ...] = ((0, 3, 8, 8), (1, 3, 1, 1), (5, 3, 7, 9), (16, 3, 32, 32))
-SQUARES: tuple[Shape, ...] = ((0, 3, 8, 8), (1, 3, 1, 1), (5, 3, 7, 7), (16, 3, 32, 32))
+# (images, channels, height, width): none, one pixel, not square, enough for several threads, CIFAR-10's. Height and
+# width are both odd or both even: else a quarter turn's pixels lie midway between two, and every second average ties.
+IMAGES: tuple[Shape, ...] = ((0, 3, 8, 8), (1, 3, 1, 1), (5, 3, 7, 9), (200, 3, 6, 8), (16, 3, 32, 32))
+SQUARES: tuple[Shape, ...] = ((0, 3, 8, 8), (1, 3, 1, 1), (5, 3, 7, 7), (200, 3, 6, 6), (16, 3, 32, 32))
 
 
 def _like(source: str, output: str = "out") -> Outputs:

@@ -23,6 +23,7 @@ BATCH = 64  # 1000 rows leave a last batch of 40
 LEARNING_RATE = 0.1
 EPOCHS = 6
 SPREAD = 4.0  # between the classes' centres, against noise of 1: a run gets most rows right, and not all
+AUGMENTED = 600  # images: about 150 of each kind, enough for several threads
 KINK = 1e-4  # how far from ReLU's kink, against a spread of 1, so that no rounding takes a value to its other side
 
 # No, one and two hidden layers; the paper's.
@@ -222,7 +223,7 @@ def assert_divergence_shows(backend: Backend, sizes: tuple[int, ...], tier: int 
 def assert_augmentation(backend: Backend, seed: int = 0) -> None:
     """A mixed plan applied by the backend: NumPy's images, or one level off where rounding ties."""
     rng = np.random.default_rng(seed)
-    images = noise(rng, (64, 3, 32, 32))
+    images = noise(rng, (AUGMENTED, 3, 32, 32))
     before = images.copy()
     images.flags.writeable = False
     plan = augment.draw(rng, len(images))
