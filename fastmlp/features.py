@@ -1,29 +1,36 @@
 """The feature store: features, labels and provenance of one extraction, in a folder keyed by all that shaped them.
 
 A store is written as `<key>.partial`, batch by batch, with a journal of the rows that are safely on disk, so a killed
-extraction goes on where it stopped; finished and checksummed, it is renamed to `<key>`.
+extraction goes on where it stopped; finished and checksummed, it is renamed to `<key>`. `<key>.lock` keeps a second
+process waiting meanwhile.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.errors import DataError
+from fastmlp.errors import DataError, FastMLPError, UsageError
 from fastmlp.extractors.base import Extractor
 from fastmlp.files import read_json, sha256_of, write_json
 from fastmlp.progress import progress, say
 
 FORMAT = 1
+FILES = ("features.npy", "labels.npy")
 SECONDS_BETWEEN_JOURNALS = 0.25  # at most so much work is done again after a kill
 
 
@@ -39,11 +46,17 @@ class FeatureStore:
 
 
 def key_of(provenance: dict[str, Any]) -> str:
-    """A readable name and a hash of everything in the provenance."""
-    canonical = json.dumps({"format": FORMAT, **provenance}, sort_keys=True, separators=(",", ":"))
+    """A readable name and a hash of everything in the provenance (JSON values, no NaN, no entry `format`)."""
+    if "format" in provenance:
+        raise UsageError("A provenance has no entry 'format', for that is the store's: name it otherwise.")
+    content = {"format": FORMAT, **provenance}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
     readable = [str(provenance.get("dataset", "")), str(provenance.get("split", "")), provenance["extractor"]["name"]]
-    return "-".join("".join(c if c.isalnum() else "_" for c in part)[:40] for part in [*readable, digest])
+    return "-".join(re.sub("[^0-9A-Za-z]", "_", part)[:40] for part in [*readable, digest])
+
+
+# Opening.
 
 
 def open_or_extract(
@@ -55,82 +68,172 @@ def open_or_extract(
 ) -> FeatureStore:
     """The store with that provenance under root: opened if it is there, else extracted, going on from a partial one.
 
-    Raises DataError if a store is there but damaged.
+    Raises DataError if a store is there but damaged, FastMLPError if root cannot be written, UsageError if the
+    labels are not one integer an image.
     """
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise UsageError(f"{labels.dtype} labels {labels.shape} for {len(images):,} images: pass one integer an image.")
     provenance = {**provenance, "extractor": extractor.provenance()}
     path = root / key_of(provenance)
     reused = path.is_dir()
     if not reused:
-        _extract(images, labels, extractor, provenance, path)
+        try:
+            with _alone(path):
+                reused = path.is_dir()  # by now
+                if not reused:
+                    _extract(images, labels, extractor, provenance, path)
+        except OSError as error:
+            raise FastMLPError(
+                f"The features cannot be written under {root} ({error.strerror or error}): make room there, or set "
+                "FASTMLP_CACHE_DIR to another folder; the same command then goes on with what is done."
+            ) from error
     return open_store(path, provenance, reused)
 
 
 def open_store(path: Path, provenance: dict[str, Any] | None = None, reused: bool = True) -> FeatureStore:
     """A finished store, its checksums verified and, if given, its provenance compared; else DataError."""
-    meta = read_json(path / "store.json")
     mend = f"delete the folder {path} and extract again."
-    if meta.get("format") != FORMAT or not isinstance(meta.get("sha256"), dict):
-        raise DataError(f"The feature store {path} is of another format: {mend}")
-    if provenance is not None and meta.get("provenance") != provenance:
+    meta = _read_meta(path, mend)
+    if provenance is not None and key_of(provenance) != key_of(meta["provenance"]):
         raise DataError(f"The feature store {path} was made from other data or by another extractor: {mend}")
-    for name in ("features.npy", "labels.npy"):
-        if not (path / name).is_file() or sha256_of(path / name) != meta["sha256"].get(name):
+    for name in FILES:
+        if not _is_intact(path / name, meta["sha256"].get(name)):
             raise DataError(f"The feature store's {path / name} is missing or damaged: {mend}")
     features = np.load(path / "features.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(path / "labels.npy", allow_pickle=False)
     return FeatureStore(path, features, labels, meta["provenance"], reused)
 
 
+def _read_meta(path: Path, mend: str) -> dict[str, Any]:
+    """store.json; its provenance is intact if it gives the folder's name."""
+    damaged = DataError(f"The feature store's {path / 'store.json'} is missing or damaged: {mend}")
+    try:
+        meta: dict[str, Any] = read_json(path / "store.json")
+        same_format, sums = meta["format"] == FORMAT, meta["sha256"]
+        intact = same_format and isinstance(sums, dict) and key_of(meta["provenance"]) == path.resolve().name
+    except (DataError, OSError, KeyError, TypeError, ValueError, RecursionError):  # JSON, but not what we wrote
+        raise damaged from None
+    if not same_format:
+        raise DataError(f"The feature store {path} is of format {meta['format']}, not {FORMAT}: {mend}")
+    if not intact:
+        raise damaged
+    return meta
+
+
+def _is_intact(file: Path, sha256: object) -> bool:
+    try:
+        return sha256_of(file) == sha256
+    except OSError:
+        return False
+
+
+# Extracting.
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Only one process at a time extracts the store at path; one that dies leaves its lock free."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":  # has no flock
+        yield
+        return
+    import fcntl
+
+    lock = path.with_name(f"{path.name}.lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Another process is extracting {path.name}: waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        lock.unlink(missing_ok=True)  # the store is there: whoever still waits for the lock finds it
+
+
 def _extract(
     images: NDArray[np.uint8], labels: NDArray[np.int64], extractor: Extractor, provenance: dict[str, Any], path: Path
 ) -> None:
     """Fill `<path>.partial`, then rename it to path."""
-    partial = path.with_name(path.name + ".partial")
-    rows = _finished_rows(partial, len(images), extractor.features)
-    if rows == 0:
-        _start_partial(partial, len(images), extractor.features)
+    partial = path.with_name(f"{path.name}.partial")
+    if not (partial / "store.json").is_file():  # which is written last
+        _fill(partial, images, extractor, f"extract {extractor.name} {provenance.get('split', '')}".strip())
+        np.save(partial / "labels.npy", labels.astype(np.int64))
+        sums = {name: sha256_of(partial / name) for name in FILES}
+        write_json(partial / "store.json", {"format": FORMAT, "provenance": provenance, "sha256": sums})
+    for leftover in (partial / "journal.json", *partial.glob(".*.tmp")):
+        leftover.unlink(missing_ok=True)
+    partial.replace(path)
+
+
+def _fill(partial: Path, images: NDArray[np.uint8], extractor: Extractor, title: str) -> None:
+    """Extract the rows that are missing, in the same batches as an unbroken run, journalling what is on disk."""
+    header = _npy_header(len(images), extractor.features)
+    done = _finished_rows(partial, header, len(images), extractor)
+    if done:
+        say(f"Going on with {partial.name} after {done:,} images.")
     else:
-        say(f"Going on with {partial.name} after {rows:,} images.")
-    _fill(partial, images, extractor, rows, provenance)
-    np.save(partial / "labels.npy", labels)
-    sums = {name: sha256_of(partial / name) for name in ("features.npy", "labels.npy")}
-    write_json(partial / "store.json", {"format": FORMAT, "provenance": provenance, "sha256": sums})
-    (partial / "journal.json").unlink()
-    os.replace(partial, path)
-
-
-def _fill(
-    partial: Path, images: NDArray[np.uint8], extractor: Extractor, rows: int, provenance: dict[str, Any]
-) -> None:
-    """Extract the rows from `rows` on, in the same batches as an unbroken run, journalling what is on disk."""
-    features = np.load(partial / "features.npy", mmap_mode="r+", allow_pickle=False)
-    title = f"extract {provenance['extractor']['name']} {provenance.get('split', '')}".strip()
+        _start_partial(partial, header)
     last_journal = time.monotonic()
-    with progress(title, len(images), "images", rows) as bar:
-        for start in range(rows, len(images), extractor.batch_size):
-            batch = images[start : start + extractor.batch_size]
-            features[start : start + len(batch)] = extractor(batch)
-            bar.advance(len(batch))
-            if time.monotonic() - last_journal >= SECONDS_BETWEEN_JOURNALS:
-                features.flush()  # first the rows, then the word that they are there
-                write_json(partial / "journal.json", {"rows": start + len(batch)})
-                last_journal = time.monotonic()
-    features.flush()
-    write_json(partial / "journal.json", {"rows": len(images)})
+    with (partial / "features.npy").open("r+b") as file, progress(title, len(images), "images", done) as bar:
+        file.seek(len(header) + done * _row_bytes(extractor))
+        try:
+            for start in range(done, len(images), extractor.batch_size):
+                batch = images[start : start + extractor.batch_size]
+                file.write(_features(extractor, batch).data)
+                done += len(batch)
+                bar.advance(len(batch))
+                if time.monotonic() - last_journal >= SECONDS_BETWEEN_JOURNALS:
+                    _journal(partial, file, done)
+                    last_journal = time.monotonic()
+        finally:
+            _journal(partial, file, done)
 
 
-def _finished_rows(partial: Path, count: int, width: int) -> int:
-    """How many rows an earlier run left safely on disk; 0 if what it left cannot be used."""
+def _features(extractor: Extractor, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    features, shape = np.ascontiguousarray(extractor(batch)), (len(batch), extractor.features)
+    if features.shape != shape or features.dtype != np.float32:
+        raise FastMLPError(
+            f"Extractor {extractor.name} gives {features.dtype} {features.shape}, not float32 {shape}: mend its code."
+        )
+    return features
+
+
+def _journal(partial: Path, file: BinaryIO, rows: int) -> None:
+    """First the rows on disk, then the word that they are there."""
+    file.flush()
+    os.fsync(file.fileno())
+    write_json(partial / "journal.json", {"rows": rows})
+
+
+def _finished_rows(partial: Path, header: bytes, count: int, extractor: Extractor) -> int:
+    """How many rows, in whole batches, an earlier run left safely on disk; 0 if what it left cannot be used."""
     try:
         rows = read_json(partial / "journal.json")["rows"]
-        features = np.load(partial / "features.npy", mmap_mode="r", allow_pickle=False)
-    except (DataError, KeyError, TypeError, OSError, ValueError):
+        with (partial / "features.npy").open("rb") as file:
+            same_header = file.read(len(header)) == header
+            size = file.seek(0, os.SEEK_END)
+    except (DataError, OSError, KeyError, TypeError, RecursionError):
         return 0  # killed before its first journal: start over
-    usable = features.shape == (count, width) and features.dtype == np.float32 and type(rows) is int
-    return rows if usable and 0 < rows <= count else 0
+    if not same_header or not isinstance(rows, int) or not 0 <= rows <= count:
+        return 0
+    if not len(header) + rows * _row_bytes(extractor) <= size <= len(header) + count * _row_bytes(extractor):
+        return 0
+    return rows if rows == count else rows - rows % extractor.batch_size
 
 
-def _start_partial(partial: Path, count: int, width: int) -> None:
+def _row_bytes(extractor: Extractor) -> int:
+    return extractor.features * np.dtype(np.float32).itemsize
+
+
+def _npy_header(rows: int, width: int) -> bytes:
+    """How a .npy file of float32 (rows, width) starts."""
+    header = io.BytesIO()
+    described = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+    np.lib.format.write_array_header_1_0(header, described)
+    return header.getvalue()
+
+
+def _start_partial(partial: Path, header: bytes) -> None:
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.lib.format.open_memmap(partial / "features.npy", mode="w+", dtype=np.float32, shape=(count, width)).flush()
+    partial.mkdir()
+    (partial / "features.npy").write_bytes(header)
