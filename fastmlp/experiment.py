@@ -80,6 +80,10 @@ class Features:
     augmented: FeatureStore
     test: FeatureStore
 
+    @property
+    def all(self) -> tuple[FeatureStore, ...]:
+        return self.train, self.augmented, self.test
+
 
 class Experiment:
     """One configuration's data, features and models, each made when first asked for; `seconds` has their times."""
@@ -187,14 +191,13 @@ class Experiment:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """All that decides a model's weights, but for the machine: a checkpoint of another fingerprint is refused."""
-        features = self.features
         return {
             "sizes": list(self.sizes),
             "init": "paper",
             "recipe": self.config.recipe.as_dict(),
             "seed": self.config.seed,
             "dtype": self.config.dtype,
-            "features": [store.path.name for store in (features.train, features.augmented, features.test)],
+            "features": [store.path.name for store in self.features.all],
         }
 
     def _start(self, folder: Path) -> tuple[Network, History]:
@@ -291,6 +294,7 @@ class Experiment:
                 "augmented_images": 2 * images,
                 "test_images": len(dataset.test),
                 "features": self.extractor.features,
+                "reused_features": [store.path.name for store in self.features.all if store.reused],
             },
             "tier": asdict(choose_tier(self.sizes, config.dtype, self.backend)),
             "environment": environment.describe(),

@@ -69,7 +69,7 @@ def read_folder(folder: Path) -> Dataset:
         train=_split([records[path.name] for path in train_paths]),
         test=_split([records[TEST_FILE]]),
         class_names=_class_names(folder / META_FILE),
-        note="" if _are_official(records) else "the files are not those of the official archive",
+        note="" if _are_official(records) else "The images are not those of the official archive, bit for bit.",
     )
 
 

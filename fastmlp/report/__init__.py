@@ -186,6 +186,8 @@ def _time(results: Results, out: Path) -> list[Picture]:
     seconds = results["seconds"]
     stages = ", ".join(f"{_spaced(stage)} {figures.duration(value)}" for stage, value in seconds.items())
     caption = f"{figures.duration(_total(seconds))} in all on the {results['config']['backend']} backend."
+    if results["data"].get("reused_features"):
+        caption += f" Features that an earlier run had stored: {', '.join(results['data']['reused_features'])}."
     return [_picture(out, "seconds", figures.draw_seconds(results), "Time by stage.", caption, f"{stages}.")]
 
 
