@@ -23,6 +23,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=0, help="seed of all random inputs (default: 0)")
 
 
+def pytest_configure() -> None:
+    """One thread for libraries and programs that tests load and start, unless the environment says otherwise.
+
+    Small arrays gain nothing from a second one, and lose most of their time waiting for it on a busy machine.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: {config.getoption('--seed')} (change it with --seed N)"
 
@@ -39,20 +47,18 @@ def rng(seed: int) -> np.random.Generator:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_blas_thread() -> Iterator[None]:
-    """Small products gain nothing from a second thread, and lose most of their time to it where another one waits."""
+    """NumPy, which is loaded by now, takes one thread too."""
     with threadpool_limits(limits=1, user_api="blas"):
         yield
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest) -> Backend:
     """Each of our backends, opened; one that cannot run here is skipped, with its reason."""
     availability = probe(request.param)
     if not availability.usable:
         pytest.skip(f"backend {request.param}: {availability.reason} {availability.mend}")
-    opened = open_backend(request.param)
-    with threadpool_limits(limits=1):  # PyTorch has brought a pool of its own
-        yield opened
+    return open_backend(request.param)
 
 
 @pytest.fixture(scope="session")
