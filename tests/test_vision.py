@@ -180,6 +180,21 @@ def test_a_model_that_cannot_be_traced_stays_as_it_is():
     assert fold_batch_norm(model) is model
 
 
+def test_a_network_with_a_buffer_of_five_dimensions(tmp_path, monkeypatch):
+    """As timm's swinv2_cr has, which PyTorch's own conversion to channels-last refuses."""
+    timm = pytest.importorskip("timm")
+    real = timm.create_model
+
+    def with_buffer(name, **options):
+        model = real(name, **options)
+        model.register_buffer("mask", torch.zeros(1, 1, 1, 1, 1), persistent=False)
+        return model
+
+    monkeypatch.setattr(timm, "create_model", with_buffer)
+    save_file(real("test_resnet").state_dict(), tmp_path / "model.safetensors")
+    assert VisionExtractor("timm:test_resnet", tmp_path / "model.safetensors", 40, "cpu")(IMAGES).shape == (2, 96)
+
+
 def test_features_do_not_depend_on_the_neighbours_in_a_batch(resnet18_file):
     extractor = VisionExtractor("resnet18", resnet18_file, 40, "cpu")
     one_by_one = np.concatenate([extractor(image[None]) for image in IMAGES])

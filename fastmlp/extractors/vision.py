@@ -67,7 +67,7 @@ class VisionExtractor(Extractor):
         self.image_size = image_size or backbone.image_size
         self.batch_size = BATCH_ON_CPU if device == "cpu" else BATCH_ON_GPU
         self._interpolation = backbone.interpolation
-        self._model = fold_batch_norm(backbone.model).to(device=device, memory_format=torch.channels_last)
+        self._model = _channels_last(fold_batch_norm(backbone.model)).to(device)
         self._scale, self._shift = _normalisation(backbone, device)
         self.features = self._count_features(backbone.image_size)
 
@@ -291,6 +291,14 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         return fuse(model, inplace=True)
     except (TraceError, TypeError, RuntimeError):  # whichever its code runs into
         return model
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    """The model, its convolutions' weights laid out for channels-last images."""
+    for weight in model.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def _normalisation(backbone: Backbone, device: str) -> tuple[torch.Tensor, torch.Tensor]:
