@@ -1,8 +1,9 @@
 """Fixtures that all tests share: the backends that run here, the seed, and where real CIFAR-10 lies."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from fastmlp.backends import Backend, open_backend, probe
+from fastmlp.backends.base import Kernel
+from fastmlp.backends.numpy import NumpyBackend
 
 BACKENDS = ("numpy", "numba", "torch", "cupy")
 CIFAR10 = "cifar-10-batches-bin"
@@ -59,6 +62,20 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if not availability.usable:
         pytest.skip(f"backend {request.param}: {availability.reason} {availability.mend}")
     return open_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def backend_with() -> Callable[..., Backend]:
+    """backend_with(op=kernel, ...): NumPy, but with these kernels, to plant bugs in."""
+
+    def make(**planted: Kernel) -> Backend:
+        class Planted(NumpyBackend):
+            name = "planted"
+            kernels: ClassVar[Mapping[str, Kernel]] = planted
+
+        return Planted()
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from fastmlp.testing.tolerances import EPOCH, STEP
 FOLDER = Path(__file__).parent / "golden"
 SIZES = (12, 8, 5)
 
-Golden = dict[str, NDArray]
+Golden = dict[str, NDArray[Any]]
 
 
 @pytest.fixture(scope="module")

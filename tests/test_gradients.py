@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_papers_formulas(backend: Backend, seed: int) -> None:
 def test_autograd(backend: Backend, sizes: tuple[int, ...], sample: Sample) -> None:
     torch = pytest.importorskip("torch")
     problem, rows = sample
-    leaves = {}
+    leaves: dict[str, Any] = {}
     activations = torch.tensor(problem.features[rows])
     layers = list(pairwise(sizes))
     for layer, _ in enumerate(layers):
