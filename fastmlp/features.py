@@ -111,7 +111,7 @@ def _read_meta(path: Path, mend: str) -> dict[str, Any]:
         meta: dict[str, Any] = read_json(path / "store.json")
         same_format, sums = meta["format"] == FORMAT, meta["sha256"]
         intact = same_format and isinstance(sums, dict) and key_of(meta["provenance"]) == path.resolve().name
-    except (DataError, OSError, KeyError, TypeError, ValueError, RecursionError):  # JSON, but not what we wrote
+    except (DataError, OSError, KeyError, TypeError, ValueError):  # JSON, but not what we wrote
         raise damaged from None
     if not same_format:
         raise DataError(f"The feature store {path} is of format {meta['format']}, not {FORMAT}: {mend}")
@@ -212,7 +212,7 @@ def _finished_rows(partial: Path, header: bytes, count: int, extractor: Extracto
         with (partial / "features.npy").open("rb") as file:
             same_header = file.read(len(header)) == header
             size = file.seek(0, os.SEEK_END)
-    except (DataError, OSError, KeyError, TypeError, RecursionError):
+    except (DataError, OSError, KeyError, TypeError):
         return 0  # killed before its first journal: start over
     if not same_header or not isinstance(rows, int) or not 0 <= rows <= count:
         return 0
