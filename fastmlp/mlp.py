@@ -12,6 +12,7 @@ dB = sum(dZ) are the gradients of the mean loss at every layer; dZ1 = dZ2 W2' * 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -27,6 +28,7 @@ Namespace = Any
 
 EVALUATION_ROWS = 2048  # a batch that keeps the forward pass in cache and the number of calls low
 DTYPES = ("float32", "float64")
+FLOPS_WORTH_THREADS = 16_000_000  # of one product: about 0.1 ms on one core
 
 
 # The ops.
@@ -271,10 +273,11 @@ class Network:
         starts = range(0, count, self.batch_size)
         losses, hits = self._empty((len(starts),)), self._empty((len(starts),), "int64")
         placed = self.backend.asarray(order)
-        for batch, start in enumerate(starts):
-            index = placed[start : min(start + self.batch_size, count)]
-            self.gradients(features, labels, index, losses[batch : batch + 1], hits[batch : batch + 1])
-            self.update(learning_rate)
+        with self._threading():
+            for batch, start in enumerate(starts):
+                index = placed[start : min(start + self.batch_size, count)]
+                self.gradients(features, labels, index, losses[batch : batch + 1], hits[batch : batch + 1])
+                self.update(learning_rate)
         return self._means(losses, hits, count)
 
     def evaluate(self, features: Array, labels: Array) -> tuple[float, float]:
@@ -301,6 +304,11 @@ class Network:
             hidden = [buffer[: part.shape[0], ...] for buffer in self._evaluation_buffers]
             self.forward([part, *hidden])
             yield start, hidden[-1]
+
+    def _threading(self) -> AbstractContextManager[Any]:
+        """One thread for small products, which two share at little gain, and at a great loss where a core is busy."""
+        largest = 2 * self.batch_size * max(weight.shape[0] * weight.shape[1] for weight in self.weights)
+        return self.backend.one_thread() if largest < FLOPS_WORTH_THREADS else nullcontext()
 
     def _means(self, losses: Array, hits: Array, count: int) -> tuple[float, float]:
         if count == 0:

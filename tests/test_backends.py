@@ -6,12 +6,14 @@ import types
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fastmlp import backends
 from fastmlp.backends import Availability, names, open_backend, probe
 from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import BackendError, UsageError
+from fastmlp.mlp import Network, initial_parameters
 
 
 def test_ours_are_registered_first() -> None:
@@ -88,11 +90,9 @@ def test_a_device_that_is_not_there() -> None:
 
 
 def test_threads_limit_blas() -> None:
-    from threadpoolctl import threadpool_info, threadpool_limits
-
     with threadpool_limits():  # puts everything back at the end
         open_backend("numpy", threads=1)
-        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+        assert blas_threads() == {1}
 
 
 def test_ops_without_kernels_are_array_code() -> None:
@@ -121,3 +121,35 @@ def test_opening_numpy_imports_no_other_engine() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize(("width", "expected"), [(64, 1), (4096, 2)])
+def test_small_products_train_on_one_thread(width: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads gain little on a product of 64 x 512 x 64, and wait for each other where a core is busy."""
+    seen = []
+    update = Network.update
+    monkeypatch.setattr(Network, "update", lambda *args: (seen.append(blas_threads()), update(*args))[1])
+    with threadpool_limits():
+        backend = open_backend("numpy", threads=2)
+        if blas_threads() != {2}:
+            pytest.skip("this BLAS takes no second thread")
+        network = Network(initial_parameters((512, width, 10)), backend, 64)
+        network.train_epoch(np.zeros((64, 512), np.float32), np.zeros(64, np.int64), np.arange(64), 0.1)
+        assert seen == [{expected}]
+        assert blas_threads() == {2}
+
+
+def test_torch_gets_its_threads_back() -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    backend = open_backend("torch:cpu", threads=2)
+    try:
+        with backend.one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

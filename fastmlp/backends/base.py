@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -60,6 +61,10 @@ class Backend(ABC):
     @abstractmethod
     def set_threads(self, threads: int) -> None:
         """Use that many CPU threads from now on, in this process."""
+
+    def one_thread(self) -> AbstractContextManager[Any]:
+        """Within it, products run on one CPU thread; for those too small to be worth a second one."""
+        return nullcontext()
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         """An array on this backend's device, its content not set."""

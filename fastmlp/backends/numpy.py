@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, ClassVar
 
 import array_api_compat.numpy as xp
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from fastmlp.backends.base import Array, Availability, Backend, Kernel
 
@@ -40,6 +43,13 @@ class NumpyBackend(Backend):
         return np.empty(shape, dtype)
 
     def set_threads(self, threads: int) -> None:
-        from threadpoolctl import threadpool_limits
+        _blas().limit(limits=threads)
 
-        threadpool_limits(limits=threads)
+    def one_thread(self) -> AbstractContextManager[Any]:
+        return _blas().limit(limits=1)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS that NumPy has loaded."""
+    return ThreadpoolController().select(user_api="blas")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import array_api_compat.torch as xp
@@ -83,6 +84,15 @@ class TorchBackend(Backend):
 
     def set_threads(self, threads: int) -> None:
         torch.set_num_threads(threads)
+
+    @contextmanager
+    def one_thread(self) -> Iterator[None]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def synchronize(self) -> None:
         if self.device.startswith("cuda"):
