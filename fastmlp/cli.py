@@ -258,7 +258,8 @@ def _model_options() -> argparse.ArgumentParser:
 def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:
     """An option whose default stands in the environment; None if it is given nowhere."""
     variable = f"FASTMLP_{name.replace('-', '_').upper()}"
-    group.add_argument(f"--{name}", type=kind, default=os.environ.get(variable), metavar="X", help=text)
+    metavar = {str: "NAME", Path: "PATH", float: "RATE", sizes: "N,N"}.get(kind, "N")
+    group.add_argument(f"--{name}", type=kind, default=os.environ.get(variable), metavar=metavar, help=text)
 
 
 def positive(text: str) -> int:
