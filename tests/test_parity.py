@@ -1,6 +1,7 @@
 """Every backend against NumPy in float64: each op, step, epoch and run, in every tier that it has."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,14 @@ def test_augmentation_function(backend: Backend, name: str, rng: np.random.Gener
         assert got.dtype == np.uint8
         assert_levels(f"{backend} {name} {options}", got, np.asarray(expected))
     assert np.array_equal(backend.to_numpy(placed), images)
+
+
+def test_real_images(backend: Backend, cifar10_folder: Path, rng: np.random.Generator) -> None:
+    records = np.fromfile(cifar10_folder / "data_batch_1.bin", np.uint8, count=600 * 3073).reshape(600, 3073)
+    images = records[:, 1:].reshape(600, 3, 32, 32)
+    plan = augment.draw(rng, len(images))
+    got, expected = augment.apply(backend, images, plan), augment.apply(NumpyBackend(), images, plan)
+    assert_levels(f"{backend} on CIFAR-10", got, expected)
 
 
 # The same mistake gives the same sentence on every backend.

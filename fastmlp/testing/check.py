@@ -127,12 +127,15 @@ def _network_checks(backend: Backend, seed: int) -> Iterator[tuple[str, Check]]:
         network = "-".join(map(str, sizes))
         for dtype in DTYPES:
             for tier in runs.tiers(backend, sizes, dtype):
-                label = f"{network}, {dtype}, {'best tier' if tier is None else f'tier {tier}'}"
                 for what, check in (("step", runs.assert_step), ("epoch", runs.assert_epoch), ("run", runs.assert_run)):
                     run = partial(check, backend, sizes, dtype, tier, seed)
-                    yield f"{what}, {label}", _where_held(backend, dtype, run)
+                    yield f"{what}, {network}, {dtype}, {_label(tier)}", _where_held(backend, dtype, run)
         for tier in runs.tiers(backend, sizes, "float32"):
-            yield f"NaN shows, {network}, tier {tier}", partial(runs.assert_divergence_shows, backend, sizes, tier)
+            yield f"NaN shows, {network}, {_label(tier)}", partial(runs.assert_divergence_shows, backend, sizes, tier)
+
+
+def _label(tier: int | None) -> str:
+    return "best tier" if tier is None else f"tier {tier}"
 
 
 def _where_held(backend: Backend, dtype: str, check: Check) -> Check:
