@@ -11,7 +11,7 @@ from fastmlp import augment, augment_ops, mlp
 from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import UsageError
-from fastmlp.mlp import DTYPES, Network, choose_tier, initial_parameters
+from fastmlp.mlp import DTYPES, FLOPS_WORTH_THREADS, Network, Parameters, choose_tier, initial_parameters
 from fastmlp.testing import CASES, assert_parity, assert_signature, runs
 from fastmlp.testing.cases import noise
 from fastmlp.testing.compare import assert_levels
@@ -66,13 +66,22 @@ def test_whole_run_twice(backend: Backend, sizes: tuple[int, ...], dtype: str, s
 
 
 def test_two_threads_repeat_bit_for_bit(backend: Backend, seed: int) -> None:
-    """Products of 64 x 512 by 512 x 64 are large enough for BLAS to share them out."""
+    """Batches of 500 make products that are worth a second thread."""
+    assert 2 * 500 * 512 * 64 > FLOPS_WORTH_THREADS
     problem = runs.Problem.draw((512, 64, 10), seed)
     with threadpool_limits():  # sets the threads back at the end
         backend.set_threads(2)
-        one, two = (runs.train(problem, backend, "float32", None, epochs=1).parameters for _ in range(2))
+        one, two = (_train_in_large_batches(problem, backend) for _ in range(2))
     for got, again in zip(one.weights + one.biases, two.weights + two.biases, strict=True):
         np.testing.assert_array_equal(got, again)
+
+
+def _train_in_large_batches(problem: runs.Problem, backend: Backend) -> Parameters:
+    network = Network(problem.parameters.astype("float32"), backend, batch_size=500)
+    features, labels = backend.asarray(problem.features.astype("f4")), backend.asarray(problem.labels.copy())
+    for epoch in range(2):
+        network.train_epoch(features, labels, problem.order(epoch), 0.1)
+    return network.parameters
 
 
 @NETWORKS
