@@ -67,7 +67,7 @@ def test_whole_run_twice(backend: Backend, sizes: tuple[int, ...], dtype: str, s
 
 def test_two_threads_repeat_bit_for_bit(backend: Backend, seed: int) -> None:
     """Batches of 500 make products that are worth a second thread."""
-    assert 2 * 500 * 512 * 64 > FLOPS_WORTH_THREADS
+    assert FLOPS_WORTH_THREADS < 2 * 500 * 512 * 64
     problem = runs.Problem.draw((512, 64, 10), seed)
     with threadpool_limits():  # sets the threads back at the end
         backend.set_threads(2)
