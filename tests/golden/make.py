@@ -8,6 +8,7 @@ first parameters, the gradients of the first step, the mean loss of each step, a
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 INPUTS, HIDDEN, CLASSES = 12, 8, 5
 ROWS, BATCH, LEARNING_RATE = 155, 16, 0.3  # the tenth batch has 11 rows
 
-Arrays = dict[str, NDArray]
+Arrays = dict[str, Any]
 
 
 def first_numbers() -> Arrays:
