@@ -182,7 +182,7 @@ class Workspace:
 class Network:
     """An MLP bound once to a backend, a dtype and a largest batch: a step then checks and copies nothing.
 
-    Raises UsageError if the backend cannot hold that dtype or the tier asked for does not exist.
+    Raises UsageError for a batch size below 1, or a tier that this network does not have on the backend.
     """
 
     def __init__(self, parameters: Parameters, backend: Backend, batch_size: int, tier: int | None = None) -> None:
