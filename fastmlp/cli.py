@@ -74,8 +74,7 @@ def run_reproduce(options: argparse.Namespace) -> None:
 def run_extract(options: argparse.Namespace) -> None:
     from fastmlp.experiment import Experiment
 
-    features = Experiment(config_of(options)).features
-    stores = {name: getattr(features, name) for name in ("train", "augmented", "test")}
+    stores = {store.provenance["split"]: store for store in Experiment(config_of(options)).all_stores}
     if options.json:
         found = {name: {"path": str(store.path), "shape": store.features.shape} for name, store in stores.items()}
         print(json.dumps(found, indent=2))

@@ -72,19 +72,6 @@ class Config:
         return self.out or Path("runs") / "-".join(name.replace(":", "_").replace("/", "_") for name in names)
 
 
-@dataclass(frozen=True)
-class Features:
-    """The stores of the training images, of their augmented copies, and of the test images."""
-
-    train: FeatureStore
-    augmented: FeatureStore
-    test: FeatureStore
-
-    @property
-    def all(self) -> tuple[FeatureStore, ...]:
-        return self.train, self.augmented, self.test
-
-
 class Experiment:
     """One configuration's data, features and models, each made when first asked for; `seconds` has their times."""
 
@@ -133,13 +120,25 @@ class Experiment:
         return open_extractor(self.config.extractor, self.backend, weights=weights, image_size=size)
 
     @cached_property
-    def features(self) -> Features:
+    def train_store(self) -> FeatureStore:
+        return self._store("train", self.dataset.train)
+
+    @cached_property
+    def augmented_store(self) -> FeatureStore:
         policy = {"policy": self.policy.as_dict(), "seed": self.config.seed}
-        return Features(
-            train=self._store("train", self.dataset.train),
-            augmented=self._store("augmented", self.augmented_copies, policy),
-            test=self._store("test", self.dataset.test),
-        )
+        return self._store("augmented", self.augmented_copies, policy)
+
+    @cached_property
+    def test_store(self) -> FeatureStore:
+        return self._store("test", self.dataset.test)
+
+    @property
+    def all_stores(self) -> tuple[FeatureStore, ...]:
+        return self.train_store, self.augmented_store, self.test_store
+
+    def stores_of(self, name: str) -> list[FeatureStore]:
+        """The features that a model of MODELS trains on."""
+        return [self.train_store] if name == "original" else [self.train_store, self.augmented_store]
 
     def _store(self, name: str, split: Split, augmentation: dict[str, Any] | None = None) -> FeatureStore:
         provenance = {
@@ -161,22 +160,23 @@ class Experiment:
     def train(self, name: str) -> tuple[Network, History]:
         """The model `name` of MODELS, trained, and written to its folder; with resume, gone on with."""
         folder, recipe = self.config.folder / name, self.config.recipe
-        network, history = self._start(folder)
-        samples, test = self._samples(name), self._place(self.features.test)
+        samples, test = self._samples(name), self._place(self.test_store)
+        fingerprint = self.fingerprint(name)
+        network, history = self._start(folder, fingerprint)
         checkpoint = folder / "checkpoint.safetensors"
         with self._timed(f"train_{name}"), progress(f"train {name}", recipe.epochs, "epochs", history.epochs) as bar:
 
             def on_epoch(history: History) -> None:
-                self._save(network, history, checkpoint)
+                save_model(network, history, fingerprint, checkpoint)
                 bar.advance(1, f"test accuracy {history.test_accuracy[-1]:.2%}")
 
             training.train(network, samples, recipe, self.config.seed, test=test, history=history, on_epoch=on_epoch)
-        self._finish(network, history, folder)
+        self._finish(network, history, fingerprint, folder)
         return network, history
 
     def _samples(self, name: str) -> Samples:
         """The training set of a model."""
-        stores = [self.features.train] if name == "original" else [self.features.train, self.features.augmented]
+        stores = self.stores_of(name)
         features = np.concatenate([store.features for store in stores])
         labels = np.concatenate([store.labels for store in stores])
         return Samples.place(self.backend, features, labels, self.config.dtype)
@@ -188,8 +188,7 @@ class Experiment:
     def sizes(self) -> tuple[int, ...]:
         return (self.extractor.features, *self.config.hidden_layer_sizes, len(self.dataset.class_names))
 
-    @cached_property
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, name: str) -> dict[str, Any]:
         """All that decides a model's weights, but for the machine: a checkpoint of another fingerprint is refused."""
         return {
             "sizes": list(self.sizes),
@@ -197,10 +196,10 @@ class Experiment:
             "recipe": self.config.recipe.as_dict(),
             "seed": self.config.seed,
             "dtype": self.config.dtype,
-            "features": [store.path.name for store in self.features.all],
+            "features": [store.path.name for store in (*self.stores_of(name), self.test_store)],
         }
 
-    def _start(self, folder: Path) -> tuple[Network, History]:
+    def _start(self, folder: Path, fingerprint: dict[str, Any]) -> tuple[Network, History]:
         """A new network, or the one an earlier run left in the folder."""
         config = self.config
         parameters = initial_parameters(self.sizes, "paper", config.seed, config.dtype)
@@ -209,20 +208,16 @@ class Experiment:
             for path in (folder / "checkpoint.safetensors", folder / "model.safetensors"):  # the newer first
                 if path.is_file():
                     parameters, about = model.load(path)
-                    history = History(**self._same_experiment(about, path)["history"])
+                    if about["fingerprint"] != fingerprint:
+                        raise UsageError(f"{path} is of another experiment: choose another --out, or drop --resume.")
+                    history = History(**about["history"])
                     say(f"Going on with {path} after epoch {history.epochs}.")
                     break
-        return Network(parameters, self.backend, config.recipe.batch_size), history
+        network = Network(parameters, self.backend, config.recipe.batch_size)
+        say(f"Tier {network.tier.number}, {network.tier.name}: {network.tier.reason}.")
+        return network, history
 
-    def _same_experiment(self, about: dict[str, Any], path: Path) -> dict[str, Any]:
-        if about["fingerprint"] != self.fingerprint:
-            raise UsageError(f"{path} is of another experiment: choose another --out, or leave --resume out.")
-        return about
-
-    def _save(self, network: Network, history: History, path: Path) -> None:
-        model.save(network.parameters, {"fingerprint": self.fingerprint, "history": history.as_dict()}, path)
-
-    def _finish(self, network: Network, history: History, folder: Path) -> None:
+    def _finish(self, network: Network, history: History, fingerprint: dict[str, Any], folder: Path) -> None:
         """Write all that `fastmlp predict` and a reader need; the model itself comes last."""
         weights = self.extractor_weights
         if self.config.extractor == "patches" and weights is not None:
@@ -231,7 +226,7 @@ class Experiment:
         elif weights is not None:
             weights = weights.resolve()
         description = {
-            **self.fingerprint,
+            **fingerprint,
             "dataset": self.dataset.name,
             "class_names": list(self.dataset.class_names),
             "extractor": self.extractor.provenance(),
@@ -239,14 +234,14 @@ class Experiment:
         }
         write_json(folder / "config.json", description)
         write_json(folder / "history.json", history.as_dict())
-        self._save(network, history, folder / "model.safetensors")
+        save_model(network, history, fingerprint, folder / "model.safetensors")
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
     # Results.
 
     def table_row(self, name: str, network: Network) -> dict[str, float]:
         """Table 1's four figures of a model: full passes over its own training set and over the test set."""
-        train, test = self._samples(name), self._place(self.features.test)
+        train, test = self._samples(name), self._place(self.test_store)
         train_loss, train_accuracy = network.evaluate(train.features, train.labels)
         test_loss, test_accuracy = network.evaluate(test.features, test.labels)
         return {
@@ -259,7 +254,7 @@ class Experiment:
     def confusion(self, network: Network) -> list[list[int]]:
         """How many test images of each class (row) were taken for each class (column)."""
         classes = len(self.dataset.class_names)
-        predicted = network.logits(self._place(self.features.test).features).argmax(axis=1)
+        predicted = network.logits(self._place(self.test_store).features).argmax(axis=1)
         cells = np.bincount(self.dataset.test.labels * classes + predicted, minlength=classes**2)
         return cells.reshape(classes, classes).tolist()
 
@@ -294,7 +289,7 @@ class Experiment:
                 "augmented_images": 2 * images,
                 "test_images": len(dataset.test),
                 "features": self.extractor.features,
-                "reused_features": [store.path.name for store in self.features.all if store.reused],
+                "reused_features": [store.path.name for store in self.all_stores if store.reused],
             },
             "tier": asdict(choose_tier(self.sizes, config.dtype, self.backend)),
             "environment": environment.describe(),
@@ -336,6 +331,10 @@ def reproduce(config: Config) -> dict[str, Any]:
     report.write(results, config.folder, experiment.sheet())
     write_json(config.folder / "results.json", results)
     return results
+
+
+def save_model(network: Network, history: History, fingerprint: dict[str, Any], path: Path) -> None:
+    model.save(network.parameters, {"fingerprint": fingerprint, "history": history.as_dict()}, path)
 
 
 def claim_folder(folder: Path) -> None:
