@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from fastmlp.backends import open_backend, probe
 from fastmlp.datasets.base import Split
@@ -54,6 +55,15 @@ def test_features_follow_the_formulas_on_every_backend(name: str, images: np.nda
         expected = plain_features(image, codebook)
         # float32 sums of 108 squares and a difference of near distances: about 1e-4 of the largest feature
         assert np.abs(got - expected).max() <= 2e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_threads_change_nothing(name: str, images: np.ndarray, codebook: Codebook) -> None:
+    if not probe(name).usable:
+        pytest.skip(probe(name).reason)
+    with threadpool_limits():
+        one, three = (Patches(codebook, open_backend(name, threads))(images) for threads in (1, 3))
+    np.testing.assert_array_equal(one, three)
 
 
 def test_features_are_standardised_on_the_training_images(images: np.ndarray, codebook: Codebook) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -38,6 +39,7 @@ class Backend(ABC):
     xp: Any
     kernels: ClassVar[Mapping[str, Kernel]]
     device: str = "cpu"
+    threads: int = os.cpu_count() or 1  # that the CPU's share of the work may use
 
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, self.device):
@@ -58,9 +60,9 @@ class Backend(ABC):
     def to_numpy(self, array: Array) -> NDArray[Any]:
         """The device array on the host."""
 
-    @abstractmethod
     def set_threads(self, threads: int) -> None:
         """Use that many CPU threads from now on, in this process."""
+        self.threads = threads
 
     def one_thread(self) -> AbstractContextManager[Any]:
         """Within it, products run on one CPU thread; for those too small to be worth a second one."""

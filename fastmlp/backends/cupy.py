@@ -51,9 +51,6 @@ class CupyBackend(Backend):
 
         return cupy.asnumpy(array)
 
-    def set_threads(self, threads: int) -> None:
-        """The host does no arithmetic here: nothing to limit."""
-
     def synchronize(self) -> None:
         import cupy
 

@@ -43,13 +43,14 @@ class NumpyBackend(Backend):
         return np.empty(shape, dtype)
 
     def set_threads(self, threads: int) -> None:
-        _blas().limit(limits=threads)
+        super().set_threads(threads)
+        blas().limit(limits=threads)
 
     def one_thread(self) -> AbstractContextManager[Any]:
-        return _blas().limit(limits=1)
+        return blas().limit(limits=1)
 
 
 @cache
-def _blas() -> ThreadpoolController:
+def blas() -> ThreadpoolController:
     """The BLAS that NumPy has loaded."""
     return ThreadpoolController().select(user_api="blas")

@@ -83,6 +83,7 @@ class TorchBackend(Backend):
         return np.asarray(array.detach().cpu())
 
     def set_threads(self, threads: int) -> None:
+        super().set_threads(threads)
         torch.set_num_threads(threads)
 
     @contextmanager
