@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastmlp.kernels.cpu import jit, parallel
 from numba.core import caching, config
 
 from fastmlp.backends import numba as numba_module
 from fastmlp.backends import open_backend
+from fastmlp.kernels.cpu import jit, parallel
 
 KERNELS = Path(jit.__file__).parent
 BARE_JIT = re.compile(
