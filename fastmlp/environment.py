@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fastmlp._version import __version__
+
 PACKAGES = ("numpy", "numba", "torch", "torchvision", "timm", "cupy", "scikit-learn", "safetensors", "threadpoolctl")
 
 
@@ -21,8 +23,6 @@ def available_cores() -> int:
 def describe() -> dict[str, Any]:
     """Versions, platform, processor, cores and BLAS of this process."""
     from threadpoolctl import threadpool_info
-
-    from fastmlp import __version__
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     return {
