@@ -74,7 +74,7 @@ def run_reproduce(options: argparse.Namespace) -> None:
 def run_extract(options: argparse.Namespace) -> None:
     from fastmlp.experiment import Experiment
 
-    stores = {store.provenance["split"]: store for store in Experiment(config_of(options)).all_stores}
+    stores = {store.provenance["split"]: store for store in Experiment(config_of(options)).extract()}
     if options.json:
         found = {name: {"path": str(store.path), "shape": store.features.shape} for name, store in stores.items()}
         print(json.dumps(found, indent=2))

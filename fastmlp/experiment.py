@@ -132,8 +132,8 @@ class Experiment:
     def test_store(self) -> FeatureStore:
         return self._store("test", self.dataset.test)
 
-    @property
-    def all_stores(self) -> tuple[FeatureStore, ...]:
+    def extract(self) -> tuple[FeatureStore, ...]:
+        """All features: of the training images, of their augmented copies, and of the test images."""
         return self.train_store, self.augmented_store, self.test_store
 
     def stores_of(self, name: str) -> list[FeatureStore]:
@@ -289,7 +289,7 @@ class Experiment:
                 "augmented_images": 2 * images,
                 "test_images": len(dataset.test),
                 "features": self.extractor.features,
-                "reused_features": [store.path.name for store in self.all_stores if store.reused],
+                "reused_features": [store.path.name for store in self.extract() if store.reused],
             },
             "tier": asdict(choose_tier(self.sizes, config.dtype, self.backend)),
             "environment": environment.describe(),
@@ -318,6 +318,7 @@ def reproduce(config: Config) -> dict[str, Any]:
     """The whole experiment; results.json, the report, its figures and both models are written to config.folder."""
     experiment = Experiment(config)
     claim_folder(config.folder)
+    experiment.extract()
     trained = {name: experiment.train(name) for name in MODELS}
     results = {
         "schema": SCHEMA,
