@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastmlp.experiment import Config
 
 INTERRUPTED = 130
-MODELS = ("original", "augmented")
+MODELS = ("original", "augmented")  # those of fastmlp.report.figures, whose import would slow the help
 Run = Callable[[argparse.Namespace], None]
 
 

@@ -23,3 +23,8 @@ class DataError(FastMLPError):
     """Data or weights that are missing or damaged (exit code 4)."""
 
     exit_code = 4
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, short enough to stand in a sentence of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

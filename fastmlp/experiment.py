@@ -22,10 +22,9 @@ from fastmlp.files import atomic_path, cache_dir, write_bytes, write_json
 from fastmlp.mlp import Network, choose_tier, initial_parameters
 from fastmlp.progress import progress, say
 from fastmlp.randomness import Stream, generator
-from fastmlp.report.figures import AugmentationSheet
+from fastmlp.report.figures import MODELS, AugmentationSheet
 from fastmlp.training import PRESETS, History, Recipe, Samples
 
-MODELS = ("original", "augmented")  # trained on the original images, and on those and their augmented copies
 SCHEMA = 1
 SHEET_IMAGES = 8
 CODEBOOK = "codebook.safetensors"
@@ -160,7 +159,7 @@ class Experiment:
     def train(self, name: str) -> tuple[Network, History]:
         """The model `name` of MODELS, trained, and written to its folder; with resume, gone on with."""
         folder, recipe = self.config.folder / name, self.config.recipe
-        samples, test = self._samples(name), self._place(self.test_store)
+        samples, test = self._samples(name), self._test
         fingerprint = self.fingerprint(name)
         network, history = self._start(folder, fingerprint)
         checkpoint = folder / "checkpoint.safetensors"
@@ -181,8 +180,9 @@ class Experiment:
         labels = np.concatenate([store.labels for store in stores])
         return Samples.place(self.backend, features, labels, self.config.dtype)
 
-    def _place(self, store: FeatureStore) -> Samples:
-        return Samples.place(self.backend, store.features, store.labels, self.config.dtype)
+    @cached_property
+    def _test(self) -> Samples:
+        return Samples.place(self.backend, self.test_store.features, self.test_store.labels, self.config.dtype)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -241,7 +241,7 @@ class Experiment:
 
     def table_row(self, name: str, network: Network) -> dict[str, float]:
         """Table 1's four figures of a model: full passes over its own training set and over the test set."""
-        train, test = self._samples(name), self._place(self.test_store)
+        train, test = self._samples(name), self._test
         train_loss, train_accuracy = network.evaluate(train.features, train.labels)
         test_loss, test_accuracy = network.evaluate(test.features, test.labels)
         return {
@@ -254,7 +254,7 @@ class Experiment:
     def confusion(self, network: Network) -> list[list[int]]:
         """How many test images of each class (row) were taken for each class (column)."""
         classes = len(self.dataset.class_names)
-        predicted = network.logits(self._place(self.test_store).features).argmax(axis=1)
+        predicted = network.logits(self._test.features).argmax(axis=1)
         cells = np.bincount(self.dataset.test.labels * classes + predicted, minlength=classes**2)
         return cells.reshape(classes, classes).tolist()
 

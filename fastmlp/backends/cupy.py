@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend, Kernel
+from fastmlp.errors import first_line
 
 INSTALL = "install the CuPy of your driver's CUDA: pip install cupy-cuda13x (or cupy-cuda12x)."
 
@@ -39,8 +40,9 @@ class CupyBackend(Backend):
         try:
             details = _multiply_on_gpu(cupy)
         except Exception as error:  # noqa: BLE001  (CuPy, CUDA, NVRTC and cuBLAS each raise their own)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            return Availability(False, f"No GPU works with this CuPy ({reason}).", f"Check nvidia-smi, then {INSTALL}")
+            return Availability(
+                False, f"No GPU works with this CuPy ({first_line(error)}).", f"Check nvidia-smi, then {INSTALL}"
+            )
         return Availability(True, details=details)
 
     def asarray(self, array: NDArray[Any]) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastmlp.backends.base import Availability, Kernel
 from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.errors import first_line
 from fastmlp.kernels.cpu import parallel
 from fastmlp.kernels.cpu.contrast import contrast
 from fastmlp.kernels.cpu.crop import crop
@@ -37,9 +38,8 @@ class NumbaBackend(NumpyBackend):
         try:
             _compile_and_run()
         except Exception as error:  # noqa: BLE001  (Numba, llvmlite and LLVM each raise their own)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             mend = "Reinstall both: pip install --force-reinstall numba llvmlite."
-            return Availability(False, f"Numba cannot compile here ({reason}).", mend)
+            return Availability(False, f"Numba cannot compile here ({first_line(error)}).", mend)
         versions = {name: version(name) for name in ("numba", "llvmlite", "numpy")}
         return Availability(True, details={**versions, "cache": cache_folder(add_bias)})
 

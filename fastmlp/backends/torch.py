@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend, Kernel
-from fastmlp.errors import BackendError
+from fastmlp.errors import BackendError, first_line
 
 
 def matmul(a: Array, b: Array, out: Array) -> None:
@@ -67,7 +67,7 @@ class TorchBackend(Backend):
             torch.ones(2, device=self.device).sum().item()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise BackendError(
-                f"Torch cannot use the device {self.device!r} here ({_first_line(error)}): choose --backend torch:cpu."
+                f"Torch cannot use the device {self.device!r} here ({first_line(error)}): choose --backend torch:cpu."
             ) from None
 
     @classmethod
@@ -107,7 +107,3 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

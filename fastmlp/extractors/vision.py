@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fastmlp.errors import BackendError, DataError, UsageError
+from fastmlp.errors import BackendError, DataError, UsageError, first_line
 from fastmlp.extractors.base import Extractor
 from fastmlp.files import sha256_of
 from fastmlp.progress import say
@@ -103,7 +103,7 @@ class VisionExtractor(Extractor):
             if self.image_size == own_size:
                 raise
             raise UsageError(
-                f"{self.name} takes no images of {self.image_size} pixels ({_first_line(error)}): "
+                f"{self.name} takes no images of {self.image_size} pixels ({first_line(error)}): "
                 f"leave --image-size out, and they are {own_size}."
             ) from None
         if features.ndim != 2:
@@ -166,7 +166,7 @@ def _downloaded(name: str, url: str) -> Path:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=_published_hash(url), progress=False)
     except (OSError, HTTPException, RuntimeError) as error:
         raise DataError(
-            f"The weights of {name} could not be downloaded ({_first_line(error)}): "
+            f"The weights of {name} could not be downloaded ({first_line(error)}): "
             f"fetch {url} on a connected machine and pass it with --weights FILE."
         ) from None
     return path
@@ -217,7 +217,7 @@ def _download_timm(timm: Any, name: str) -> nn.Module:
         published = timm.get_pretrained_cfg(name)
         source = f"https://huggingface.co/{published.hf_hub_id}" if published.hf_hub_id else published.url or "them"
         raise DataError(
-            f"The weights of timm:{name} could not be downloaded ({_first_line(error)}): "
+            f"The weights of timm:{name} could not be downloaded ({first_line(error)}): "
             f"fetch {source} on a connected machine and pass the file with --weights FILE."
         ) from None
 
@@ -247,7 +247,7 @@ def _read_state(path: Path) -> tuple[State, str]:
         state = _read_tensors(path)
     except Exception as error:  # noqa: BLE001  (zip, pickle, safetensors and torch each raise their own)
         pickled = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than tensors, and pickled code is never run" if pickled else _first_line(error)
+        reason = "it holds more than tensors, and pickled code is never run" if pickled else first_line(error)
         raise DataError(
             f"The weights file {path} cannot be read ({reason}): fetch it again, or save model.state_dict() in it."
         ) from None
@@ -314,10 +314,6 @@ def _check_device(device: str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BackendError(
-            f"PyTorch cannot use {device} here ({_first_line(error)}): install a PyTorch that can, or choose a "
+            f"PyTorch cannot use {device} here ({first_line(error)}): install a PyTorch that can, or choose a "
             "--backend on the CPU."
         ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

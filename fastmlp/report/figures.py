@@ -31,7 +31,7 @@ __all__ = [
 
 Results = Mapping[str, Any]
 
-MODELS = ("original", "augmented")
+MODELS = ("original", "augmented")  # trained on the original images, and on those and their augmented copies
 LABELS = 1.25  # inches left of a sheet's images
 MARGIN = 0.0625  # inches around them
 GAP = 2  # pixels between them
