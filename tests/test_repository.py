@@ -18,17 +18,18 @@ from fastmlp import __version__
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
+MAPPED = ("kernels", "bench")  # folders here, packages of fastmlp once installed
 
 # From the top down: a module imports from its own layer and those below it. Names are modules or packages of fastmlp.
 LAYERS = (
     {"cli", "doctor"},
-    {"experiment"},
+    {"experiment", "bench"},
     {"datasets", "extractors", "features", "training", "testing", "estimator", "model", "predictor"}
     | {"report", "document", "stylesheet", "figures", "figure_network", "figure_style", "paper", "claims"},
-    {"mlp", "augment", "augment_ops"},
+    {"mlp", "mlp_ops", "workspace", "augment", "augment_ops"},
     {"backends"},
     {"kernels"},
-    {"errors", "files", "progress", "randomness", "environment", "_version"},
+    {"errors", "files", "progress", "randomness", "environment", "optimizers", "_version"},
 )
 MODULE_LINES = 400
 FUNCTION_LINES = 40
@@ -38,7 +39,7 @@ INDEX_HOST = r"(?:pypi|pythonhosted|anaconda|pytorch)\.org/"
 
 def sources() -> dict[str, Path]:
     """Every module of the package by its installed name."""
-    folders = {"fastmlp": ROOT / "fastmlp", "fastmlp.kernels": ROOT / "kernels"}
+    folders = {"fastmlp": ROOT / "fastmlp", **{f"fastmlp.{name}": ROOT / name for name in MAPPED}}
     files = ((name, folder, path) for name, folder in folders.items() for path in sorted(folder.rglob("*.py")))
     return {module_name(package, path.relative_to(folder)): path for package, folder, path in files}
 
@@ -49,7 +50,7 @@ def module_name(package: str, path: Path) -> str:
 
 
 def all_python() -> list[Path]:
-    folders = ("fastmlp", "kernels", "bench", "tests", "scripts")
+    folders = ("fastmlp", *MAPPED, "tests", "scripts")
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -107,10 +108,10 @@ def test_imports_make_no_circle():
 
 
 def test_imports_are_absolute():
-    """But in kernels/, which has one name here and another once installed."""
+    """But in the mapped folders, which have one name here and another once installed."""
     nodes = ((path, node) for path in all_python() for node in ast.walk(tree_of(path)))
     relative = {path for path, node in nodes if isinstance(node, ast.ImportFrom) and node.level > 0}
-    assert not [path for path in relative if not path.is_relative_to(ROOT / "kernels")]
+    assert not [path for path in relative if path.relative_to(ROOT).parts[0] not in MAPPED]
 
 
 # Size and care.
@@ -161,18 +162,19 @@ def test_the_packages_are_the_folders():
     assert sorted(PACKAGES) == sorted(name for name, path in SOURCES.items() if path.name == "__init__.py")
 
 
-def test_every_package_of_kernels_is_mapped():
+def test_every_package_outside_the_package_is_mapped():
     folders = PROJECT["tool"]["setuptools"]["package-dir"]
-    kernels = [name for name in PACKAGES if name.startswith("fastmlp.kernels")]
-    assert {name: folders.get(name) for name in kernels} == {
-        name: name.removeprefix("fastmlp.").replace(".", "/") for name in kernels
+    outside = [name for name in PACKAGES if name.split(".")[1:2] and name.split(".")[1] in MAPPED]
+    assert {name: folders.get(name) for name in outside} == {
+        name: name.removeprefix("fastmlp.").replace(".", "/") for name in outside
     }
 
 
 def test_every_kind_of_file_beside_the_modules_is_shipped():
     shipped = {pattern.removeprefix("*") for pattern in PROJECT["tool"]["setuptools"]["package-data"]["*"]}
-    listed = [Path(line) for line in tracked() if line.startswith(("fastmlp/", "kernels/"))]
-    assert {path.suffix for path in listed} - {".py"} <= shipped
+    listed = [Path(line) for line in tracked() if line.startswith(("fastmlp/", "kernels/", "bench/"))]
+    beside = [path for path in listed if not path.is_relative_to("bench/results")]  # results stay in the repository
+    assert {path.suffix for path in beside} - {".py"} <= shipped
 
 
 def test_the_version_is_the_changelogs_newest():

@@ -1,0 +1,1 @@
+"""The benchmark suite: what fastmlp costs, beside what a user would pick instead, measured on their own machine."""

@@ -1,0 +1,80 @@
+"""Options and fixtures of the suite: whose turn it is, the threads, and where results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .threads import pin_environment  # nothing that imports a library: their threads are not pinned yet
+
+TURNS = 3
+SESSION = pytest.StashKey[Any]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    from fastmlp.environment import available_cores
+
+    group = parser.getgroup("fastmlp")
+    group.addoption("--threads", type=int, default=available_cores(), help="CPU threads for everybody (all cores)")
+    group.addoption("--turns", type=int, default=TURNS, help=f"how often each contender gets its turn ({TURNS})")
+    group.addoption("--smoke", action="store_true", help="tiny problems, to see that everything runs")
+    group.addoption("--results", type=Path, help="append the measurements to this file, a JSON line each")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    pin_environment(config.getoption("--threads"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Turns outside, contenders inside: everybody gets a turn before anybody gets the next."""
+    mark = metafunc.definition.get_closest_marker("contenders")
+    if mark is None:
+        return
+    metafunc.parametrize("turn", range(1, metafunc.config.getoption("--turns") + 1), ids="turn {}".format)
+    metafunc.parametrize("contender", mark.args, ids=lambda contender: contender.name)
+
+
+@pytest.fixture(scope="session")
+def session(request: pytest.FixtureRequest) -> Iterator[Any]:
+    from .measure import Session
+    from .results import append
+
+    config = request.config
+    session = Session(config.getoption("--threads"), config.getoption("--smoke"))
+    yield session
+    if results := config.getoption("--results"):
+        append(results, session.measurements())
+
+
+@pytest.fixture(scope="session")
+def threads(request: pytest.FixtureRequest) -> int:
+    """How many CPU threads everybody is held to."""
+    return int(request.config.getoption("--threads"))
+
+
+@pytest.fixture(scope="session")
+def smoke(request: pytest.FixtureRequest) -> bool:
+    """Whether problems are to be tiny."""
+    return bool(request.config.getoption("--smoke"))
+
+
+@pytest.fixture
+def measure(benchmark: Any, session: Any, contender: Any, turn: int) -> Callable[..., None]:
+    """measure(problem): check the contender, then time one turn of it on that problem."""
+    from .contenders import AbsentError
+
+    def measured(problem: Any) -> None:
+        try:
+            bound = session.bound(contender, problem)
+        except AbsentError as absence:
+            pytest.skip(f"{contender.name}: {absence}")
+        benchmark.group = f"{problem.suite}: {problem.title}"
+        benchmark.extra_info.update(contender=contender.name, threads=problem.threads, **bound.facts)
+        benchmark(bound.run)
+        if benchmark.stats is not None:  # None with --benchmark-disable
+            session.add(contender, problem, benchmark.stats.stats.data)
+
+    return measured

@@ -1,0 +1,104 @@
+"""Ourselves as contenders, every usable backend in every tier it has; and the floor under us all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends import names, open_backend, probe
+from fastmlp.backends.base import Backend
+from fastmlp.backends.numpy import blas
+from fastmlp.mlp import Network, choose_tier
+from fastmlp.testing.compare import assert_close
+from fastmlp.testing.runs import tiers
+from fastmlp.testing.tolerances import STEP
+from fastmlp.training import Samples
+
+from .contenders import AbsentError, Bound, Contender, Problem
+from .training import PAPER, Training, train_epoch
+
+DEVICES = {"torch": "torch:cpu"}  # the peers run on the CPU, and so do we
+
+
+# Backends.
+
+
+def contenders(bind: Callable[[Backend, Problem], Bound]) -> list[Contender]:
+    """One for every registered backend, for work that has no tiers."""
+    return [Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, bind)) for name in names()]
+
+
+def training() -> Iterator[Contender]:
+    """Every backend in every tier, best first; one that cannot run here is a single contender, to be named absent."""
+    for name in names():
+        if not probe(name).usable:
+            yield Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, partial(train, tier=None)))
+            continue
+        backend = open_backend(DEVICES.get(name, name))
+        for tier in tiers(backend, PAPER, "float32"):
+            number = tier or choose_tier(PAPER, "float32", backend).number
+            label = "array code" if tier == 1 else f"tier {number}"
+            bind = partial(_with_backend, name, partial(train, tier=tier))
+            yield Contender(f"fastmlp {name}, {label}", "ours", bind)
+
+
+def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bound:
+    """The backend is opened anew for each problem, for its number of threads."""
+    availability = probe(name)
+    if not availability.usable:
+        raise AbsentError(f"{availability.reason} {availability.mend}")
+    return bind(open_backend(DEVICES.get(name, name), problem.threads), problem)
+
+
+# Training.
+
+
+def train(backend: Backend, problem: Training, tier: int | None) -> Bound:
+    """One epoch a run, going on from the weights that the last left."""
+    network = Network(problem.parameters, backend, problem.batch_size, tier)
+    samples = Samples.place(backend, problem.features, problem.labels, "float32")
+
+    def run() -> None:
+        train_epoch(network, samples, problem)
+        backend.synchronize()
+
+    return Bound(run, lambda: network.parameters, {"tier": network.tier.number, "tier_reason": network.tier.reason})
+
+
+# The floor.
+
+
+def products(problem: Training, threads: int | None) -> Bound:
+    """A0 W1 and A0' dZ1 of one batch, in cache, by NumPy's BLAS straight into their places.
+
+    threads=None takes all; with products as small as these, one thread is often faster than two.
+    """
+    rng = np.random.default_rng(0)
+    rows, inputs, hidden = problem.batch_size, *problem.parameters.weights[0].shape
+    a, w, dz = (_noise(rng, shape) for shape in ((rows, inputs), (inputs, hidden), (rows, hidden)))
+    z, dw = np.empty((rows, hidden), np.float32), np.empty((inputs, hidden), np.float32)
+
+    def run() -> None:
+        with blas().limit(limits=threads or problem.threads):
+            for _ in range(problem.units):
+                np.matmul(a, w, out=z)
+                np.matmul(a.T, dz, out=dw)
+
+    def check(what: str) -> None:
+        for product, left, right in ((z, a, w), (dw, a.T, dz)):
+            assert_close(what, product, left.astype(np.float64) @ right, STEP["float32"])
+
+    return Bound(run, check=check)
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+FLOORS = (
+    Contender("two products alone, 1 thread", "floor", partial(products, threads=1)),
+    Contender("two products alone, all threads", "floor", partial(products, threads=None)),
+)

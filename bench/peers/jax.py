@@ -1,0 +1,54 @@
+"""JAX: the whole epoch is one jitted scan over its batches, the weights donated to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp.mlp import Parameters
+
+from ..contenders import Bound
+from ..training import Training
+
+
+def train(problem: Training) -> Bound:
+    import jax
+    import jax.numpy as jnp
+
+    epoch = _epoch(problem.learning_rate)
+    features, labels = jnp.asarray(problem.features), jnp.asarray(problem.labels.astype(np.int32))
+    full = len(problem.order) // problem.batch_size * problem.batch_size
+    order = jnp.asarray(problem.order.astype(np.int32))
+    batches, rest = order[:full].reshape(-1, problem.batch_size), order[full:].reshape(1, -1)
+    parts = [part for part in (batches, rest) if part.size]  # a scan has batches of one size
+    pairs = zip(problem.parameters.weights, problem.parameters.biases, strict=True)
+    weights = [jnp.array(array) for pair in pairs for array in pair]
+
+    def run() -> None:
+        nonlocal weights
+        for part in parts:
+            weights = epoch(weights, features, labels, part)
+        jax.block_until_ready(weights)
+
+    return Bound(run, lambda: Parameters(tuple(map(np.asarray, weights[::2])), tuple(map(np.asarray, weights[1::2]))))
+
+
+def _epoch(learning_rate: float) -> Any:
+    """epoch([W1, b1, W2, b2], features, labels, batches (k, m)) -> the weights after k steps."""
+    import jax
+    import jax.numpy as jnp
+
+    def loss(weights: Any, x: Any, y: Any) -> Any:
+        W1, b1, W2, b2 = weights
+        logits = jax.nn.relu(x @ W1 + b1) @ W2 + b2
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1).mean()
+
+    def epoch(weights: Any, features: Any, labels: Any, batches: Any) -> Any:
+        def step(weights: Any, batch: Any) -> tuple[Any, None]:
+            gradients = jax.grad(loss)(weights, features[batch], labels[batch])
+            return [w - learning_rate * g for w, g in zip(weights, gradients, strict=True)], None
+
+        return jax.lax.scan(step, weights, batches)[0]
+
+    return jax.jit(epoch, donate_argnums=0)

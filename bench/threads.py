@@ -1,0 +1,37 @@
+"""The same number of CPU threads for everybody: by the environment before a library is loaded, by its API after."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Each library reads some of these when it is loaded. NPROC is XLA's: the size of its thread pool.
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")
+
+
+def pin_environment(threads: int) -> None:
+    """For libraries yet to be loaded, here and in child processes. Peers run on the CPU."""
+    os.environ.update(dict.fromkeys(VARIABLES, str(threads)), JAX_PLATFORMS="cpu")
+
+
+def pin_loaded(threads: int) -> None:
+    """For every library that is loaded by now."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+
+
+def pools() -> dict[str, list[int]]:
+    """The sizes of the thread pools that are loaded, by their library."""
+    from threadpoolctl import threadpool_info
+
+    found: dict[str, set[int]] = {}
+    for pool in threadpool_info():
+        found.setdefault(pool["internal_api"], set()).add(pool["num_threads"])
+    if torch := sys.modules.get("torch"):
+        found["torch"] = {torch.get_num_threads()}
+    if "jax" in sys.modules:
+        found["xla"] = {int(os.environ["NPROC"])}
+    return {name: sorted(sizes) for name, sizes in found.items()}

@@ -1,0 +1,109 @@
+"""The problem of training a head: one epoch of mini-batch gradient descent, and the reference that all must meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.mlp import Network, Parameters, initial_parameters
+from fastmlp.testing.compare import assert_close
+from fastmlp.testing.tolerances import EPOCH
+from fastmlp.training import Samples
+
+from .contenders import Problem
+
+PAPER = (512, 64, 10)
+BATCH = 64
+LEARNING_RATE = 0.01
+DRAWN_ROWS = 50_000  # of random numbers; a larger problem repeats them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Problem):
+    """Features float32 (n, d), labels int64 (n,), the order int64 (m,) in which an epoch visits rows, first weights.
+
+    Rows are visited in that order, `batch_size` at a time; the last batch may be smaller.
+    """
+
+    parameters: Parameters
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    order: NDArray[np.int64]
+    batch_size: int
+    learning_rate: float = LEARNING_RATE
+
+    @cached_property
+    def reference(self) -> Parameters:
+        """After one epoch of the array code on NumPy, in float64."""
+        network = Network(self.parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
+        train_epoch(network, Samples(self.features, self.labels), self)
+        return network.parameters
+
+    def check(self, what: str, result: Parameters) -> None:
+        for name in ("weights", "biases"):
+            for layer, reference in enumerate(getattr(self.reference, name)):
+                got = np.asarray(getattr(result, name)[layer])
+                assert_close(f"{what}: {name} {layer}", got.reshape(reference.shape), reference, EPOCH["float32"])
+
+
+def train_epoch(network: Network, samples: Samples, problem: Training) -> None:
+    rates = np.full(problem.units, problem.learning_rate)
+    network.train_epoch(samples.features, samples.labels, problem.order, rates)
+
+
+def draw(
+    suite: str,
+    threads: int,
+    *,
+    rows: int = 50_000,
+    sizes: tuple[int, ...] = PAPER,
+    batch_size: int = BATCH,
+    visited: int | None = None,
+    mapped_to: Path | None = None,
+    **growth: Any,
+) -> Training:
+    """A training problem: `visited` of its rows (all by default) make an epoch.
+
+    mapped_to is a folder for the features, which are then read from a memory-mapped file.
+    """
+    rng = np.random.default_rng([rows, *sizes])
+    labels = rng.integers(0, sizes[-1], rows)
+    features = _features(rng, labels, sizes)
+    order = rng.permutation(rows)[:visited]
+    network = "-".join(map(str, sizes))
+    return Training(
+        suite=suite,
+        threads=threads,
+        title=f"{network}, batch {batch_size}, {rows:,} rows, float32",
+        unit="step",
+        units=-(-len(order) // batch_size),
+        parameters=initial_parameters(sizes, "he"),
+        features=_mapped(features, mapped_to) if mapped_to else features,
+        labels=labels,
+        order=order,
+        batch_size=batch_size,
+        **growth,
+    )
+
+
+def _features(rng: np.random.Generator, labels: NDArray[np.int64], sizes: tuple[int, ...]) -> NDArray[np.float32]:
+    """Noise around a centre for each class, so that there is something to learn."""
+    inputs, classes = sizes[0], sizes[-1]
+    drawn = rng.standard_normal((min(len(labels), DRAWN_ROWS), inputs), dtype=np.float32)
+    features = np.resize(drawn, (len(labels), inputs))
+    centres = rng.standard_normal((classes, inputs), dtype=np.float32) * np.float32(4 / np.sqrt(inputs))
+    for start in range(0, len(labels), DRAWN_ROWS):
+        features[start : start + DRAWN_ROWS] += centres[labels[start : start + DRAWN_ROWS]]
+    return features
+
+
+def _mapped(features: NDArray[np.float32], folder: Path) -> NDArray[np.float32]:
+    path = folder / f"features-{len(features)}.npy"
+    np.save(path, features)
+    return np.load(path, mmap_mode="r")
