@@ -20,7 +20,8 @@ from fastmlp.kernels.cpu import jit, parallel
 
 KERNELS = Path(jit.__file__).parent
 BARE_JIT = re.compile(
-    r"\b(njit|prange|vectorize|guvectorize|stencil|cfunc|fastmath|parallel=)|^\s*(import|from) numba", re.MULTILINE
+    r"\b(njit|prange|vectorize|guvectorize|stencil|cfunc|fastmath|parallel=)|^\s*(import numba|from numba import .*\bjit\b)",
+    re.MULTILINE,
 )
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="the JIT is off")
 
@@ -153,6 +154,13 @@ print(json.dumps([sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_
 def test_a_second_process_loads_what_the_first_compiled(tmp_path):
     assert run_python(COUNT_CACHE, NUMBA_CACHE_DIR=str(tmp_path)) == [0, 1]
     assert run_python(COUNT_CACHE, NUMBA_CACHE_DIR=str(tmp_path)) == [1, 0]
+
+
+@compiled_only
+def test_a_kernel_is_compiled_anew_when_any_kernels_file_changes(tmp_path):
+    changed = 'from fastmlp.kernels.cpu import jit\njit._sources = lambda: "another time and size"\n'
+    assert run_python(COUNT_CACHE, NUMBA_CACHE_DIR=str(tmp_path)) == [0, 1]
+    assert run_python(changed + COUNT_CACHE, NUMBA_CACHE_DIR=str(tmp_path)) == [0, 1]
 
 
 @compiled_only

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -17,9 +19,28 @@ FLAGS: dict[str, Any] = {
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call with arguments of each new kind; later processes load that from the cache."""
     try:
-        return njit(cache=True, **FLAGS)(function)
+        kernel = njit(cache=True, **FLAGS)(function)
     except RuntimeError:  # no folder that Numba may write to: each process compiles for itself
         return njit(**FLAGS)(function)
+    _renew_with_any_source(kernel)
+    return kernel
+
+
+def _renew_with_any_source(kernel: Any) -> None:
+    """Numba drops what it keeps of a function when its own file changes; here too when another kernel's file does.
+
+    Kernels call one another, and code of the callee is compiled into the caller. Numba has no public way to say so.
+    """
+    kept = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+    if kept is not None:
+        kept._source_stamp = (kept._source_stamp, _sources())
+
+
+@cache
+def _sources() -> tuple[tuple[str, int, int], ...]:
+    """Name, time and size of every file of kernels."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
 def cache_folder(kernel: Callable[..., Any]) -> str:
