@@ -15,18 +15,24 @@ from .parallel import over_images
 Images = NDArray[np.uint8]
 
 
+@jit
+def _mirror(rows: Images, out: Images) -> None:
+    """(rows, columns)"""
+    height, width = rows.shape
+    for y in range(height):
+        source, target = rows[y], out[y]
+        for x in range(width):
+            target[x] = source[np.uint64(width - 1 - x)]
+
+
 @over_images
 @jit
 def hflip(images: Images, flip: NDArray[np.bool_], out: Images) -> None:
-    n, channels, height, width = images.shape
-    for i in range(n):
-        mirrored = flip[i]
-        for c in range(channels):
-            for y in range(height):
-                source, target = images[i, c, y], out[i, c, y]
-                if mirrored:
-                    for x in range(width):
-                        target[x] = source[np.uint64(width - 1 - x)]
-                else:
-                    for x in range(width):
-                        target[x] = source[x]
+    width = images.shape[3]
+    for i in range(images.shape[0]):
+        if flip[i]:
+            _mirror(images[i].reshape(-1, width), out[i].reshape(-1, width))
+        else:
+            source, target = images[i].reshape(-1), out[i].reshape(-1)
+            for k in range(target.size):
+                target[k] = source[k]

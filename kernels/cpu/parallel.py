@@ -27,21 +27,31 @@ def set_threads(threads: int) -> None:
 
 
 def over_images(kernel: Kernel) -> Kernel:
-    """The op that runs kernel(images (n, ...), parameters (n,)..., out (n, ...)) on a part of the images a thread."""
+    """The op that runs kernel(images (n, ...), parameters (n,)..., out (n, ...)) on a part of the images a thread.
+
+    The kernel is given C-contiguous arrays only, whatever the op is given.
+    """
 
     @wraps(kernel)
     def op(images: Any, *parameters_and_out: Any) -> None:
         *parameters, out = parameters_and_out
-        arguments = (_read_only(images), *map(_owned, parameters), out)
-        parts = max(1, min(_setting.threads, len(images) // IMAGES_A_THREAD))
-        bounds = [len(images) * part // parts for part in range(parts + 1)]
-        shares = [_rows(arguments, *bounds[part : part + 2]) for part in range(parts)]
-        others = [_pool(parts - 1).submit(kernel, *share) for share in shares[1:]]
-        kernel(*shares[0])
-        for other in others:
-            other.result()
+        target = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+        _share_out(kernel, (_read_only(np.ascontiguousarray(images)), *map(_owned, parameters), target))
+        if target is not out:
+            out[...] = target
 
     return op
+
+
+def _share_out(kernel: Kernel, arguments: tuple[Any, ...]) -> None:
+    n = len(arguments[0])
+    parts = max(1, min(_setting.threads, n // IMAGES_A_THREAD))
+    bounds = [n * part // parts for part in range(parts + 1)]
+    shares = [_rows(arguments, *bounds[part : part + 2]) for part in range(parts)]
+    others = [_pool(parts - 1).submit(kernel, *share) for share in shares[1:]]
+    kernel(*shares[0])
+    for other in others:
+        other.result()
 
 
 @cache
