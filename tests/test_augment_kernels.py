@@ -1,4 +1,4 @@
-"""Numba's augmentations equal NumPy's array code to the bit, at the sizes, layouts and parameters where kernels branch."""
+"""Numba's augmentations equal NumPy's array code to the bit, at sizes, layouts and parameters where kernels branch."""
 
 from collections.abc import Callable
 from typing import Any
