@@ -62,19 +62,22 @@ def smoke(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def measure(benchmark: Any, session: Any, contender: Any, turn: int) -> Callable[..., None]:
-    """measure(problem): check the contender, then time one turn of it on that problem."""
+def measure(benchmark: Any, session: Any, contender: Any, turn: int, smoke: bool) -> Callable[..., None]:
+    """measure(problem, peak=bytes): check the contender, then time one turn of it on that problem."""
     from .contenders import AbsentError
 
-    def measured(problem: Any) -> None:
+    def measured(problem: Any, peak: int | None = None) -> None:
         try:
             bound = session.bound(contender, problem)
         except AbsentError as absence:
             pytest.skip(f"{contender.name}: {absence}")
         benchmark.group = f"{problem.suite}: {problem.title}"
         benchmark.extra_info.update(contender=contender.name, threads=problem.threads, **bound.facts)
-        benchmark(bound.run)
+        if problem.rounds:
+            benchmark.pedantic(bound.run, rounds=1 if smoke else problem.rounds)
+        else:
+            benchmark(bound.run)
         if benchmark.stats is not None:  # None with --benchmark-disable
-            session.add(contender, problem, benchmark.stats.stats.data)
+            session.add(contender, problem, benchmark.stats.stats.data, peak)
 
     return measured

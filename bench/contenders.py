@@ -31,7 +31,7 @@ class Bound:
     run     what is timed: it does all `units` of the problem once, and returns when the work is done
     result  what the last run left, on the host, as the problem's `check` wants it
     facts   what else is worth recording, such as the tier that runs
-    check   for a floor, which does less than the problem: raises as the problem's `check`, in place of it
+    check   where this contender must be checked in another way: raises as the problem's `check`, in place of it
     """
 
     run: Callable[[], object]
@@ -51,6 +51,7 @@ class Problem:
     units    how many of those one run does
     axis     in a growth problem what grows, such as "batch size", and
     value    how far it has grown
+    rounds   in each turn; None leaves it to pytest-benchmark and its options
     """
 
     suite: str
@@ -60,6 +61,7 @@ class Problem:
     units: int
     axis: str | None = None
     value: int | None = None
+    rounds: int | None = None
 
     def check(self, what: str, result: Any) -> None:
         """AssertionError, opened by `what`, unless the result has parity with the reference."""

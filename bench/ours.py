@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
-from fastmlp.mlp import Network, choose_tier
+from fastmlp.estimator import MLPClassifier
+from fastmlp.mlp import Network, Parameters, choose_tier
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.runs import tiers
 from fastmlp.testing.tolerances import STEP
@@ -26,7 +28,7 @@ DEVICES = {"torch": "torch:cpu"}  # the peers run on the CPU, and so do we
 # Backends.
 
 
-def contenders(bind: Callable[[Backend, Problem], Bound]) -> list[Contender]:
+def contenders(bind: Callable[[Backend, Any], Bound]) -> list[Contender]:
     """One for every registered backend, for work that has no tiers."""
     return [Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, bind)) for name in names()]
 
@@ -43,6 +45,21 @@ def training() -> Iterator[Contender]:
             label = "array code" if tier == 1 else f"tier {number}"
             bind = partial(_with_backend, name, partial(train, tier=tier))
             yield Contender(f"fastmlp {name}, {label}", "ours", bind)
+
+
+def growing() -> Iterator[Contender]:
+    """Each usable backend with the tier it chooses itself, and beside it the compiled tiers that it may leave out."""
+    for name in filter(lambda name: probe(name).usable, names()):
+        yield Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, partial(train, tier=None)))
+        best = choose_tier(PAPER, "float32", open_backend(DEVICES.get(name, name))).number
+        for tier in range(2, best):
+            bind = partial(_with_backend, name, partial(train, tier=tier))
+            yield Contender(f"fastmlp {name}, tier {tier}", "ours", bind)
+
+
+def fitting() -> list[Contender]:
+    """MLPClassifier on every registered backend."""
+    return contenders(fit)
 
 
 def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bound:
@@ -66,6 +83,22 @@ def train(backend: Backend, problem: Training, tier: int | None) -> Bound:
         backend.synchronize()
 
     return Bound(run, lambda: network.parameters, {"tier": network.tier.number, "tier_reason": network.tier.reason})
+
+
+def fit(backend: Backend, problem: Training) -> Bound:
+    """MLPClassifier from first weights to last, a whole fit a run; it draws the problem's own weights."""
+    X, y = problem.features[problem.order], problem.labels[problem.order]
+    clf = MLPClassifier(
+        hidden_layer_sizes=problem.parameters.sizes[1:-1],
+        backend=str(backend),
+        max_iter=problem.epochs,
+        batch_size=problem.batch_size,
+        learning_rate_init=problem.learning_rate,
+        init="he",
+        shuffle=False,
+        random_state=0,
+    )
+    return Bound(lambda: clf.fit(X, y), lambda: Parameters(tuple(clf.coefs_), tuple(clf.intercepts_)))
 
 
 # The floor.

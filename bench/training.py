@@ -1,4 +1,4 @@
-"""The problem of training a head: one epoch of mini-batch gradient descent, and the reference that all must meet."""
+"""The problem of training a head: epochs of mini-batch gradient descent, and the reference that all must meet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DRAWN_ROWS = 50_000  # of random numbers; a larger problem repeats them
 class Training(Problem):
     """Features float32 (n, d), labels int64 (n,), the order int64 (m,) in which an epoch visits rows, first weights.
 
-    Rows are visited in that order, `batch_size` at a time; the last batch may be smaller.
+    Rows are visited in that order in every epoch, `batch_size` at a time; the last batch may be smaller.
     """
 
     parameters: Parameters
@@ -36,13 +36,15 @@ class Training(Problem):
     labels: NDArray[np.int64]
     order: NDArray[np.int64]
     batch_size: int
+    epochs: int = 1
     learning_rate: float = LEARNING_RATE
 
     @cached_property
     def reference(self) -> Parameters:
-        """After one epoch of the array code on NumPy, in float64."""
+        """After all epochs by the array code on NumPy, in float64."""
         network = Network(self.parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
-        train_epoch(network, Samples(self.features, self.labels), self)
+        for _ in range(self.epochs):
+            train_epoch(network, Samples(self.features, self.labels), self)
         return network.parameters
 
     def check(self, what: str, result: Parameters) -> None:
@@ -53,7 +55,7 @@ class Training(Problem):
 
 
 def train_epoch(network: Network, samples: Samples, problem: Training) -> None:
-    rates = np.full(problem.units, problem.learning_rate)
+    rates = np.full(-(-len(problem.order) // problem.batch_size), problem.learning_rate)
     network.train_epoch(samples.features, samples.labels, problem.order, rates)
 
 
@@ -62,33 +64,37 @@ def draw(
     threads: int,
     *,
     rows: int = 50_000,
+    visited: int | None = None,
     sizes: tuple[int, ...] = PAPER,
     batch_size: int = BATCH,
-    visited: int | None = None,
-    mapped_to: Path | None = None,
-    **growth: Any,
+    epochs: int = 1,
+    stored_in: Path | None = None,
+    mapped: bool = False,
+    unit: str = "step",
+    **others: Any,
 ) -> Training:
-    """A training problem: `visited` of its rows (all by default) make an epoch.
+    """A training problem; at most `visited` of its rows make an epoch, and its time is given by step, row or epoch.
 
-    mapped_to is a folder for the features, which are then read from a memory-mapped file.
+    Features are kept in the folder `stored_in`, where there is one, and read from there, memory-mapped on demand.
     """
     rng = np.random.default_rng([rows, *sizes])
     labels = rng.integers(0, sizes[-1], rows)
-    features = _features(rng, labels, sizes)
     order = rng.permutation(rows)[:visited]
+    units = {"step": epochs * -(-len(order) // batch_size), "row": epochs * len(order), "epoch": epochs}
     network = "-".join(map(str, sizes))
     return Training(
         suite=suite,
         threads=threads,
         title=f"{network}, batch {batch_size}, {rows:,} rows, float32",
-        unit="step",
-        units=-(-len(order) // batch_size),
+        unit=unit,
+        units=units[unit],
         parameters=initial_parameters(sizes, "he"),
-        features=_mapped(features, mapped_to) if mapped_to else features,
+        features=_stored(rng, labels, sizes, stored_in, mapped) if stored_in else _features(rng, labels, sizes),
         labels=labels,
         order=order,
         batch_size=batch_size,
-        **growth,
+        epochs=epochs,
+        **others,
     )
 
 
@@ -103,7 +109,10 @@ def _features(rng: np.random.Generator, labels: NDArray[np.int64], sizes: tuple[
     return features
 
 
-def _mapped(features: NDArray[np.float32], folder: Path) -> NDArray[np.float32]:
-    path = folder / f"features-{len(features)}.npy"
-    np.save(path, features)
-    return np.load(path, mmap_mode="r")
+def _stored(
+    rng: np.random.Generator, labels: NDArray[np.int64], sizes: tuple[int, ...], folder: Path, mapped: bool
+) -> NDArray[np.float32]:
+    path = folder / f"{len(labels)}-{sizes[0]}-{sizes[-1]}.npy"
+    if not path.exists():
+        np.save(path, _features(rng, labels, sizes))
+    return np.load(path, mmap_mode="r" if mapped else None)

@@ -16,19 +16,37 @@ from ..training import Training
 ENGINES = ("jax", "torch")
 
 
-def train(problem: Training) -> Bound:
-    """One epoch of fit, on rows that lie in the epoch's order already, which spares it the shuffling."""
-    engine = next((engine for engine in ENGINES if find_spec(engine)), None)
-    if engine is None:
+def engine() -> str:
+    """What Keras is to run on; AbsentError if nothing is installed."""
+    installed = [engine for engine in ENGINES if find_spec(engine)]
+    if not installed:
         raise AbsentError("Keras has no engine: pip install 'fastmlp[bench]'.")
-    os.environ["KERAS_BACKEND"] = engine  # read when Keras is imported
+    return installed[0]
+
+
+def train(problem: Training) -> Bound:
+    """Further epochs of fit, on rows that lie in the epoch's order already, which spares it the shuffling."""
+    return _fit(problem, anew=False)
+
+
+def fit(problem: Training) -> Bound:
+    """The same, every run from the first weights."""
+    return _fit(problem, anew=True)
+
+
+def _fit(problem: Training, anew: bool) -> Bound:
+    os.environ["KERAS_BACKEND"] = engine()  # read when Keras is imported
     import keras
 
     X, y = problem.features[problem.order], problem.labels[problem.order]
     model = _model(keras, problem)
+    start = [array for pair in _pairs(problem.parameters) for array in pair]
+    model.set_weights(start)
 
     def run() -> None:
-        model.fit(X, y, batch_size=problem.batch_size, epochs=1, shuffle=False, verbose=0)
+        if anew:
+            model.set_weights(start)
+        model.fit(X, y, batch_size=problem.batch_size, epochs=problem.epochs, shuffle=False, verbose=0)
 
     return Bound(run, lambda: _parameters(model), {"engine": keras.backend.backend()})
 
@@ -36,12 +54,14 @@ def train(problem: Training) -> Bound:
 def _model(keras: Any, problem: Training) -> Any:
     inputs, hidden, classes = problem.parameters.sizes
     model = keras.Sequential([keras.Input((inputs,)), keras.layers.Dense(hidden, "relu"), keras.layers.Dense(classes)])
-    first = zip(problem.parameters.weights, problem.parameters.biases, strict=True)
-    model.set_weights([array for pair in first for array in pair])
     model.compile(
         keras.optimizers.SGD(problem.learning_rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
     return model
+
+
+def _pairs(parameters: Parameters) -> Any:
+    return zip(parameters.weights, parameters.biases, strict=True)
 
 
 def _parameters(model: Any) -> Parameters:

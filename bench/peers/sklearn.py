@@ -13,23 +13,38 @@ from ..training import Training
 
 
 def train(problem: Training) -> Bound:
-    """One epoch of fit, on rows that lie in the epoch's order already, which spares it the shuffling."""
+    """Further epochs of fit, on rows that lie in the epoch's order already, which spares it the shuffling."""
+    return _fit(problem, anew=False)
+
+
+def fit(problem: Training) -> Bound:
+    """The same, every run from the first weights."""
+    return _fit(problem, anew=True)
+
+
+def _fit(problem: Training, anew: bool) -> Bound:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
     X, y = problem.features[problem.order], problem.labels[problem.order]
     clf = MLPClassifier(
         hidden_layer_sizes=problem.parameters.sizes[1:-1], solver="sgd", alpha=0.0, batch_size=problem.batch_size,
-        learning_rate_init=problem.learning_rate, momentum=0.0, nesterovs_momentum=False, max_iter=1, shuffle=False,
-        warm_start=True,
+        learning_rate_init=problem.learning_rate, momentum=0.0, nesterovs_momentum=False, max_iter=problem.epochs,
+        shuffle=False, n_iter_no_change=np.inf,
     )  # fmt: skip
 
     def run() -> None:
+        if anew:
+            start()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # one epoch is what was asked for
+            warnings.simplefilter("ignore", ConvergenceWarning)  # so few epochs are what was asked for
             clf.fit(X, y)
 
-    run()  # makes the attributes that hold the weights
-    clf.coefs_ = [weight.copy() for weight in problem.parameters.weights]
-    clf.intercepts_ = [bias.copy() for bias in problem.parameters.biases]
+    def start() -> None:
+        clf.coefs_ = [weight.copy() for weight in problem.parameters.weights]
+        clf.intercepts_ = [bias.copy() for bias in problem.parameters.biases]
+
+    clf.partial_fit(X[:1], y[:1], classes=np.unique(y))  # makes all that a warm start needs
+    clf.set_params(warm_start=True)
+    start()
     return Bound(run, lambda: Parameters(tuple(map(np.array, clf.coefs_)), tuple(map(np.array, clf.intercepts_))))

@@ -1,0 +1,62 @@
+"""Every op of the network by itself, at the sizes of the paper's head: each backend's kernel, and the array code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from fastmlp.backends.base import Backend, Ops
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.mlp import OPS
+from fastmlp.testing import CASES, OpCase, Trial, assert_trial
+
+from . import ours
+from .contenders import Bound, Contender, Problem
+
+LOGITS = (64, 10)
+SHAPES = {"add_bias": LOGITS, "softmax_xent": LOGITS}  # of the last layer; of others the largest that their case has
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOp(Problem):
+    """A call of an op on inputs of that shape, float32."""
+
+    case: OpCase
+    shape: tuple[int, ...]
+
+
+def kernel(backend: Backend, problem: OneOp, kernels: bool = True) -> Bound:
+    """The op as the backend runs it, on arrays that lie on its device; checked by the op's own case."""
+    case, inputs = problem.case, Trial(problem.case, problem.shape, "float32").inputs()
+    op = getattr(Ops({case.op: case.reference}, backend, kernels), case.op)
+    outputs = [backend.empty(shape, dtype) for shape, dtype in case.outputs(inputs).values()]
+    placed = [backend.asarray(value) if isinstance(value, np.ndarray) else value for value in inputs.values()]
+
+    def run() -> None:
+        op(*placed, *outputs)
+        backend.synchronize()
+
+    def check(what: str) -> None:
+        assert_trial(Trial(case, problem.shape, "float32"), backend, kernels=kernels)
+
+    return Bound(run, check=check, facts={"code": "kernel" if kernels and case.op in backend.kernels else "array code"})
+
+
+def array_code(problem: OneOp) -> Bound:
+    return kernel(NumpyBackend(), problem, kernels=False)
+
+
+@pytest.fixture(params=OPS, scope="module")
+def problem(request: pytest.FixtureRequest, threads: int) -> OneOp:
+    case = CASES[request.param]
+    shape = SHAPES.get(case.op) or max(case.shapes, key=lambda shape: float(np.prod(shape)))
+    title = f"{case.op}, {' x '.join(map(str, shape))}"
+    return OneOp(suite="ops", threads=threads, title=title, unit="call", units=1, case=case, shape=shape)
+
+
+@pytest.mark.contenders(*ours.contenders(kernel), Contender("array code on NumPy", "ours", array_code))
+def bench_ops(measure: Callable[[OneOp], None], problem: OneOp) -> None:
+    measure(problem)
