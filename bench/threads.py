@@ -18,7 +18,10 @@ def pin_loaded(threads: int) -> None:
     """For every library that is loaded by now."""
     from threadpoolctl import threadpool_limits
 
+    from fastmlp.backends import Backend
+
     threadpool_limits(threads)
+    Backend.threads = threads  # of a backend that is opened without a number, as MLPClassifier does
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.mlp import Network, Parameters, initial_parameters
 from fastmlp.testing.compare import assert_close
-from fastmlp.testing.tolerances import EPOCH
+from fastmlp.testing.tolerances import EPOCH, RUN_ACCURACY
 from fastmlp.training import Samples
 
 from .contenders import Problem
@@ -22,6 +22,7 @@ PAPER = (512, 64, 10)
 BATCH = 64
 LEARNING_RATE = 0.01
 DRAWN_ROWS = 50_000  # of random numbers; a larger problem repeats them
+JUDGED_ROWS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +41,38 @@ class Training(Problem):
     learning_rate: float = LEARNING_RATE
 
     @cached_property
-    def reference(self) -> Parameters:
-        """After all epochs by the array code on NumPy, in float64."""
+    def reference(self) -> Judgement:
+        """Of all epochs by the array code on NumPy, in float64."""
         network = Network(self.parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
         for _ in range(self.epochs):
             train_epoch(network, Samples(self.features, self.labels), self)
-        return network.parameters
+        return self.judge(network.parameters)
 
     def check(self, what: str, result: Parameters) -> None:
-        for name in ("weights", "biases"):
-            for layer, reference in enumerate(getattr(self.reference, name)):
-                got = np.asarray(getattr(result, name)[layer])
-                assert_close(f"{what}: {name} {layer}", got.reshape(reference.shape), reference, EPOCH["float32"])
+        """The trained network's loss to 1e-4 and its accuracy to 0.3 points, on rows of the problem.
+
+        The weights themselves agree no better than to 1e-3 between any two codes in float32: among the millions of
+        hidden values of an epoch some lie so near to ReLU's kink that rounding decides on which side.
+        """
+        got, reference = self.judge(result), self.reference
+        assert_close(f"{what}: loss", np.array([got.loss]), np.array([reference.loss]), EPOCH["float32"])
+        if not abs(got.accuracy - reference.accuracy) <= RUN_ACCURACY:
+            raise AssertionError(f"{what}: accuracy {got.accuracy}, but {reference.accuracy} in float64")
+
+    def judge(self, parameters: Parameters) -> Judgement:
+        """By NumPy, in float64."""
+        if parameters.sizes != self.parameters.sizes:
+            raise AssertionError(f"got layers of sizes {parameters.sizes}, expected {self.parameters.sizes}")
+        rows = self.order[:JUDGED_ROWS]
+        network = Network(parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
+        return Judgement(*network.evaluate(self.features[rows].astype(np.float64), self.labels[rows]))
+
+
+class Judgement(NamedTuple):
+    """What training came to: mean cross-entropy, and accuracy."""
+
+    loss: float
+    accuracy: float
 
 
 def train_epoch(network: Network, samples: Samples, problem: Training) -> None:

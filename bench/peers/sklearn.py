@@ -44,7 +44,9 @@ def _fit(problem: Training, anew: bool) -> Bound:
         clf.coefs_ = [weight.copy() for weight in problem.parameters.weights]
         clf.intercepts_ = [bias.copy() for bias in problem.parameters.biases]
 
-    clf.partial_fit(X[:1], y[:1], classes=np.unique(y))  # makes all that a warm start needs
+    clf.partial_fit(
+        X[: problem.batch_size], y[: problem.batch_size], classes=np.unique(y)
+    )  # makes all that a warm start needs
     clf.set_params(warm_start=True)
     start()
     return Bound(run, lambda: Parameters(tuple(map(np.array, clf.coefs_)), tuple(map(np.array, clf.intercepts_))))
