@@ -118,8 +118,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def _recipe(self) -> Recipe:
         if self.learning_rate not in LEARNING_RATES:
             raise UsageError(f"learning_rate must be one of {', '.join(LEARNING_RATES)}, not {self.learning_rate!r}.")
-        every = 100 if self.learning_rate == "step" else None
-        return Recipe(self.max_iter, self.batch_size, self.learning_rate_init, drop_every=every)
+        return Recipe(self.max_iter, self.batch_size, self.learning_rate_init, self.learning_rate)
 
     def _keep(self, network: Network, history: dict[str, list[Any]]) -> None:
         self._parameters = network.parameters

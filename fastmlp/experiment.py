@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastmlp import augment, datasets, environment, model, report, training
 from fastmlp.backends import Backend, open_backend
@@ -166,7 +167,7 @@ class Experiment:
         with self._timed(f"train_{name}"), progress(f"train {name}", recipe.epochs, "epochs", history.epochs) as bar:
 
             def on_epoch(history: History) -> None:
-                save_model(network, history, fingerprint, checkpoint)
+                save_model(network, history, fingerprint, checkpoint, network.state)
                 bar.advance(1, f"test accuracy {history.test_accuracy[-1]:.2%}")
 
             training.train(network, samples, recipe, self.config.seed, test=test, history=history, on_epoch=on_epoch)
@@ -192,7 +193,6 @@ class Experiment:
         """All that decides a model's weights, but for the machine: a checkpoint of another fingerprint is refused."""
         return {
             "sizes": list(self.sizes),
-            "init": "paper",
             "recipe": self.config.recipe.as_dict(),
             "seed": self.config.seed,
             "dtype": self.config.dtype,
@@ -202,18 +202,21 @@ class Experiment:
     def _start(self, folder: Path, fingerprint: dict[str, Any]) -> tuple[Network, History]:
         """A new network, or the one an earlier run left in the folder."""
         config = self.config
-        parameters = initial_parameters(self.sizes, "paper", config.seed, config.dtype)
+        parameters = initial_parameters(self.sizes, config.recipe.init, config.seed, config.dtype)
         history = History()
+        state: Mapping[str, NDArray[Any]] = {}
         if config.resume:
             for path in (folder / "checkpoint.safetensors", folder / "model.safetensors"):  # the newer first
                 if path.is_file():
-                    parameters, about = model.load(path)
+                    parameters, about, state = model.load(path)
                     if about["fingerprint"] != fingerprint:
                         raise UsageError(f"{path} is of another experiment: choose another --out, or drop --resume.")
                     history = History(**about["history"])
                     say(f"Going on with {path} after epoch {history.epochs}.")
                     break
-        network = Network(parameters, self.backend, config.recipe.batch_size)
+        network = config.recipe.network(parameters, self.backend)
+        if state:
+            network.state = state
         say(f"Tier {network.tier.number}, {network.tier.name}: {network.tier.reason}.")
         return network, history
 
@@ -271,10 +274,7 @@ class Experiment:
                 "backend": str(self.backend),
                 "preset": config.preset,
                 "hidden_layer_sizes": list(config.hidden_layer_sizes),
-                "epochs": recipe.epochs,
-                "batch_size": recipe.batch_size,
-                "learning_rate": recipe.learning_rate,
-                "learning_rate_drop": {"every": recipe.drop_every, "factor": recipe.drop_factor},
+                **described(recipe),
                 "seed": config.seed,
                 "dtype": config.dtype,
                 "threads": self.threads,
@@ -291,7 +291,7 @@ class Experiment:
                 "features": self.extractor.features,
                 "reused_features": [store.path.name for store in self.extract() if store.reused],
             },
-            "tier": asdict(choose_tier(self.sizes, config.dtype, self.backend)),
+            "tier": asdict(choose_tier(self.sizes, config.dtype, self.backend, recipe.update_rule)),
             "environment": environment.describe(),
         }
 
@@ -334,8 +334,21 @@ def reproduce(config: Config) -> dict[str, Any]:
     return results
 
 
-def save_model(network: Network, history: History, fingerprint: dict[str, Any], path: Path) -> None:
-    model.save(network.parameters, {"fingerprint": fingerprint, "history": history.as_dict()}, path)
+def described(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as results.json's config tells it: the drop in one entry, None where there is none."""
+    values = recipe.as_dict()
+    drop = {"every": values.pop("drop_every"), "factor": values.pop("drop_factor")}
+    return {**values, "learning_rate_drop": drop if recipe.schedule == "step" else None}
+
+
+def save_model(
+    network: Network,
+    history: History,
+    fingerprint: dict[str, Any],
+    path: Path,
+    state: Mapping[str, NDArray[Any]] | None = None,
+) -> None:
+    model.save(network.parameters, {"fingerprint": fingerprint, "history": history.as_dict()}, path, state)
 
 
 def claim_folder(folder: Path) -> None:

@@ -1,17 +1,14 @@
-"""The multi-layer perceptron: its parameters, its ops in array code, and the network bound to a backend.
-
-Every op below takes the array namespace first, then its inputs, then the arrays it fills, and returns nothing.
-Inputs are never changed unless the caller passes one of them as output too, which the elementwise ops allow.
-A backend may replace an op by a kernel of the same name (see `fastmlp.backends.base.Ops`).
+"""The multi-layer perceptron: its parameters, and the network bound to a backend. Its ops are in `fastmlp.mlp_ops`.
 
 Equations (the paper's): Z1 = A0 W1 + B1, A1 = ReLU(Z1), Z2 = A1 W2 + B2, A2 = softmax(Z2); the loss is the mean
 cross-entropy over the m rows of a batch. Here dZ2 = (A2 - Y) / m carries the 1/m once, so that dW = A' dZ and
-dB = sum(dZ) are the gradients of the mean loss at every layer; dZ1 = dZ2 W2' * (Z1 > 0); w -= learning_rate * dw.
+dB = sum(dZ) are the gradients of the mean loss at every layer; dZ1 = dZ2 W2' * (Z1 > 0); w -= learning_rate * dw,
+or another optimizer's step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,77 +20,15 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend, Ops
 from fastmlp.errors import UsageError
-
-Namespace = Any
+from fastmlp.kernels import Head
+from fastmlp.mlp_ops import FUSED, OPS
+from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.workspace import Group, Workspace
 
 EVALUATION_ROWS = 2048  # a batch that keeps the forward pass in cache and the number of calls low
 DTYPES = ("float32", "float64")
+NO_ROWS = "There are no rows to take the mean loss of: give at least one."
 FLOPS_WORTH_THREADS = 16_000_000  # of one product: about 0.1 ms on one core
-
-
-# The ops.
-
-
-def gather(xp: Namespace, source: Array, index: Array, out: Array) -> None:
-    """out (m, ...) = the rows of source (n, ...) that index int64 (m,) names."""
-    out[...] = xp.take(source, index, axis=0)
-
-
-def matmul(xp: Namespace, a: Array, b: Array, out: Array) -> None:
-    """out (m, n) = a (m, k) times b (k, n); either may be a transposed view."""
-    out[...] = xp.matmul(a, b)
-
-
-def add_bias(xp: Namespace, z: Array, bias: Array, out: Array) -> None:
-    """out (m, n) = z (m, n) + bias (n,); out may be z."""
-    out[...] = z + bias
-
-
-def bias_relu(xp: Namespace, z: Array, bias: Array, out: Array) -> None:
-    """out (m, n) = max(z + bias, 0), NaN kept; out may be z."""
-    biased = z + bias
-    out[...] = xp.where(biased < 0, xp.zeros_like(biased), biased)
-
-
-def relu_backward(xp: Namespace, gradient: Array, activation: Array, out: Array) -> None:
-    """out (m, n) = gradient * (activation > 0); out may be gradient. A product, so NaN in the gradient stays."""
-    out[...] = gradient * xp.astype(activation > 0, gradient.dtype)
-
-
-def column_sum(xp: Namespace, values: Array, out: Array) -> None:
-    """out (n,) = the sum of values (m, n) over its rows."""
-    out[...] = xp.sum(values, axis=0)
-
-
-def softmax_xent(xp: Namespace, logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-    """Softmax, cross-entropy and its gradient in one pass.
-
-    logits (m, c), labels int64 (m,). Fills gradient (m, c) = (softmax - onehot) / m, loss (1,) = the sum over rows of
-    -log softmax[label], and hits int64 (1,) = how many rows have their first largest logit at the label. gradient may
-    be logits. A row with NaN counts as a miss.
-    """
-    rows, classes = logits.shape
-    largest = xp.max(logits, axis=1, keepdims=True)
-    shifted = logits - largest
-    exponentials = xp.exp(shifted)
-    sums = xp.sum(exponentials, axis=1, keepdims=True)
-    is_label = labels[:, None] == xp.arange(classes, dtype=labels.dtype, device=logits.device)[None, :]
-    at_label = xp.sum(xp.where(is_label, shifted, xp.zeros_like(shifted)), axis=1)
-    hit = (xp.argmax(logits, axis=1) == labels) & ~xp.isnan(largest[:, 0])
-    loss[...] = xp.sum(xp.log(sums[:, 0]) - at_label)
-    hits[...] = xp.sum(xp.astype(hit, labels.dtype))
-    gradient[...] = (exponentials / sums - xp.astype(is_label, logits.dtype)) / max(rows, 1)
-
-
-def sgd_update(xp: Namespace, parameter: Array, gradient: Array, learning_rate: float, out: Array) -> None:
-    """out = parameter - learning_rate * gradient, any shape; out may be parameter."""
-    out[...] = parameter - learning_rate * gradient
-
-
-OPS = {
-    op.__name__: op for op in (gather, matmul, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update)
-}
-FUSED = ("bias_relu", "relu_backward", "softmax_xent", "sgd_update")
 
 
 # Parameters.
@@ -149,34 +84,35 @@ def _check_sizes(sizes: Sequence[int], dtype: str) -> None:
 
 @dataclass(frozen=True)
 class Tier:
-    """Which code trains the network: 1 array code, 2 fused ops; and why."""
+    """Which code trains the network: 1 array code, 2 fused ops, 3 a fused epoch; and why."""
 
     number: int
     name: str
     reason: str
 
 
-def choose_tier(sizes: Sequence[int], dtype: str, backend: Backend) -> Tier:
-    """The best tier that this backend has for a network of these sizes and dtype."""
+TIERS = {1: "array code", 2: "fused ops", 3: "fused epoch"}
+
+
+def choose_tier(
+    sizes: Sequence[int], dtype: str, backend: Backend, optimizer: Optimizer = SGD, batch_size: int = 64
+) -> Tier:
+    """The best tier that this backend has for a network of these sizes and dtype, trained in such steps."""
     network = f"{'-'.join(map(str, sizes))} {dtype}"
-    missing = [op for op in FUSED if op not in backend.kernels]
+    missing = [op for op in (*FUSED, optimizer.update) if op not in backend.kernels]
+    refusal = backend.fused_epoch_refusal(sizes, dtype, batch_size)
+    if not refusal:
+        return _tier(3, f"{backend} trains this network a whole epoch in one call ({network})")
     if missing:
-        return Tier(1, "array code", f"{backend} has no kernel for {', '.join(missing)} ({network})")
-    return Tier(2, "fused ops", f"{backend} has a kernel for every fused op ({network})")
+        return _tier(1, f"{backend} has no kernel for {', '.join(missing)} ({network})")
+    return _tier(2, f"{backend} has a kernel for every fused op ({network}); {refusal}")
+
+
+def _tier(number: int, reason: str) -> Tier:
+    return Tier(number, TIERS[number], reason)
 
 
 # The network, bound to a backend.
-
-
-class Workspace:
-    """The activations and gradients of one batch of m rows, and the views a step needs of them."""
-
-    def __init__(self, activations: list[Array], deltas: list[Array], labels: Array) -> None:
-        self.activations, self.deltas, self.labels = activations, deltas, labels
-        self.transposed = [activation.T for activation in activations]
-
-    def rows(self, m: int) -> Workspace:
-        return Workspace([a[:m, ...] for a in self.activations], [d[:m, ...] for d in self.deltas], self.labels[:m])
 
 
 class Network:
@@ -185,19 +121,29 @@ class Network:
     Raises UsageError for a batch size below 1, or a tier that this network does not have on the backend.
     """
 
-    def __init__(self, parameters: Parameters, backend: Backend, batch_size: int, tier: int | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        backend: Backend,
+        batch_size: int,
+        tier: int | None = None,
+        optimizer: Optimizer = SGD,
+    ) -> None:
         if batch_size < 1:
             raise UsageError(f"The batch size must be 1 or more, not {batch_size}.")
         self.backend, self.sizes, self.dtype = backend, parameters.sizes, parameters.dtype
-        self.tier = choose_tier(self.sizes, self.dtype, backend)
+        self.optimizer, self.steps = optimizer, 0
+        self.mean: Array | None = None
+        self.scale = 1.0
+        self.tier = choose_tier(self.sizes, self.dtype, backend, optimizer, batch_size)
         if tier is not None and tier != self.tier.number:
             self.tier = self._lower_tier(tier)
         self.batch_size = batch_size
         self.ops = Ops(OPS, backend, kernels=self.tier.number > 1 or tier is None)
-        self.weights = [self._place(weight) for weight in parameters.weights]
-        self.biases = [self._place(bias) for bias in parameters.biases]
-        self.weight_gradients = [self._empty(weight.shape) for weight in parameters.weights]
-        self.bias_gradients = [self._empty(bias.shape) for bias in parameters.biases]
+        self._weights = Group(backend, parameters.weights, optimizer.moments)
+        self._biases = Group(backend, parameters.biases, optimizer.moments)
+        self.weights, self.weight_gradients = self._weights.values.views, self._weights.gradients.views
+        self.biases, self.bias_gradients = self._biases.values.views, self._biases.gradients.views
         self._transposed_weights = [weight.T for weight in self.weights]
         self._workspaces: dict[int, Workspace] = {}
 
@@ -206,29 +152,67 @@ class Network:
             raise UsageError(
                 f"Backend {self.backend} has no tier {tier} for this network: its best is {self.tier.number}."
             )
-        return Tier(tier, "array code", "asked for")
-
-    def _place(self, array: NDArray[Any]) -> Array:
-        return self.backend.asarray(np.array(array, order="C"))
+        return _tier(tier, "asked for")
 
     def _empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
         return self.backend.empty(shape, dtype or self.dtype)
 
+    # What is trained.
+
+    def standardize(self, mean: NDArray[np.float64], scale: float) -> None:
+        """Train on (features - mean) * scale from now on; mean (inputs,).
+
+        Only `weights` and `biases` are then for such features: `parameters` and what is evaluated are for features as
+        they are, for which the first layer's weights are scale * W1 and its biases B1 - mean scale W1.
+        """
+        self.mean, self.scale = self.backend.asarray(mean.astype(self.dtype)), float(scale)
+
     @property
     def parameters(self) -> Parameters:
-        """The weights and biases as they are now, copied to the host."""
+        """The weights and biases as they are now, for features as they are, copied to the host."""
+        weights, biases = ([self._to_host(a) for a in arrays] for arrays in (self.weights, self.biases))
+        if self.mean is not None:
+            first = self.scale * weights[0].astype(np.float64)
+            weights[0] = first.astype(self.dtype)
+            biases[0] = (biases[0] - self._to_host(self.mean) @ first).astype(self.dtype)
+        return Parameters(tuple(weights), tuple(biases))
 
-        def host(arrays: list[Array]) -> tuple[NDArray[Any], ...]:
-            return tuple(np.array(self.backend.to_numpy(array)) for array in arrays)
+    @property
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that training goes on from, to the last bit, copied to the host: assign it to a network like this one.
 
-        return Parameters(host(self.weights), host(self.biases))
+        The flat weights and biases (n,), the optimizer's moments of them, the number of steps taken (1,), and, where
+        features are standardised, mean (inputs,) and scale (1,).
+        """
+        state = {name: self._to_host(array) for name, array in self._arrays()}
+        state["steps"] = np.array([self.steps])
+        if self.mean is not None:
+            state |= {"mean": self._to_host(self.mean), "scale": np.array([self.scale])}
+        return state
+
+    @state.setter
+    def state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        for name, array in self._arrays():
+            array[...] = self.backend.asarray(state[name])
+        self.steps = int(state["steps"][0])
+        if "mean" in state:
+            self.standardize(state["mean"], state["scale"][0])
+
+    def _arrays(self) -> Iterator[tuple[str, Array]]:
+        for kind, group in (("weights", self._weights), ("biases", self._biases)):
+            yield kind, group.values.flat
+            for number, moment in enumerate(group.moments, start=1):
+                yield f"moment_{number}_{kind}", moment.flat
+
+    def _to_host(self, array: Array) -> NDArray[Any]:
+        return np.array(self.backend.to_numpy(array))
 
     # Forward and backward.
 
-    def forward(self, activations: list[Array]) -> None:
-        """Fill activations[1:] from activations[0]; the last are the logits."""
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+    def forward(self, activations: list[Array], weights: Sequence[Array], biases: Sequence[Array]) -> None:
+        """Fill activations[1:] from activations[0] by those weights and biases; the last are the logits."""
+        last = len(weights) - 1
+        for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             z = activations[layer + 1]
             self.ops.matmul(activations[layer], weight, z)
             if layer < last:
@@ -247,28 +231,43 @@ class Network:
                 self.ops.matmul(delta, self._transposed_weights[layer], below)
                 self.ops.relu_backward(below, work.activations[layer], below)
 
-    def update(self, learning_rate: float) -> None:
-        """One step of gradient descent on every weight and bias, in place."""
-        for parameter, gradient in zip(
-            (*self.weights, *self.biases), (*self.weight_gradients, *self.bias_gradients), strict=True
-        ):
-            self.ops.sgd_update(parameter, gradient, learning_rate, parameter)
+    def update(self, decay: float, step_size: float, scale: float) -> None:
+        """One step of the optimizer on every weight and bias, in place, by a row of its coefficients."""
+        for group, kept in ((self._weights, decay), (self._biases, 1.0)):
+            values, gradients = group.values.flat, group.gradients.flat
+            if group.moments:
+                first, second = (moment.flat for moment in group.moments)
+                self.ops.adam_update(values, gradients, first, second, step_size, scale, kept, values, first, second)
+            else:
+                self.ops.sgd_update(values, gradients, step_size, kept, values)
 
     def gradients(self, features: Array, labels: Array, index: Array, loss: Array, hits: Array) -> None:
         """Fill the gradients of the mean loss over the rows that index names; loss and hits as softmax_xent."""
         work = self._workspace(index.shape[0])
         self.ops.gather(features, index, work.activations[0])
         self.ops.gather(labels, index, work.labels)
-        self.forward(work.activations)
+        if self.mean is not None:
+            self.ops.standardize(work.activations[0], self.mean, self.scale, work.activations[0])
+        self.forward(work.activations, self.weights, self.biases)
         self.ops.softmax_xent(work.activations[-1], work.labels, work.deltas[-1], loss, hits)
         self.backward(work)
 
     # Whole passes.
 
     def train_epoch(
-        self, features: Array, labels: Array, order: NDArray[np.int64], learning_rate: float
+        self, features: Array, labels: Array, order: NDArray[np.int64], learning_rates: NDArray[np.float64]
     ) -> tuple[float, float]:
-        """Mini-batch gradient descent over the rows in that order; the mean loss and accuracy seen on the way."""
+        """Mini-batch training over the rows in that order, one learning rate a step (steps,).
+
+        Returns the mean loss and accuracy seen on the way. Raises UsageError if there are no rows, or not as many
+        learning rates as batches.
+        """
+        return train_epoch_together([self], features, labels, [order], [learning_rates])[0]
+
+    def _train_step_by_step(
+        self, features: Array, labels: Array, order: NDArray[np.int64], steps: NDArray[np.float64]
+    ) -> tuple[float, float]:
+        """An epoch of single ops; steps (batches, 3) are the optimizer's coefficients."""
         count = len(order)
         starts = range(0, count, self.batch_size)
         losses, hits = self._empty((len(starts),)), self._empty((len(starts),), "int64")
@@ -277,8 +276,25 @@ class Network:
             for batch, start in enumerate(starts):
                 index = placed[start : min(start + self.batch_size, count)]
                 self.gradients(features, labels, index, losses[batch : batch + 1], hits[batch : batch + 1])
-                self.update(learning_rate)
+                self.update(*steps[batch].tolist())
         return self._means(losses, hits, count)
+
+    def _coefficients(self, learning_rates: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+        """The optimizer's numbers for each of the next steps, which go once over that many rows."""
+        steps = -(-rows // self.batch_size)
+        if rows == 0:
+            raise UsageError(NO_ROWS)
+        if np.shape(learning_rates) != (steps,):
+            raise UsageError(f"Give one learning rate a step, {steps} here, not {np.size(learning_rates)}.")
+        coefficients = self.optimizer.coefficients(learning_rates, self.steps + 1)
+        self.steps += steps
+        return coefficients
+
+    def _head(self, order: NDArray[np.int64], steps: NDArray[np.float64]) -> Head:
+        """This network as a fused epoch takes it."""
+        weights, biases = ([group.values, *group.moments] for group in (self._weights, self._biases))
+        slots = [(w.views[0], b.views[0], w.views[1], b.views[1]) for w, b in zip(weights, biases, strict=True)]
+        return Head(slots, order, self.batch_size, steps, self.mean, self.scale)
 
     def evaluate(self, features: Array, labels: Array) -> tuple[float, float]:
         """Mean cross-entropy and accuracy over all rows."""
@@ -299,11 +315,20 @@ class Network:
     def _logits(self, features: Array) -> Iterator[tuple[int, Array]]:
         """(first row, logits) of each part of the rows; the logits' memory is used again for the next."""
         count = features.shape[0]
+        weights, biases = self._plain
         for start in range(0, count, EVALUATION_ROWS):
             part = features[start : min(start + EVALUATION_ROWS, count), ...]
             hidden = [buffer[: part.shape[0], ...] for buffer in self._evaluation_buffers]
-            self.forward([part, *hidden])
+            self.forward([part, *hidden], weights, biases)
             yield start, hidden[-1]
+
+    @property
+    def _plain(self) -> tuple[Sequence[Array], Sequence[Array]]:
+        """Weights and biases on the device, for features as they are."""
+        if self.mean is None:
+            return self.weights, self.biases
+        plain = self.parameters
+        return [self.backend.asarray(w) for w in plain.weights], [self.backend.asarray(b) for b in plain.biases]
 
     def _threading(self) -> AbstractContextManager[Any]:
         """One thread for small products, which two share at little gain, and at a great loss where a core is busy."""
@@ -312,7 +337,7 @@ class Network:
 
     def _means(self, losses: Array, hits: Array, count: int) -> tuple[float, float]:
         if count == 0:
-            raise UsageError("There are no rows to take the mean loss of: give at least one.")
+            raise UsageError(NO_ROWS)
         loss = self.backend.to_numpy(losses).sum(dtype=np.float64)
         return float(loss) / count, int(self.backend.to_numpy(hits).sum()) / count
 
@@ -334,6 +359,26 @@ class Network:
             [self._empty((rows, width)) for width in self.sizes[1:]],
             self._empty((rows,), "int64"),
         )
+
+
+def train_epoch_together(
+    networks: Sequence[Network],
+    features: Array,
+    labels: Array,
+    orders: Sequence[NDArray[np.int64]],
+    learning_rates: Sequence[NDArray[np.float64]],
+) -> list[tuple[float, float]]:
+    """One epoch of each network over the same rows, each in its own order; its mean loss and accuracy.
+
+    The networks have one backend, shape and batch size. Every one ends as if it were trained alone.
+    """
+    each = zip(networks, orders, learning_rates, strict=True)
+    epochs = [(network, order, network._coefficients(rates, len(order))) for network, order, rates in each]
+    if networks[0].tier.number < 3:
+        return [network._train_step_by_step(features, labels, order, steps) for network, order, steps in epochs]
+    heads = [network._head(order, steps) for network, order, steps in epochs]
+    totals = networks[0].backend.fused_epoch(heads, features, labels)
+    return [(loss / len(order), hits / len(order)) for (loss, hits), order in zip(totals, orders, strict=True)]
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:

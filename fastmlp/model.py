@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -17,21 +19,32 @@ from fastmlp.mlp import DTYPES, Parameters
 
 FORMAT = 1
 HEADER = "fastmlp"  # one entry only: safetensors writes several in an order of its own, and the bytes would differ
+State = Mapping[str, NDArray[Any]]
+STATE = "state."  # what the names of a training state's tensors begin with
 
 
-def save(parameters: Parameters, about: dict[str, Any], path: Path) -> None:
-    """Write the parameters and a JSON-able description, whole or not at all."""
-    tensors = {}
+class Saved(NamedTuple):
+    """What a file holds: parameters, a JSON-able description, and what training goes on from (`Network.state`)."""
+
+    parameters: Parameters
+    about: dict[str, Any]
+    state: dict[str, NDArray[Any]]
+
+
+def save(parameters: Parameters, about: dict[str, Any], path: Path, state: State | None = None) -> None:
+    """Write the parameters, a JSON-able description and a training state (none by default), whole or not at all."""
+    state = state or {}
+    tensors = {STATE + name: array for name, array in state.items()}
     for layer, (weight, bias) in enumerate(zip(parameters.weights, parameters.biases, strict=True)):
         tensors[f"weight_{layer}"] = np.ascontiguousarray(weight)
         tensors[f"bias_{layer}"] = np.ascontiguousarray(bias)
-    header = {"format": FORMAT, "sha256": _checksum(parameters, about), "about": about}
+    header = {"format": FORMAT, "sha256": _checksum(parameters, about, state), "about": about}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={HEADER: json.dumps(header)})
 
 
-def load(path: Path) -> tuple[Parameters, dict[str, Any]]:
-    """The parameters and their description; DataError if the file is missing, damaged or something else."""
+def load(path: Path) -> Saved:
+    """What `save` wrote; DataError if the file is missing, damaged or something else."""
     if not path.is_file():
         raise DataError(f"There is no model {path}: train one first, or check the path.")
     try:
@@ -40,22 +53,23 @@ def load(path: Path) -> tuple[Parameters, dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         if header.get("format") != FORMAT:
             raise DataError(f"{path} was not written by this version of fastmlp: train the model again.")
+        state = {name.removeprefix(STATE): tensors.pop(name) for name in sorted(tensors) if name.startswith(STATE)}
         layers = range(len(tensors) // 2)
         parameters = Parameters(
             tuple(tensors[f"weight_{layer}"] for layer in layers), tuple(tensors[f"bias_{layer}"] for layer in layers)
         )
         about = header["about"]
-        sound = header["sha256"] == _checksum(parameters, about) and _is_network(parameters)
+        sound = header["sha256"] == _checksum(parameters, about, state) and _is_network(parameters)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"The model {path} is damaged ({error}): train it again.") from None
     if not sound:
         raise DataError(f"The model {path} is damaged (its checksum does not hold): train it again.")
-    return parameters, about
+    return Saved(parameters, about, state)
 
 
-def _checksum(parameters: Parameters, about: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(about).encode())
-    for array in (*parameters.weights, *parameters.biases):
+def _checksum(parameters: Parameters, about: dict[str, Any], state: State) -> str:
+    digest = hashlib.sha256(json.dumps([about, sorted(state)] if state else about).encode())
+    for array in (*parameters.weights, *parameters.biases, *(state[name] for name in sorted(state))):
         digest.update(repr((array.dtype.name, array.shape)).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -28,7 +28,7 @@ class Predictor:
     """
 
     def __init__(self, folder: Path, backend: Backend, weights: Path | None = None) -> None:
-        parameters, _ = model.load(folder / "model.safetensors")
+        parameters = model.load(folder / "model.safetensors").parameters
         self.config: dict[str, Any] = read_json(folder / "config.json")
         self.backend = backend
         self.network = Network(parameters, backend, ROWS)

@@ -12,7 +12,7 @@ from fastmlp import augment
 from fastmlp.augment import KINDS, Plan, Policy
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import UsageError
-from fastmlp.testing.cases import noise
+from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import assert_levels
 
 Images = NDArray[np.uint8]

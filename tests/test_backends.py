@@ -137,7 +137,7 @@ def test_small_products_train_on_one_thread(width: int, expected: int, monkeypat
         backend = open_backend("numpy", threads=2)
         assert blas_threads() == {2}
         network = Network(initial_parameters((512, width, 10)), backend, 64)
-        network.train_epoch(np.zeros((64, 512), np.float32), np.zeros(64, np.int64), np.arange(64), 0.1)
+        network.train_epoch(np.zeros((64, 512), np.float32), np.zeros(64, np.int64), np.arange(64), np.full(1, 0.1))
         assert seen == [{expected}]
         assert blas_threads() == {2}
 

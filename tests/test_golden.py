@@ -43,7 +43,7 @@ def test_ten_steps(backend: Backend, golden: Golden, dtype: str) -> None:
             losses.append(backend.to_numpy(loss)[0] / len(batch))
             if len(losses) == 1:
                 compare_first_gradients(what, backend, network, golden, dtype)
-            network.update(float(golden["learning_rate"]))
+            network.update(1.0, float(golden["learning_rate"]), 1.0)
         assert_close(f"{what}: losses", np.array(losses), golden["losses"], STEP[dtype])
         compare_last_parameters(what, network, golden, dtype)
 
@@ -53,7 +53,8 @@ def test_an_epoch(backend: Backend, golden: Golden, dtype: str) -> None:
     for tier in tiers(backend, SIZES, dtype):
         what = f"{backend} tier {tier} {dtype}"
         network, features, labels = bind(backend, golden, dtype, tier)
-        loss, _ = network.train_epoch(features, labels, golden["order"], float(golden["learning_rate"]))
+        rates = np.full(10, golden["learning_rate"])
+        loss, _ = network.train_epoch(features, labels, golden["order"], rates)
         batch_sizes = [network.batch_size] * 9 + [len(labels) - 9 * network.batch_size]
         mean = np.average(golden["losses"], weights=batch_sizes)
         assert_close(f"{what}: loss", np.array([loss]), np.array([mean]), STEP[dtype])

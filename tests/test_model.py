@@ -29,12 +29,31 @@ def saved(tmp_path: Path) -> Path:
 def test_round_trip(tmp_path: Path, sizes: list[int], dtype: str) -> None:
     parameters = initial_parameters(sizes, "he", seed=1, dtype=dtype)
     model.save(parameters, ABOUT, tmp_path / "m.safetensors")
-    loaded, about = model.load(tmp_path / "m.safetensors")
+    loaded, about, _ = model.load(tmp_path / "m.safetensors")
     assert about == ABOUT
     assert loaded.sizes == tuple(sizes)
     assert loaded.dtype == dtype
     for a, b in zip((*parameters.weights, *parameters.biases), (*loaded.weights, *loaded.biases), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_training_state_comes_back_and_is_guarded(tmp_path: Path) -> None:
+    parameters, path = initial_parameters((5, 4, 3), "he"), tmp_path / "m.safetensors"
+    state = {"steps": np.array([7]), "moment_1_weights": np.linspace(0, 1, 32, dtype="f4")}
+    model.save(parameters, ABOUT, path, state)
+    loaded = model.load(path)
+    assert loaded.parameters.sizes == (5, 4, 3)
+    assert loaded.state.keys() == state.keys()
+    for name, array in state.items():
+        np.testing.assert_array_equal(loaded.state[name], array)
+        assert loaded.state[name].dtype == array.dtype
+    content = path.read_bytes()
+    for array in state.values():
+        damaged = content.replace(array.tobytes(), (array + 1).tobytes())
+        assert damaged != content
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="checksum"):
+            model.load(path)
 
 
 def test_the_same_model_gives_the_same_bytes(saved: Path) -> None:
@@ -56,7 +75,7 @@ def test_any_flipped_byte_or_cut_is_seen(saved: Path, tmp_path: Path, data: st.D
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(content)
     with contextlib.suppress(DataError):
-        parameters, about = model.load(damaged)  # the header is JSON: a changed space changes nothing
+        parameters, about, _ = model.load(damaged)  # the header is JSON: a changed space changes nothing
         assert about == ABOUT
         np.testing.assert_array_equal(parameters.weights[0], initial_parameters((5, 4, 3), "he").weights[0])
 

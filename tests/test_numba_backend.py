@@ -45,7 +45,8 @@ def elementwise_inputs(dtype, shape=(7, 5)):
         "add_bias": (z, bias),
         "bias_relu": (z, bias),
         "relu_backward": (z, other),
-        "sgd_update": (z, other, 0.3),
+        "sgd_update": (z, other, 0.3, 0.9),
+        "standardize": (z, bias, 1.7),
     }
 
 

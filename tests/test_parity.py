@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from fastmlp import augment, augment_ops, mlp
+from fastmlp import augment, augment_ops, mlp_ops
 from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import UsageError
 from fastmlp.mlp import DTYPES, FLOPS_WORTH_THREADS, Network, Parameters, choose_tier, initial_parameters
 from fastmlp.testing import CASES, assert_parity, assert_signature, runs
-from fastmlp.testing.cases import noise
+from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import assert_levels
 
 OPS_AND_DTYPES = [(case.op, dtype) for case in CASES.values() for dtype in case.dtypes]
 NETWORKS = pytest.mark.parametrize("sizes", runs.SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
-BEST_TIER = {"numpy": 1, "numba": 2, "torch": 2}
+BY_METHODS = pytest.mark.parametrize("method", runs.METHODS, ids=lambda method: method.name)
+BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2}
 
 
 def test_every_op_has_a_case() -> None:
-    assert {case.op: case.reference for case in CASES.values()} == {**mlp.OPS, **augment_ops.OPS}
+    assert {case.op: case.reference for case in CASES.values()} == {**mlp_ops.OPS, **augment_ops.OPS}
 
 
 def test_every_kernel_has_a_case_and_its_array_codes_arguments(backend: Backend) -> None:
@@ -53,16 +54,18 @@ def test_step(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @NETWORKS
-def test_epoch(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -> None:
-    for tier in runs.tiers(backend, sizes, dtype):
-        runs.assert_epoch(backend, sizes, dtype, tier, seed)
+@BY_METHODS
+def test_epoch(backend: Backend, sizes: tuple[int, ...], dtype: str, method: runs.Method, seed: int) -> None:
+    for tier in runs.tiers(backend, sizes, dtype, method.optimizer):
+        runs.assert_epoch(backend, sizes, dtype, tier, seed, method)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @NETWORKS
-def test_whole_run_twice(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -> None:
-    for tier in runs.tiers(backend, sizes, dtype):
-        runs.assert_run(backend, sizes, dtype, tier, seed)
+@BY_METHODS
+def test_whole_run_twice(backend: Backend, sizes: tuple[int, ...], dtype: str, method: runs.Method, seed: int) -> None:
+    for tier in runs.tiers(backend, sizes, dtype, method.optimizer):
+        runs.assert_run(backend, sizes, dtype, tier, seed, method)
 
 
 def test_two_threads_repeat_bit_for_bit(backend: Backend, seed: int) -> None:
@@ -80,7 +83,7 @@ def _train_in_large_batches(problem: runs.Problem, backend: Backend) -> Paramete
     network = Network(problem.parameters.astype("float32"), backend, batch_size=500)
     features, labels = backend.asarray(problem.features.astype("f4")), backend.asarray(problem.labels.copy())
     for epoch in range(2):
-        network.train_epoch(features, labels, problem.order(epoch), 0.1)
+        network.train_epoch(features, labels, problem.order(epoch), np.full(2, 0.1))
     return network.parameters
 
 

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from fastmlp import augment_ops, mlp
+from fastmlp import augment_ops, mlp_ops
 from fastmlp.backends import Backend
 from fastmlp.backends.base import Array, Kernel
 from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.optimizers import EPSILON
 from fastmlp.testing import CASES, assert_parity
 
 BackendWith = Callable[..., Backend]
@@ -21,7 +22,7 @@ BackendWith = Callable[..., Backend]
 def run(op: str, *arguments: Any) -> None:
     """The op's array code on NumPy, for bugs to start from."""
     with np.errstate(all="ignore"):
-        {**mlp.OPS, **augment_ops.OPS}[op](NumpyBackend.xp, *arguments)
+        {**mlp_ops.OPS, **augment_ops.OPS}[op](NumpyBackend.xp, *arguments)
 
 
 def gather_next_row(source: Array, index: Array, out: Array) -> None:
@@ -148,12 +149,43 @@ def softmax_counts_nan(logits: Array, labels: Array, gradient: Array, loss: Arra
     hits[...] = counted
 
 
-def sgd_uphill(parameter: Array, gradient: Array, learning_rate: float, out: Array) -> None:
-    run("sgd_update", parameter, gradient, -learning_rate, out)
+def sgd_uphill(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+    run("sgd_update", parameter, gradient, -learning_rate, decay, out)
 
 
-def sgd_leaves_biases(parameter: Array, gradient: Array, learning_rate: float, out: Array) -> None:
-    run("sgd_update", parameter, gradient, learning_rate if parameter.ndim > 1 else 0.0, out)
+def sgd_leaves_biases(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+    run("sgd_update", parameter, gradient, learning_rate if parameter.ndim > 1 else 0.0, decay, out)
+
+
+def sgd_forgets_decay(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+    run("sgd_update", parameter, gradient, learning_rate, 1.0, out)
+
+
+def adam_epsilon_in_the_root(*arguments: Any) -> None:
+    """parameter, gradient, first, second, step_size, scale, decay, out, out_first, out_second"""
+    parameter, _, _, _, step_size, scale, decay, out, out_first, out_second = arguments
+    run("adam_update", *arguments[:7], np.empty_like(out), out_first, out_second)
+    out[...] = decay * parameter - step_size * out_first / (np.sqrt(out_second + EPSILON**2) * scale)
+
+
+def adam_uses_the_old_moments(*arguments: Any) -> None:
+    parameter, _, first, second, step_size, scale, decay, out, out_first, out_second = arguments
+    stepped = decay * parameter - step_size * first / (np.sqrt(second) * scale + EPSILON)
+    run("adam_update", *arguments[:7], np.empty_like(out), out_first, out_second)
+    out[...] = stepped
+
+
+def adam_decays_gradients(*arguments: Any) -> None:
+    parameter, gradient, *rest = arguments
+    run("adam_update", parameter, gradient + 0.1 * parameter, *rest)
+
+
+def standardize_adds(features: Array, mean: Array, scale: float, out: Array) -> None:
+    run("standardize", features, -mean, scale, out)
+
+
+def standardize_divides(features: Array, mean: Array, scale: float, out: Array) -> None:
+    run("standardize", features, mean, 1 / scale, out)
 
 
 def crop_swaps_axes(images: Array, dy: Array, dx: Array, padding: int, out: Array) -> None:
@@ -234,6 +266,12 @@ BUGS: list[tuple[str, Kernel, str]] = [
     ("softmax_xent", softmax_counts_nan, r"nan, .*hits: 1 of 1 elements differ"),
     ("sgd_update", sgd_uphill, "over the tolerance"),
     ("sgd_update", sgd_leaves_biases, r"shape \(10,\).*over the tolerance"),
+    ("sgd_update", sgd_forgets_decay, "over the tolerance"),
+    ("adam_update", adam_epsilon_in_the_root, r"tiny, .*out: error .* over the tolerance"),
+    ("adam_update", adam_uses_the_old_moments, "out: error .* over the tolerance"),
+    ("adam_update", adam_decays_gradients, "over the tolerance"),
+    ("standardize", standardize_adds, "over the tolerance"),
+    ("standardize", standardize_divides, "over the tolerance"),
     ("crop", crop_swaps_axes, "elements differ"),
     ("crop", crop_wraps_around, "elements differ"),
     ("rotate", rotate_clockwise, "levels at"),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import augment_ops, mlp
+from fastmlp import augment_ops, mlp_ops
 from fastmlp.backends import Backend
 from fastmlp.backends.base import Array, Kernel
 from fastmlp.backends.numpy import NumpyBackend
@@ -17,14 +17,15 @@ BackendWith = Callable[..., Backend]
 
 xp = NumpyBackend.xp
 SIZES = (24, 16, 10)
+BIASES = 16 + 10
 
 
 def add_bias_subtracts(z: Array, bias: Array, out: Array) -> None:
-    mlp.add_bias(xp, z, -bias, out)
+    mlp_ops.add_bias(xp, z, -bias, out)
 
 
-def sgd_leaves_biases(parameter: Array, gradient: Array, learning_rate: float, out: Array) -> None:
-    mlp.sgd_update(xp, parameter, gradient, learning_rate if parameter.ndim > 1 else 0.0, out)
+def sgd_leaves_biases(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+    mlp_ops.sgd_update(xp, parameter, gradient, learning_rate if parameter.size > BIASES else 0.0, decay, out)
 
 
 # Steps, epochs and runs.
@@ -32,7 +33,7 @@ def sgd_leaves_biases(parameter: Array, gradient: Array, learning_rate: float, o
 
 def test_a_step_that_is_right_for_full_batches_only_is_found(backend_with: BackendWith) -> None:
     def mean_of_64(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-        mlp.softmax_xent(xp, logits, labels, gradient, loss, hits)
+        mlp_ops.softmax_xent(xp, logits, labels, gradient, loss, hits)
         gradient *= len(labels) / 64
 
     with pytest.raises(AssertionError, match=r"step of 37 rows.*gradient of weight"):
@@ -41,7 +42,7 @@ def test_a_step_that_is_right_for_full_batches_only_is_found(backend_with: Backe
 
 def test_a_step_that_changes_the_features_is_found(backend_with: BackendWith) -> None:
     def standardises(source: Array, index: Array, out: Array) -> None:
-        mlp.gather(xp, source, index, out)
+        mlp_ops.gather(xp, source, index, out)
         if source.ndim == 2:
             source -= 1
 
@@ -58,8 +59,8 @@ def test_a_step_that_loses_digits_is_found(backend_with: BackendWith) -> None:
 
 
 def test_an_epoch_without_its_last_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def whole_batches_only(self: Network, features: Array, labels: Array, order: Array, rate: float) -> Any:
-        return original(self, features, labels, order[: len(order) // 64 * 64], rate)
+    def whole_batches_only(self: Network, features: Array, labels: Array, order: Array, rates: Array) -> Any:
+        return original(self, features, labels, order[: len(order) // 64 * 64], rates[:-1])
 
     original = Network.train_epoch
     runs.assert_epoch(NumpyBackend(), SIZES, "float32", None)  # keeps the reference
@@ -77,9 +78,9 @@ def test_a_last_update_left_out_is_found(backend_with: BackendWith) -> None:
     """The losses are right, for they come before; the weights are not."""
     calls = iter(range(10_000))
 
-    def forgets_the_last(parameter: Array, gradient: Array, learning_rate: float, out: Array) -> None:
-        last = next(calls) >= 15 * 4  # 16 batches of 2 weights and 2 biases
-        mlp.sgd_update(xp, parameter, gradient, 0.0 if last else learning_rate, out)
+    def forgets_the_last(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+        last = next(calls) >= 15 * 2  # 16 batches, weights and biases
+        mlp_ops.sgd_update(xp, parameter, gradient, 0.0 if last else learning_rate, decay, out)
 
     with pytest.raises(AssertionError, match=r"epoch .* over the tolerance"):
         runs.assert_epoch(backend_with(sgd_update=forgets_the_last), SIZES, "float32", None)
@@ -88,8 +89,8 @@ def test_a_last_update_left_out_is_found(backend_with: BackendWith) -> None:
 def test_a_run_that_does_not_repeat_is_found(backend_with: BackendWith) -> None:
     rng = np.random.default_rng(0)
 
-    def jitters(parameter: Array, gradient: Array, learning_rate: float, out: Array) -> None:
-        mlp.sgd_update(xp, parameter, gradient, learning_rate * (1 + 1e-7 * rng.random()), out)
+    def jitters(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+        mlp_ops.sgd_update(xp, parameter, gradient, learning_rate * (1 + 1e-7 * rng.random()), decay, out)
 
     with pytest.raises(AssertionError, match="run again"):
         runs.assert_run(backend_with(sgd_update=jitters), SIZES, "float32", None)
@@ -97,7 +98,7 @@ def test_a_run_that_does_not_repeat_is_found(backend_with: BackendWith) -> None:
 
 def test_a_wrong_accuracy_is_found(backend_with: BackendWith) -> None:
     def never_hits(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-        mlp.softmax_xent(xp, logits, labels, gradient, loss, hits)
+        mlp_ops.softmax_xent(xp, logits, labels, gradient, loss, hits)
         hits[...] = 0
 
     with pytest.raises(AssertionError, match=r"accuracy 0.0, but 0\.\d+ in float64"):
@@ -114,7 +115,7 @@ def test_a_hidden_divergence_is_found(backend_with: BackendWith) -> None:
 
 def test_another_tier_than_asked_for_is_found(backend_with: BackendWith, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Network, "_lower_tier", lambda self, tier: self.tier)
-    fused = {op: lambda *arguments: None for op in mlp.FUSED}
+    fused = {op: lambda *arguments: None for op in (*mlp_ops.FUSED, "sgd_update")}
     with pytest.raises(AssertionError, match=r"tier 1 was asked for, Tier\(number=2"):
         runs.assert_step(backend_with(**fused), SIZES, "float32", 1)
 

@@ -8,10 +8,11 @@ import pytest
 from fastmlp.backends import open_backend
 from fastmlp.errors import UsageError
 from fastmlp.mlp import Network, Parameters, initial_parameters
-from fastmlp.training import PRESETS, DivergedError, History, Recipe, Samples, train
+from fastmlp.training import PRESETS, WARM_UP, DivergedError, History, Recipe, Samples, train, train_together
 
 SIZES = (12, 8, 3)
 RECIPE = Recipe(epochs=6, batch_size=16, learning_rate=0.1, drop_every=2)
+FULL = Recipe(6, 16, 0.02, "one-cycle", optimizer="adam", weight_decay=0.1, standardize=True, init="he")
 
 
 def samples(rows: int = 100, scale: float = 1.0) -> Samples:
@@ -21,8 +22,8 @@ def samples(rows: int = 100, scale: float = 1.0) -> Samples:
     return Samples.place(open_backend("numpy"), scale * features, labels, "float32")
 
 
-def network() -> Network:
-    return Network(initial_parameters(SIZES, "he"), open_backend("numpy"), RECIPE.batch_size)
+def network(recipe: Recipe = RECIPE) -> Network:
+    return recipe.network(initial_parameters(SIZES, "he"), open_backend("numpy"))
 
 
 def same(a: Parameters, b: Parameters) -> bool:
@@ -33,12 +34,33 @@ def same(a: Parameters, b: Parameters) -> bool:
 def test_the_papers_schedule() -> None:
     paper = PRESETS["paper"]
     assert (paper.epochs, paper.batch_size) == (300, 64)
-    rates = [paper.learning_rate_at(epoch) for epoch in (1, 100, 101, 200, 201, 300)]
-    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+    rates = [paper.learning_rates(epoch, 3) for epoch in (1, 100, 101, 200, 201, 300)]
+    np.testing.assert_allclose(rates, np.outer([0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001], np.ones(3)))
 
 
 def test_a_recipe_without_a_drop_keeps_its_rate() -> None:
-    assert Recipe(drop_every=None).learning_rate_at(10_000) == 0.01
+    assert Recipe(schedule="constant").learning_rates(10_000, 2).tolist() == [0.01, 0.01]
+
+
+def test_one_cycle_rises_and_falls_along_half_cosines() -> None:
+    recipe, steps = Recipe(epochs=4, learning_rate=0.5, schedule="one-cycle"), 25
+    rates = np.concatenate([recipe.learning_rates(epoch, steps) for epoch in (1, 2, 3, 4)])
+    for step, rate in enumerate(rates):
+        done = (step + 0.5) / 100
+        if done < WARM_UP:
+            expected = 0.5 * (1 - np.cos(np.pi * done / WARM_UP)) / 2
+        else:
+            expected = 0.5 * (1 + np.cos(np.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+        assert rate == pytest.approx(expected, rel=1e-12)
+    assert np.argmax(rates) in (29, 30)
+    assert 0 < min(rates[0], rates[-1]) < max(rates[0], rates[-1]) < 0.002
+    assert rates.max() <= 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"schedule": "cosine"}, {"optimizer": "lion"}, {"weight_decay": -1.0}])
+def test_what_a_recipe_does_not_know(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="must be"):
+        Recipe(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": np.nan}])
@@ -65,14 +87,21 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_stopping_and_going_on_takes_the_same_steps(stop: int) -> None:
-    whole = network()
-    expected = train(whole, samples(), RECIPE, seed=0, test=samples())
+@pytest.mark.parametrize("recipe", [RECIPE, FULL], ids=["paper", "full"])
+def test_stopping_and_going_on_takes_the_same_steps(recipe: Recipe, stop: int) -> None:
+    class StopError(Exception): ...
 
-    first = network()
-    history = train(first, samples(), RECIPE.changed(epochs=stop), seed=0, test=samples())
-    second = Network(first.parameters, first.backend, RECIPE.batch_size)
-    history = train(second, samples(), RECIPE, seed=0, test=samples(), history=History(**history.as_dict()))
+    def stop_there(history: History) -> None:
+        if history.epochs == stop:
+            raise StopError
+
+    whole, first, second = (network(recipe) for _ in range(3))
+    expected = train(whole, samples(), recipe, seed=0, test=samples())
+    history = History()
+    with pytest.raises(StopError):
+        train(first, samples(), recipe, seed=0, test=samples(), history=history, on_epoch=stop_there)
+    second.state = first.state
+    history = train(second, samples(), recipe, seed=0, test=samples(), history=History(**history.as_dict()))
     assert same(second.parameters, whole.parameters)
     assert history == expected
 
@@ -82,7 +111,7 @@ def test_rows_in_order_without_shuffling() -> None:
     by_hand, trained = network(), network()
     data = samples(rows=37)
     train(trained, data, RECIPE.changed(epochs=1), seed=0, shuffle=False)
-    by_hand.train_epoch(data.features, data.labels, np.arange(37), 0.1)
+    by_hand.train_epoch(data.features, data.labels, np.arange(37), np.full(3, 0.1))
     assert same(trained.parameters, by_hand.parameters)
 
 
@@ -102,3 +131,69 @@ def test_nan_features_end_with_the_same_sentence() -> None:
     data.features[5, 2] = np.nan
     with pytest.raises(DivergedError, match="the loss is nan"):
         train(network(), data, RECIPE, seed=0)
+
+
+# Standardised features.
+
+
+def test_standardising_does_not_depend_on_the_features_place_and_unit() -> None:
+    """Moved and scaled by powers of two they give the same losses but for roundings; none is changed in place."""
+    losses = []
+    for place, unit in ((0.0, 1.0), (8.0, 1.0), (0.0, 1024.0)):
+        data = samples()
+        moved = Samples(unit * (data.features + np.float32(place)), data.labels)
+        before = moved.features.copy()
+        history = train(network(FULL), moved, FULL, seed=0, test=moved)
+        losses.append([*history.train_loss, *history.test_loss])
+        np.testing.assert_array_equal(moved.features, before)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
+
+
+def test_constant_features_do_no_harm() -> None:
+    data = samples()
+    data.features[:, 3] = 7
+    history = train(network(FULL), data, FULL, seed=0)
+    assert history.train_loss[-1] < 0.7 * history.train_loss[0]
+    data.features[...] = 7
+    assert np.isfinite(train(network(FULL), data, FULL, seed=0).train_loss).all()
+
+
+def test_nan_among_standardised_features_is_seen() -> None:
+    data = samples()
+    data.features[5, 2] = np.nan
+    with pytest.raises(DivergedError, match="the loss is nan"):
+        train(network(FULL), data, FULL, seed=0)
+
+
+# Several networks.
+
+
+def test_networks_trained_together_end_as_if_alone() -> None:
+    recipes = [FULL, FULL.changed(learning_rate=0.005), RECIPE, RECIPE, RECIPE.changed(schedule="constant")]
+    seeds = [0, 0, 0, 5, 1]
+    together = [network(recipe) for recipe in recipes]
+    counts: list[list[int]] = []
+    histories = train_together(
+        together, samples(), recipes, seeds, test=samples(),
+        on_epoch=lambda histories: counts.append([history.epochs for history in histories]),
+    )  # fmt: skip
+    assert counts == [[epoch] * 5 for epoch in range(1, 7)]
+    for k, recipe in enumerate(recipes):
+        alone = network(recipe)
+        assert train(alone, samples(), recipe, seeds[k], test=samples()) == histories[k]
+        assert same(alone.parameters, together[k].parameters)
+
+
+def test_one_network_may_diverge_among_others() -> None:
+    recipes = [RECIPE.changed(learning_rate=1e30), RECIPE]
+    histories = train_together([network(), network()], samples(), recipes, [0, 0])
+    assert not np.isfinite(histories[0].train_loss[-1])
+    assert histories[1] == train(network(), samples(), RECIPE, seed=0)
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 5}, {"batch_size": 8}])
+def test_networks_trained_together_share_epochs_and_batch_size(changes: dict[str, int]) -> None:
+    recipes = [RECIPE, RECIPE.changed(**changes)]
+    with pytest.raises(UsageError, match="the same batch size and the same number of epochs"):
+        train_together([network(recipe) for recipe in recipes], samples(), recipes, [0, 0])

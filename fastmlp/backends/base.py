@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastmlp.kernels import Head
 
 Array = Any  # an array of whatever namespace the backend has
 Reference = Callable[..., None]  # op(xp, *inputs, *outputs): array code that fills its outputs
@@ -67,6 +69,17 @@ class Backend(ABC):
     def one_thread(self) -> AbstractContextManager[Any]:
         """Within it, products run on one CPU thread; for those too small to be worth a second one."""
         return nullcontext()
+
+    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int) -> str:
+        """Why this backend cannot train such a network for a whole epoch in one call; empty if it can."""
+        return f"{self} has no fused epoch"
+
+    def fused_epoch(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
+        """Train heads of one shape and batch size in place, each for its epoch: its sum of losses, and its hits.
+
+        features (n, d) of the heads' dtype, labels int64 (n,) from 0 to classes - 1, both on the device.
+        """
+        raise NotImplementedError(f"Backend {self} has no fused epoch: its fused_epoch_refusal says so.")
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         """An array on this backend's device, its content not set."""

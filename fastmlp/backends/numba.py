@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import ClassVar
 
 import numpy as np
+from numba import config
 
-from fastmlp.backends.base import Availability, Kernel
+from fastmlp.backends.base import Array, Availability, Kernel
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import first_line
+from fastmlp.kernels import Head
 from fastmlp.kernels.cpu import parallel
 from fastmlp.kernels.cpu.contrast import contrast
 from fastmlp.kernels.cpu.crop import crop
 from fastmlp.kernels.cpu.cutout import cutout
-from fastmlp.kernels.cpu.dense import add_bias, bias_relu, column_sum, relu_backward, sgd_update
+from fastmlp.kernels.cpu.dense import (
+    adam_update,
+    add_bias,
+    bias_relu,
+    column_sum,
+    relu_backward,
+    sgd_update,
+    standardize,
+)
+from fastmlp.kernels.cpu.fused_epoch import fused_epoch
 from fastmlp.kernels.cpu.hflip import hflip
 from fastmlp.kernels.cpu.jit import cache_folder
 from fastmlp.kernels.cpu.rotate import rotate
 from fastmlp.kernels.cpu.rotate_by_shears import rotate_by_shears
 from fastmlp.kernels.cpu.softmax_xent import softmax_xent
 
-DENSE = (add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update)
+DENSE = (standardize, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update, adam_update)
 AUGMENTATIONS = (crop, rotate, rotate_by_shears, cutout, contrast, hflip)
+BATCH_ROWS = 1024  # measured: in larger batches BLAS, which cuts them into blocks, catches up with the fused epoch
 
 
 class NumbaBackend(NumpyBackend):
@@ -46,6 +59,20 @@ class NumbaBackend(NumpyBackend):
     def set_threads(self, threads: int) -> None:
         super().set_threads(threads)
         parallel.set_threads(threads)
+
+    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int) -> str:
+        if config.DISABLE_JIT:
+            return "NUMBA_DISABLE_JIT is set, and numba's fused epoch runs compiled only"
+        if not hasattr(os, "sched_yield"):
+            return "numba's fused epoch needs a POSIX system"
+        if len(sizes) != 3:
+            return "numba's fused epoch is for one hidden layer"
+        if batch_size > BATCH_ROWS:
+            return f"numba's fused epoch is for batches of up to {BATCH_ROWS} rows"
+        return ""
+
+    def fused_epoch(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
+        return fused_epoch(heads, features, labels, self.threads)
 
 
 def _compile_and_run() -> None:

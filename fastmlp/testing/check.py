@@ -73,9 +73,9 @@ def check_backend(
     `raise_for_failures()`. Raises BackendError if the backend cannot run here, UsageError if there is none of the name.
 
     Checked are: that every kernel has a case and the arguments of its array code; `assert_parity` for every op, as
-    array code and as kernel, in each dtype; gradients of one step, the losses and weights of an epoch, the losses and
-    accuracies of a whole run and that it repeats bit for bit, with no, one and two hidden layers; that NaN shows; a
-    mixed batch of augmentations.
+    array code and as kernel, in each dtype; gradients of one step, and by each method of training the losses and
+    weights of an epoch, the losses and accuracies of a whole run and that it repeats bit for bit, with no, one and two
+    hidden layers; that NaN shows; a mixed batch of augmentations.
     """
     opened = open_backend(backend) if isinstance(backend, str) else backend
     report = Report(str(opened), seed)
@@ -127,9 +127,14 @@ def _network_checks(backend: Backend, seed: int) -> Iterator[tuple[str, Check]]:
         network = "-".join(map(str, sizes))
         for dtype in DTYPES:
             for tier in runs.tiers(backend, sizes, dtype):
-                for what, check in (("step", runs.assert_step), ("epoch", runs.assert_epoch), ("run", runs.assert_run)):
-                    run = partial(check, backend, sizes, dtype, tier, seed)
-                    yield f"{what}, {network}, {dtype}, {_label(tier)}", _where_held(backend, dtype, run)
+                step = partial(runs.assert_step, backend, sizes, dtype, tier, seed)
+                yield f"step, {network}, {dtype}, {_label(tier)}", _where_held(backend, dtype, step)
+            for method in runs.METHODS:
+                for tier in runs.tiers(backend, sizes, dtype, method.optimizer):
+                    for what, check in (("epoch", runs.assert_epoch), ("run", runs.assert_run)):
+                        run = partial(check, backend, sizes, dtype, tier, seed, method)
+                        name = f"{method.name} {what}, {network}, {dtype}, {_label(tier)}"
+                        yield name, _where_held(backend, dtype, run)
         for tier in runs.tiers(backend, sizes, "float32"):
             yield f"NaN shows, {network}, {_label(tier)}", partial(runs.assert_divergence_shows, backend, sizes, tier)
 

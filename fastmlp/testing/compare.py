@@ -41,6 +41,15 @@ def assert_close(what: str, got: HostArray, reference: HostArray, tolerance: flo
         )
 
 
+def assert_close_on_the_whole(what: str, got: HostArray, reference: HostArray, tolerance: float) -> None:
+    """|got - reference| <= tolerance * |reference| in the Euclidean norm, a number; few elements may be off more."""
+    _assert_same_shape(what, got, reference)
+    difference = np.linalg.norm(got.astype(np.float64) - reference)
+    norm = np.linalg.norm(reference.astype(np.float64))
+    if not difference <= tolerance * norm:
+        raise AssertionError(f"{what}: the difference's norm {difference:.3g} is over {tolerance:.3g} times {norm:.3g}")
+
+
 def assert_equal(what: str, got: HostArray, reference: HostArray) -> None:
     """Equal in every element, NaN equal to NaN."""
     _assert_same_shape(what, got, reference)

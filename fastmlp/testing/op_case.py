@@ -11,6 +11,7 @@ import numpy as np
 
 from fastmlp.backends.base import Reference
 
+Rng = np.random.Generator
 Shape = tuple[int, ...]
 Inputs = dict[str, Any]  # host arrays and plain numbers, by the op's argument names, in their order
 Draw = Callable[[np.random.Generator, Shape, str], Inputs]
@@ -105,3 +106,15 @@ def _plant(rng: np.random.Generator, inputs: Inputs, values: tuple[float, ...]) 
         if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size:
             for value in values:
                 array.flat[rng.integers(array.size)] = value
+
+
+# Small parts of cases.
+
+
+def like(source: str, output: str = "out") -> Outputs:
+    """One output, of the shape and dtype of that input."""
+    return lambda inputs: {output: (inputs[source].shape, inputs[source].dtype.name)}
+
+
+def size(shape: Shape) -> int:
+    return int(np.prod(shape))

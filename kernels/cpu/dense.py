@@ -1,6 +1,7 @@
-"""The elementwise steps of a dense layer: bias, ReLU, their gradients, and the update.
+"""The elementwise steps of a dense layer: standardised inputs, bias, ReLU, their gradients, and the updates.
 
-Arrays are float32 or float64: z, gradient, activation, values (m, n); bias (n,); parameters of any shape.
+Arrays are float32 or float64: features, z, gradient, activation, values (m, n); mean, bias (n,); parameters and their
+moments of any shape.
 
 The trick: most calls work in place (out is z). With two names for one array LLVM must assume that a write changes
 the next read, and vectorises nothing; so each kernel first makes out equal to its input, which is free where they are
@@ -11,7 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
+
+from fastmlp.optimizers import BETA_1, BETA_2, EPSILON
 
 from .jit import jit
 
@@ -24,6 +28,16 @@ def _start_from(source: Floats, out: Floats) -> None:
         elements, filled = source.flat, out.flat
         for k in range(out.size):
             filled[k] = elements[k]
+
+
+@jit
+def standardize(features: Floats, mean: Floats, scale: float, out: Floats) -> None:
+    """out = (features - mean) * scale."""
+    _start_from(features, out)
+    factor = out.dtype.type(scale)
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = (out[i, j] - mean[j]) * factor
 
 
 @jit
@@ -67,10 +81,38 @@ def column_sum(values: Floats, out: Floats) -> None:
 
 
 @jit
-def sgd_update(parameter: Floats, gradient: Floats, learning_rate: float, out: Floats) -> None:
-    """out = parameter - learning_rate * gradient."""
+def sgd_update(parameter: Floats, gradient: Floats, learning_rate: float, decay: float, out: Floats) -> None:
+    """out = decay * parameter - learning_rate * gradient."""
     _start_from(parameter, out)
-    rate = out.dtype.type(learning_rate)
+    rate, kept = out.dtype.type(learning_rate), out.dtype.type(decay)
     slope, filled = gradient.flat, out.flat
     for k in range(out.size):
-        filled[k] = filled[k] - rate * slope[k]
+        filled[k] = kept * filled[k] - rate * slope[k]
+
+
+@jit
+def adam_update(
+    parameter: Floats,
+    gradient: Floats,
+    first: Floats,
+    second: Floats,
+    step_size: float,
+    scale: float,
+    decay: float,
+    out: Floats,
+    out_first: Floats,
+    out_second: Floats,
+) -> None:
+    """One step of Adam, as the array code says it."""
+    _start_from(parameter, out)
+    _start_from(first, out_first)
+    _start_from(second, out_second)
+    number = out.dtype.type
+    beta_1, rest_1, beta_2, rest_2 = number(BETA_1), number(1 - BETA_1), number(BETA_2), number(1 - BETA_2)
+    size, scaled, kept, epsilon = number(step_size), number(scale), number(decay), number(EPSILON)
+    slope, filled, mean, square = gradient.flat, out.flat, out_first.flat, out_second.flat
+    for k in range(out.size):
+        g = slope[k]
+        mean[k] = beta_1 * mean[k] + rest_1 * g
+        square[k] = beta_2 * square[k] + rest_2 * (g * g)
+        filled[k] = kept * filled[k] - size * (mean[k] / (np.sqrt(square[k]) * scaled + epsilon))

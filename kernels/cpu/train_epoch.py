@@ -1,0 +1,340 @@
+"""A whole epoch of a network with one hidden layer in one call: the fused epoch.
+
+Shapes: batch m, inputs d, hidden units h, classes c. With (Z1 > 0) the ReLU's mask, and the batch's rows X:
+
+    Z1 = X W1 + B1        H = max(Z1, 0)        Z2 = H W2 + B2        G = (softmax(Z2) - Y)
+    dH = G W2' * (H > 0)      dW2 = H' G / m      dB2 = sum(G) / m      dW1 = X' dH / m      dB1 = sum(dH) / m
+
+A team of threads trains one network: each owns some of the hidden units, that is columns of W1 and rows of W2, and
+nobody else reads or writes those. Only Z2 needs them all: every thread adds its part to an exchange, they meet once a
+step, and then each computes the same G from the same parts in the same order. So no gradient is ever summed across
+threads, and the same number of threads gives the same bits. Several networks are trained one a thread.
+
+Storage: hidden units come in panels of one cache line (16 float32 or 8 float64), the last one filled up with zeros,
+which stay zero; W1 as (panels, d, line), W2 transposed as (c, panels * line). Each array has a leading axis of slots:
+the value, and for Adam its first and second moment.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.optimizers import BETA_1, BETA_2, EPSILON
+
+from .exponential import exponential
+from .jit import jit
+from .team import is_dismissed, meet
+from .tile import depth_product, rows_product
+
+Floats = NDArray[Any]
+Integers = NDArray[np.int64]
+
+ROWS = 64  # of a batch that are multiplied at once, and
+FIRST = np.zeros(1, np.int64)  # a table of one position
+CHUNK = 32  # inputs whose gradient is computed and used at once, so that both stay in the nearest caches
+
+
+class Network(NamedTuple):
+    """Slots by what is stored: W1 (panels * d * line), B1 (panels * line), W2 (c * panels * line), B2 (parts * c)."""
+
+    w1: Floats
+    b1: Floats
+    w2: Floats
+    b2: Floats
+
+
+class Epoch(NamedTuple):
+    """One network's epoch: rows (n,) are positions of the samples in `features` (flat), in the order of training.
+
+    It trains on (features - mean (inputs,)) * factor; an empty mean: on the features as they are. coefficients
+    (steps, 3): decay, step size and scale of each step; adam: whether the slots hold moments.
+    """
+
+    features: Floats
+    rows: Integers
+    labels: Integers
+    batch_size: int
+    inputs: int
+    classes: int
+    coefficients: NDArray[np.float64]
+    adam: bool
+    mean: Floats
+    factor: float
+
+
+class Team(NamedTuple):
+    """parts of the hidden units, one a thread; exchange (2, parts, c * padded batch) for Z2; its counters."""
+
+    parts: int
+    exchange: Floats
+    counters: Integers
+
+
+class Share(NamedTuple):
+    """A thread's hidden units: `units` of them from `first` on, both whole lines; padded: the batch in whole lines."""
+
+    part: int
+    first: int
+    units: int
+    line: int
+    padded: int
+
+
+class Step(NamedTuple):
+    """How to use a gradient: value = decay * value - rate * direction, the gradient being `factor` times a sum."""
+
+    factor: float
+    decay: float
+    rate: float
+    scale: float
+    adam: bool
+
+
+class Buffers(NamedTuple):
+    """What one thread needs for a batch; h: its hidden units, m: the batch in whole lines."""
+
+    hidden: Floats  # (m, h)
+    transposed: Floats  # (h, m)
+    delta: Floats  # (m, h)
+    gradient: Floats  # (c, m): class by class, so that loops over the batch vectorise
+    largest: Floats  # (m,): logits
+    first: Floats  # (m,): the first class with the largest logit, as a float, for loops of one kind of number
+    total: Floats  # (m,): sums of exponentials
+    chunk: Floats  # a part of a gradient
+    shift: Floats  # (h,): mean W1, where features are standardised
+    sums: Floats  # (max(h, c),): of the gradient over the batch
+    by_hidden: Integers  # (c,): where a class's weights of these units start in W2
+    by_batch: Integers  # (c,): where a class's gradients start
+
+
+@jit
+def _buffers(network: Network, epoch: Epoch, share: Share) -> Buffers:
+    dtype, h, m, c = network.w1.dtype, share.units, share.padded, epoch.classes
+    by_class = np.arange(c)
+    return Buffers(
+        np.zeros(m * h, dtype),
+        np.zeros(h * m, dtype),
+        np.zeros(m * h, dtype),
+        np.zeros(c * m, dtype),
+        np.zeros(m, dtype),
+        np.zeros(m, dtype),
+        np.zeros(m, dtype),
+        np.zeros(max(CHUNK * share.line, c * h), dtype),
+        np.zeros(h, dtype),
+        np.zeros(max(h, c), dtype),
+        by_class * network.b1.shape[1] + share.first,
+        by_class * m,
+    )
+
+
+@jit
+def _update(slots: Floats, start: int, count: int, sums: Floats, step: Step, decay: float) -> None:
+    """Values [start : start + count] one step on; step.factor * sums[:count] is their gradient."""
+    number = slots.dtype.type
+    factor, rate, shrink = number(step.factor), number(step.rate), number(decay)
+    value, sums = slots[0, start : start + count], sums[:count]
+    if not step.adam:
+        rate *= factor
+        for i in range(count):
+            value[i] = shrink * value[i] - rate * sums[i]
+        return
+    beta_1, rest_1, beta_2, rest_2 = number(BETA_1), number(1 - BETA_1), number(BETA_2), number(1 - BETA_2)
+    scale, epsilon = number(step.scale), number(EPSILON)
+    first, second = slots[1, start : start + count], slots[2, start : start + count]
+    for i in range(count):
+        gradient = factor * sums[i]
+        first[i] = beta_1 * first[i] + rest_1 * gradient
+        second[i] = beta_2 * second[i] + rest_2 * (gradient * gradient)
+        value[i] = shrink * value[i] - rate * (first[i] / (np.sqrt(second[i]) * scale + epsilon))
+
+
+@jit
+def _hidden_layer(network: Network, epoch: Epoch, own: Buffers, share: Share, rows: Integers, m: int) -> None:
+    """own.hidden = ReLU(X W1 + B1) for this thread's units, and own.transposed; rows go on with the next batch's.
+
+    The features in memory, F, are not touched where X = (F - mean) * factor: X W1 + B1 = factor (F W1 - shift) + B1.
+    """
+    line, h, padded = share.line, share.units, share.padded
+    w1, b1 = network.w1[0], network.b1[0, share.first : share.first + h]
+    ahead = rows[m:]
+    for i in range(0, m, ROWS):  # few enough to stay in the cache from panel to panel
+        count = min(ROWS, m - i)
+        for column in range(0, h, line):
+            panel, place = (share.first + column) * epoch.inputs, i * h + column
+            rows_product(epoch.features, rows, i, count, epoch.inputs, w1, panel, line, own.hidden, place, h, ahead)
+    zero, factor, shift = w1.dtype.type(0), w1.dtype.type(epoch.factor), own.shift
+    if len(epoch.mean) > 0:
+        for column in range(0, h, line):
+            panel = (share.first + column) * epoch.inputs
+            rows_product(epoch.mean, FIRST, 0, 1, epoch.inputs, w1, panel, line, shift, column, h, FIRST)
+    for i in range(m):
+        row = own.hidden[i * h : (i + 1) * h]
+        for j in range(h):
+            z = factor * (row[j] - shift[j]) + b1[j]
+            row[j] = zero if z < zero else z  # noqa: FURB136  (NaN is not below zero, and stays)
+    for j in range(h):
+        unit = own.transposed[j * padded : j * padded + m]
+        for i in range(m):
+            unit[i] = own.hidden[i * h + j]
+
+
+@jit
+def _partial_logits(network: Network, own: Buffers, share: Share, classes: int, partial: Floats) -> None:
+    """partial (c, padded m) = what this thread's hidden units add to Z2."""
+    for i in range(0, share.padded, share.line):
+        rows_product(network.w2[0], own.by_hidden, 0, classes, share.units, own.transposed, i, share.padded, partial, i,
+                     share.padded, own.by_hidden)  # fmt: skip
+
+
+@jit
+def _gather_logits(parts: Floats, bias: Floats, own: Buffers, classes: int, padded: int, m: int) -> None:
+    """own.gradient = Z2: every thread's part, added in their order; own.largest and own.first of each sample."""
+    for q in range(classes):
+        logits = own.gradient[q * padded : q * padded + m]
+        for part in range(parts.shape[0]):
+            partial = parts[part, q * padded : q * padded + m]
+            start = bias[q]
+            if part == 0:
+                for i in range(m):
+                    logits[i] = start + partial[i]
+            else:
+                for i in range(m):
+                    logits[i] += partial[i]
+    largest, first = own.largest, own.first
+    for i in range(m):
+        largest[i], first[i] = own.gradient[i], 0
+    for q in range(1, classes):
+        logits, number = own.gradient[q * padded : q * padded + m], first.dtype.type(q)
+        for i in range(m):
+            higher = logits[i] > largest[i] or logits[i] != logits[i]  # NaN, once there, stays
+            first[i] = number if higher else first[i]
+            largest[i] = logits[i] if higher else largest[i]
+
+
+@jit
+def _loss_at_labels(own: Buffers, labels: Integers, padded: int, start: int, stop: int) -> tuple[float, int]:
+    """Of samples start to stop: the sum of max Z2 - Z2[label], and how many have their first largest at the label."""
+    loss, hits = 0.0, 0
+    for i in range(start, stop):
+        loss += own.largest[i] - own.gradient[labels[i] * padded + i]
+        hits += own.first[i] == labels[i] and own.largest[i] == own.largest[i]
+    return loss, hits
+
+
+@jit
+def _softmax_gradient(own: Buffers, labels: Integers, classes: int, padded: int, m: int) -> None:
+    """own.gradient = softmax(Z2) - Y in place of Z2; own.total = the sums of exponentials."""
+    one, total = own.total.dtype.type(1), own.total
+    for i in range(m):
+        total[i] = 0
+    for q in range(classes):
+        values = own.gradient[q * padded : q * padded + m]
+        for i in range(m):
+            values[i] = exponential(values[i] - own.largest[i])  # type: ignore[no-untyped-call]
+            total[i] += values[i]
+    for q in range(classes):
+        values = own.gradient[q * padded : q * padded + m]
+        for i in range(m):
+            values[i] /= total[i]
+    for i in range(m):
+        own.gradient[labels[i] * padded + i] -= one
+
+
+@jit
+def _hidden_gradient(network: Network, own: Buffers, share: Share, classes: int, m: int) -> None:
+    """own.delta = G W2' * (H > 0)."""
+    h, one = share.units, own.delta.dtype.type
+    for column in range(0, h, share.line):
+        depth_product(own.gradient, own.by_batch, 0, m, classes, network.w2[0], share.first + column,
+                      network.b1.shape[1], own.delta, column, h, own.by_batch)  # fmt: skip
+    for k in range(m * h):
+        own.delta[k] *= one(own.hidden[k] > 0)  # a product, so that NaN stays
+
+
+@jit
+def _update_output(network: Network, own: Buffers, share: Share, epoch: Epoch, step: Step, m: int) -> None:
+    """W2's rows of this thread's units, and its own copy of B2."""
+    h, classes, padded = share.units, epoch.classes, share.padded
+    for column in range(0, h, share.line):
+        rows_product(
+            own.gradient, own.by_batch, 0, classes, m, own.hidden, column, h, own.chunk, column, h, own.by_batch
+        )
+    for q in range(classes):
+        _update(network.w2, own.by_hidden[q], h, own.chunk[q * h :], step, step.decay)
+    sums = own.sums[:classes]
+    sums[:] = 0
+    for i in range(m):
+        for q in range(classes):
+            sums[q] += own.gradient[q * padded + i]
+    _update(network.b2, share.part * classes, classes, sums, step, 1.0)
+
+
+@jit
+def _update_hidden(
+    network: Network, own: Buffers, share: Share, epoch: Epoch, rows: Integers, step: Step, m: int
+) -> None:
+    """W1's columns and B1 of this thread's units."""
+    h, line, inputs = share.units, share.line, epoch.inputs
+    sums = own.sums[:h]
+    sums[:] = 0
+    for i in range(m):
+        row = own.delta[i * h : (i + 1) * h]
+        for j in range(h):
+            sums[j] += row[j]
+    for k in range(0, inputs, CHUNK):
+        count = min(CHUNK, inputs - k)
+        for column in range(0, h, line):
+            panel = (share.first + column) * inputs
+            depth_product(epoch.features, rows, k, count, m, own.delta, column, h, own.chunk, 0, line, rows)
+            if len(epoch.mean) > 0:
+                _standardize_gradient(epoch, own, k, count, sums[column : column + line])
+            _update(network.w1, panel + k * line, count * line, own.chunk, step, step.decay)
+    _update(network.b1, share.first, h, sums, step, 1.0)
+
+
+@jit
+def _standardize_gradient(epoch: Epoch, own: Buffers, start: int, count: int, sums: Floats) -> None:
+    """X' dH from F' dH in own.chunk (count, line), for inputs from start on: factor (F' dH - mean sum(dH))."""
+    line, factor = len(sums), own.chunk.dtype.type(epoch.factor)
+    for k in range(count):
+        row, mean = own.chunk[k * line : (k + 1) * line], epoch.mean[start + k]
+        for j in range(line):
+            row[j] = factor * (row[j] - mean * sums[j])
+
+
+@jit
+def train_part(network: Network, epoch: Epoch, team: Team, share: Share, totals: NDArray[np.float64]) -> bool:
+    """One thread's share of the epoch: its hidden units, and the loss and hits (2,) of its share of each batch.
+
+    False if the team was dismissed meanwhile: the network is then good for nothing.
+    """
+    own = _buffers(network, epoch, share)
+    samples, classes, padded = len(epoch.labels), epoch.classes, share.padded
+    for number in range(len(epoch.coefficients)):
+        if is_dismissed(team.counters):
+            return False
+        start = number * epoch.batch_size
+        m = min(epoch.batch_size, samples - start)
+        rows, labels = epoch.rows[start:], epoch.labels[start : start + m]
+        exchange = team.exchange[number % 2]  # the other one may still be read by a slower thread
+        _hidden_layer(network, epoch, own, share, rows, m)
+        _partial_logits(network, own, share, classes, exchange[share.part])
+        if not meet(team.counters, team.parts * (number + 1)):
+            return False
+        _gather_logits(exchange, network.b2[0, share.part * classes :], own, classes, padded, m)
+        low, high = m * share.part // team.parts, m * (share.part + 1) // team.parts
+        loss, hits = _loss_at_labels(own, labels, padded, low, high)
+        _softmax_gradient(own, labels, classes, padded, m)
+        for i in range(low, high):
+            loss += np.log(own.total[i])
+        totals[0] += loss
+        totals[1] += hits
+        decay, rate, scale = epoch.coefficients[number]
+        step = Step(1 / m, decay, rate, scale, epoch.adam)
+        _hidden_gradient(network, own, share, classes, m)
+        _update_output(network, own, share, epoch, step, m)
+        _update_hidden(network, own, share, epoch, rows, step, m)
+    return True
