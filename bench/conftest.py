@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .threads import pin_environment  # nothing that imports a library: their threads are not pinned yet
+from .threads import variables  # and nothing that imports a library: their threads are not pinned yet
 
 TURNS = 3
-SESSION = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    pin_environment(config.getoption("--threads"))
+    os.environ.update(variables(config.getoption("--threads")))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -72,7 +72,9 @@ class Child:
         while not self._connection.poll(LOOK_EVERY):
             highest = max(highest, self._held())
         self._connection.recv()
-        return max(highest, self._held()) - baseline
+        highest = max(highest, self._held())
+        self._connection.send("seen")
+        return highest - baseline
 
     def _held(self) -> int:
         """Bytes of memory that are the process's own."""
@@ -102,6 +104,7 @@ def _serve(connection: Connection, contender: Contender, point: Point, arguments
         connection.recv()
         bound = _bind_and_run(contender, problem)
         connection.send("done")
+        connection.recv()
         del bound, problem
 
 

@@ -116,7 +116,7 @@ def products(problem: Training, threads: int | None) -> Bound:
 
     def run() -> None:
         with blas().limit(limits=threads or problem.threads):
-            for _ in range(problem.units):
+            for _ in range(problem.steps):
                 np.matmul(a, w, out=z)
                 np.matmul(a.T, dz, out=dw)
 

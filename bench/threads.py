@@ -9,9 +9,9 @@ import sys
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")
 
 
-def pin_environment(threads: int) -> None:
-    """For libraries yet to be loaded, here and in child processes. Peers run on the CPU."""
-    os.environ.update(dict.fromkeys(VARIABLES, str(threads)), JAX_PLATFORMS="cpu")
+def variables(threads: int) -> dict[str, str]:
+    """The environment for libraries yet to be loaded. Peers run on the CPU."""
+    return {**dict.fromkeys(VARIABLES, str(threads)), "JAX_PLATFORMS": "cpu"}
 
 
 def pin_loaded(threads: int) -> None:

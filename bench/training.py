@@ -40,6 +40,11 @@ class Training(Problem):
     epochs: int = 1
     learning_rate: float = LEARNING_RATE
 
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return -(-len(self.order) // self.batch_size)
+
     @cached_property
     def reference(self) -> Judgement:
         """Of all epochs by the array code on NumPy, in float64."""
@@ -76,7 +81,7 @@ class Judgement(NamedTuple):
 
 
 def train_epoch(network: Network, samples: Samples, problem: Training) -> None:
-    rates = np.full(-(-len(problem.order) // problem.batch_size), problem.learning_rate)
+    rates = np.full(problem.steps, problem.learning_rate)
     network.train_epoch(samples.features, samples.labels, problem.order, rates)
 
 

@@ -144,6 +144,15 @@ def run_backends(options: argparse.Namespace) -> None:
         print_table(found)
 
 
+def run_bench(options: argparse.Namespace) -> None:
+    from fastmlp.bench import command, report
+
+    out = options.out or Path("runs/bench")
+    measurements = command.run(options.only, options.smoke, options.threads, out, options.json)
+    print(report.table(measurements))
+    say(f"Report: {out / 'report.html'}")
+
+
 # Shared by the commands.
 
 
@@ -201,6 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "augment", run_augment, [output, data], "a sheet of augmented samples (the paper's Figure 1)")
     backends = _add(commands, "backends", run_backends, [output], "what is usable here, and why not the rest")
     backends.add_argument("--check", metavar="NAME", help="run our own parity cases on that backend")
+    _add(commands, "bench", run_bench, [_bench_options()], "the benchmark suite and its report")
     return parser
 
 
@@ -216,6 +226,17 @@ def _output_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _bench_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--smoke", action="store_true", help="tiny problems, a round each: does everything run?")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="of the suite, such as step or growth")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append the results here (OUT/results.jsonl)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _option(parser, "threads", positive, "CPU threads for everybody (all available cores by default)")
+    _option(parser, "out", Path, "where report and charts go (runs/bench)")
     return parser
 
 

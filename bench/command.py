@@ -1,0 +1,70 @@
+"""`fastmlp bench`: the suite in a process of its own, then the report on what it found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastmlp.environment import available_cores
+from fastmlp.errors import BackendError, FastMLPError, UsageError
+
+from . import report, results, threads
+from .results import Measurement
+
+FOLDER = Path(__file__).parent
+NEEDED = ("pytest", "pytest_benchmark")
+SMOKE = ("--smoke", "--turns=1", "--benchmark-min-rounds=1", "--benchmark-max-time=0.01")
+INTERRUPTED = 2  # exit code of pytest
+
+
+def suites() -> list[str]:
+    """The names that --only takes."""
+    return sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
+
+
+def run(only: Sequence[str], smoke: bool, thread_count: int | None, out: Path, json: Path | None) -> list[Measurement]:
+    """Run the suite, append its measurements to `json` (OUT/results.jsonl), write the report; the measurements.
+
+    Progress goes to stderr. Raises BackendError without pytest-benchmark, UsageError for a suite that there is not, and
+    FastMLPError, once the report is written, if a contender failed.
+    """
+    missing = [module for module in NEEDED if find_spec(module) is None]
+    if missing:
+        raise BackendError(f"fastmlp bench needs {' and '.join(missing)}: pip install 'fastmlp[bench]'.")
+    unknown = sorted(set(only) - set(suites()))
+    if unknown:
+        raise UsageError(f"There is no benchmark {unknown[0]!r}: choose one of {', '.join(suites())}.")
+    lines = json or out / "results.jsonl"
+    before = len(results.read(lines)) if lines.exists() else 0
+    code = _pytest(only, smoke, thread_count or available_cores(), lines)
+    measurements = results.read(lines)[before:] if lines.exists() else []
+    if measurements:
+        report.write(measurements, out)
+    _raise_for(code, measurements, out)
+    return measurements
+
+
+def _pytest(only: Sequence[str], smoke: bool, thread_count: int, lines: Path) -> int:
+    files = [str(FOLDER / f"bench_{name}.py") for name in only] or [str(FOLDER)]
+    command = [sys.executable, "-m", "pytest", "-c", str(FOLDER / "pytest.ini"), *files, "-v", "--benchmark-quiet"]
+    command += ["--threads", str(thread_count), "--results", str(lines), *(SMOKE if smoke else ())]
+    process = subprocess.Popen(command, env=os.environ | threads.variables(thread_count), stdout=sys.stderr)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # pytest has it too, and keeps what it has measured
+            continue
+
+
+def _raise_for(code: int, measurements: Sequence[Measurement], out: Path) -> None:
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    failed = sorted({one.contender for one in measurements if one.status == "failed"})
+    if failed:
+        raise FastMLPError(f"{', '.join(failed)} failed and was not timed: {out / 'report.html'} tells why.")
+    if code or not measurements:
+        raise FastMLPError("The suite did not run to its end: pytest says why above.")
