@@ -1,0 +1,123 @@
+"""The augmentations of many images: ourselves and Kornia in batches, torchvision image by image, and a plain copy.
+
+Everybody makes new images; parameters are drawn beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fastmlp import augment
+from fastmlp.augment_ops import OPS
+from fastmlp.backends.base import Array, Backend
+
+from . import ours
+from .augmenting import MIXED, Augmentation, draw
+from .contenders import Bound, Contender
+from .peers import kornia, torchvision
+
+
+def augmented(backend: Backend, problem: Augmentation) -> Bound:
+    """By the function that people call: all images at once by kernels, in `apply`'s batches by array code."""
+    one, compiled = OURS[problem.kind], set(OPS) <= set(backend.kernels)
+    batches = problem.batches(len(problem.images) if compiled else augment.CHUNK)
+    placed = [(backend.asarray(images), plan) for images, plan in batches]
+    last = placed[-1][0]
+
+    def run() -> None:
+        nonlocal last
+        for images, plan in placed:
+            last = one(images, plan, backend)
+        backend.synchronize()
+
+    facts = {"code": "kernels" if compiled else "array code", "batch_size": len(batches[0][0])}
+    return Bound(run, lambda: backend.to_numpy(last), facts)
+
+
+def applied(backend: Backend, problem: Augmentation) -> Bound:
+    """From the host to the host, each image in its own way."""
+    result = problem.images
+
+    def run() -> None:
+        nonlocal result
+        result = augment.apply(backend, problem.images, problem.plan)
+
+    return Bound(run, lambda: result)
+
+
+def copied(problem: Augmentation, into_new: bool) -> Bound:
+    """Each thread its part of the images, into new memory or always the same."""
+    images = problem.images
+    copy = np.zeros_like(images)
+    bounds = [len(images) * part // problem.threads for part in range(problem.threads + 1)]
+    parts = [slice(*bounds[k : k + 2]) for k in range(problem.threads)]
+    pool = ThreadPoolExecutor(problem.threads)
+
+    def run() -> None:
+        nonlocal copy
+        if into_new:
+            copy = np.empty_like(images)
+        list(pool.map(lambda part: np.copyto(copy[part], images[part]), parts))
+
+    def check(what: str) -> None:
+        np.testing.assert_array_equal(copy, images, err_msg=what)
+
+    return Bound(run, check=check)
+
+
+OURS: dict[str, Callable[[Array, augment.Plan, Backend], Array]] = {
+    "crop": lambda images, plan, backend: augment.crop(
+        images, plan.dy, plan.dx, plan.policy.crop_padding, backend=backend
+    ),
+    "rotation": lambda images, plan, backend: augment.rotate(images, plan.degrees, backend=backend),
+    "cutout": lambda images, plan, backend: augment.cutout(
+        images, plan.top, plan.left, plan.policy.cutout_size, backend=backend
+    ),
+    "contrast + flip": lambda images, plan, backend: augment.hflip(
+        augment.contrast(images, plan.factor, backend=backend), plan.flip, backend=backend
+    ),
+}
+COPIES = (
+    Contender("plain copy", "floor", partial(copied, into_new=True)),
+    Contender("plain copy, into memory at hand", "floor", partial(copied, into_new=False)),
+)
+BATCHED = (
+    Contender("Kornia", "peer", kornia.augment, needs=("kornia",)),
+    Contender("Kornia, from and to uint8", "peer", partial(kornia.augment, converting=True), needs=("kornia",)),
+)
+ONE_BY_ONE = (Contender("torchvision v2, image by image", "peer", torchvision.augment, needs=("torchvision",)),)
+
+
+@pytest.fixture(scope="module", params=augment.KINDS)
+def problem(request: pytest.FixtureRequest, threads: int, smoke: bool) -> Augmentation:
+    return draw(request.param, threads, 1_000 if smoke else 50_000)
+
+
+@pytest.fixture(scope="module", params=augment.KINDS)
+def small_problem(request: pytest.FixtureRequest, threads: int, smoke: bool) -> Augmentation:
+    return draw(request.param, threads, 100 if smoke else 1_000)
+
+
+@pytest.mark.contenders(*COPIES, *ours.contenders(augmented), *BATCHED)
+def bench_augment(measure: Callable[[Augmentation], None], problem: Augmentation) -> None:
+    measure(problem)
+
+
+@pytest.fixture(scope="module")
+def mixed_problem(threads: int, smoke: bool) -> Augmentation:
+    return draw(MIXED, threads, 1_000 if smoke else 50_000)
+
+
+@pytest.mark.contenders(*COPIES, *ours.contenders(applied))
+def bench_augment_mixed(measure: Callable[[Augmentation], None], mixed_problem: Augmentation) -> None:
+    measure(mixed_problem)
+
+
+@pytest.mark.contenders(*ours.contenders(augmented), *ONE_BY_ONE)
+def bench_augment_one_by_one(measure: Callable[[Augmentation], None], small_problem: Augmentation) -> None:
+    measure(small_problem)

@@ -1,0 +1,86 @@
+"""torchvision's transforms v2 on uint8 images, one after the other, as a Dataset has them done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastmlp.augment import Plan
+
+from ..augmenting import SIDE, Augmentation
+from ..contenders import Bound
+
+
+def augment(problem: Augmentation) -> Bound:
+    import torch
+
+    operator = OPERATORS[problem.kind]()
+    images, plan = [torch.from_numpy(image) for image in problem.images], problem.plan
+    results: list[Any] = []
+
+    def run() -> None:
+        with torch.inference_mode():
+            results[:] = [operator(image, plan, i) for i, image in enumerate(images)]
+
+    def check(what: str) -> None:
+        """Contrast: one level apart, for torchvision cuts fractions off where we round."""
+        got = torch.stack(results).numpy()
+        if problem.kind != "contrast + flip":
+            problem.check(what, got)
+        elif (difference := np.abs(got.astype(int) - problem.reference)).max() > 1:
+            raise AssertionError(f"{what}: off by {difference.max()} levels")
+
+    return Bound(run, check=check)
+
+
+# Operators: functions of one image, the plan, and the image's number.
+
+
+def _crop() -> Callable[[Any, Plan, int], Any]:
+    from torchvision.transforms.v2.functional import crop
+
+    def operator(image: Any, plan: Plan, i: int) -> Any:
+        padding = plan.policy.crop_padding
+        return crop(image, int(plan.dy[i]) - padding, int(plan.dx[i]) - padding, SIDE, SIDE)
+
+    return operator
+
+
+def _rotate() -> Callable[[Any, Plan, int], Any]:
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2.functional import rotate
+
+    return lambda image, plan, i: rotate(image, float(plan.degrees[i]), InterpolationMode.BILINEAR)
+
+
+def _cutout() -> Callable[[Any, Plan, int], Any]:
+    import torch
+    from torchvision.transforms.v2.functional import erase
+
+    black = torch.zeros((3, 1, 1), dtype=torch.uint8)
+
+    def operator(image: Any, plan: Plan, i: int) -> Any:
+        size = plan.policy.cutout_size
+        return erase(image, int(plan.top[i]), int(plan.left[i]), size, size, black)
+
+    return operator
+
+
+def _contrast_and_flip() -> Callable[[Any, Plan, int], Any]:
+    from torchvision.transforms.v2.functional import adjust_contrast, horizontal_flip
+
+    def operator(image: Any, plan: Plan, i: int) -> Any:
+        stretched = adjust_contrast(image, float(plan.factor[i]))
+        return horizontal_flip(stretched) if plan.flip[i] else stretched
+
+    return operator
+
+
+OPERATORS: dict[str, Callable[[], Callable[[Any, Plan, int], Any]]] = {
+    "crop": _crop,
+    "rotation": _rotate,
+    "cutout": _cutout,
+    "contrast + flip": _contrast_and_flip,
+}
