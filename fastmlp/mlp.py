@@ -268,16 +268,14 @@ class Network:
         self, features: Array, labels: Array, order: NDArray[np.int64], steps: NDArray[np.float64]
     ) -> tuple[float, float]:
         """An epoch of single ops; steps (batches, 3) are the optimizer's coefficients."""
-        count = len(order)
-        starts = range(0, count, self.batch_size)
-        losses, hits = self._empty((len(starts),)), self._empty((len(starts),), "int64")
-        placed = self.backend.asarray(order)
-        with self._threading():
-            for batch, start in enumerate(starts):
-                index = placed[start : min(start + self.batch_size, count)]
-                self.gradients(features, labels, index, losses[batch : batch + 1], hits[batch : batch + 1])
-                self.update(*steps[batch].tolist())
-        return self._means(losses, hits, count)
+        losses, hits = self._empty((len(steps),)), self._empty((len(steps),), "int64")
+        split, placed = self.backend.split, self.backend.asarray(order)
+        batches = zip(split(placed, self.batch_size), split(losses, 1), split(hits, 1), steps.tolist(), strict=True)
+        with self.backend.without_autograd(), self._threading():
+            for index, loss, hit, coefficients in batches:
+                self.gradients(features, labels, index, loss, hit)
+                self.update(*coefficients)
+        return self._means(losses, hits, len(order))
 
     def _coefficients(self, learning_rates: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
         """The optimizer's numbers for each of the next steps, which go once over that many rows."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,10 @@ class Backend(ABC):
         """Within it, products run on one CPU thread; for those too small to be worth a second one."""
         return nullcontext()
 
+    def without_autograd(self) -> AbstractContextManager[Any]:
+        """Within it, ops spare themselves what an engine does so that they can be differentiated later."""
+        return nullcontext()
+
     def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int) -> str:
         """Why this backend cannot train such a network for a whole epoch in one call; empty if it can."""
         return f"{self} has no fused epoch"
@@ -85,6 +89,11 @@ class Backend(ABC):
         """An array on this backend's device, its content not set."""
         return self.asarray(np.empty(shape, dtype))
 
+    def split(self, array: Array, rows: int) -> Sequence[Array]:
+        """Views of that many rows each, one after another; the last may have fewer."""
+        count = array.shape[0]
+        return [array[start : min(start + rows, count), ...] for start in range(0, count, rows)]
+
     def synchronize(self) -> None:  # noqa: B027  (most backends finish before they return)
         """Wait until all work handed to the device is done."""
 
@@ -93,16 +102,13 @@ class Backend(ABC):
 
 
 class Ops:
-    """The ops of a table, each bound to a backend: its kernel where there is one, else its array code."""
+    """The ops of a table, each an attribute bound to a backend: its kernel where there is one, else its array code."""
 
     def __init__(self, table: Mapping[str, Reference], backend: Backend, kernels: bool = True) -> None:
-        self._bound: dict[str, Kernel] = {}
         for name, reference in table.items():
             kernel = backend.kernels.get(name) if kernels else None
-            self._bound[name] = kernel or partial(reference, backend.xp)
+            setattr(self, name, kernel or partial(reference, backend.xp))
 
-    def __getattr__(self, name: str) -> Kernel:
-        try:
-            return self.__dict__["_bound"][name]
-        except KeyError:
-            raise AttributeError(name) from None
+    if TYPE_CHECKING:  # at run time it would cost half a microsecond an op
+
+        def __getattr__(self, name: str) -> Kernel: ...

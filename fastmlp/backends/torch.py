@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -51,7 +51,7 @@ def column_sum(values: Array, out: Array) -> None:
 
 
 def softmax_xent(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-    # torch's own softmax works row by row, which for rows of 10 takes longer than all of these
+    # step by step: torch's own softmax goes row by row, which for rows of 10 takes longer than these steps do
     rows = labels.unsqueeze(1)
     minus_ones, count = _constants(labels.shape[0], logits.dtype, logits.device)
     best, predicted = torch.max(logits, 1, keepdim=True)  # of logits: rounding, later, makes new ties
@@ -121,7 +121,8 @@ class TorchBackend(Backend):
     def asarray(self, array: NDArray[Any]) -> Array:
         if not array.flags.writeable:  # torch has no read-only tensors
             array = array.copy()
-        return torch.as_tensor(array, device=self.device)
+        with torch.inference_mode(mode=False):  # an array made without autograd could not be written to with it
+            return torch.as_tensor(array, device=self.device)
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
         return np.asarray(array.detach().cpu())
@@ -129,6 +130,12 @@ class TorchBackend(Backend):
     def set_threads(self, threads: int) -> None:
         super().set_threads(threads)
         torch.set_num_threads(threads)
+
+    def without_autograd(self) -> AbstractContextManager[Any]:
+        return torch.inference_mode()
+
+    def split(self, array: Array, rows: int) -> Sequence[Array]:
+        return array.split(rows)  # all in one call
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:
