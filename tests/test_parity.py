@@ -11,6 +11,7 @@ from fastmlp import augment, augment_ops, mlp_ops
 from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import UsageError
+from fastmlp.extractors import patch_ops
 from fastmlp.mlp import DTYPES, FLOPS_WORTH_THREADS, Network, Parameters, choose_tier, initial_parameters
 from fastmlp.testing import CASES, assert_parity, assert_signature, runs
 from fastmlp.testing.augment_cases import noise
@@ -23,7 +24,7 @@ BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2}
 
 
 def test_every_op_has_a_case() -> None:
-    assert {case.op: case.reference for case in CASES.values()} == {**mlp_ops.OPS, **augment_ops.OPS}
+    assert {case.op: case.reference for case in CASES.values()} == {**mlp_ops.OPS, **augment_ops.OPS, **patch_ops.OPS}
 
 
 def test_every_kernel_has_a_case_and_its_array_codes_arguments(backend: Backend) -> None:

@@ -1,5 +1,6 @@
 """Patch features: every piece against a plain formula, on every backend; a codebook is whole or refused."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from fastmlp.backends import open_backend, probe
 from fastmlp.datasets.base import Split
 from fastmlp.errors import DataError
 from fastmlp.extractors import open_extractor, patches
+from fastmlp.extractors.patch_ops import SIDE, normalised
 from fastmlp.extractors.patches import Codebook, Patches
+from fastmlp.testing.compare import assert_close
+from fastmlp.testing.tolerances import STEP
 
 ENGINES = ("numpy", "numba", "torch")
 
@@ -29,32 +33,36 @@ def codebook(images: np.ndarray) -> Codebook:
 
 def plain_features(image: np.ndarray, codebook: Codebook) -> np.ndarray:
     """One image's features, one patch at a time, in float64, as Coates, Ng and Lee (2011) describe them."""
-    side = image.shape[1] - patches.SIDE + 1
-    activations = np.empty((side, side, patches.CENTROIDS))
-    for y in range(side):
-        for x in range(side):
+    height, width = image.shape[1] - SIDE + 1, image.shape[2] - SIDE + 1
+    activations = np.empty((height, width, patches.CENTROIDS))
+    for y in range(height):
+        for x in range(width):
             patch = image[:, y : y + 6, x : x + 6].astype(np.float64).ravel()
             patch = (patch - patch.mean()) / np.sqrt(patch.var() + 10)
             white = (patch - codebook.mean) @ codebook.whitening
             distance = np.sqrt(((white - codebook.centroids) ** 2).sum(axis=1))
             activations[y, x] = np.maximum(0, distance.mean() - distance)
-    half = (side + 1) // 2
-    rows, columns = (slice(None, half), slice(half, None)), (slice(None, half), slice(half, None))
-    pooled = np.concatenate([activations[r, c].mean(axis=(0, 1)) for r in rows for c in columns])
+    rows, columns = ((slice(None, (n + 1) // 2), slice((n + 1) // 2, None)) for n in (height, width))
+    quadrants = itertools.product(rows, columns)
+    pooled = np.concatenate([activations[quadrant].mean(axis=(0, 1)) for quadrant in quadrants])
     return (pooled - codebook.shift) * codebook.scale
 
 
+@pytest.mark.parametrize("width", [32, 21])
 @pytest.mark.parametrize("name", ENGINES)
-def test_features_follow_the_formulas_on_every_backend(name: str, images: np.ndarray, codebook: Codebook) -> None:
+def test_features_follow_the_formulas_on_every_backend(
+    name: str, images: np.ndarray, codebook: Codebook, width: int
+) -> None:
     if not probe(name).usable:
         pytest.skip(probe(name).reason)
-    features = Patches(codebook, open_backend(name))(images[:3])
-    assert features.shape == (3, 512)
+    images = images[:5, ..., :width]
+    features = Patches(codebook, open_backend(name))(images)
+    assert features.shape == (5, 512)
     assert features.dtype == np.float32
-    for image, got in zip(images, features, strict=False):
+    for image, got in zip(images, features, strict=True):
         expected = plain_features(image, codebook)
-        # float32 sums of 108 squares and a difference of near distances: about 1e-4 of the largest feature
-        assert np.abs(got - expected).max() <= 2e-4 * np.abs(expected).max()
+        # float32 sums of 108 squares, and a difference of near distances
+        assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -66,6 +74,26 @@ def test_threads_change_nothing(name: str, images: np.ndarray, codebook: Codeboo
     np.testing.assert_array_equal(one, three)
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_images_features_do_not_depend_on_its_neighbours(name: str, images: np.ndarray, codebook: Codebook) -> None:
+    if not probe(name).usable:
+        pytest.skip(probe(name).reason)
+    extractor = Patches(codebook, open_backend(name))
+    one_by_one = np.concatenate([extractor(image[None]) for image in images[:7]])
+    assert_close(name, extractor(images[:7]), one_by_one, STEP["float32"])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_whitening_that_loses_dimensions(images: np.ndarray, codebook: Codebook, rank: int) -> None:
+    """A codebook of somebody's own need not keep all of a patch."""
+    whitening = np.zeros_like(codebook.whitening)
+    whitening[:, :rank] = codebook.whitening[:, :rank]
+    changed = Codebook(**{**vars(codebook), "whitening": whitening})
+    features = Patches(changed, open_backend("numpy"))(images[:1])
+    expected = plain_features(images[0], changed)
+    assert np.abs(features[0] - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 def test_features_are_standardised_on_the_training_images(images: np.ndarray, codebook: Codebook) -> None:
     extractor = Patches(codebook, open_backend("numpy"))
     features = np.concatenate([extractor(images[:32]), extractor(images[32:])])
@@ -75,7 +103,7 @@ def test_features_are_standardised_on_the_training_images(images: np.ndarray, co
 
 def test_whitened_patches_have_nearly_unit_covariance(images: np.ndarray) -> None:
     sample = patches.sample_patches(images, 20_000, np.random.default_rng(1)).astype(np.float32)
-    sample = patches.normalised(np, sample)
+    sample = normalised(np, sample, axis=-1)
     mean, whitening = patches.learn_whitening(sample)
     spectrum = np.linalg.eigvalsh(np.cov(((sample - mean) @ whitening).T))
     before = np.linalg.eigvalsh(np.cov((sample - mean).T))

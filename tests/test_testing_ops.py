@@ -10,6 +10,7 @@ from fastmlp import augment_ops, mlp_ops
 from fastmlp.backends import Backend
 from fastmlp.backends.base import Array, Kernel
 from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.extractors import patch_ops
 from fastmlp.optimizers import EPSILON
 from fastmlp.testing import CASES, assert_parity
 
@@ -22,7 +23,7 @@ BackendWith = Callable[..., Backend]
 def run(op: str, *arguments: Any) -> None:
     """The op's array code on NumPy, for bugs to start from."""
     with np.errstate(all="ignore"):
-        {**mlp_ops.OPS, **augment_ops.OPS}[op](NumpyBackend.xp, *arguments)
+        {**mlp_ops.OPS, **augment_ops.OPS, **patch_ops.OPS}[op](NumpyBackend.xp, *arguments)
 
 
 def gather_next_row(source: Array, index: Array, out: Array) -> None:
@@ -149,6 +150,19 @@ def softmax_counts_nan(logits: Array, labels: Array, gradient: Array, loss: Arra
     hits[...] = counted
 
 
+def softmax_forgets_weights(
+    logits: Array, labels: Array, weights: Array, gradient: Array, loss: Array, hits: Array
+) -> None:
+    run("weighted_softmax_xent", logits, labels, np.ones_like(weights), gradient, loss, hits)
+
+
+def softmax_weighs_hits(
+    logits: Array, labels: Array, weights: Array, gradient: Array, loss: Array, hits: Array
+) -> None:
+    run("weighted_softmax_xent", logits.copy(), labels, weights, gradient, loss, hits)
+    hits[...] = np.sum((logits.argmax(axis=1) == labels) * weights).astype(np.int64) if labels.size else 0
+
+
 def sgd_uphill(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
     run("sgd_update", parameter, gradient, -learning_rate, decay, out)
 
@@ -241,6 +255,38 @@ def hflip_upside_down(images: Array, flip: Array, out: Array) -> None:
     out[...] = np.where(flip[:, None, None, None], images[:, :, ::-1], images)
 
 
+def patches_by_sample_variance(images: Array, mean: Array, out: Array) -> None:
+    """Divided by 107 in place of 108."""
+    run("extract_patches", images, 0 * mean, out)
+    out *= np.sqrt(1 - 1 / len(mean))
+    out -= mean[:, None]
+
+
+def patches_down_columns(images: Array, mean: Array, out: Array) -> None:
+    run("extract_patches", images.swapaxes(2, 3), mean, out)
+
+
+def squares_forget_total(values: Array, total: Array, out: Array) -> None:
+    run("add_squares", values, 0 * total, out)
+
+
+def squares_drop_infinity(values: Array, total: Array, out: Array) -> None:
+    run("add_squares", np.where(np.isinf(values), 0, values), total, out)
+
+
+def triangle_pool_unclamped(products: Array, squares: Array, lengths: Array, columns: int, out: Array) -> None:
+    """The root of a square that rounding made negative is NaN."""
+    run("triangle_pool", products, squares, lengths, columns, out)
+    negative = (squares[:, None, :] - 2 * products + lengths[:, None] < 0).any(axis=(1, 2))
+    out[negative] = np.nan
+
+
+def triangle_pool_splits_early(products: Array, squares: Array, lengths: Array, columns: int, out: Array) -> None:
+    """The smaller half first: as if positions came in reverse, and the quadrants with them."""
+    run("triangle_pool", products[:, :, ::-1], squares[:, ::-1], lengths, columns, out)
+    out[...] = out.reshape(len(out), 4, len(lengths))[:, ::-1].reshape(out.shape)
+
+
 BUGS: list[tuple[str, Kernel, str]] = [
     ("gather", gather_next_row, "elements differ"),
     ("gather", gather_rounds, "elements differ"),
@@ -264,6 +310,8 @@ BUGS: list[tuple[str, Kernel, str]] = [
     ("softmax_xent", softmax_counts_every_tie, r"ties, .*hits: 1 of 1 elements differ"),
     ("softmax_xent", softmax_counts_after_overwriting, r"aliased ties, .*hits: 1 of 1 elements differ"),
     ("softmax_xent", softmax_counts_nan, r"nan, .*hits: 1 of 1 elements differ"),
+    ("weighted_softmax_xent", softmax_forgets_weights, "over the tolerance"),
+    ("weighted_softmax_xent", softmax_weighs_hits, "hits: 1 of 1 elements differ"),
     ("sgd_update", sgd_uphill, "over the tolerance"),
     ("sgd_update", sgd_leaves_biases, r"shape \(10,\).*over the tolerance"),
     ("sgd_update", sgd_forgets_decay, "over the tolerance"),
@@ -283,6 +331,12 @@ BUGS: list[tuple[str, Kernel, str]] = [
     ("contrast", contrast_wraps_around, "levels at"),
     ("contrast", contrast_by_channel, "levels at"),
     ("hflip", hflip_upside_down, "elements differ"),
+    ("extract_patches", patches_by_sample_variance, "over the tolerance"),
+    ("extract_patches", patches_down_columns, "over the tolerance"),
+    ("add_squares", squares_forget_total, "over the tolerance"),
+    ("add_squares", squares_drop_infinity, r"inf, .*error inf"),
+    ("triangle_pool", triangle_pool_unclamped, r"coinciding, .*error inf"),
+    ("triangle_pool", triangle_pool_splits_early, r"shape \(3, 7, 4, 3\).*over the tolerance"),
 ]
 
 

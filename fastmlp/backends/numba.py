@@ -27,15 +27,17 @@ from fastmlp.kernels.cpu.dense import (
     sgd_update,
     standardize,
 )
-from fastmlp.kernels.cpu.fused_epoch import fused_epoch
+from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
 from fastmlp.kernels.cpu.hflip import hflip
 from fastmlp.kernels.cpu.jit import cache_folder
+from fastmlp.kernels.cpu.patches import add_squares, extract_patches, triangle_pool
 from fastmlp.kernels.cpu.rotate import rotate
 from fastmlp.kernels.cpu.rotate_by_shears import rotate_by_shears
 from fastmlp.kernels.cpu.softmax_xent import softmax_xent
 
 DENSE = (standardize, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update, adam_update)
 AUGMENTATIONS = (crop, rotate, rotate_by_shears, cutout, contrast, hflip)
+PATCHES = (extract_patches, add_squares, triangle_pool)
 BATCH_ROWS = 1024  # measured: in larger batches BLAS, which cuts them into blocks, catches up with the fused epoch
 
 
@@ -43,7 +45,7 @@ class NumbaBackend(NumpyBackend):
     name = "numba"
     kernels: ClassVar[Mapping[str, Kernel]] = {
         **NumpyBackend.kernels,
-        **{kernel.__name__: kernel for kernel in (*DENSE, *AUGMENTATIONS)},
+        **{kernel.__name__: kernel for kernel in (*DENSE, *AUGMENTATIONS, *PATCHES)},
     }
 
     @classmethod
@@ -73,6 +75,9 @@ class NumbaBackend(NumpyBackend):
 
     def fused_epoch(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
         return fused_epoch(heads, features, labels, self.threads)
+
+    def fused_evaluation(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
+        return fused_evaluation(heads, features, labels, self.threads)
 
 
 def _compile_and_run() -> None:

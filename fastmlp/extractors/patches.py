@@ -15,30 +15,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save as to_bytes
 
-from fastmlp.backends import Backend, open_backend
+from fastmlp.backends import Backend, Ops, open_backend
 from fastmlp.backends.base import Array
 from fastmlp.datasets.base import Split
 from fastmlp.errors import DataError
 from fastmlp.extractors.base import Extractor
-from fastmlp.files import atomic_path
+from fastmlp.extractors.patch_ops import OPS, SIDE, normalised
+from fastmlp.files import read_safetensors, write_bytes
 from fastmlp.randomness import Stream, generator
 
-SIDE = 6
 CENTROIDS = 128
 SAMPLE_PATCHES = 100_000
 SAMPLE_IMAGES = 2_000  # for the features' mean and deviation
 ROUNDS = 20  # of K-means
-PATCH_NOISE = 10.0  # added to a patch's variance, for pixels in 0..255
 WHITENING_NOISE = 0.1  # added to the eigenvalues
 EPSILON = 1e-8
 
-
 PATCH = 3 * SIDE * SIDE
+BLOCK = PATCH // 3  # rows of the triangle at a time: fewer leave out more zeros, but make narrow products
 FEATURES = 4 * CENTROIDS
-PART = 32  # images at a time: few enough that their patches stay in cache
+BATCH = 256
+PART_ON_CPU, PART_ON_GPU = 4, 32  # images at a time; on a CPU few enough that their patches stay in cache
 RECIPE = 1  # the version of everything above and of learn_codebook
 
 
@@ -70,19 +69,30 @@ SHAPES = {
 
 
 class Patches(Extractor):
-    """The features by a codebook, in array code, on any backend."""
+    """The features by a codebook, on any backend.
+
+    A patch x becomes w = W (x - mean), and its squared distance to the centroid c is |w|^2 - 2 c'w + |c|^2. So w itself
+    is not needed: c'w is a product with C W, and |w| is |R (x - mean)| for the triangular R of W = Q R, whose zeros
+    blocks of rows leave out.
+    """
 
     name = "patches"
     features = FEATURES
-    batch_size = 8 * PART
+    batch_size = BATCH
 
     def __init__(self, codebook: Codebook, backend: Backend) -> None:
         self.backend, self.codebook = backend, codebook
-        place = backend.asarray
-        self._mean, self._whitening = place(codebook.mean), place(codebook.whitening)
-        self._centroids = place(np.ascontiguousarray(codebook.centroids.T))
-        self._lengths = place((codebook.centroids**2).sum(axis=1))
-        self._shift, self._scale = place(codebook.shift), place(codebook.scale)
+        self._ops = Ops(OPS, backend)
+        self._part = PART_ON_CPU if backend.device == "cpu" else PART_ON_GPU
+        whitening, centroids = codebook.whitening.T.astype(np.float64), codebook.centroids.astype(np.float64)
+        triangle = np.linalg.qr(whitening).R
+        self._mean = self._placed(codebook.mean)
+        self._blocks = [(k, self._placed(triangle[k : k + BLOCK, k:])) for k in range(0, PATCH, BLOCK)]
+        self._centroids, self._lengths = self._placed(centroids @ whitening), self._placed((centroids**2).sum(axis=1))
+        self._shift, self._scale = self._placed(codebook.shift), self._placed(codebook.scale)
+
+    def _placed(self, array: NDArray[Any]) -> Array:
+        return self.backend.asarray(np.ascontiguousarray(array, np.float32))
 
     def provenance(self) -> dict[str, Any]:
         namespace = self.backend.xp.__name__.rsplit(".", 1)[-1]
@@ -90,7 +100,7 @@ class Patches(Extractor):
         return {"name": self.name, "weights": self.codebook.content_hash, "engine": engine}
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        parts = [images[start : start + PART] for start in range(0, len(images), PART)]
+        parts = [images[start : start + self._part] for start in range(0, len(images), self._part)]
         if self.backend.device != "cpu":
             return np.concatenate([self._features(part) for part in parts])
         # a part a thread: element-wise work is shared out too, and no product waits for a second core
@@ -98,34 +108,16 @@ class Patches(Extractor):
             return np.concatenate(list(pool.map(self._features, parts)))
 
     def _features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        xp = self.backend.xp
-        placed = self.backend.asarray(np.ascontiguousarray(images))
-        activations = self._triangle(xp, self._patches(xp, placed))
-        pooled = _pool_quadrants(xp, activations, images.shape[2] - SIDE + 1, images.shape[3] - SIDE + 1)
+        xp, empty = self.backend.xp, self.backend.empty
+        n, _, height, width = images.shape
+        columns, positions = width - SIDE + 1, (height - SIDE + 1) * (width - SIDE + 1)
+        patches, pooled = empty((n, PATCH, positions), "float32"), empty((n, FEATURES), "float32")
+        self._ops.extract_patches(self.backend.asarray(np.ascontiguousarray(images)), self._mean, patches)
+        squares = self.backend.asarray(np.zeros((n, positions), np.float32))
+        for first, block in self._blocks:
+            self._ops.add_squares(xp.matmul(block, patches[:, first:, :]), squares, squares)
+        self._ops.triangle_pool(xp.matmul(self._centroids, patches), squares, self._lengths, columns, pooled)
         return np.asarray(self.backend.to_numpy((pooled - self._shift) * self._scale))
-
-    def _patches(self, xp: Any, images: Array) -> Array:
-        """All patches of uint8 images (n, 3, h, w), normalised: float32 (n, positions, 108)."""
-        n, channels, height, width = images.shape
-        rows, columns = height - SIDE + 1, width - SIDE + 1
-        pixels = xp.astype(images, xp.float32)
-        shifted = [
-            pixels[:, channel, y : y + rows, x : x + columns]
-            for channel in range(channels)
-            for y in range(SIDE)
-            for x in range(SIDE)
-        ]
-        stacked = xp.stack(shifted, axis=-1)
-        return normalised(xp, xp.reshape(stacked, (n, rows * columns, channels * SIDE * SIDE)))
-
-    def _triangle(self, xp: Any, patches: Array) -> Array:
-        """max(0, mean distance - distance) to every centroid: (n, positions, 128)."""
-        whitened = xp.matmul(patches - self._mean, self._whitening)
-        squared = xp.sum(whitened * whitened, axis=-1, keepdims=True)
-        squared = squared - 2 * xp.matmul(whitened, self._centroids) + self._lengths
-        distance = xp.sqrt(xp.where(squared < 0, xp.zeros_like(squared), squared))
-        closeness = xp.mean(distance, axis=-1, keepdims=True) - distance
-        return xp.where(closeness < 0, xp.zeros_like(closeness), closeness)
 
 
 # Learning, on the host, so that every backend has the same codebook.
@@ -142,7 +134,7 @@ def learned_codebook(train: Split, seed: int, folder: Path) -> Path:
 def learn_codebook(images: NDArray[np.uint8], seed: int) -> Codebook:
     """Whitening and centroids from a sample of patches, then the features' mean and deviation on some images."""
     rng = generator(seed, Stream.PATCHES)
-    patches = normalised(np, sample_patches(images, SAMPLE_PATCHES, rng).astype(np.float32))
+    patches = normalised(np, sample_patches(images, SAMPLE_PATCHES, rng).astype(np.float32), axis=-1)
     mean, whitening = learn_whitening(patches)
     centroids = learn_centroids((patches - mean) @ whitening, CENTROIDS, rng)
     plain = Codebook(mean, whitening, centroids, np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32))
@@ -156,8 +148,7 @@ def learn_codebook(images: NDArray[np.uint8], seed: int) -> Codebook:
 
 
 def save_codebook(codebook: Codebook, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in vars(codebook).items()}, temporary)
+    write_bytes(path, to_bytes({name: np.ascontiguousarray(array) for name, array in vars(codebook).items()}))
 
 
 def load_codebook(path: Path) -> Codebook:
@@ -165,8 +156,8 @@ def load_codebook(path: Path) -> Codebook:
     if not path.is_file():
         raise DataError(f"The codebook {path} does not exist: leave --weights out to learn one.")
     try:
-        arrays = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+        _, arrays = read_safetensors(path)
+    except ValueError as error:
         raise DataError(f"The codebook {path} is damaged ({error}): delete it, and it is learned again.") from None
     found = {name: array.shape for name, array in arrays.items()}
     if found != SHAPES or any(a.dtype != np.float32 or not np.isfinite(a).all() for a in arrays.values()):
@@ -183,13 +174,6 @@ def sample_patches(images: NDArray[np.uint8], count: int, rng: np.random.Generat
     channel = np.arange(channels)[None, :, None, None]
     y, x = np.arange(SIDE)[None, None, :, None], np.arange(SIDE)[None, None, None, :]
     return images[which, channel, top + y, left + x].reshape(count, -1)
-
-
-def normalised(xp: Any, patches: Array) -> Array:
-    """Each patch (..., 108) less its mean, over the root of its variance + 10 (the paper's section 3.1)."""
-    centred = patches - xp.mean(patches, axis=-1, keepdims=True)
-    variance = xp.mean(centred * centred, axis=-1, keepdims=True)
-    return centred / xp.sqrt(variance + PATCH_NOISE)
 
 
 def learn_whitening(patches: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -215,12 +199,3 @@ def learn_centroids(patches: NDArray[np.float32], count: int, rng: np.random.Gen
         empty = np.flatnonzero(sizes == 0)
         centroids[empty] = patches[rng.integers(0, len(patches), len(empty))]
     return centroids
-
-
-def _pool_quadrants(xp: Any, activations: Array, rows: int, columns: int) -> Array:
-    """The mean of each quadrant: (n, rows * columns, k) -> (n, 4 k)."""
-    n, _, k = activations.shape
-    grid = xp.reshape(activations, (n, rows, columns, k))
-    y, x = (rows + 1) // 2, (columns + 1) // 2
-    quadrants = (grid[:, :y, :x], grid[:, :y, x:], grid[:, y:, :x], grid[:, y:, x:])
-    return xp.concat([xp.mean(xp.mean(q, axis=1), axis=1) for q in quadrants], axis=1)

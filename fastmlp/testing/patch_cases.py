@@ -1,0 +1,97 @@
+"""The cases of the ops of patch features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastmlp.extractors import patch_ops
+from fastmlp.testing.op_case import Inputs, OpCase, Rng, Shape, like, size
+
+PATCH = patch_ops.SIDE**2  # pixels in one channel
+DIMENSIONS = 8  # of the patches and centroids whose distances are taken
+
+
+def draw_extract_patches(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    mean = rng.standard_normal(shape[1] * PATCH).astype(dtype)
+    return {"images": rng.integers(0, 256, shape, dtype=np.uint8), "mean": mean}
+
+
+def draw_flat_images(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Bright images of one level, whose patches have no variance, and some of two neighbouring levels."""
+    inputs = draw_extract_patches(rng, shape, dtype)
+    inputs["images"] = 250 + (inputs["images"] % 2) * (rng.integers(0, 2, (shape[0], 1, 1, 1), dtype=np.uint8))
+    return inputs
+
+
+def draw_add_squares(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    n, _, positions = shape
+    return {
+        "values": rng.standard_normal(shape).astype(dtype),
+        "total": rng.uniform(0, 9, (n, positions)).astype(dtype),
+    }
+
+
+def draw_triangle_pool(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Shape (n, k, rows, columns)."""
+    n, k, rows, columns = shape
+    patches, centroids = rng.standard_normal((n, DIMENSIONS, rows * columns)), rng.standard_normal((k, DIMENSIONS))
+    return {
+        "products": (centroids @ patches).astype(dtype),
+        "squares": (patches**2).sum(axis=1).astype(dtype),
+        "lengths": (centroids**2).sum(axis=1).astype(dtype),
+        "columns": columns,
+    }
+
+
+def draw_coinciding(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Every second centroid lies so near to all patches that rounding, here a lot of it, makes squares negative."""
+    inputs = draw_triangle_pool(rng, shape, dtype)
+    inputs["lengths"][::2] = -100
+    return inputs
+
+
+PATCH_CASES = (
+    OpCase(
+        "extract_patches",
+        patch_ops.extract_patches,
+        draw_extract_patches,
+        lambda inputs: {
+            "out": (_columns_of_patches(inputs["images"].shape), inputs["mean"].dtype.name),
+        },
+        shapes=((0, 3, 8, 8), (1, 3, 6, 6), (2, 1, 7, 9), (3, 3, 32, 32)),
+        draws={"flat": draw_flat_images},
+        planted=("nan", "inf"),
+        flops=lambda shape: 3 * size(_columns_of_patches(shape)),
+        bytes=lambda shape, itemsize: size(shape) + itemsize * (size(_columns_of_patches(shape)) + shape[1] * PATCH),
+    ),
+    OpCase(
+        "add_squares",
+        patch_ops.add_squares,
+        draw_add_squares,
+        like("total"),
+        shapes=((0, 3, 4), (1, 1, 1), (3, 5, 33), (2, 36, 729)),
+        planted=("nan", "inf"),
+        aliases={"out": "total"},
+        flops=lambda shape: 2 * size(shape),
+        bytes=lambda shape, itemsize: itemsize * (size(shape) + 2 * shape[0] * shape[2]),
+    ),
+    OpCase(
+        "triangle_pool",
+        patch_ops.triangle_pool,
+        draw_triangle_pool,
+        lambda inputs: {
+            "out": ((len(inputs["products"]), 4 * len(inputs["lengths"])), inputs["products"].dtype.name),
+        },
+        shapes=((0, 4, 3, 3), (1, 2, 2, 2), (3, 7, 4, 3), (2, 128, 27, 27)),
+        draws={"coinciding": draw_coinciding},
+        planted=("nan", "inf"),
+        flops=lambda shape: 8 * size(shape),
+        bytes=lambda shape, itemsize: itemsize * (size(shape) + 5 * shape[0] * shape[1]),
+    ),
+)
+
+
+def _columns_of_patches(images: Shape) -> Shape:
+    """(n, pixels of a patch, positions) for images (n, channels, height, width)."""
+    n, channels, height, width = images
+    return n, channels * PATCH, (height - patch_ops.SIDE + 1) * (width - patch_ops.SIDE + 1)
