@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,11 +24,12 @@ from numpy.typing import NDArray
 
 from fastmlp.errors import DataError, FastMLPError, UsageError
 from fastmlp.extractors.base import Extractor
-from fastmlp.files import read_json, sha256_of, write_json
+from fastmlp.files import TEMPORARY, locked, read_json, sha256_of, write_json
 from fastmlp.progress import progress, say
 
 FORMAT = 1
 FILES = ("features.npy", "labels.npy")
+HEADER_BYTES = 256  # a .npy file's header of two numbers ends before
 SECONDS_BETWEEN_JOURNALS = 0.25  # at most so much work is done again after a kill
 
 
@@ -78,7 +77,7 @@ def open_or_extract(
     reused = path.is_dir()
     if not reused:
         try:
-            with _alone(path):
+            with locked(path.with_name(f"{path.name}.lock"), f"extracting {path.name}"):
                 reused = path.is_dir()  # by now
                 if not reused:
                     _extract(images, labels, extractor, provenance, path)
@@ -87,7 +86,10 @@ def open_or_extract(
                 f"The features cannot be written under {root} ({error.strerror or error}): make room there, or set "
                 "FASTMLP_CACHE_DIR to another folder; the same command then goes on with what is done."
             ) from error
-    return open_store(path, provenance, reused)
+    store = open_store(path, provenance, reused)
+    if store.features.shape != (len(images), extractor.features) or not np.array_equal(store.labels, labels):
+        raise DataError(f"The feature store {path} is of other images: delete that folder and extract again.")
+    return store
 
 
 def open_store(path: Path, provenance: dict[str, Any] | None = None, reused: bool = True) -> FeatureStore:
@@ -99,9 +101,22 @@ def open_store(path: Path, provenance: dict[str, Any] | None = None, reused: boo
     for name in FILES:
         if not _is_intact(path / name, meta["sha256"].get(name)):
             raise DataError(f"The feature store's {path / name} is missing or damaged: {mend}")
-    features = np.load(path / "features.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(path / "labels.npy", allow_pickle=False)
-    return FeatureStore(path, features, labels, meta["provenance"], reused)
+    features, labels = _mapped(path / "features.npy", "<f4", mend), _mapped(path / "labels.npy", "<i8", mend)
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        raise DataError(f"The feature store {path} holds no features (n, d) with labels (n,): {mend}")
+    return FeatureStore(path, features, np.array(labels), meta["provenance"], reused)
+
+
+def _mapped(file: Path, dtype: str, mend: str) -> NDArray[Any]:
+    """The array in a .npy file as we write it, read as it is needed; a header of others is not even parsed."""
+    with file.open("rb") as content:
+        start, size = content.read(HEADER_BYTES), content.seek(0, os.SEEK_END)
+    found = re.search(rb"'shape': \((\d{1,18}), ?(\d{1,18})?\)", start)
+    shape = tuple(int(number) for number in found.groups() if number) if found else ()
+    header = _npy_header(shape, dtype)
+    if 0 < math.prod(shape) * np.dtype(dtype).itemsize == size - len(header) and start.startswith(header):
+        return np.memmap(file, dtype, "r", len(header), shape)
+    raise DataError(f"The feature store's {file} is no array of {dtype} numbers: {mend}")
 
 
 def _read_meta(path: Path, mend: str) -> dict[str, Any]:
@@ -130,26 +145,6 @@ def _is_intact(file: Path, sha256: object) -> bool:
 # Extracting.
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Only one process at a time extracts the store at path; one that dies leaves its lock free."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":  # has no flock
-        yield
-        return
-    import fcntl
-
-    lock = path.with_name(f"{path.name}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Another process is extracting {path.name}: waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-        lock.unlink(missing_ok=True)  # the store is there: whoever still waits for the lock finds it
-
-
 def _extract(
     images: NDArray[np.uint8], labels: NDArray[np.int64], extractor: Extractor, provenance: dict[str, Any], path: Path
 ) -> None:
@@ -160,14 +155,14 @@ def _extract(
         np.save(partial / "labels.npy", labels.astype(np.int64))
         sums = {name: sha256_of(partial / name) for name in FILES}
         write_json(partial / "store.json", {"format": FORMAT, "provenance": provenance, "sha256": sums})
-    for leftover in (partial / "journal.json", *partial.glob(".*.tmp")):
+    for leftover in (partial / "journal.json", *partial.glob(f".*{TEMPORARY}")):
         leftover.unlink(missing_ok=True)
     partial.replace(path)
 
 
 def _fill(partial: Path, images: NDArray[np.uint8], extractor: Extractor, title: str) -> None:
     """Extract the rows that are missing, in the same batches as an unbroken run, journalling what is on disk."""
-    header = _npy_header(len(images), extractor.features)
+    header = _npy_header((len(images), extractor.features))
     done = _finished_rows(partial, header, len(images), extractor)
     if done:
         say(f"Going on with {partial.name} after {done:,} images.")
@@ -225,11 +220,10 @@ def _row_bytes(extractor: Extractor) -> int:
     return extractor.features * np.dtype(np.float32).itemsize
 
 
-def _npy_header(rows: int, width: int) -> bytes:
-    """How a .npy file of float32 (rows, width) starts."""
+def _npy_header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
+    """How a .npy file of an array of this shape starts."""
     header = io.BytesIO()
-    described = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
-    np.lib.format.write_array_header_1_0(header, described)
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
     return header.getvalue()
 
 

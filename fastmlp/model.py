@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as to_bytes
 
-from fastmlp.errors import DataError
-from fastmlp.files import atomic_path
+from fastmlp.errors import DataError, first_line
+from fastmlp.files import read_safetensors, write_bytes
 from fastmlp.mlp import DTYPES, Parameters
 
 FORMAT = 1
@@ -39,8 +38,7 @@ def save(parameters: Parameters, about: dict[str, Any], path: Path, state: State
         tensors[f"weight_{layer}"] = np.ascontiguousarray(weight)
         tensors[f"bias_{layer}"] = np.ascontiguousarray(bias)
     header = {"format": FORMAT, "sha256": _checksum(parameters, about, state), "about": about}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={HEADER: json.dumps(header)})
+    write_bytes(path, to_bytes(tensors, metadata={HEADER: json.dumps(header)}))
 
 
 def load(path: Path) -> Saved:
@@ -48,10 +46,9 @@ def load(path: Path) -> Saved:
     if not path.is_file():
         raise DataError(f"There is no model {path}: train one first, or check the path.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        if header.get("format") != FORMAT:
+        metadata, tensors = read_safetensors(path)
+        header = json.loads(metadata.get(HEADER, "{}"))
+        if header.get("format") != FORMAT or not isinstance(header["about"], dict):
             raise DataError(f"{path} was not written by this version of fastmlp: train the model again.")
         state = {name.removeprefix(STATE): tensors.pop(name) for name in sorted(tensors) if name.startswith(STATE)}
         layers = range(len(tensors) // 2)
@@ -60,8 +57,8 @@ def load(path: Path) -> Saved:
         )
         about = header["about"]
         sound = header["sha256"] == _checksum(parameters, about, state) and _is_network(parameters)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"The model {path} is damaged ({error}): train it again.") from None
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"The model {path} is damaged ({first_line(error)}): train it again.") from None
     if not sound:
         raise DataError(f"The model {path} is damaged (its checksum does not hold): train it again.")
     return Saved(parameters, about, state)
@@ -76,8 +73,8 @@ def _checksum(parameters: Parameters, about: dict[str, Any], state: State) -> st
 
 
 def _is_network(parameters: Parameters) -> bool:
-    """Matrices that fit one another, each with its bias, all of one dtype."""
-    if not parameters.weights or any(weight.ndim != 2 for weight in parameters.weights):
+    """Matrices that fit one another, each with its bias, all of one dtype, none empty."""
+    if not parameters.weights or any(weight.ndim != 2 for weight in parameters.weights) or min(parameters.sizes) < 1:
         return False
     arrays = (*parameters.weights, *parameters.biases)
     chained = all(w.shape[0] == size for w, size in zip(parameters.weights, parameters.sizes, strict=False))

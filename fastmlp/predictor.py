@@ -29,7 +29,7 @@ class Predictor:
 
     def __init__(self, folder: Path, backend: Backend, weights: Path | None = None) -> None:
         parameters = model.load(folder / "model.safetensors").parameters
-        self.config: dict[str, Any] = read_json(folder / "config.json")
+        self.config = _read_config(folder / "config.json", parameters.sizes[-1])
         self.backend = backend
         self.network = Network(parameters, backend, ROWS)
         self.extractor = _open_extractor(self.config, folder, backend, weights)
@@ -63,13 +63,26 @@ class Predictor:
         return self.backend.asarray(features.astype(self.network.dtype))
 
 
+def _read_config(path: Path, classes: int) -> dict[str, Any]:
+    """config.json of a model with so many classes; DataError unless all that is read of it is of its kind."""
+    config = read_json(path)
+    try:
+        extractor, names = config["extractor"], config["class_names"]
+        kinds: list[tuple[Any, Any]] = [(config["dataset"], str), (config["weights"], str | None), (names, list)]
+        kinds += [(extractor["name"], str), (extractor.get("image_size"), int | None)]
+        kinds += [(name, str) for name in names]
+        sound = len(names) == classes and all(isinstance(value, kind) for value, kind in kinds)
+    except (KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise DataError(f"{path} is damaged: train the model again.")
+    return config
+
+
 def _open_extractor(config: dict[str, Any], folder: Path, backend: Backend, weights: Path | None) -> Extractor:
     """The extractor that config.json names, with the very weights the model was trained on."""
-    try:
-        expected, recorded = config["extractor"], config["weights"]
-        name, size = expected["name"], expected.get("image_size")
-    except (KeyError, TypeError):
-        raise DataError(f"{folder / 'config.json'} is damaged: train the model again.") from None
+    expected, recorded = config["extractor"], config["weights"]
+    name, size = expected["name"], expected.get("image_size")
     if weights is None and recorded is not None:
         weights = folder / recorded  # an absolute path stays as it is
     extractor = open_extractor(name, backend, weights=weights, image_size=size)

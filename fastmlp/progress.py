@@ -74,8 +74,13 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progr
 
 
 def say(text: str) -> None:
-    """A line of log on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A line of log on stderr, whatever names and messages of others stand in it."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text without characters that could steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def clock(seconds: float) -> str:

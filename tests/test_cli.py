@@ -238,7 +238,7 @@ def test_a_full_disk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "run/original/checkpoint.safetensors")
 
-    monkeypatch.setattr(model, "save_file", full)
+    monkeypatch.setattr(model, "write_bytes", full)
     sentence = error_of(capsys, ["reproduce", *SMALL, "--out", "run"], 1)
     assert "No space left on device" in sentence
     assert "Free some space" in sentence

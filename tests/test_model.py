@@ -98,7 +98,7 @@ def test_a_failed_write_leaves_the_old_model(saved: Path, monkeypatch: pytest.Mo
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model, "save_file", full_disk)
+    monkeypatch.setattr(model, "write_bytes", full_disk)
     with pytest.raises(OSError, match="No space"):
         model.save(initial_parameters((5, 4, 3), "he", seed=2), ABOUT, saved)
     assert saved.read_bytes() == before

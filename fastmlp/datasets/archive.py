@@ -10,12 +10,15 @@ from pathlib import Path
 
 from fastmlp.errors import DataError
 
+MOST_BESIDES = 1 << 24  # bytes in an archive besides the wanted files: a bomb holds far more
+
 
 def unpack(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
     """Makes `folder` of the archive's members FOLDER/NAME, each a regular file of exactly sizes[NAME] bytes.
 
     Other members are passed over, no path in the archive is used as a path on disk, and the folder appears
-    whole or not at all. DataError if a member is missing or not what it must be, or the archive is damaged.
+    whole or not at all. No more is unpacked than the wanted files and a little besides. DataError if a member is
+    missing or not what it must be, or the archive is damaged.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +37,8 @@ def unpack(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
 
 
 def _copy_members(archive: Path, folder: Path, wanted: dict[str, int]) -> None:
-    with tarfile.open(archive, "r|gz") as members:
+    most = sum(wanted.values()) + MOST_BESIDES
+    with _Limited(archive, most) as content, tarfile.open(fileobj=content, mode="r|") as members:
         for member in members:
             name = member.name.removeprefix(f"{folder.name}/")
             if name == member.name or name not in wanted:
@@ -61,3 +65,18 @@ def _put(new_folder: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():  # else another process was quicker
             raise
+
+
+class _Limited(gzip.GzipFile):
+    """What an archive unpacks to, up to `most` bytes; DataError beyond."""
+
+    def __init__(self, archive: Path, most: int) -> None:
+        super().__init__(archive, "rb")
+        self._archive, self._left = archive, most
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise DataError(f"{self._archive} unpacks to far more than it should: delete it and download it again.")
+        return content

@@ -112,6 +112,8 @@ def _unpacked(archive: Path) -> Path:
 
 
 def _read_records(path: Path) -> Records:
+    if not path.is_file():  # reading a pipe or a device might never end
+        raise DataError(f"{path} cannot be read, for it is no file: {MEND}.")
     try:
         content = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
@@ -137,7 +139,10 @@ def _split(files: Sequence[Records]) -> Split:
 
 def _class_names(path: Path) -> tuple[str, ...]:
     """The ten names in batches.meta.txt, or the standard ones if it is not there or holds something else."""
-    names = tuple(path.read_text(errors="replace").split()) if path.is_file() else ()
+    try:
+        names = tuple(path.read_text(errors="replace").split()) if path.is_file() else ()
+    except OSError:
+        return CLASS_NAMES
     return names if len(names) == len(CLASS_NAMES) else CLASS_NAMES
 
 

@@ -5,11 +5,8 @@ another began.
 """
 
 import hashlib
-import os
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,10 +15,13 @@ import requests
 import urllib3
 
 from fastmlp.errors import DataError
+from fastmlp.files import locked
 from fastmlp.progress import progress, say
 
 TIMEOUTS = (10.0, 30.0)  # seconds to connect, and without a byte
-CHUNK_BYTES = 1 << 14  # at most this much is lost when a connection stalls
+SECONDS_OF_PATIENCE = 60.0
+SLOWEST = 1000  # bytes a second: two days for CIFAR-10
+CHUNK_BYTES = 1 << 14  # at most this much is read at once
 MOST_TRIES = 100
 
 
@@ -43,8 +43,7 @@ def download(remote: RemoteFile, path: Path) -> None:
     """Brings `remote` to `path`, unless it is there, from the first mirror that delivers it; DataError if none does."""
     part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone_in(path.parent):
+        with locked(path.with_name(f"{path.name}.lock"), f"downloading {remote.title}"):
             if not path.exists():
                 _bring_from_any(remote, part)
                 part.replace(path)
@@ -59,22 +58,6 @@ def md5_of(path: Path) -> str:
     """Hexadecimal MD5 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes that ask for the same out of the block (but on Windows, which cannot lock a folder)."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _bring_from_any(remote: RemoteFile, part: Path) -> None:
@@ -124,11 +107,28 @@ def _ask(remote: RemoteFile, url: str, part: Path, have: int) -> None:
         start = _start(answer, remote.size, have)
         with part.open("r+b") as file, progress(remote.title, remote.size, "bytes", start) as bar:
             file.seek(start)
-            for chunk in answer.raw.stream(CHUNK_BYTES, decode_content=False):
+            pace = _Pace(start)
+            while chunk := answer.raw.read1(CHUNK_BYTES, decode_content=False):
                 if file.tell() + len(chunk) > remote.size:
                     raise _MirrorError("sends more than the file holds")
                 file.write(chunk)
                 bar.advance(len(chunk))
+                pace.check(file.tell())
+
+
+class _Pace:
+    """Sees a server that sends a byte now and then, which no timeout of the connection sees."""
+
+    def __init__(self, place: int) -> None:
+        self._place, self._time = place, time.monotonic()
+
+    def check(self, place: int) -> None:
+        now = time.monotonic()
+        if now - self._time < SECONDS_OF_PATIENCE:
+            return
+        if place - self._place < SLOWEST * (now - self._time):
+            raise _MirrorError("sends too slowly")
+        self._place, self._time = place, now
 
 
 def _start(answer: requests.Response, size: int, have: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fastmlp.datasets.base import IMAGE_SHAPE, Dataset, Images, Split, stratified_split
-from fastmlp.errors import DataError
+from fastmlp.errors import DataError, first_line
 from fastmlp.progress import progress
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -102,13 +102,15 @@ def _read_all(paths: Sequence[Path]) -> Images:
 
 def _read_image(path: Path) -> Images:
     """uint8 (3, 32, 32)."""
+    if path.exists() and not path.is_file():  # reading a pipe or a device might never end
+        raise DataError(f"{path} cannot be read as an image, for it is no file: remove it.")
     try:
         with Image.open(path, formats=FORMATS) as image:
             return _small_rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} has too many pixels to be an honest image: remove it or make it smaller.") from error
     except Exception as error:  # Pillow's readers raise nearly every kind of error for a damaged file
-        raise DataError(f"{path} cannot be read as an image ({error}): repair or remove it.") from error
+        raise DataError(f"{path} cannot be read as an image ({first_line(error)}): repair or remove it.") from error
 
 
 def _small_rgb(image: Image.Image) -> Images:
