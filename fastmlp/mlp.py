@@ -241,15 +241,23 @@ class Network:
             else:
                 self.ops.sgd_update(values, gradients, step_size, kept, values)
 
-    def gradients(self, features: Array, labels: Array, index: Array, loss: Array, hits: Array) -> None:
-        """Fill the gradients of the mean loss over the rows that index names; loss and hits as softmax_xent."""
+    def gradients(
+        self, features: Array, labels: Array, index: Array, loss: Array, hits: Array, weights: Array | None = None
+    ) -> None:
+        """Fill the gradients of the mean loss over the rows that index names; loss, hits as (weighted_)softmax_xent."""
         work = self._workspace(index.shape[0])
         self.ops.gather(features, index, work.activations[0])
         self.ops.gather(labels, index, work.labels)
         if self.mean is not None:
             self.ops.standardize(work.activations[0], self.mean, self.scale, work.activations[0])
         self.forward(work.activations, self.weights, self.biases)
-        self.ops.softmax_xent(work.activations[-1], work.labels, work.deltas[-1], loss, hits)
+        logits, delta = work.activations[-1], work.deltas[-1]
+        if weights is None:
+            self.ops.softmax_xent(logits, work.labels, delta, loss, hits)
+        else:
+            of_rows = self._empty((index.shape[0],))
+            self.ops.gather(weights, index, of_rows)
+            self.ops.weighted_softmax_xent(logits, work.labels, of_rows, delta, loss, hits)
         self.backward(work)
 
     # Whole passes.
@@ -265,15 +273,15 @@ class Network:
         return train_epoch_together([self], features, labels, [order], [learning_rates])[0]
 
     def _train_step_by_step(
-        self, features: Array, labels: Array, order: NDArray[np.int64], steps: NDArray[np.float64]
+        self, samples: tuple[Array, Array], order: NDArray[np.int64], steps: NDArray[np.float64], weights: Array | None
     ) -> tuple[float, float]:
-        """An epoch of single ops; steps (batches, 3) are the optimizer's coefficients."""
+        """An epoch of single ops over samples (features, labels); steps (batches, 3): the optimizer's coefficients."""
         losses, hits = self._empty((len(steps),)), self._empty((len(steps),), "int64")
         split, placed = self.backend.split, self.backend.asarray(order)
         batches = zip(split(placed, self.batch_size), split(losses, 1), split(hits, 1), steps.tolist(), strict=True)
         with self.backend.without_autograd(), self._threading():
             for index, loss, hit, coefficients in batches:
-                self.gradients(features, labels, index, loss, hit)
+                self.gradients(*samples, index, loss, hit, weights)
                 self.update(*coefficients)
         return self._means(losses, hits, len(order))
 
@@ -297,6 +305,10 @@ class Network:
     def evaluate(self, features: Array, labels: Array) -> tuple[float, float]:
         """Mean cross-entropy and accuracy over all rows."""
         count = features.shape[0]
+        if self.tier.number == 3 and count > 0:
+            every_row = self._head(np.arange(count), np.empty((0, 3)))
+            [(loss, hit)] = self.backend.fused_evaluation([every_row], features, labels)
+            return loss / count, hit / count
         batches = -(-count // EVALUATION_ROWS)
         losses, hits = self._empty((batches,)), self._empty((batches,), "int64")
         for batch, (start, logits) in enumerate(self._logits(features)):
@@ -365,15 +377,17 @@ def train_epoch_together(
     labels: Array,
     orders: Sequence[NDArray[np.int64]],
     learning_rates: Sequence[NDArray[np.float64]],
+    weights: Array | None = None,
 ) -> list[tuple[float, float]]:
     """One epoch of each network over the same rows, each in its own order; its mean loss and accuracy.
 
-    The networks have one backend, shape and batch size. Every one ends as if it were trained alone.
+    The networks have one backend, shape and batch size. Every one ends as if it were trained alone. weights (n,), of
+    the features' dtype and of mean 1, weigh each row's loss; there is no fused epoch with them, so they take tier 2.
     """
     each = zip(networks, orders, learning_rates, strict=True)
     epochs = [(network, order, network._coefficients(rates, len(order))) for network, order, rates in each]
-    if networks[0].tier.number < 3:
-        return [network._train_step_by_step(features, labels, order, steps) for network, order, steps in epochs]
+    if networks[0].tier.number < 3 or weights is not None:
+        return [n._train_step_by_step((features, labels), order, steps, weights) for n, order, steps in epochs]
     heads = [network._head(order, steps) for network, order, steps in epochs]
     totals = networks[0].backend.fused_epoch(heads, features, labels)
     return [(loss / len(order), hits / len(order)) for (loss, hits), order in zip(totals, orders, strict=True)]

@@ -71,6 +71,20 @@ def softmax_xent(xp: Namespace, logits: Array, labels: Array, gradient: Array, l
     gradient[...] = (exponentials / sums - xp.astype(is_label, logits.dtype)) / max(rows, 1)
 
 
+def weighted_softmax_xent(
+    xp: Namespace, logits: Array, labels: Array, weights: Array, gradient: Array, loss: Array, hits: Array
+) -> None:
+    """softmax_xent with a weight (m,) for each row's loss, and so for its gradient; hits are counted without."""
+    classes = logits.shape[1]
+    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    is_label = labels[:, None] == xp.arange(classes, dtype=labels.dtype, device=logits.device)[None, :]
+    at_label = xp.sum(xp.where(is_label, shifted, xp.zeros_like(shifted)), axis=1)
+    losses = xp.log(xp.sum(xp.exp(shifted), axis=1)) - at_label
+    softmax_xent(xp, logits, labels, gradient, loss, hits)
+    loss[...] = xp.sum(weights * losses)
+    gradient[...] = gradient * weights[:, None]
+
+
 def sgd_update(
     xp: Namespace, parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array
 ) -> None:
@@ -105,8 +119,8 @@ def adam_update(
 OPS = {
     op.__name__: op
     for op in (
-        gather, standardize, matmul, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update,
-        adam_update,
+        gather, standardize, matmul, add_bias, bias_relu, relu_backward, column_sum, softmax_xent,
+        weighted_softmax_xent, sgd_update, adam_update,
     )
 }  # fmt: skip
 FUSED = ("bias_relu", "relu_backward", "softmax_xent")  # and the optimizer's update

@@ -107,13 +107,30 @@ class History:
     def as_dict(self) -> dict[str, list[Any]]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Any) -> History:
+        """What `as_dict` gave; ValueError or TypeError for anything else."""
+        history = cls(**values)
+        train, test = (history.learning_rate, history.train_loss, history.train_accuracy), (history.test_loss,)
+        lengths = {len(column) for column in train}, {len(column) for column in (*test, history.test_accuracy)}
+        counted = history.epoch == list(range(1, history.epochs + 1)) and lengths[0] == {history.epochs}
+        if not counted or lengths[1] not in ({0}, {history.epochs}):
+            raise ValueError("its history is not one of epochs")
+        if not np.isfinite(np.array([*train, *test, history.test_accuracy][: 3 + 2 * bool(history.test_loss)], float)).all():
+            raise ValueError("its history holds something other than numbers")
+        return history
+
 
 @dataclass(frozen=True)
 class Samples:
-    """Features (n, d) and labels int64 (n,) on a backend's device, labels known to lie in 0 .. classes - 1."""
+    """Features (n, d) and labels int64 (n,) on a backend's device, labels known to lie in 0 .. classes - 1.
+
+    weights (n,), of the features' dtype and of mean 1, weigh each row's loss; None: all weigh the same.
+    """
 
     features: Array
     labels: Array
+    weights: Array | None = None
 
     @classmethod
     def place(cls, backend: Backend, features: NDArray[Any], labels: NDArray[np.int64], dtype: str) -> Samples:
@@ -136,16 +153,16 @@ def train(
     test: Samples | None = None,
     shuffle: bool = True,
     history: History | None = None,
-    on_epoch: Callable[[History], None] | None = None,
+    on_epoch: Callable[[History], bool | None] | None = None,
 ) -> History:
     """Train the network in place, from where `history` ends to the recipe's last epoch: `train_together` of one.
 
-    on_epoch is called after every epoch. Raises DivergedError if the loss is not finite.
+    on_epoch is called after every epoch, and ends the training by returning True. Raises DivergedError if the loss is
+    not finite.
     """
 
-    def on_each(histories: list[History]) -> None:
-        if on_epoch is not None:
-            on_epoch(histories[0])
+    def on_each(histories: list[History]) -> bool | None:
+        return None if on_epoch is None else on_epoch(histories[0])
 
     histories = None if history is None else [history]
     trained = train_together(
@@ -163,15 +180,15 @@ def train_together(
     test: Samples | None = None,
     shuffle: bool = True,
     histories: Sequence[History] | None = None,
-    on_epoch: Callable[[list[History]], None] | None = None,
+    on_epoch: Callable[[list[History]], bool | None] | None = None,
 ) -> list[History]:
     """Train networks in place on the same samples, each by its own recipe and seed, and as if it were alone.
 
     All recipes have the same number of epochs and the same batch size. Training goes on from where the histories end,
     and networks that were stopped then need their `state` back. The order of an epoch's rows depends on the seed and
     the epoch alone, so a run that stops and goes on takes the same steps as one that never stopped. on_epoch is called
-    with all histories after every epoch. A loss that is not finite stands in its history; DivergedError is raised when
-    no network has a finite one.
+    with all histories after every epoch, and ends the training by returning True. A loss that is not finite stands in
+    its history; DivergedError is raised when no network has a finite one.
     """
     _check_alike(networks, recipes)
     kept = [History() for _ in networks] if histories is None else list(histories)
@@ -184,14 +201,14 @@ def train_together(
         orders = _orders(seeds, epoch, len(samples), shuffle)
         rates = [recipe.learning_rates(epoch, steps) for recipe in recipes]
         with np.errstate(over="ignore", invalid="ignore"):  # divergence is checked once, here below
-            trained = train_epoch_together(networks, samples.features, samples.labels, orders, rates)
+            trained = train_epoch_together(networks, samples.features, samples.labels, orders, rates, samples.weights)
             tested = [_evaluate(network, test) for network in networks]
         highest = [float(rate.max()) for rate in rates]
         _check_finite([loss for loss, _ in trained], epoch, min(highest))
         for history, rate, seen, test_figures in zip(kept, highest, trained, tested, strict=True):
             history.add(rate, seen, test_figures)
-        if on_epoch is not None:
-            on_epoch(kept)
+        if on_epoch is not None and on_epoch(kept):
+            break
     return kept
 
 

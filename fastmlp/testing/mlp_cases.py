@@ -86,6 +86,13 @@ def draw_tied_logits(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     return {"logits": logits, "labels": labels}
 
 
+def draw_weighted_softmax_xent(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """The same, with weights of about 1 and now and then 0."""
+    inputs = draw_softmax_xent(rng, shape, dtype)
+    weights = rng.uniform(0.5, 2, shape[0]) * (rng.random(shape[0]) < 0.9)
+    return {"logits": inputs["logits"], "labels": inputs["labels"], "weights": weights.astype(dtype)}
+
+
 def softmax_outputs(inputs: Inputs) -> dict[str, tuple[Shape, str]]:
     logits = inputs["logits"]
     return {"gradient": (logits.shape, logits.dtype.name), "loss": ((1,), logits.dtype.name), "hits": ((1,), "int64")}
@@ -234,6 +241,17 @@ MLP_CASES = (
         aliases={"gradient": "logits"},
         flops=lambda shape: 6 * size(shape),  # compare, subtract, exponentiate, add, divide by the sum and by m
         bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + 1) + 8 * (shape[0] + 1),
+    ),
+    OpCase(
+        "weighted_softmax_xent",
+        mlp_ops.weighted_softmax_xent,
+        draw_weighted_softmax_xent,
+        softmax_outputs,
+        shapes=MATRICES,
+        planted=("nan", "inf"),
+        aliases={"gradient": "logits"},
+        flops=lambda shape: 7 * size(shape),
+        bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + shape[0] + 1) + 8 * (shape[0] + 1),
     ),
     OpCase(
         "sgd_update",
