@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fastmlp.errors import UsageError
 from fastmlp.kernels import Head
 from fastmlp.kernels.cpu import fused_epoch as module
 from fastmlp.kernels.cpu.exponential import exponential
-from fastmlp.kernels.cpu.fused_epoch import fused_epoch
+from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
 from fastmlp.kernels.cpu.jit import jit
 from fastmlp.kernels.cpu.team import dismiss, meet, new_team
 from fastmlp.kernels.cpu.tile import LINE, make_product
@@ -95,7 +96,9 @@ def test_product_in_registers_of_any_width(along_rows: bool, register_bytes: int
         factor = a[order][1 : 1 + count] if along_rows else a[order][:, 1 : 1 + count].T
         got = c.reshape(-1)[3 : 3 + count * (line + 4)].reshape(count, -1)[:, :line]
         exact = factor.astype("f8") @ b.astype("f8")
-        assert np.abs(got - exact).max() <= STEP["float64" if dtype == "f8" else "float32"] * max(1, np.abs(exact).max())
+        assert np.abs(got - exact).max() <= STEP["float64" if dtype == "f8" else "float32"] * max(
+            1, np.abs(exact).max()
+        )
         assert (c.reshape(-1)[:3] == 7).all()
         assert (c.reshape(-1)[3 + count * (line + 4) :] == 7).all()
 
@@ -144,7 +147,7 @@ def test_a_thread_that_cannot_start_leaves_no_other_waiting(monkeypatch: pytest.
     class OneThreadOnly(ThreadPoolExecutor):
         calls = 0
 
-        def submit(self, *arguments):
+        def submit(self, *arguments):  # type: ignore[override]
             self.calls += 1
             if self.calls == 2:
                 raise RuntimeError("can't start new thread")
@@ -236,6 +239,34 @@ def test_features_may_be_read_only_or_mapped(tmp_path) -> None:
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     one, other = make_head(sizes), make_head(sizes)
     assert fused_epoch([one], features, labels, 1) == fused_epoch([other], mapped, labels, 1)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_evaluation_is_the_loss_and_hits_of_all_rows(threads: int) -> None:
+    sizes = (33, 40, 5)
+    features, labels = make_data(sizes)
+    heads = [replace(make_head(sizes, seed=seed), coefficients=np.zeros((1, 3))) for seed in range(2)]
+    before = [[array.copy() for array in head.slots[0]] for head in heads]
+    for head, (loss, hits) in zip(heads, fused_evaluation(heads, features, labels, threads), strict=True):
+        whole = replace(head, batch_size=ROWS)
+        _, expected, expected_hits = by_the_book(whole, features, labels)
+        assert abs(loss - expected) <= STEP["float32"] * expected
+        assert hits == expected_hits
+    for head, kept in zip(heads, before, strict=True):
+        assert all(map(np.array_equal, head.slots[0], kept))
+
+
+@pytest.mark.parametrize("bad", ["label", "negative label", "row"])
+def test_what_is_not_there_is_refused(bad: str) -> None:
+    sizes = (20, 16, 3)
+    features, labels = make_data(sizes)
+    head = make_head(sizes)
+    if bad == "row":
+        head.order[5] = ROWS
+    else:
+        labels[7] = 3 if bad == "label" else -1
+    with pytest.raises(UsageError, match="rows 0" if bad == "row" else "Labels must lie in 0 .. 2"):
+        fused_epoch([head], features, labels, 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -85,6 +85,10 @@ class Backend(ABC):
         """
         raise NotImplementedError(f"Backend {self} has no fused epoch: its fused_epoch_refusal says so.")
 
+    def fused_evaluation(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
+        """The sum of losses, and the hits, of each head over the rows in its order; where there is a fused epoch."""
+        raise NotImplementedError(f"Backend {self} has no fused epoch: its fused_epoch_refusal says so.")
+
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         """An array on this backend's device, its content not set."""
         return self.asarray(np.empty(shape, dtype))

@@ -6,8 +6,10 @@ one after the other: then nobody waits for anybody, and a network stays in its c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,10 @@ from fastmlp.kernels import Head
 
 from .team import dismiss, new_team
 from .tile import LINE
-from .train_epoch import Epoch, Network, Share, Team, train_part
+from .train_epoch import Epoch, Network, Share, Team, evaluate_part, train_part
 
 Floats = NDArray[Any]
+Calls = list[Callable[[], Any]]
 TOTALS = 8  # float64 that a thread has for its two totals: a cache line of its own
 
 
@@ -33,38 +36,44 @@ def fused_epoch(
     heads have one shape and one batch size. Raises UsageError for a row or a class that is not there: compiled code
     would read elsewhere.
     """
-    _check_indices(heads, features, labels)
-    flat = features.reshape(-1).view()
-    flat.flags.writeable = False  # one kind of array for the compiler, whether it may be written to or not
-    panels = -(-heads[0].sizes[1] // _line(features))
-    parts = max(1, min(threads // len(heads), panels))
-    jobs = [_Job(head, flat, labels, panels, parts) for head in heads]
-    _run(jobs, threads)
-    return [job.finish() for job in jobs]
+    parts = max(1, threads // len(heads))
+    jobs = [_Job(head, features, labels, parts) for head in heads]
+    teams = [job.new_team() for job in jobs]
+    calls = [call for job, team in zip(jobs, teams, strict=True) for call in job.training(team)]
+    _run(calls, threads, teams)
+    for job in jobs:
+        job.write_back()
+    return [job.sums() for job in jobs]
 
 
-def _check_indices(heads: Sequence[Head], features: Floats, labels: NDArray[np.int64]) -> None:
-    classes = heads[0].sizes[2]
-    if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
-        raise UsageError(f"Labels must lie in 0 .. {classes - 1}, not in {labels.min()} .. {labels.max()}.")
-    for head in heads:
-        if not (head.order.min() >= 0 and head.order.max() < len(features)):
-            raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
+def fused_evaluation(
+    heads: Sequence[Head], features: Floats, labels: NDArray[np.int64], threads: int
+) -> list[tuple[float, int]]:
+    """The sum of the losses, and the hits, of each head over the rows in its order; the rest as for `fused_epoch`."""
+    jobs = [_Job(head, features, labels, parts=1, pieces=threads) for head in heads]
+    _run([call for job in jobs for call in job.evaluation()], threads)
+    return [job.sums() for job in jobs]
 
 
 class _Job:
-    """One head's epoch in the storage that `train_epoch` describes, split into parts."""
+    """One head and its rows in the storage that `train_epoch` describes.
 
-    def __init__(self, head: Head, features: Floats, labels: NDArray[np.int64], panels: int, parts: int) -> None:
-        self.head, self.line = head, _line(features)
-        inputs, _, classes = head.sizes
-        self.network = _pack(head, panels * self.line, parts)
+    Its hidden units are split into so many parts, or fewer, for training; its rows into pieces, for evaluation.
+    """
+
+    def __init__(self, head: Head, features: Floats, labels: NDArray[np.int64], parts: int, pieces: int = 1) -> None:
+        _check_indices(head, features, labels)
+        self.head, self.line, self.pieces = head, _line(features), pieces
+        inputs, hidden, classes = head.sizes
+        panels = -(-hidden // self.line)
+        self.parts = min(parts, panels)
+        self.bounds = _split(panels, self.parts, self.line)
+        self.network = _pack(head, panels * self.line, self.parts)
         self.padded = -(-head.batch_size // self.line) * self.line
-        # once around again, for the rows of the batch after the last are looked up too
-        positions = np.resize(head.order, len(head.order) + 2 * head.batch_size) * inputs
+        self.totals = np.zeros((max(self.parts, pieces), TOTALS))
         self.epoch = Epoch(
-            features=features,
-            rows=positions,
+            features=_read_only(features),
+            rows=_positions(head, inputs),
             labels=labels[head.order],
             batch_size=head.batch_size,
             inputs=inputs,
@@ -74,38 +83,79 @@ class _Job:
             mean=np.empty(0, features.dtype) if head.mean is None else head.mean,
             factor=head.factor,
         )
-        self.team = Team(parts, _zeros((2, parts, classes * self.padded), features.dtype), new_team())
-        self.totals = np.zeros((parts, TOTALS))
-        self.bounds = [panels * part // parts * self.line for part in range(parts + 1)]
 
-    def start(self, pool: ThreadPoolExecutor) -> list[Future[bool]]:
-        shares = [
-            Share(part, first, self.bounds[part + 1] - first, self.line, self.padded)
-            for part, first in enumerate(self.bounds[:-1])
-        ]
+    def new_team(self) -> Team:
+        exchange = _zeros((2, self.parts, self.epoch.classes * self.padded), self.network.w1.dtype)
+        return Team(self.parts, exchange, new_team())
+
+    def training(self, team: Team) -> Calls:
         return [
-            pool.submit(train_part, self.network, self.epoch, self.team, share, self.totals[share.part])
-            for share in shares
+            partial(train_part, self.network, self.epoch, team, share, self.totals[share.part])
+            for share in self._shares()
         ]
 
-    def finish(self) -> tuple[float, int]:
+    def evaluation(self) -> Calls:
+        (whole,) = self._shares()
+        rows = _split(len(self.epoch.labels), self.pieces)
+        return [
+            partial(evaluate_part, self.network, self.epoch, whole, *piece, self.totals[number])
+            for number, piece in enumerate(pairwise(rows))
+        ]
+
+    def _shares(self) -> list[Share]:
+        return [
+            Share(part, first, stop - first, self.line, self.padded)
+            for part, (first, stop) in enumerate(pairwise(self.bounds))
+        ]
+
+    def write_back(self) -> None:
         _unpack(self.network, self.head, self.line)
+
+    def sums(self) -> tuple[float, int]:
         loss, hits = self.totals.sum(axis=0)[:2]
         return float(loss), int(hits)
 
 
-def _run(jobs: Sequence[_Job], threads: int) -> None:
-    """All jobs on that many threads. If one cannot start or fails, the others are sent home, and wait for nobody."""
+def _run(calls: Calls, threads: int, teams: Sequence[Team] = ()) -> None:
+    """All calls on that many threads. If one cannot start or fails, teams are sent home, so that none waits for it."""
     with ThreadPoolExecutor(threads, thread_name_prefix="fastmlp-epoch") as pool:
         try:
-            futures = [future for job in jobs for future in job.start(pool)]
+            futures = [pool.submit(call) for call in calls]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
         except BaseException:
-            for job in jobs:
-                dismiss(job.team.counters)
+            for team in teams:
+                dismiss(team.counters)
             raise
+
+
+# What compiled code trusts.
+
+
+def _check_indices(head: Head, features: Floats, labels: NDArray[np.int64]) -> None:
+    classes = head.sizes[2]
+    if not (labels.min() >= 0 and labels.max() < classes):
+        raise UsageError(f"Labels must lie in 0 .. {classes - 1}, not in {labels.min()} .. {labels.max()}.")
+    if not (head.order.min() >= 0 and head.order.max() < len(features)):
+        raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
+
+
+def _read_only(features: Floats) -> Floats:
+    """Flat, and of one kind for the compiler, whether it may be written to or not."""
+    flat = features.reshape(-1).view()
+    flat.flags.writeable = False
+    return flat
+
+
+def _positions(head: Head, inputs: int) -> NDArray[np.int64]:
+    """Where each sample's features start; once around again, for the batch after the last is looked up too."""
+    return np.resize(head.order, len(head.order) + 2 * head.batch_size) * inputs
+
+
+def _split(count: int, parts: int, unit: int = 1) -> list[int]:
+    """Where each of the parts starts, and the last one ends, in units."""
+    return [count * part // parts * unit for part in range(parts + 1)]
 
 
 # Storage.

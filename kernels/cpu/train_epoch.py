@@ -31,6 +31,7 @@ from .tile import depth_product, rows_product
 
 Floats = NDArray[Any]
 Integers = NDArray[np.int64]
+Totals = NDArray[np.float64]  # (2,): the sum of the losses, and the hits
 
 ROWS = 64  # of a batch that are multiplied at once, and
 FIRST = np.zeros(1, np.int64)  # a table of one position
@@ -215,19 +216,9 @@ def _gather_logits(parts: Floats, bias: Floats, own: Buffers, classes: int, padd
 
 
 @jit
-def _loss_at_labels(own: Buffers, labels: Integers, padded: int, start: int, stop: int) -> tuple[float, int]:
-    """Of samples start to stop: the sum of max Z2 - Z2[label], and how many have their first largest at the label."""
-    loss, hits = 0.0, 0
-    for i in range(start, stop):
-        loss += own.largest[i] - own.gradient[labels[i] * padded + i]
-        hits += own.first[i] == labels[i] and own.largest[i] == own.largest[i]
-    return loss, hits
-
-
-@jit
-def _softmax_gradient(own: Buffers, labels: Integers, classes: int, padded: int, m: int) -> None:
-    """own.gradient = softmax(Z2) - Y in place of Z2; own.total = the sums of exponentials."""
-    one, total = own.total.dtype.type(1), own.total
+def _exponentials(own: Buffers, classes: int, padded: int, m: int) -> None:
+    """own.gradient = exp(Z2 - max Z2) in place of Z2; own.total = their sums."""
+    total = own.total
     for i in range(m):
         total[i] = 0
     for q in range(classes):
@@ -235,12 +226,33 @@ def _softmax_gradient(own: Buffers, labels: Integers, classes: int, padded: int,
         for i in range(m):
             values[i] = exponential(values[i] - own.largest[i])  # type: ignore[no-untyped-call]
             total[i] += values[i]
+
+
+@jit
+def _add_loss(
+    own: Buffers, labels: Integers, classes: int, padded: int, m: int, start: int, stop: int, totals: Totals
+) -> None:
+    """To the totals: the loss and the hits of samples start to stop, by Z2; then the exponentials take its place."""
+    loss, hits = 0.0, 0
+    for i in range(start, stop):
+        loss += own.largest[i] - own.gradient[labels[i] * padded + i]
+        hits += own.first[i] == labels[i] and own.largest[i] == own.largest[i]  # NaN is not equal to itself
+    _exponentials(own, classes, padded, m)
+    for i in range(start, stop):
+        loss += np.log(own.total[i])
+    totals[0] += loss
+    totals[1] += hits
+
+
+@jit
+def _softmax_gradient(own: Buffers, labels: Integers, classes: int, padded: int, m: int) -> None:
+    """own.gradient = softmax(Z2) - Y in place of the exponentials."""
     for q in range(classes):
         values = own.gradient[q * padded : q * padded + m]
         for i in range(m):
-            values[i] /= total[i]
+            values[i] /= own.total[i]
     for i in range(m):
-        own.gradient[labels[i] * padded + i] -= one
+        own.gradient[labels[i] * padded + i] -= own.gradient.dtype.type(1)
 
 
 @jit
@@ -306,8 +318,8 @@ def _standardize_gradient(epoch: Epoch, own: Buffers, start: int, count: int, su
 
 
 @jit
-def train_part(network: Network, epoch: Epoch, team: Team, share: Share, totals: NDArray[np.float64]) -> bool:
-    """One thread's share of the epoch: its hidden units, and the loss and hits (2,) of its share of each batch.
+def train_part(network: Network, epoch: Epoch, team: Team, share: Share, totals: Totals) -> bool:
+    """One thread's share of the epoch: its hidden units, and the totals of its share of each batch.
 
     False if the team was dismissed meanwhile: the network is then good for nothing.
     """
@@ -326,15 +338,25 @@ def train_part(network: Network, epoch: Epoch, team: Team, share: Share, totals:
             return False
         _gather_logits(exchange, network.b2[0, share.part * classes :], own, classes, padded, m)
         low, high = m * share.part // team.parts, m * (share.part + 1) // team.parts
-        loss, hits = _loss_at_labels(own, labels, padded, low, high)
+        _add_loss(own, labels, classes, padded, m, low, high, totals)
         _softmax_gradient(own, labels, classes, padded, m)
-        for i in range(low, high):
-            loss += np.log(own.total[i])
-        totals[0] += loss
-        totals[1] += hits
         decay, rate, scale = epoch.coefficients[number]
         step = Step(1 / m, decay, rate, scale, epoch.adam)
         _hidden_gradient(network, own, share, classes, m)
         _update_output(network, own, share, epoch, step, m)
         _update_hidden(network, own, share, epoch, rows, step, m)
     return True
+
+
+@jit
+def evaluate_part(network: Network, epoch: Epoch, share: Share, start: int, stop: int, totals: Totals) -> None:
+    """The totals of samples start to stop, by a network that is not changed; the share is all hidden units."""
+    own = _buffers(network, epoch, share)
+    classes, padded = epoch.classes, share.padded
+    logits = np.zeros((1, classes * padded), network.w1.dtype)
+    for first in range(start, stop, epoch.batch_size):
+        m = min(epoch.batch_size, stop - first)
+        _hidden_layer(network, epoch, own, share, epoch.rows[first:], m)
+        _partial_logits(network, own, share, classes, logits[0])
+        _gather_logits(logits, network.b2[0], own, classes, padded, m)
+        _add_loss(own, epoch.labels[first : first + m], classes, padded, m, 0, m, totals)
