@@ -14,7 +14,7 @@ from safetensors.numpy import save as to_bytes
 
 from fastmlp.errors import DataError, first_line
 from fastmlp.files import read_safetensors, write_bytes
-from fastmlp.mlp import DTYPES, Parameters
+from fastmlp.mlp import DTYPES, Network, Parameters
 
 FORMAT = 1
 HEADER = "fastmlp"  # one entry only: safetensors writes several in an order of its own, and the bytes would differ
@@ -62,6 +62,16 @@ def load(path: Path) -> Saved:
     if not sound:
         raise DataError(f"The model {path} is damaged (its checksum does not hold): train it again.")
     return Saved(parameters, about, state)
+
+
+def restore(network: Network, state: State) -> None:
+    """Put back what training goes on from; ValueError if it is not of a network like this one."""
+    own = network.state
+    known = {**own, "mean": np.zeros(network.sizes[0]), "scale": np.zeros(1)}
+    fits = own.keys() <= state.keys() <= known.keys() and ("mean" in state) == ("scale" in state)
+    if not fits or any(a.shape != known[name].shape or a.dtype.kind not in "if" for name, a in state.items()):
+        raise ValueError("its training state is of another network")
+    network.state = state
 
 
 def _checksum(parameters: Parameters, about: dict[str, Any], state: State) -> str:
