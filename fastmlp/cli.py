@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastmlp._version import __version__
 from fastmlp.errors import FastMLPError, UsageError
-from fastmlp.progress import say
+from fastmlp.progress import printable, say
 
 if TYPE_CHECKING:
-    from fastmlp.experiment import Config
+    from fastmlp.config import Config
 
 INTERRUPTED = 130
 MODELS = ("original", "augmented")  # those of fastmlp.report.figures, whose import would slow the help
@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        say("Interrupted: the same command with --resume goes on from here.")
+        resumable = "resume" in options
+        say("Interrupted: the same command with --resume goes on from here." if resumable else "Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,18 +81,31 @@ def run_extract(options: argparse.Namespace) -> None:
         print(json.dumps(found, indent=2))
     else:
         for name, store in stores.items():
-            print(f"{name:10} {store.features.shape[0]:>8,} x {store.features.shape[1]}  {store.path}")
+            print(f"{name:10} {store.features.shape[0]:>8,} x {store.features.shape[1]}  {printable(str(store.path))}")
 
 
 def run_train(options: argparse.Namespace) -> None:
-    from fastmlp.experiment import Experiment, claim_folder
+    from fastmlp.experiment import Experiment
+    from fastmlp.files import claimed
 
     experiment = Experiment(config_of(options))
-    claim_folder(experiment.config.folder)
-    network, _ = experiment.train(options.on)
-    row = experiment.table_row(options.on, network)
+    with claimed(experiment.config.folder):
+        network, _ = experiment.train(options.on)
+        (row,) = experiment.table_rows(options.on, [network])
     print_figures(row, options.json)
     say(f"Model: {experiment.config.folder / options.on}")
+
+
+def run_sweep(options: argparse.Namespace) -> None:
+    from fastmlp.report.sweep import table_text
+    from fastmlp.sweep import Grid, sweep
+
+    options.preset, options.seeds = options.preset or "fast", options.seeds or 3
+    config = config_of(options)
+    grid = Grid.around(config.recipe, options.learning_rates, options.weight_decays, options.widths)
+    results = sweep(config, options.on, grid)
+    print(json.dumps(results, indent=2) if options.json else table_text(results))
+    say(f"Chart: {config.folder / 'sweep.png'}, model: {config.folder / 'best'}")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -128,7 +142,7 @@ def run_augment(options: argparse.Namespace) -> None:
     experiment = Experiment(config_of(options))
     path = experiment.config.folder / "augmentations.png"
     save(draw_sheet(experiment.sheet()), path)
-    print(path)
+    print(printable(str(path)))
 
 
 def run_backends(options: argparse.Namespace) -> None:
@@ -157,7 +171,7 @@ def run_bench(options: argparse.Namespace) -> None:
 
 
 def config_of(options: argparse.Namespace) -> Config:
-    from fastmlp.experiment import Config
+    from fastmlp.config import Config
 
     given = vars(options)
     known = {name: given[name] for name in Config.__dataclass_fields__ if given.get(name) is not None}
@@ -182,11 +196,6 @@ def print_figures(figures: dict[str, float], as_json: bool) -> None:
         print(f"{name.replace('_', ' '):15} {shown}")
 
 
-def printable(text: str) -> str:
-    """The text without characters that could steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 # The parser.
 
 
@@ -198,12 +207,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    output, data, training, model = _output_options(), _data_options(), _training_options(), _model_options()
-    experiment = [output, data, training]
-    _add(commands, "reproduce", run_reproduce, experiment, "the paper: data to Table 1, figures and report")
+    output, data, recipe, model = _output_options(), _data_options(), _recipe_options(), _model_options()
+    experiment = [output, data, recipe, _training_options()]
+    reproduce = _add(commands, "reproduce", run_reproduce, experiment, "the paper: data to Table 1, figures and report")
+    _option(reproduce, "seeds", positive, "train that many models of each kind, from --seed on, for intervals (1)")
     _add(commands, "extract", run_extract, experiment, "the features of a dataset, stored")
     train = _add(commands, "train", run_train, experiment, "one model on stored features")
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
+    _add_sweep(commands, [output, data, recipe])
     _add(commands, "evaluate", run_evaluate, [output, data, model], "accuracy and loss of a model on test images")
     predict = _add(commands, "predict", run_predict, [output, data, model], "the classes of image files")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files or folders of them")
@@ -256,15 +267,33 @@ def _data_options() -> argparse.ArgumentParser:
     return parser
 
 
-def _training_options() -> argparse.ArgumentParser:
+def _add_sweep(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    text = "many heads at once: the learning rate, weight decay and width that do best on held-out training images"
+    sweep = _add(commands, "sweep", run_sweep, parents, text)
+    sweep.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
+    grid = sweep.add_argument_group("grid")
+    _option(grid, "learning-rates", numbers, "a tenth to ten times the preset's by default")
+    _option(grid, "weight-decays", numbers, "0 and the preset's by default")
+    _option(grid, "widths", sizes, "hidden units (64)")
+    _option(grid, "seeds", positive, "heads of each setting, from --seed on (3)")
+
+
+def _recipe_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("training")
+    group = parser.add_argument_group("recipe")
     _option(group, "preset", str, "paper (default): 300 epochs, batch 64, rate 0.01, a tenth after every 100 epochs")
     _option(group, "epochs", positive, "instead of the preset's")
     _option(group, "batch-size", positive, "instead of the preset's")
-    _option(group, "learning-rate", float, "instead of the preset's")
-    _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64 (64)")
     _option(group, "dtype", str, "float32 (default) or float64")
+    return parser
+
+
+def _training_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("training")
+    _option(group, "learning-rate", float, "instead of the preset's")
+    _option(group, "weight-decay", float, "instead of the preset's")
+    _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64 (64)")
     group.add_argument("--resume", action="store_true", help="go on where an earlier run with this --out stopped")
     return parser
 
@@ -278,7 +307,7 @@ def _model_options() -> argparse.ArgumentParser:
 def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:
     """An option whose default stands in the environment; None if it is given nowhere."""
     variable = f"FASTMLP_{name.replace('-', '_').upper()}"
-    metavar = {str: "NAME", Path: "PATH", float: "RATE", sizes: "N,N"}.get(kind, "N")
+    metavar = {str: "NAME", Path: "PATH", float: "X", sizes: "N,N", numbers: "X,X"}.get(kind, "N")
     group.add_argument(f"--{name}", type=kind, default=os.environ.get(variable), metavar=metavar, help=text)
 
 
@@ -294,6 +323,10 @@ def seed(text: str) -> int:
     if not 0 <= number < 2**32:
         raise argparse.ArgumentTypeError(f"must be 0 or more and less than 2**32, not {number}")
     return number
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(",") if part)
 
 
 def sizes(text: str) -> tuple[int, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from copy import copy
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,61 +17,24 @@ from numpy.typing import NDArray
 
 from fastmlp import augment, datasets, environment, model, report, training
 from fastmlp.backends import Backend, open_backend
+from fastmlp.config import Config
 from fastmlp.datasets import Dataset, Split
-from fastmlp.errors import UsageError
+from fastmlp.errors import DataError, UsageError, first_line
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features import FeatureStore, open_or_extract
-from fastmlp.files import atomic_path, cache_dir, write_bytes, write_json
-from fastmlp.mlp import Network, choose_tier, initial_parameters
+from fastmlp.files import cache_dir, claimed, write_bytes, write_json
+from fastmlp.intervals import summarize
+from fastmlp.mlp import Network, Parameters, choose_tier, initial_parameters
 from fastmlp.progress import progress, say
 from fastmlp.randomness import Stream, generator
 from fastmlp.report.figures import MODELS, AugmentationSheet
-from fastmlp.training import PRESETS, History, Recipe, Samples
+from fastmlp.seeds import SECONDS_BETWEEN_CHECKPOINTS, train_seeds
+from fastmlp.training import History, Recipe, Samples
 
 SCHEMA = 1
 SHEET_IMAGES = 8
 CODEBOOK = "codebook.safetensors"
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to run; None leaves a value to the preset, the dataset or the machine."""
-
-    dataset: str = "digits"
-    extractor: str = "patches"
-    backend: str = "auto"
-    preset: str = "paper"
-    hidden_layer_sizes: tuple[int, ...] = (64,)
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    seed: int = 0
-    dtype: str = "float32"
-    threads: int | None = None
-    limit: int | None = None
-    data_dir: Path | None = None
-    weights: Path | None = None
-    image_size: int | None = None
-    out: Path | None = None
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise UsageError(f"There is no preset {self.preset!r}: choose one of {', '.join(PRESETS)}.")
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
-
-    @property
-    def recipe(self) -> Recipe:
-        return PRESETS[self.preset].changed(
-            epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate
-        )
-
-    @property
-    def folder(self) -> Path:
-        """Where results go: --out, or runs/DATASET-EXTRACTOR."""
-        names = (self.dataset.rstrip("/").rsplit("/", 1)[-1], self.extractor)
-        return self.out or Path("runs") / "-".join(name.replace(":", "_").replace("/", "_") for name in names)
+SEEDS = "seeds.safetensors"
 
 
 class Experiment:
@@ -86,7 +51,7 @@ class Experiment:
 
     @cached_property
     def dataset(self) -> Dataset:
-        with self._timed("data"):
+        with self.timed("data"):
             dataset = datasets.load(self.config.dataset, self.config.data_dir)
         return dataset if self.config.limit is None else dataset.limited(self.config.limit)
 
@@ -99,7 +64,7 @@ class Experiment:
     def augmented_copies(self) -> Split:
         """One augmented copy of every training image."""
         images = self.dataset.train.images
-        with self._timed("augment"):
+        with self.timed("augment"):
             rng = generator(self.config.seed, Stream.AUGMENTATION)
             plan = augment.draw(rng, len(images), self.policy)
             return Split(augment.apply(self.backend, images, plan), self.dataset.train.labels)
@@ -111,7 +76,7 @@ class Experiment:
             return self.config.weights
         from fastmlp.extractors.patches import learned_codebook
 
-        with self._timed("learn_patches"):
+        with self.timed("learn_patches"):
             return learned_codebook(self.dataset.train, self.config.seed, cache_dir() / "codebooks")
 
     @cached_property
@@ -149,7 +114,7 @@ class Experiment:
             "dtype": "float32",
         }
         extractor = self.extractor
-        with self._timed("extract"):
+        with self.timed("extract"):
             store = open_or_extract(split.images, split.labels, extractor, provenance, cache_dir() / "features")
         if store.reused:
             say(f"Reusing the {len(store.labels):,} stored {name} features in {store.path.name}.")
@@ -160,21 +125,42 @@ class Experiment:
     def train(self, name: str) -> tuple[Network, History]:
         """The model `name` of MODELS, trained, and written to its folder; with resume, gone on with."""
         folder, recipe = self.config.folder / name, self.config.recipe
-        samples, test = self._samples(name), self._test
+        samples, test = self.samples(name), self.test
         fingerprint = self.fingerprint(name)
         network, history = self._start(folder, fingerprint)
         checkpoint = folder / "checkpoint.safetensors"
-        with self._timed(f"train_{name}"), progress(f"train {name}", recipe.epochs, "epochs", history.epochs) as bar:
+        with self.timed(f"train_{name}"), progress(f"train {name}", recipe.epochs, "epochs", history.epochs) as bar:
+            last_save = -math.inf
 
             def on_epoch(history: History) -> None:
-                save_model(network, history, fingerprint, checkpoint, network.state)
+                nonlocal last_save
+                if time.monotonic() - last_save >= SECONDS_BETWEEN_CHECKPOINTS:
+                    save_model(network, history, fingerprint, checkpoint, network.state)
+                    last_save = time.monotonic()
                 bar.advance(1, f"test accuracy {history.test_accuracy[-1]:.2%}")
 
             training.train(network, samples, recipe, self.config.seed, test=test, history=history, on_epoch=on_epoch)
-        self._finish(network, history, fingerprint, folder)
+        self.finish(network, history, fingerprint, folder)
         return network, history
 
-    def _samples(self, name: str) -> Samples:
+    def train_further_seeds(self, name: str) -> list[Network]:
+        """The model `name` from each seed after the first, all trained together; with resume, gone on with."""
+        config = self.config
+        path = config.folder / name / SEEDS
+        samples, fingerprint = self.samples(name), self.fingerprint(name)
+        with self.timed(f"seeds_{name}"):
+            return train_seeds(
+                config.all_seeds[1:], self.new_network, config.recipe, samples, fingerprint, path, config.resume
+            )
+
+    def new_network(self, seed: int) -> Network:
+        """A network of this experiment, its weights drawn from the seed."""
+        return self.config.recipe.network(self._first_parameters(seed), self.backend)
+
+    def _first_parameters(self, seed: int) -> Parameters:
+        return initial_parameters(self.sizes, self.config.recipe.init, seed, self.config.dtype)
+
+    def samples(self, name: str) -> Samples:
         """The training set of a model."""
         stores = self.stores_of(name)
         features = np.concatenate([store.features for store in stores])
@@ -182,7 +168,7 @@ class Experiment:
         return Samples.place(self.backend, features, labels, self.config.dtype)
 
     @cached_property
-    def _test(self) -> Samples:
+    def test(self) -> Samples:
         return Samples.place(self.backend, self.test_store.features, self.test_store.labels, self.config.dtype)
 
     @property
@@ -201,26 +187,32 @@ class Experiment:
 
     def _start(self, folder: Path, fingerprint: dict[str, Any]) -> tuple[Network, History]:
         """A new network, or the one an earlier run left in the folder."""
-        config = self.config
-        parameters = initial_parameters(self.sizes, config.recipe.init, config.seed, config.dtype)
-        history = History()
-        state: Mapping[str, NDArray[Any]] = {}
-        if config.resume:
-            for path in (folder / "checkpoint.safetensors", folder / "model.safetensors"):  # the newer first
-                if path.is_file():
-                    parameters, about, state = model.load(path)
-                    if about["fingerprint"] != fingerprint:
-                        raise UsageError(f"{path} is of another experiment: choose another --out, or drop --resume.")
-                    history = History(**about["history"])
-                    say(f"Going on with {path} after epoch {history.epochs}.")
-                    break
-        network = config.recipe.network(parameters, self.backend)
-        if state:
-            network.state = state
+        paths = (folder / "checkpoint.safetensors", folder / "model.safetensors")  # the newer first
+        left = next((path for path in paths if path.is_file()), None) if self.config.resume else None
+        if left is None:
+            network, history = self.new_network(self.config.seed), History()
+        else:
+            network, history = self._restored(left, fingerprint)
+            say(f"Going on with {left} after epoch {history.epochs}.")
         say(f"Tier {network.tier.number}, {network.tier.name}: {network.tier.reason}.")
         return network, history
 
-    def _finish(self, network: Network, history: History, fingerprint: dict[str, Any], folder: Path) -> None:
+    def _restored(self, path: Path, fingerprint: dict[str, Any]) -> tuple[Network, History]:
+        """The network and the history in a checkpoint; UsageError if it is of another experiment, else DataError."""
+        parameters, about, state = model.load(path)
+        if about.get("fingerprint") != fingerprint:
+            raise UsageError(f"{path} is of another experiment: choose another --out, or drop --resume.")
+        try:
+            if (parameters.sizes, parameters.dtype) != (self.sizes, self.config.dtype):
+                raise ValueError("it holds a network of other sizes")
+            network = self.config.recipe.network(parameters, self.backend)
+            if state:  # which a finished model has none of
+                model.restore(network, state)
+            return network, History.from_dict(about.get("history"))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path} is damaged ({first_line(error)}): drop --resume to train anew.") from None
+
+    def finish(self, network: Network, history: History, fingerprint: dict[str, Any], folder: Path) -> None:
         """Write all that `fastmlp predict` and a reader need; the model itself comes last."""
         weights = self.extractor_weights
         if self.config.extractor == "patches" and weights is not None:
@@ -242,22 +234,27 @@ class Experiment:
 
     # Results.
 
-    def table_row(self, name: str, network: Network) -> dict[str, float]:
-        """Table 1's four figures of a model: full passes over its own training set and over the test set."""
-        train, test = self._samples(name), self._test
-        train_loss, train_accuracy = network.evaluate(train.features, train.labels)
-        test_loss, test_accuracy = network.evaluate(test.features, test.labels)
-        return {
-            "train_accuracy": train_accuracy,
-            "train_loss": train_loss,
-            "test_accuracy": test_accuracy,
-            "test_loss": test_loss,
-        }
+    def table_rows(self, name: str, networks: Sequence[Network]) -> list[dict[str, float]]:
+        """Table 1's four figures of each network: full passes over the model's training set and over the test set."""
+        rows: list[dict[str, float]] = [{} for _ in networks]
+        for split, samples in (("train", self.samples(name)), ("test", self.test)):
+            for row, network in zip(rows, networks, strict=True):
+                loss, accuracy = network.evaluate(samples.features, samples.labels)
+                row |= {f"{split}_accuracy": accuracy, f"{split}_loss": loss}
+        return rows
+
+    def over_seeds(self, table1: Mapping[str, dict[str, float]]) -> dict[str, Any]:
+        """Every cell of Table 1 over all seeds; table1 has the rows of the first."""
+        table = {}
+        for name, first in table1.items():
+            rows = [first, *self.table_rows(name, self.train_further_seeds(name))]
+            table[name] = {cell: summarize([row[cell] for row in rows]) for cell in first}
+        return {"seeds": self.config.all_seeds, "table1": table}
 
     def confusion(self, network: Network) -> list[list[int]]:
         """How many test images of each class (row) were taken for each class (column)."""
         classes = len(self.dataset.class_names)
-        predicted = network.logits(self._test.features).argmax(axis=1)
+        predicted = network.logits(self.test.features).argmax(axis=1)
         cells = np.bincount(self.dataset.test.labels * classes + predicted, minlength=classes**2)
         return cells.reshape(classes, classes).tolist()
 
@@ -276,6 +273,7 @@ class Experiment:
                 "hidden_layer_sizes": list(config.hidden_layer_sizes),
                 **described(recipe),
                 "seed": config.seed,
+                "seeds": config.seeds,
                 "dtype": config.dtype,
                 "threads": self.threads,
                 "limit": config.limit,
@@ -291,7 +289,7 @@ class Experiment:
                 "features": self.extractor.features,
                 "reused_features": [store.path.name for store in self.extract() if store.reused],
             },
-            "tier": asdict(choose_tier(self.sizes, config.dtype, self.backend, recipe.update_rule)),
+            "tier": asdict(choose_tier(self.sizes, config.dtype, self.backend, recipe.update_rule, recipe.batch_size)),
             "environment": environment.describe(),
         }
 
@@ -306,8 +304,14 @@ class Experiment:
             rows.append((name, augment.apply(self.backend, originals, one_kind)))
         return AugmentationSheet(tuple(rows))
 
+    def changed(self, **options: Any) -> Experiment:
+        """This experiment with some options of its configuration changed; what is loaded already is shared."""
+        other = copy(self)
+        other.config = replace(self.config, **options)
+        return other
+
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str) -> Iterator[None]:
         """Add the block's time to that stage's."""
         start = time.perf_counter()
         yield
@@ -317,16 +321,23 @@ class Experiment:
 def reproduce(config: Config) -> dict[str, Any]:
     """The whole experiment; results.json, the report, its figures and both models are written to config.folder."""
     experiment = Experiment(config)
-    claim_folder(config.folder)
+    with claimed(config.folder):
+        return _reproduce(experiment)
+
+
+def _reproduce(experiment: Experiment) -> dict[str, Any]:
+    config = experiment.config
     experiment.extract()
     trained = {name: experiment.train(name) for name in MODELS}
     results = {
         "schema": SCHEMA,
-        "table1": {name: experiment.table_row(name, network) for name, (network, _) in trained.items()},
+        "table1": {name: experiment.table_rows(name, [network])[0] for name, (network, _) in trained.items()},
         **experiment.describe(),
         "history": {name: history.as_dict() for name, (_, history) in trained.items()},
         "confusion": {name: experiment.confusion(network) for name, (network, _) in trained.items()},
     }
+    if config.seeds > 1:
+        results["over_seeds"] = experiment.over_seeds(results["table1"])
     results["seconds"] = {stage: round(seconds, 3) for stage, seconds in experiment.seconds.items()}
     results["claims"] = report.check_claims(results)
     report.write(results, config.folder, experiment.sheet())
@@ -349,11 +360,3 @@ def save_model(
     state: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     model.save(network.parameters, {"fingerprint": fingerprint, "history": history.as_dict()}, path, state)
-
-
-def claim_folder(folder: Path) -> None:
-    """Make the output folder and write in it now, not after hours of work; OSError if that fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / ".writable") as temporary:
-        temporary.write_bytes(b"\0" * 1_000_000)  # a full disk shows here too
-    (folder / ".writable").unlink()

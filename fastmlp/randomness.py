@@ -11,6 +11,7 @@ class Stream(IntEnum):
     BATCH_ORDER = 0
     AUGMENTATION = 1
     PATCHES = 2
+    VALIDATION = 3
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

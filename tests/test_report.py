@@ -320,10 +320,10 @@ def test_each_verdict_is_a_word():
     verdicts = [Verdict(f"Claim {holds}.", holds, "Numbers.") for holds in (True, False, None)]
     document = Document("title", "overline", [], [Section("Claims", verdicts)])
     text = " ".join(Page(to_html(document)).text)
-    assert re.findall("(Holds|Does not hold|Not tested) +Claim (True|False|None)", " ".join(text.split())) == [
+    assert re.findall("(Holds|Does not hold|Not decided) +Claim (True|False|None)", " ".join(text.split())) == [
         ("Holds", "True"),
         ("Does not hold", "False"),
-        ("Not tested", "None"),
+        ("Not decided", "None"),
     ]
     assert "**Does not hold:** Claim False. Numbers." in to_markdown(document)
 

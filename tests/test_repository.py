@@ -23,13 +23,13 @@ MAPPED = ("kernels", "bench")  # folders here, packages of fastmlp once installe
 # From the top down: a module imports from its own layer and those below it. Names are modules or packages of fastmlp.
 LAYERS = (
     {"cli", "doctor"},
-    {"experiment", "bench"},
-    {"datasets", "extractors", "features", "training", "testing", "estimator", "model", "predictor"}
+    {"experiment", "sweep", "bench"},
+    {"datasets", "extractors", "features", "training", "config", "seeds", "testing", "estimator", "model", "predictor"}
     | {"report", "document", "stylesheet", "figures", "figure_network", "figure_style", "paper", "claims"},
     {"mlp", "mlp_ops", "workspace", "augment", "augment_ops"},
     {"backends"},
     {"kernels"},
-    {"errors", "files", "progress", "randomness", "environment", "optimizers", "_version"},
+    {"errors", "files", "progress", "randomness", "environment", "optimizers", "intervals", "_version"},
 )
 MODULE_LINES = 400
 FUNCTION_LINES = 40

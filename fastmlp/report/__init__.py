@@ -24,6 +24,7 @@ from fastmlp.report.document import (
 )
 from fastmlp.report.figures import MODELS
 from fastmlp.report.style import clean
+from fastmlp.report.table1 import HEADER, cells, seed_note, seed_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["check_claims", "table1_text", "write"]
 
 PAPERS_ROW = "The paper's own row is CIFAR-10 with ResNet-18 features"
-HEADER = ("train accuracy", "train loss", "test accuracy", "test loss")
-COLUMNS = ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
 SPOKEN = {"cifar10": "CIFAR-10", "resnet18": "ResNet-18", "torchvision:resnet18": "ResNet-18"}
 SAME_EXTRACTORS = ("resnet18", "torchvision:resnet18")
 
@@ -48,8 +47,9 @@ def table1_text(results: Results) -> str:
     """Table 1, both models beside the paper's own figures, as aligned plain text."""
     rows: list[tuple[str, ...]] = [("", "", *HEADER)]
     for model in MODELS:
-        rows.append((model, "this run", *_formatted(results["table1"][model])))
-        rows.append(("", "paper", *_formatted(paper.TABLE1[model])))
+        rows.append((model, "this run", *cells(results["table1"][model])))
+        rows += [("", label, *row) for label, row in seed_rows(results, model)]
+        rows.append(("", "paper", *cells(paper.TABLE1[model])))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
     return "\n".join([*lines, *([f"\n{_caution(results)}"] if _departures(results) else [])])
@@ -60,14 +60,6 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
         cell.ljust(width) if column < 2 else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
-
-
-def _formatted(row: Mapping[str, float | None]) -> tuple[str, ...]:
-    """Percentages and losses with the paper's digits."""
-    return tuple(
-        f"{number(row[column]):.3%}" if column.endswith("accuracy") else f"{number(row[column]):.3f}"
-        for column in COLUMNS
-    )
 
 
 # Is this the paper's run?
@@ -144,12 +136,14 @@ def _highlights(results: Results) -> Highlights:
 def _table1(results: Results) -> list[Table | Paragraph]:
     rows, kinds = [], []
     for model in MODELS:
-        rows += [(model, *_formatted(results["table1"][model])), ("the paper's", *_formatted(paper.TABLE1[model]))]
-        kinds += [model, "paper"]
+        over_seeds = seed_rows(results, model)
+        rows += [(model, *cells(results["table1"][model])), *((label, *row) for label, row in over_seeds)]
+        rows.append(("the paper's", *cells(paper.TABLE1[model])))
+        kinds += [model, *["paper"] * len(over_seeds), "paper"]
     note = (
         "Train figures: one full pass over the model's own training set after the last epoch. Loss: mean cross-entropy."
     )
-    return [Table(("", *HEADER), rows, "numbers", kinds), Paragraph(note)]
+    return [Table(("", *HEADER), rows, "numbers", kinds), Paragraph(note), *seed_note(results)]
 
 
 def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> list[Picture]:

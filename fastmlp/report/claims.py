@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from fastmlp.intervals import summarize
 
 Results = Mapping[str, Any]
 Claim = dict[str, Any]
@@ -30,8 +32,12 @@ def wobble(losses: Sequence[float | None]) -> float:
 
 def _fits_training_set_better(results: Results) -> Claim:
     original, augmented = (_row(results, model) for model in ("original", "augmented"))
+    claim = "The original model fits its training set better than the augmented one fits its own."
+    if "over_seeds" in results:
+        accuracy, loss = (_lead(results, "original", cell) for cell in ("train_accuracy", "train_loss"))
+        return _claim_over_seeds(claim, results, [accuracy, loss])
     return {
-        "claim": "The original model fits its training set better than the augmented one fits its own.",
+        "claim": claim,
         "holds": original["train_accuracy"] > augmented["train_accuracy"]
         and original["train_loss"] < augmented["train_loss"],
         "numbers": f"Train accuracy {original['train_accuracy']:.2%} against {augmented['train_accuracy']:.2%}, "
@@ -43,13 +49,58 @@ def _generalises_better(results: Results) -> Claim:
     original, augmented = (_row(results, model) for model in ("original", "augmented"))
     images = results["data"]["test_images"]
     gain = augmented["test_accuracy"] - original["test_accuracy"]
+    standard_error = 100 * _standard_error(original["test_accuracy"], images)
+    error = f"the standard error of either, over {images:,} images, is {standard_error:.2f}"
+    claim = "The augmented model generalises better: its test accuracy is higher."
+    if "over_seeds" in results:
+        return _claim_over_seeds(claim, results, [_lead(results, "augmented", "test_accuracy")], error)
     return {
-        "claim": "The augmented model generalises better: its test accuracy is higher.",
+        "claim": claim,
         "holds": gain > 0,
         "numbers": f"Test accuracy {augmented['test_accuracy']:.2%} against {original['test_accuracy']:.2%}, "
-        f"a gain of {points(gain)} (the standard error of either, over {images:,} images, is "
-        f"{100 * _standard_error(original['test_accuracy'], images):.2f}); "
+        f"a gain of {points(gain)} ({error}); "
         f"train minus test accuracy: {points(_gap(augmented))} augmented, {points(_gap(original))} original.",
+    }
+
+
+class Lead(NamedTuple):
+    """How far one model is better than the other in a cell of Table 1, seed by seed: positive where it is."""
+
+    cell: str
+    summary: dict[str, Any]
+
+    @property
+    def holds(self) -> bool | None:
+        """None where the interval of the mean lead has 0 in it."""
+        if self.summary["low"] > 0:
+            return True
+        return None if self.summary["high"] > 0 else False
+
+    @property
+    def told(self) -> str:
+        shown = points if self.cell.endswith("accuracy") else "{:+.3f}".format
+        mean, low, high = (shown(self.summary[name]) for name in ("mean", "low", "high"))
+        return f"{self.cell.replace('_', ' ')} {mean} (95% interval {low.removesuffix(' points')} to {high})"
+
+
+def _lead(results: Results, better: str, cell: str) -> Lead:
+    table = results["over_seeds"]["table1"]
+    other = "original" if better == "augmented" else "augmented"
+    sign = -1 if cell.endswith("loss") else 1
+    pairs = zip(table[better][cell]["values"], table[other][cell]["values"], strict=True)
+    return Lead(cell, summarize([sign * (one - two) for one, two in pairs]))
+
+
+def _claim_over_seeds(claim: str, results: Results, leads: Sequence[Lead], remark: str = "") -> Claim:
+    """It holds if every lead's interval lies above 0, and fails if one lies below; else the seeds leave it open."""
+    verdicts = [lead.holds for lead in leads]
+    holds = False if False in verdicts else None if None in verdicts else True
+    parts = "; ".join([*(lead.told for lead in leads), *filter(None, [remark])])
+    numbers = f"Mean lead over {len(results['over_seeds']['seeds'])} seeds, compared seed by seed: {parts}."
+    return {
+        "claim": claim,
+        "holds": holds,
+        "numbers": numbers if holds is not None else f"{numbers} An interval has 0 in it: more --seeds may decide.",
     }
 
 

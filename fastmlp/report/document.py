@@ -38,7 +38,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Verdict:
-    """holds: None where it could not be tested."""
+    """holds: None where the run does not decide it."""
 
     claim: str
     holds: bool | None
@@ -74,7 +74,7 @@ class Document:
 
 
 VERDICTS = {True: ("holds", "✓"), False: ("fails", "✗"), None: ("untested", "–")}
-VERDICT_WORDS = {True: "Holds", False: "Does not hold", None: "Not tested"}
+VERDICT_WORDS = {True: "Holds", False: "Does not hold", None: "Not decided"}
 
 
 # HTML.

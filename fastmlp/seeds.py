@@ -1,0 +1,95 @@
+"""One model from several seeds: the same training from other weights and in other orders, all networks together."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp import model
+from fastmlp.errors import DataError, UsageError, first_line
+from fastmlp.mlp import Network
+from fastmlp.progress import progress, say
+from fastmlp.training import DivergedError, History, Recipe, Samples, train_together
+
+SECONDS_BETWEEN_CHECKPOINTS = 1.0  # at most so much work is done again after a kill
+
+
+def train_seeds(
+    seeds: Sequence[int],
+    network_of: Callable[[int], Network],
+    recipe: Recipe,
+    samples: Samples,
+    fingerprint: dict[str, Any],
+    path: Path,
+    resume: bool,
+) -> list[Network]:
+    """A network for each seed, new from network_of(seed), trained by the recipe as if it were alone.
+
+    All are kept in the file at path, now and then and at the end; with resume, training goes on from what it holds.
+    Raises DivergedError as soon as one of them has no finite loss, UsageError for a file with another fingerprint.
+    """
+    networks = [network_of(seed) for seed in seeds]
+    about = {"fingerprint": fingerprint, "seeds": list(seeds)}
+    if not resume:
+        path.unlink(missing_ok=True)
+    histories = _restore(networks, about, path) if path.is_file() else [History() for _ in seeds]
+    last_save = -math.inf
+    with progress(f"train {len(seeds)} more seeds", recipe.epochs, "epochs", histories[0].epochs) as bar:
+
+        def on_epoch(histories: list[History]) -> None:
+            nonlocal last_save
+            _check_finite(seeds, histories)
+            if time.monotonic() - last_save >= SECONDS_BETWEEN_CHECKPOINTS or histories[0].epochs == recipe.epochs:
+                _save(networks, histories, about, path)
+                last_save = time.monotonic()
+            bar.advance(1)
+
+        recipes = [recipe] * len(seeds)
+        train_together(networks, samples, recipes, seeds, histories=histories, on_epoch=on_epoch)
+    return networks
+
+
+def _check_finite(seeds: Sequence[int], histories: Sequence[History]) -> None:
+    for seed, history in zip(seeds, histories, strict=True):
+        if not np.isfinite(history.train_loss[-1]):
+            raise DivergedError(
+                f"Training with seed {seed} diverged in epoch {history.epochs} (the loss is {history.train_loss[-1]}): "
+                "lower the learning rate."
+            )
+
+
+def _save(networks: Sequence[Network], histories: Sequence[History], about: dict[str, Any], path: Path) -> None:
+    state = {
+        f"{seed}.{name}": array
+        for seed, network in zip(about["seeds"], networks, strict=True)
+        for name, array in network.state.items()
+    }
+    told = {**about, "histories": [history.as_dict() for history in histories]}
+    model.save(networks[0].parameters, told, path, state)
+
+
+def _restore(networks: Sequence[Network], about: dict[str, Any], path: Path) -> list[History]:
+    """Put the networks back where the file has them; their histories. Other seeds than the file's start anew."""
+    _, saved, state = model.load(path)
+    if saved.get("fingerprint") != about["fingerprint"]:
+        raise UsageError(f"{path} is of another experiment: choose another --out, or drop --resume.")
+    if saved.get("seeds") != about["seeds"]:
+        say(f"{path} holds other seeds: these are trained from the beginning.")
+        return [History() for _ in networks]
+    try:
+        for seed, network in zip(about["seeds"], networks, strict=True):
+            start = f"{seed}."
+            own = {name.removeprefix(start): array for name, array in state.items() if name.startswith(start)}
+            model.restore(network, own)
+        histories = [History.from_dict(history) for history in saved["histories"]]
+        if [history.epochs for history in histories] != [histories[0].epochs] * len(networks):
+            raise ValueError("its histories do not go together")
+    except (LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({first_line(error)}): drop --resume to train anew.") from None
+    say(f"Going on with {path} after epoch {histories[0].epochs}.")
+    return histories
