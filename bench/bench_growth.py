@@ -18,8 +18,8 @@ from .contenders import Contender
 from .training import Training, draw
 
 VALUES = {
-    "rows": (10_000, 30_000, 100_000, 300_000, 1_000_000),
-    "memory-mapped rows": (10_000, 30_000, 100_000, 300_000, 1_000_000),
+    "rows": (10_000, 100_000, 1_000_000),
+    "memory-mapped rows": (10_000, 100_000, 1_000_000),
     "batch size": (16, 64, 256, 1024, 4096),
     "hidden units": (16, 64, 256, 1024),
     "classes": (2, 10, 100, 1000),
@@ -45,7 +45,7 @@ def point(axis: str, value: int, threads: int, smoke: bool, folder: Path) -> Tra
         unit="row" if axis == "batch size" else "step",
         axis=axis,
         value=value,
-        rounds=1,
+        rounds=2,
     )
 
 

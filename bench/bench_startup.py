@@ -53,8 +53,8 @@ def import_keras(problem: Startup) -> Bound:
     return process(problem, f"import os; os.environ['KERAS_BACKEND'] = {keras.engine()!r}\nimport keras")
 
 
-def _problem(title: str, threads: int, rounds: int | None = None) -> Startup:
-    return Startup(suite="startup", threads=threads, title=title, unit="process", units=1, rounds=rounds)
+def _problem(title: str, threads: int) -> Startup:
+    return Startup(suite="startup", threads=threads, title=title, unit="process", units=1, rounds=1)
 
 
 TRAIN_NUMBA, TRAIN_NUMPY = TRAIN.format(backend="numba"), TRAIN.format(backend="numpy")
@@ -64,12 +64,12 @@ HELP = "import fastmlp.cli, contextlib\nwith contextlib.suppress(SystemExit): fa
 
 @pytest.fixture(scope="module")
 def imports(threads: int) -> Startup:
-    return _problem("import", threads, rounds=3)
+    return _problem("import", threads)
 
 
 @pytest.fixture(scope="module")
 def first_batch(threads: int) -> Startup:
-    return _problem("first two batches of training", threads, rounds=1)
+    return _problem("first two batches of training", threads)
 
 
 @pytest.mark.contenders(
@@ -78,9 +78,9 @@ def first_batch(threads: int) -> Startup:
     Contender("fastmlp --help", "ours", partial(process, code=HELP)),
     Contender("import fastmlp.MLPClassifier", "ours", partial(process, code="from fastmlp import MLPClassifier")),
     Contender("import sklearn.neural_network", "peer", partial(process, code="import sklearn.neural_network")),
-    Contender("import torch", "peer", partial(process, code="import torch"), needs=("torch",)),
+    Contender("import torch", "peer", partial(process, code="import torch"), needs=("torch",), slow=True),
     Contender("import jax", "peer", partial(process, code="import jax"), needs=("jax",)),
-    Contender("import keras", "peer", import_keras, needs=("keras",)),
+    Contender("import keras", "peer", import_keras, needs=("keras",), slow=True),
 )
 def bench_import(measure: Callable[[Startup], None], imports: Startup) -> None:
     measure(imports)

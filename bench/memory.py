@@ -25,36 +25,13 @@ Point = Callable[..., Problem]
 
 
 class Peaks:
-    """The peaks of contenders on the problems `point(axis, value, *arguments)`; a child for each contender."""
+    """The peaks of contenders on the problems `point(axis, value, *arguments)`, found by one child process."""
 
     def __init__(self, point: Point, *arguments: Any) -> None:
-        self._point, self._arguments = point, arguments
-        self._children: dict[str, Child] = {}
-        self._known: dict[tuple[str, str | None, int | None], int] = {}
-
-    def of(self, contender: Contender, problem: Problem) -> int | None:
-        """Bytes; None where the system does not tell."""
-        if sys.platform != "linux":
-            return None
-        key = (contender.name, problem.axis, problem.value)
-        if key not in self._known:
-            if contender.name not in self._children:
-                self._children[contender.name] = Child(contender, self._point, self._arguments)
-            self._known[key] = self._children[contender.name].peak(problem.axis, problem.value)
-        return self._known[key]
-
-    def close(self) -> None:
-        for child in self._children.values():
-            child.close()
-
-
-class Child:
-    """A process that binds and runs one contender on problem after problem."""
-
-    def __init__(self, contender: Contender, point: Point, arguments: tuple[Any, ...]) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would start with this process's memory
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, contender, point, arguments), daemon=True)
+        self._process = context.Process(target=_serve, args=(other, point, arguments), daemon=True)
+        self._known: dict[tuple[str, str | None, int | None], int] = {}
         before = {name: os.environ.get(name) for name in ENVIRONMENT}
         os.environ.update(ENVIRONMENT)
         try:
@@ -64,8 +41,17 @@ class Child:
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
         other.close()
 
-    def peak(self, *where: Any) -> int:
-        self._connection.send(where)
+    def of(self, contender: Contender, problem: Problem) -> int | None:
+        """Bytes; None where the system does not tell."""
+        if sys.platform != "linux":
+            return None
+        key = (contender.name, problem.axis, problem.value)
+        if key not in self._known:
+            self._known[key] = self._watch(contender, problem)
+        return self._known[key]
+
+    def _watch(self, contender: Contender, problem: Problem) -> int:
+        self._connection.send((contender, problem.axis, problem.value))
         self._connection.recv()  # the problem is drawn
         baseline = highest = self._held()
         self._connection.send("go")
@@ -87,18 +73,18 @@ class Child:
         self._process.join()
 
 
-def _serve(connection: Connection, contender: Contender, point: Point, arguments: tuple[Any, ...]) -> None:
-    """Until the other end is closed: draw a problem, wait, bind and run the contender on it."""
-    warm = False
+def _serve(connection: Connection, point: Point, arguments: tuple[Any, ...]) -> None:
+    """Until the other end is closed: draw a problem, wait, bind and run a contender on it."""
+    warm: set[str] = set()
     while True:
         try:
-            where = connection.recv()
+            contender, axis, value = connection.recv()
         except EOFError:
             return
-        problem = point(*where, *arguments)
-        if not warm:
+        problem = point(axis, value, *arguments)
+        if contender.name not in warm:
             _bind_and_run(contender, problem)  # loads libraries and compiles
-            warm = True
+            warm.add(contender.name)
         gc.collect()
         connection.send("ready")
         connection.recv()
