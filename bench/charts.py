@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from fastmlp.report.figures import spread
 from fastmlp.report.style import PALETTE, WIDTH, clean, new_figure, styled
 
-from .compare import Comparison, digits, scale
+from .compare import Comparison, digits, duration, scale
 from .results import Measurement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BAR, HEAD, FOOT = 0.27, 0.5, 0.42  # inches: a bar with the gap below it, a panel's title, its axis
+BAR, HEAD, FOOT = 0.27, 0.55, 0.42  # inches: a bar with the gap below it, a panel's title, its axis
 LEFT, RIGHT, MARGIN = 2.45, 1.75, 0.06  # inches for names, for figures, and around
 LINEAR = 25  # times as long as the shortest bar the longest may be, for both to be seen on a linear scale
 COLOURS = {"numba": "augmented", "torch": "ink", "numpy": "muted", "cupy": "heat"}
@@ -38,11 +38,12 @@ def draw_bars(compared: Sequence[Comparison]) -> Figure:
 def _draw_panel(axes: Axes, compared: Comparison) -> None:
     size, symbol = scale([measurement.median for measurement in compared.timed])
     for row, racer in enumerate(compared.racers):
-        _draw_bar(axes, row, racer, compared.floor, size, symbol)
+        _draw_bar(axes, row, racer, compared.floor, size)
     _set_scale(axes, [value / size for one in compared.timed for value in (one.seconds["min"], one.seconds["q3"])])
     axes.set_ylim(len(compared.racers) - 0.5, -0.5)
-    axes.set_title(clean(compared.title), loc="left", x=(MARGIN - LEFT) / (WIDTH - LEFT - RIGHT))
-    axes.set_xlabel(f"{symbol} a {compared.unit}{', log scale' if axes.get_xscale() == 'log' else ''}", size=8)
+    axes.set_title(clean(compared.title), loc="left", x=(MARGIN - LEFT) / (WIDTH - LEFT - RIGHT), pad=18)
+    axes.set_xlabel(f"{symbol} per {compared.unit}{', log scale' if axes.get_xscale() == 'log' else ''}", size=8)
+    axes.xaxis.set_major_formatter(_tick)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=2, labelsize=8)
@@ -50,7 +51,7 @@ def _draw_panel(axes: Axes, compared: Comparison) -> None:
         _draw_floor(axes, compared.floor, size)
 
 
-def _draw_bar(axes: Axes, row: int, racer: Measurement, floor: Measurement | None, size: float, symbol: str) -> None:
+def _draw_bar(axes: Axes, row: int, racer: Measurement, floor: Measurement | None, size: float) -> None:
     seconds = {name: value / size for name, value in racer.seconds.items()}
     ours = racer.kind == "ours"
     colour = PALETTE["augmented" if ours else "muted"]
@@ -64,7 +65,7 @@ def _draw_bar(axes: Axes, row: int, racer: Measurement, floor: Measurement | Non
     )  # fmt: skip
     times = f"   {digits(racer.median / floor.median)}× floor" if floor else ""
     axes.annotate(
-        f"{digits(seconds['median'])} {symbol}{times}", (1, row), (8, 0), xycoords=axes.get_yaxis_transform(),
+        f"{duration(racer.median)}{times}", (1, row), (8, 0), xycoords=axes.get_yaxis_transform(),
         ha="left", **label,
     )  # fmt: skip
 
@@ -74,7 +75,6 @@ def _set_scale(axes: Axes, values: Sequence[float]) -> None:
     if high > LINEAR * low:
         axes.set_xscale("log")
         axes.set_xlim(low / 2, high * 1.1)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     else:
         axes.set_xlim(0, high * 1.04)
 
@@ -99,7 +99,7 @@ def draw_growth(axis: Sequence[Comparison]) -> Figure:
     figure.subplots_adjust(left=0.07, right=0.85, top=0.86, bottom=0.14, wspace=0.62)
     size, symbol = scale([measurement.median for one in axis for measurement in one.timed])
     _draw_lines(panels[0], axis, _times, size)
-    panels[0].set_title(f"{symbol} a {axis[0].unit}")
+    panels[0].set_title(f"{symbol} per {axis[0].unit}")
     if with_memory:
         _draw_lines(panels[1], axis, _peaks, 2.0**20)
         panels[1].set_title("MiB beyond the data, at the peak")
@@ -159,9 +159,13 @@ def _set_ticks(axes: Axes, values: Sequence[int]) -> None:
     axes.minorticks_off()
     axes.set_xticks(values, [_short(value) for value in values], size=8)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.yaxis.set_major_formatter(_tick)
     axes.grid(axis="y", color=PALETTE["rule"], linewidth=0.5)
     axes.tick_params(length=2, labelsize=8)
+
+
+def _tick(value: float, _: object) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:g}"
 
 
 def _short(value: int) -> str:

@@ -72,6 +72,12 @@ def digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
+def duration(seconds: float) -> str:
+    """In the unit that suits it."""
+    size, symbol = scale([seconds])
+    return f"{digits(seconds / size)} {symbol}"
+
+
 def _rank(measurement: Measurement) -> tuple[bool, float]:
     timed = measurement.status == "measured"
     return not timed, measurement.median if timed else 0.0

@@ -21,7 +21,7 @@ from fastmlp.report.document import (
 from fastmlp.report.style import save, svg
 
 from . import charts
-from .compare import Comparison, comparisons, digits, growths, scale
+from .compare import Comparison, comparisons, digits, duration, growths, scale
 from .results import Measurement
 
 if TYPE_CHECKING:
@@ -114,13 +114,12 @@ def _highlights(measurements: Sequence[Measurement]) -> list[Highlights]:
     if step is None or step.best_of_ours is None:
         return []
     ours = step.best_of_ours
-    size, symbol = scale([ours.median])
-    items = [(f"{digits(ours.median / size)} {symbol}", f"a step, {ours.contender}", "augmented")]
+    items = [(duration(ours.median), f"a step by {ours.contender}", "augmented")]
     if step.floor:
         items.append((f"{digits(ours.median / step.floor.median)}×", "the floor, two products alone", "original"))
     peers = [racer for racer in step.racers if racer.kind == "peer"]
     extremes = [*peers[:1], *peers[1:][-1:]]
-    items += [(f"{digits(peer.median / ours.median)}×", f"as long: {peer.contender}", "plain") for peer in extremes]
+    items += [(f"{digits(peer.median / ours.median)}×", f"our time for {peer.contender}", "plain") for peer in extremes]
     return [Highlights(items)]
 
 
@@ -161,7 +160,7 @@ def _table(compared: Comparison) -> list[Block]:
     size, symbol = scale([measurement.median for measurement in compared.timed])
     references = (("× floor", compared.floor), ("× best of ours", compared.best_of_ours))
     beside = {column: reference for column, reference in references if reference}
-    header = (f"{symbol} a {compared.unit}", "median", "min", "q1 to q3", *beside)
+    header = (f"{symbol} per {compared.unit}", "median", "min", "q1 to q3", *beside)
     rows = [_row(measurement, list(beside.values()), size) for measurement in compared.measurements]
     kinds = ["augmented" if measurement is compared.best_of_ours else "same" for measurement in compared.measurements]
     return [Paragraph(compared.title), Table(header, rows, "numbers", kinds)]
@@ -202,7 +201,7 @@ def _growth_table(axis: Sequence[Comparison]) -> Table:
     size, symbol = scale([measurement.median for one in axis for measurement in one.timed])
     names = list(dict.fromkeys(measurement.contender for one in axis for measurement in one.timed))
     rows = [(f"{one.measurements[0].value:,}", *_cells(one, names, size)) for one in axis]
-    header = (f"{axis[0].measurements[0].axis}; {symbol} a {axis[0].unit}", *names)
+    header = (f"{axis[0].measurements[0].axis}; {symbol} per {axis[0].unit}", *names)
     return Table(header, rows, "numbers", ["same"] * len(rows))
 
 

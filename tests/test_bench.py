@@ -117,7 +117,7 @@ def test_the_report_tells_where_its_numbers_come_from(written):
 
 def test_growth_has_time_and_memory(written):
     text = (written / "report.md").read_text()
-    assert "| batch size; ns a row | two products alone, 1 thread | fastmlp numba |" in text
+    assert "| batch size; ns per row | two products alone, 1 thread | fastmlp numba |" in text
     assert "| 64 | 800 | 1,200, 64.0 MiB |" in text
 
 
