@@ -1,0 +1,114 @@
+"""Many heads over the same features, 8 learning rates from 4 seeds, for an epoch: the time of a step of one head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fastmlp.backends.base import Backend
+from fastmlp.backends.numpy import blas
+from fastmlp.mlp import Network, initial_parameters, train_epoch_together
+from fastmlp.training import Samples
+
+from . import ours
+from .contenders import Bound, Contender
+from .heads import Heads, draw_heads
+from .peers import jax_heads, torch, torch_heads
+from .training import Training
+
+
+def together(backend: Backend, problem: Heads) -> Bound:
+    """All heads in one call, going on from the weights that the last left."""
+    networks = [Network(head.parameters, backend, head.batch_size) for head in problem.heads]
+    samples = Samples.place(backend, problem.features, problem.labels, "float32")
+    orders = [head.order for head in problem.heads]
+    rates = [np.full(head.steps, head.learning_rate) for head in problem.heads]
+
+    def run() -> None:
+        train_epoch_together(networks, samples.features, samples.labels, orders, rates)
+        backend.synchronize()
+
+    tier = networks[0].tier
+    facts = {"tier": tier.number, "tier_reason": tier.reason}
+    return Bound(run, lambda: [network.parameters for network in networks], facts)
+
+
+def alone(backend: Backend, problem: Heads) -> Bound:
+    return one_after_another(problem, partial(ours.train, backend, tier=None))
+
+
+def one_after_another(problem: Heads, bind: Callable[[Training], Bound]) -> Bound:
+    """Each head's epoch on its own, by whatever trains one."""
+    each = [bind(head) for head in problem.heads]
+
+    def run() -> None:
+        for bound in each:
+            bound.run()
+
+    return Bound(run, lambda: [bound.result() for bound in each if bound.result], each[0].facts)
+
+
+# The floors.
+
+
+def products_of_heads(problem: Heads) -> Bound:
+    """The two large products of each head by itself; every thread does those of whole heads, one after the other."""
+    each = [ours.products(head, threads=1) for head in problem.heads]
+
+    def run() -> None:
+        with blas().limit(limits=1), ThreadPoolExecutor(problem.threads) as pool:
+            list(pool.map(lambda bound: bound.run(), each))
+
+    return Bound(run, check=partial(_check_all, each))
+
+
+def wide_products(problem: Heads) -> Bound:
+    """The same of all heads of a seed in one, for they share their batches: as wide as their hidden layers together."""
+    sizes = problem.heads[0].parameters.sizes
+    wide = initial_parameters((sizes[0], len(problem.learning_rates) * sizes[1], sizes[2]))
+    each = [ours.products(replace(head, parameters=wide), threads=None) for head in problem.of_seeds]
+
+    def run() -> None:
+        for bound in each:
+            bound.run()
+
+    return Bound(run, check=partial(_check_all, each))
+
+
+def _check_all(each: Sequence[Bound], what: str) -> None:
+    for bound in each:
+        if bound.check:
+            bound.check(what)
+
+
+CONTENDERS = (
+    Contender("two products of each head, 1 thread a head", "floor", products_of_heads),
+    Contender("two wide products a seed, all threads", "floor", wide_products),
+    *ours.contenders(together),
+    *(
+        replace(contender, name=f"{contender.name}, one after another")
+        for contender in ours.contenders(alone)
+        if contender.name == "fastmlp numba"
+    ),
+    Contender("JAX, vmap + scan", "peer", jax_heads.train, needs=("jax",)),
+    Contender("PyTorch, bmm", "peer", torch_heads.train_bmm, needs=("torch",)),
+    Contender("PyTorch, torch.func.vmap", "peer", torch_heads.train_vmap, needs=("torch",)),
+    Contender(
+        "PyTorch, one after another", "peer", partial(one_after_another, bind=torch.train_eager), needs=("torch",)
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def problem(threads: int, smoke: bool) -> Heads:
+    return draw_heads(threads, rows=1_000 if smoke else 50_000)
+
+
+@pytest.mark.contenders(*CONTENDERS)
+def bench_sweep(measure: Callable[[Heads], None], problem: Heads) -> None:
+    measure(problem)

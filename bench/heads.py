@@ -1,0 +1,105 @@
+"""The problem of training many heads over the same features: every one must end as if it were trained alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.mlp import Parameters, initial_parameters
+
+from .contenders import Problem
+from .training import PAPER, Training, draw
+
+LEARNING_RATES = tuple(np.geomspace(0.001, 0.03, 8).tolist())
+SEEDS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heads(Problem):
+    """`heads` trained for an epoch over the same features, seed by seed, and in each seed rate by rate.
+
+    Heads of one seed start from the same weights and see the same batches: whoever can make use of it may.
+    """
+
+    heads: Sequence[Training]
+    learning_rates: Sequence[float]
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        return self.heads[0].features
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self.heads[0].labels
+
+    @property
+    def batch_size(self) -> int:
+        return self.heads[0].batch_size
+
+    @property
+    def of_seeds(self) -> Sequence[Training]:
+        """The first head of each seed, for what all of the seed have in common."""
+        return self.heads[:: len(self.learning_rates)]
+
+    def check(self, what: str, result: Sequence[Parameters]) -> None:
+        """Each head's loss and accuracy, against that head trained alone in float64."""
+        for number, (head, got) in enumerate(zip(self.heads, result, strict=True), start=1):
+            head.check(f"{what}, head {number}", got)
+
+
+def draw_heads(threads: int, rows: int, learning_rates: Sequence[float] = LEARNING_RATES, seeds: int = SEEDS) -> Heads:
+    """One head from every seed at every learning rate."""
+    one = draw("sweep", threads, rows=rows)
+    of_seeds = [
+        replace(
+            one,
+            parameters=initial_parameters(PAPER, "he", seed),
+            order=np.random.default_rng(seed).permutation(rows),
+        )
+        for seed in range(seeds)
+    ]
+    heads = [replace(head, learning_rate=rate) for head in of_seeds for rate in learning_rates]
+    return Heads(
+        suite="sweep",
+        threads=threads,
+        title=f"{len(heads)} heads at once, {one.title}",
+        unit="step and head",
+        units=len(heads) * one.steps,
+        heads=heads,
+        learning_rates=learning_rates,
+        rounds=1,
+    )
+
+
+# How peers lay the heads out.
+
+
+def batches(problem: Heads) -> list[NDArray[Any]]:
+    """Rows int32 (steps, seeds, m): first of all whole batches, then of the rest, if any."""
+    orders = np.stack([head.order for head in problem.of_seeds]).astype(np.int32)
+    seeds, rows = orders.shape
+    full = rows // problem.batch_size * problem.batch_size
+    whole = orders[:, :full].reshape(seeds, -1, problem.batch_size).swapaxes(0, 1)
+    rest = orders[None, :, full:]
+    return [part for part in (whole, rest) if part.size]
+
+
+def first_weights(problem: Heads) -> list[NDArray[Any]]:
+    """W1, b1, W2, b2 of each seed (seeds, ...)."""
+    starts = [head.parameters for head in problem.of_seeds]
+    layers = range(len(starts[0].weights))
+    return [
+        np.stack(arrays)
+        for layer in layers
+        for arrays in ([start.weights[layer] for start in starts], [start.biases[layer] for start in starts])
+    ]
+
+
+def parameters_of(arrays: Sequence[NDArray[Any]]) -> list[Parameters]:
+    """Of each head, from W1, b1, W2, b2 (seeds, rates, ...)."""
+    W1, b1, W2, b2 = (array.reshape(-1, *array.shape[2:]) for array in arrays)
+    return [Parameters((W1[head], W2[head]), (b1[head], b2[head])) for head in range(len(W1))]

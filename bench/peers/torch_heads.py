@@ -1,0 +1,88 @@
+"""PyTorch, many heads: as batched products, and by torch.func."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..contenders import Bound
+from ..heads import Heads, batches, first_weights, parameters_of
+
+
+def train_bmm(problem: Heads) -> Bound:
+    """The first layers of a seed's heads side by side in one wide product, the others by bmm; autograd."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    rates = torch.tensor(problem.learning_rates, dtype=torch.float32)
+    seeds, count = len(problem.of_seeds), len(rates)
+    features, labels = torch.from_numpy(problem.features), torch.from_numpy(problem.labels)
+    W1, b1, W2, b2 = (torch.from_numpy(array) for array in first_weights(problem))
+    hidden, classes = W2.shape[1:]
+    weights = [
+        W1.repeat(1, 1, count),  # (seeds, inputs, rates * hidden)
+        b1[:, None].repeat(1, 1, count),
+        W2.repeat_interleave(count, 0),  # (seeds * rates, hidden, classes)
+        b2[:, None].repeat_interleave(count, 0),
+    ]
+    wide, single = rates.repeat_interleave(hidden), rates.repeat(seeds)[:, None, None]
+    steps = [wide, wide, single, single]
+    for array in weights:
+        array.requires_grad_()
+    parts = [torch.from_numpy(part) for part in batches(problem)]
+
+    def step(batch: Any) -> None:
+        W1, b1, W2, b2 = weights
+        side_by_side = torch.baddbmm(b1, features[batch], W1).relu()
+        own = side_by_side.view(seeds, -1, count, hidden).transpose(1, 2).reshape(seeds * count, -1, hidden)
+        logits = torch.baddbmm(b2, own, W2)
+        targets = labels[batch].repeat_interleave(count, 0)
+        loss = cross_entropy(logits.view(-1, classes), targets.view(-1), reduction="sum") / batch.shape[1]
+        gradients = torch.autograd.grad(loss, weights)
+        with torch.no_grad():
+            for array, gradient, rate in zip(weights, gradients, steps, strict=True):
+                array.addcmul_(gradient, rate, value=-1)
+
+    def run() -> None:
+        for part in parts:
+            for batch in part:
+                step(batch)
+
+    def result() -> Any:
+        W1, b1, W2, b2 = (array.detach().numpy() for array in weights)
+        split = [array.reshape(seeds, -1, count, hidden).swapaxes(1, 2) for array in (W1, b1)]
+        return parameters_of(
+            [split[0], split[1][:, :, 0], *(array.reshape(seeds, count, *array.shape[1:]) for array in (W2, b2[:, 0]))]
+        )
+
+    return Bound(run, result)
+
+
+def train_vmap(problem: Heads) -> Bound:
+    """torch.func's gradient of one head, vmapped over the seeds and, within, over the learning rates."""
+    import torch
+    from torch.func import grad, vmap
+    from torch.nn.functional import cross_entropy, linear, relu
+
+    rates = torch.tensor(problem.learning_rates, dtype=torch.float32)
+    features, labels = torch.from_numpy(problem.features), torch.from_numpy(problem.labels)
+    starts = [torch.from_numpy(array) for array in first_weights(problem)]
+    weights = tuple(array[:, None].repeat(1, len(rates), *[1] * (array.ndim - 1)) for array in starts)
+    parts = [torch.from_numpy(part) for part in batches(problem)]
+
+    def loss(weights: Any, x: Any, y: Any) -> Any:
+        W1, b1, W2, b2 = weights
+        return cross_entropy(linear(relu(linear(x, W1.T, b1)), W2.T, b2), y)
+
+    of_seed = vmap(grad(loss), in_dims=(0, None, None))
+    of_all = vmap(of_seed, in_dims=(0, 0, 0))
+
+    def run() -> None:
+        for part in parts:
+            for batch in part:
+                gradients = of_all(weights, features[batch], labels[batch])
+                for array, gradient in zip(weights, gradients, strict=True):
+                    array.addcmul_(gradient, rates.view(-1, *[1] * (array.ndim - 2)), value=-1)
+
+    return Bound(run, lambda: parameters_of([np.array(array) for array in weights]))
