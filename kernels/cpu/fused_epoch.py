@@ -68,7 +68,7 @@ class _Job:
         panels = -(-hidden // self.line)
         self.parts = min(parts, panels)
         self.bounds = _split(panels, self.parts, self.line)
-        self.network = _pack(head, panels * self.line, self.parts)
+        self.network = _pack(head, self.bounds)
         self.padded = -(-head.batch_size // self.line) * self.line
         self.totals = np.zeros((max(self.parts, pieces), TOTALS))
         self.epoch = Epoch(
@@ -109,7 +109,7 @@ class _Job:
         ]
 
     def write_back(self) -> None:
-        _unpack(self.network, self.head, self.line)
+        _unpack(self.network, self.head, self.bounds)
 
     def sums(self) -> tuple[float, int]:
         loss, hits = self.totals.sum(axis=0)[:2]
@@ -166,11 +166,11 @@ def _line(array: Floats) -> int:
     return LINE // array.itemsize
 
 
-def _pack(head: Head, units: int, parts: int) -> Network:
-    """The head's slots as `train_epoch` stores them, each unit's weights in its panel."""
-    inputs, hidden, classes = head.sizes
+def _pack(head: Head, bounds: Sequence[int]) -> Network:
+    """The head's slots as `train_epoch` stores them; bounds are those of each part's hidden units."""
+    inputs, _, classes = head.sizes
     slots, dtype = len(head.slots), head.slots[0][0].dtype
-    line = LINE // dtype.itemsize
+    units, parts = bounds[-1], len(bounds) - 1
     network = Network(
         _zeros((slots, units * inputs), dtype),
         _zeros((slots, units), dtype),
@@ -178,23 +178,39 @@ def _pack(head: Head, units: int, parts: int) -> Network:
         _zeros((slots, parts * classes), dtype),
     )
     for slot, (w1, b1, w2, b2) in enumerate(head.slots):
-        padded = np.zeros((inputs, units), dtype)
-        padded[:, :hidden] = w1
-        network.w1[slot].reshape(-1, inputs, line)[:] = padded.reshape(inputs, -1, line).transpose(1, 0, 2)
-        network.b1[slot, :hidden] = b1
-        network.w2[slot].reshape(classes, units)[:, :hidden] = w2.T
+        _panels(network, slot, inputs)[:] = _fill_up(w1, units).reshape(inputs, -1, _line(w1)).transpose(1, 0, 2)
+        network.b1[slot] = _fill_up(b1, units)
+        for part, columns in _parts_of_w2(network, slot, classes, bounds):
+            part[:] = _fill_up(w2.T, units)[:, columns]
         network.b2[slot].reshape(parts, classes)[:] = b2
     return network
 
 
-def _unpack(network: Network, head: Head, line: int) -> None:
+def _unpack(network: Network, head: Head, bounds: Sequence[int]) -> None:
     inputs, hidden, classes = head.sizes
     for slot, (w1, b1, w2, b2) in enumerate(head.slots):
-        panels = network.w1[slot].reshape(-1, inputs, line).transpose(1, 0, 2)
-        w1[:] = panels.reshape(inputs, -1)[:, :hidden]
+        w1[:] = _panels(network, slot, inputs).transpose(1, 0, 2).reshape(inputs, -1)[:, :hidden]
         b1[:] = network.b1[slot, :hidden]
-        w2[:] = network.w2[slot].reshape(classes, -1)[:, :hidden].T
+        w2[:] = np.concatenate([part for part, _ in _parts_of_w2(network, slot, classes, bounds)], axis=1)[:, :hidden].T
         b2[:] = network.b2[slot, :classes]
+
+
+def _panels(network: Network, slot: int, inputs: int) -> Floats:
+    """W1 (panels, inputs, line)."""
+    return network.w1[slot].reshape(-1, inputs, _line(network.w1))
+
+
+def _parts_of_w2(network: Network, slot: int, classes: int, bounds: Sequence[int]) -> list[tuple[Floats, slice]]:
+    """Each part's share of W2' (classes, units), and its columns."""
+    return [
+        (network.w2[slot, classes * first : classes * stop].reshape(classes, -1), slice(first, stop))
+        for first, stop in pairwise(bounds)
+    ]
+
+
+def _fill_up(array: Floats, units: int) -> Floats:
+    """With zeros for the units that fill up the last panel, along the last axis."""
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, units - array.shape[-1])])
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any) -> Floats:

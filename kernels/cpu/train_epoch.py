@@ -11,8 +11,8 @@ step, and then each computes the same G from the same parts in the same order. S
 threads, and the same number of threads gives the same bits. Several networks are trained one a thread.
 
 Storage: hidden units come in panels of one cache line (16 float32 or 8 float64), the last one filled up with zeros,
-which stay zero; W1 as (panels, d, line), W2 transposed as (c, panels * line). Each array has a leading axis of slots:
-the value, and for Adam its first and second moment.
+which stay zero; W1 as (panels, d, line), W2 transposed, (c, units) of one thread after the other. Each array has a
+leading axis of slots: the value, and for Adam its first and second moment.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Totals = NDArray[np.float64]  # (2,): the sum of the losses, and the hits
 
 ROWS = 64  # of a batch that are multiplied at once, and
 FIRST = np.zeros(1, np.int64)  # a table of one position
-CHUNK = 32  # inputs whose gradient is computed and used at once, so that both stay in the nearest caches
+CHUNK = 128  # inputs whose gradient is computed and used at once, so that both stay in the nearest caches
 
 
 class Network(NamedTuple):
@@ -107,7 +107,7 @@ class Buffers(NamedTuple):
     chunk: Floats  # a part of a gradient
     shift: Floats  # (h,): mean W1, where features are standardised
     sums: Floats  # (max(h, c),): of the gradient over the batch
-    by_hidden: Integers  # (c,): where a class's weights of these units start in W2
+    by_hidden: Integers  # (c,): where a class's weights start in W2
     by_batch: Integers  # (c,): where a class's gradients start
 
 
@@ -126,7 +126,7 @@ def _buffers(network: Network, epoch: Epoch, share: Share) -> Buffers:
         np.zeros(max(CHUNK * share.line, c * h), dtype),
         np.zeros(h, dtype),
         np.zeros(max(h, c), dtype),
-        by_class * network.b1.shape[1] + share.first,
+        by_class * h + c * share.first,
         by_class * m,
     )
 
@@ -260,8 +260,10 @@ def _hidden_gradient(network: Network, own: Buffers, share: Share, classes: int,
     """own.delta = G W2' * (H > 0)."""
     h, one = share.units, own.delta.dtype.type
     for column in range(0, h, share.line):
-        depth_product(own.gradient, own.by_batch, 0, m, classes, network.w2[0], share.first + column,
-                      network.b1.shape[1], own.delta, column, h, own.by_batch)  # fmt: skip
+        weights = own.by_hidden[0] + column
+        depth_product(
+            own.gradient, own.by_batch, 0, m, classes, network.w2[0], weights, h, own.delta, column, h, own.by_batch
+        )
     for k in range(m * h):
         own.delta[k] *= one(own.hidden[k] > 0)  # a product, so that NaN stays
 
@@ -274,8 +276,7 @@ def _update_output(network: Network, own: Buffers, share: Share, epoch: Epoch, s
         rows_product(
             own.gradient, own.by_batch, 0, classes, m, own.hidden, column, h, own.chunk, column, h, own.by_batch
         )
-    for q in range(classes):
-        _update(network.w2, own.by_hidden[q], h, own.chunk[q * h :], step, step.decay)
+    _update(network.w2, own.by_hidden[0], classes * h, own.chunk, step, step.decay)
     sums = own.sums[:classes]
     sums[:] = 0
     for i in range(m):
