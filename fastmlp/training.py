@@ -111,12 +111,12 @@ class History:
     def from_dict(cls, values: Any) -> History:
         """What `as_dict` gave; ValueError or TypeError for anything else."""
         history = cls(**values)
-        train, test = (history.learning_rate, history.train_loss, history.train_accuracy), (history.test_loss,)
-        lengths = {len(column) for column in train}, {len(column) for column in (*test, history.test_accuracy)}
-        counted = history.epoch == list(range(1, history.epochs + 1)) and lengths[0] == {history.epochs}
-        if not counted or lengths[1] not in ({0}, {history.epochs}):
-            raise ValueError("its history is not one of epochs")
-        if not np.isfinite(np.array([*train, *test, history.test_accuracy][: 3 + 2 * bool(history.test_loss)], float)).all():
+        epochs, tested = history.epochs, len(history.test_loss)
+        columns: list[list[Any]] = list(vars(history).values())
+        counted = history.epoch == list(range(1, epochs + 1)) and tested in (0, epochs)
+        if not counted or [len(column) for column in columns] != [epochs] * 4 + [tested] * 2:
+            raise ValueError("its history does not tell of every epoch")
+        if not all(isinstance(value, int | float) and abs(value) < 1e300 for column in columns for value in column):
             raise ValueError("its history holds something other than numbers")
         return history
 

@@ -8,8 +8,13 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastmlp.errors import DataError
+from fastmlp.errors import DataError, first_line
 
+# What gzip and tarfile raise for damaged bytes; the last four escape tarfile's reading of extended headers.
+DAMAGE = (
+    *(tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error),
+    *(ArithmeticError, LookupError, ValueError, RecursionError),
+)
 MOST_BESIDES = 1 << 24  # bytes in an archive besides the wanted files: a bomb holds far more
 
 
@@ -27,8 +32,8 @@ def unpack(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
             new_folder.mkdir()
             _copy_members(archive, new_folder, dict(sizes))
             _put(new_folder, folder)
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{archive} is damaged ({error}): delete it and download it again.") from error
+    except DAMAGE as error:
+        raise DataError(f"{archive} is damaged ({first_line(error)}): delete it and download it again.") from error
     except OSError as error:
         raise DataError(
             f"{folder} cannot be written ({error.strerror or error}): make room there, or name another folder in "

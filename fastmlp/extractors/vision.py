@@ -67,7 +67,7 @@ class VisionExtractor(Extractor):
         self.image_size = image_size or backbone.image_size
         self.batch_size = BATCH_ON_CPU if device == "cpu" else BATCH_ON_GPU
         self._interpolation = backbone.interpolation
-        self._model = _channels_last(fold_batch_norm(backbone.model)).to(device)
+        self.model = _channels_last(fold_batch_norm(backbone.model)).to(device)
         self._scale, self._shift = _normalisation(backbone, device)
         self.features = self._count_features(backbone.image_size)
 
@@ -81,11 +81,15 @@ class VisionExtractor(Extractor):
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            pixels = torch.as_tensor(np.ascontiguousarray(images), device=self.device).to(torch.float32)
-            # normalised while there are few of them: resizing takes averages, which come out the same
-            resized = self._resize(pixels.mul_(self._scale).add_(self._shift))
-            features = self._model(resized.contiguous(memory_format=torch.channels_last))
-            return np.asarray(features.float().cpu())
+            return np.asarray(self.forward(torch.as_tensor(np.ascontiguousarray(images), device=self.device)).cpu())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features float32 (n, d) of uint8 images (n, 3, h, w), both on the device."""
+        # normalised while there are few of them: resizing takes averages, which come out the same
+        pixels = images.to(torch.float32).mul_(self._scale).add_(self._shift)
+        resized = self._resize(pixels).contiguous(memory_format=torch.channels_last)
+        features: torch.Tensor = self.model(resized)
+        return features.float()
 
     def _resize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels (n, 3, h, w) at the network's input size; bicubic overshoot is clipped, as in PIL."""
@@ -253,7 +257,7 @@ def _read_state(path: Path) -> tuple[State, str]:
             f"The weights file {path} cannot be read ({reason}): fetch it again, or save model.state_dict() in it."
         ) from None
     named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
-    if not named or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not named or not all(isinstance(value, torch.Tensor) and not value.is_complex() for value in state.values()):
         raise DataError(f"The weights file {path} holds no plain state dict: save model.state_dict() and pass that.")
     return state, f"sha256:{sha256_of(path)}"
 
@@ -276,7 +280,7 @@ def _load(model: nn.Module, state: State, name: str, path: Path) -> None:
         raise DataError(
             f"The weights file {path} does not fit {name} ({reason}): pass the state dict of {name}."
         ) from None
-    if not all(torch.isfinite(value).all() for value in state.values()):
+    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise DataError(f"The weights file {path} holds NaN or infinity: fetch it again.")
 
 
