@@ -1,0 +1,76 @@
+"""Extracting features from the host to the host: `patches` beside the same steps in PyTorch, and ResNet-18 at 224 px.
+
+A peer's batch is the fastest of 2, 4, 8, ... on two cores with 1 MiB of cache each; ResNet-18 is run in large batches,
+as most people run it, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from fastmlp.backends.base import Backend
+from fastmlp.extractors.patches import Patches
+
+from . import ours
+from .contenders import Bound, Contender
+from .extracting import PatchExtraction, ResNetExtraction, draw_patches, draw_resnet
+from .peers import onnxruntime, torch_patches, torchvision_resnet
+
+BEST, LARGE = 4, 64
+TORCHVISION = ("torch", "torchvision")
+
+
+def patches(backend: Backend, problem: PatchExtraction) -> Bound:
+    extractor = Patches(problem.codebook, backend)
+    return problem.bound(extractor, extractor.batch_size)
+
+
+def resnet(problem: ResNetExtraction) -> Bound:
+    """The same PyTorch on the CPU whatever the backend."""
+    from fastmlp.extractors.vision import VisionExtractor
+
+    extractor = VisionExtractor("resnet18", problem.weights, problem.image_size, "cpu")
+    return problem.bound(extractor, extractor.batch_size)
+
+
+def _eager(batch_size: int) -> Contender:
+    bind = partial(torchvision_resnet.extract, batch_size=batch_size)
+    return Contender(f"torchvision, eager, batch {batch_size}", "peer", bind, needs=TORCHVISION)
+
+
+PATCH_PEERS = (
+    Contender("PyTorch, unfold", "peer", torch_patches.unfold, needs=("torch",)),
+    Contender("PyTorch, unfold, torch.compile", "peer", torch_patches.compiled, needs=("torch",), slow=True),
+    Contender("PyTorch, conv2d", "peer", torch_patches.convolve, needs=("torch",)),
+)
+RESNET = (
+    Contender("fastmlp", "ours", resnet, needs=TORCHVISION),
+    _eager(BEST),
+    _eager(LARGE),
+    Contender("torchvision, torch.compile", "peer", torchvision_resnet.compiled, needs=TORCHVISION, slow=True),
+    Contender("ONNX Runtime", "peer", onnxruntime.extract, needs=("onnxruntime", *TORCHVISION)),
+)
+
+
+@pytest.fixture(scope="module")
+def patch_problem(threads: int, smoke: bool) -> PatchExtraction:
+    return draw_patches(threads, n=5 if smoke else 1_024)
+
+
+@pytest.fixture(scope="module")
+def resnet_problem(threads: int, smoke: bool, tmp_path_factory: pytest.TempPathFactory) -> ResNetExtraction:
+    n, image_size = (5, 40) if smoke else (64, 224)
+    return draw_resnet(threads, n, image_size, tmp_path_factory.mktemp("weights"))
+
+
+@pytest.mark.contenders(*ours.contenders(patches), *PATCH_PEERS)
+def bench_patches(measure: Callable[[PatchExtraction], None], patch_problem: PatchExtraction) -> None:
+    measure(patch_problem)
+
+
+@pytest.mark.contenders(*RESNET)
+def bench_resnet18(measure: Callable[[ResNetExtraction], None], resnet_problem: ResNetExtraction) -> None:
+    measure(resnet_problem)

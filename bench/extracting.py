@@ -1,0 +1,138 @@
+"""The problems of extracting features: patch features by a drawn codebook, and ResNet-18 with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.extractors import patch_ops
+from fastmlp.extractors.patches import CENTROIDS, FEATURES, PATCH, Codebook
+from fastmlp.testing.compare import assert_close
+from fastmlp.testing.tolerances import STEP
+
+from .contenders import Bound, Problem
+
+SIDE = 32
+CHECKED = 4  # images, the first of which and the last are in other batches than the rest; float64 is slow
+
+Images = NDArray[np.uint8]
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction(Problem):
+    """From images uint8 (n, 3, 32, 32) to features float32 (n, d), both on the host."""
+
+    images: Images
+
+    @cached_property
+    def checked(self) -> NDArray[np.intp]:
+        """The numbers of the images whose features are compared."""
+        return np.unique(np.linspace(0, len(self.images) - 1, CHECKED, dtype=np.intp))
+
+    @cached_property
+    def reference(self) -> NDArray[np.float64]:
+        """The features of those images, in float64."""
+        raise NotImplementedError
+
+    def check(self, what: str, result: Features) -> None:
+        if len(result) != len(self.images):
+            raise AssertionError(f"{what}: {len(result)} features for {len(self.images)} images")
+        assert_close(what, result[self.checked], self.reference, STEP["float32"])
+
+    def bound(self, extract: Callable[[Images], Features], batch_size: int, **facts: Any) -> Bound:
+        """The contender that extracts the features of up to batch_size images at a time."""
+        starts = range(0, len(self.images), batch_size)
+        result = np.empty((0, 0), np.float32)
+
+        def run() -> None:
+            nonlocal result
+            result = np.concatenate([extract(self.images[start : start + batch_size]) for start in starts])
+
+        return Bound(run, lambda: result, {"batch_size": batch_size, **facts})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchExtraction(Extraction):
+    codebook: Codebook
+
+    @cached_property
+    def reference(self) -> NDArray[np.float64]:
+        """By array code on NumPy, with the whitened patches themselves, which the extractor does without."""
+        xp, images, book = NumpyBackend.xp, self.images[self.checked], self.codebook
+        mean, whitening, centroids = (a.astype(np.float64) for a in (book.mean, book.whitening, book.centroids))
+        columns = SIDE - patch_ops.SIDE + 1
+        patches, pooled = np.empty((len(images), PATCH, columns**2)), np.empty((len(images), FEATURES))
+        patch_ops.extract_patches(xp, images, mean, patches)
+        whitened = whitening.T @ patches
+        squares, lengths = (whitened**2).sum(axis=1), (centroids**2).sum(axis=1)
+        patch_ops.triangle_pool(xp, centroids @ whitened, squares, lengths, columns, pooled)
+        return (pooled - book.shift) * book.scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetExtraction(Extraction):
+    """image_size: pixels that images are resized to. folder: for the weights."""
+
+    image_size: int
+    folder: Path
+
+    @cached_property
+    def weights(self) -> Path:
+        """A file with the state of a ResNet-18 as torchvision initialises it."""
+        import torch
+        from torchvision.models import resnet18
+
+        path = self.folder / "resnet18.pth"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            torch.save(resnet18().state_dict(), path)
+        return path
+
+    @cached_property
+    def reference(self) -> NDArray[np.float64]:
+        """By torchvision's network and transforms."""
+        import torch
+
+        from .peers.torchvision_resnet import network, preprocess
+
+        with torch.inference_mode():
+            images = torch.from_numpy(self.images[self.checked]).double()
+            return network(self).double()(preprocess(images, self.image_size)).numpy()
+
+
+def draw_patches(threads: int, n: int) -> PatchExtraction:
+    rng = np.random.default_rng(n)
+    rotation = np.linalg.qr(rng.standard_normal((PATCH, PATCH))).Q
+    codebook = Codebook(
+        mean=rng.normal(0, 0.1, PATCH).astype(np.float32),
+        whitening=(rotation * rng.uniform(0.3, 3, PATCH) @ rotation.T).astype(np.float32),  # symmetric, as a ZCA is
+        centroids=rng.standard_normal((CENTROIDS, PATCH), dtype=np.float32),
+        shift=np.zeros(FEATURES, np.float32),
+        scale=np.ones(FEATURES, np.float32),
+    )
+    title = f"patches, {n:,} images, {SIDE} x {SIDE}"
+    return PatchExtraction(
+        suite="extract", threads=threads, title=title, unit="image", units=n, images=_images(rng, n), codebook=codebook
+    )
+
+
+def draw_resnet(threads: int, n: int, image_size: int, folder: Path) -> ResNetExtraction:
+    title = f"ResNet-18, {n:,} images, {SIDE} x {SIDE} resized to {image_size} x {image_size}"
+    return ResNetExtraction(
+        suite="extract", threads=threads, title=title, unit="image", units=n,
+        images=_images(np.random.default_rng(n), n), image_size=image_size, folder=folder, rounds=2,
+    )  # fmt: skip
+
+
+def _images(rng: np.random.Generator, n: int) -> Images:
+    """Fields of 4 x 4 pixels of one colour, and noise."""
+    fields = rng.integers(20, 236, (n, 3, SIDE // 4, SIDE // 4)).repeat(4, axis=2).repeat(4, axis=3)
+    return (fields + rng.integers(-20, 21, fields.shape)).astype(np.uint8)
