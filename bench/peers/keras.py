@@ -55,7 +55,9 @@ def _model(keras: Any, problem: Training) -> Any:
     inputs, hidden, classes = problem.parameters.sizes
     model = keras.Sequential([keras.Input((inputs,)), keras.layers.Dense(hidden, "relu"), keras.layers.Dense(classes)])
     model.compile(
-        keras.optimizers.SGD(problem.learning_rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        keras.optimizers.SGD(problem.learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        steps_per_execution=32 if keras.backend.backend() == "jax" else 1,  # a quarter faster; PyTorch allows 1 alone
     )
     return model
 

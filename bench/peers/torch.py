@@ -13,12 +13,12 @@ from ..training import Training
 
 
 def train_eager(problem: Training) -> Bound:
-    """The data as two tensors, a batch by indexing with a slice of the epoch's order."""
+    """The data as two tensors, a batch by indexing them with a slice of the epoch's order."""
     return _train_on_tensors(problem, lambda step: step)
 
 
 def train_compiled(problem: Training) -> Bound:
-    """The same, the step through torch.compile: forward and backward are fused."""
+    """The same, all but the update through torch.compile: gather, forward and backward are fused."""
     import torch
 
     try:
@@ -50,12 +50,12 @@ def _train_on_tensors(problem: Training, compiled: Callable[[Any], Any]) -> Boun
     model, optimizer, loss_of = _model(problem)
     features, labels = _tensors(problem)
     order = torch.from_numpy(problem.order)
-    forward = compiled(lambda inputs, targets: loss_of(model(inputs), targets))
+    loss_on = compiled(lambda batch: loss_of(model(features[batch]), labels[batch]))
 
     def run() -> None:
         for batch in order.split(problem.batch_size):
             optimizer.zero_grad()
-            forward(features[batch], labels[batch]).backward()
+            loss_on(batch).backward()
             optimizer.step()
 
     return Bound(run, lambda: _parameters(model))
