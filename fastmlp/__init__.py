@@ -1,6 +1,6 @@
 """fastmlp: one MLP, every array engine.
 
-    from fastmlp import MLPClassifier, augment
+    from fastmlp import MLPClassifier, FeatureExtractor, Augmenter, augment
 
 Nothing heavy is imported before it is used.
 """
@@ -13,13 +13,22 @@ from fastmlp._version import __version__
 if TYPE_CHECKING:
     from fastmlp import augment
     from fastmlp.estimator import MLPClassifier
+    from fastmlp.predictor import load_model
+    from fastmlp.transformers import Augmenter, FeatureExtractor
 
-__all__ = ["MLPClassifier", "__version__", "augment"]
+__all__ = ["Augmenter", "FeatureExtractor", "MLPClassifier", "__version__", "augment", "load_model"]
+
+HOMES = {
+    "MLPClassifier": "estimator",
+    "FeatureExtractor": "transformers",
+    "Augmenter": "transformers",
+    "load_model": "predictor",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "MLPClassifier":
-        return import_module("fastmlp.estimator").MLPClassifier
+    if name in HOMES:
+        return getattr(import_module(f"fastmlp.{HOMES[name]}"), name)
     if name == "augment":
         return import_module("fastmlp.augment")
     raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")

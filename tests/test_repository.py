@@ -22,11 +22,13 @@ MAPPED = ("kernels", "bench")  # folders here, packages of fastmlp once installe
 
 # From the top down: a module imports from its own layer and those below it. Names are modules or packages of fastmlp.
 LAYERS = (
-    {"cli", "doctor"},
-    {"experiment", "sweep", "bench"},
-    {"datasets", "extractors", "features", "training", "config", "seeds", "testing", "estimator", "model", "predictor"}
+    {"cli", "cli_models", "doctor"},
+    {"experiment", "heads", "sweep", "bench"},
+    {"datasets", "extractors", "features", "training", "config", "seeds", "testing", "model", "predictor"}
+    | {"card", "export", "metrics", "tables"}
+    | {"estimator", "fitting", "transformers"}
     | {"report", "document", "stylesheet", "figures", "figure_network", "figure_style", "paper", "claims"},
-    {"mlp", "mlp_ops", "workspace", "augment", "augment_ops"},
+    {"mlp", "mlp_ops", "workspace", "augment", "augment_ops", "interchange"},
     {"backends"},
     {"kernels"},
     {"errors", "files", "progress", "randomness", "environment", "optimizers", "intervals", "_version"},

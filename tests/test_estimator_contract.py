@@ -1,0 +1,49 @@
+"""scikit-learn's own checks of MLPClassifier, on every backend that needs no GPU."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fastmlp import MLPClassifier
+from fastmlp.backends import probe
+
+EPOCHS = 10  # enough for the checks that ask for accuracy
+ROUNDING = {"check_sample_weight_equivalence_on_dense_data": "asks for 7 digits: float32 has not many more"}
+
+
+def classifiers() -> list[MLPClassifier]:
+    """float64, as the docstring says, on all; float32, the default, on one."""
+    usable = [name for name in ("numpy", "numba", "torch") if probe(name).usable]
+    return [MLPClassifier(backend=name, max_iter=EPOCHS, dtype="float64") for name in usable] + [
+        MLPClassifier(backend="numpy", max_iter=EPOCHS)
+    ]
+
+
+def expected_failures(estimator: MLPClassifier) -> dict[str, str]:
+    return ROUNDING if estimator.dtype == "float32" else {}
+
+
+def asks_for_cuda(check: Any) -> bool:
+    """The checks ask whether PyTorch was built with CUDA, not whether a GPU is there."""
+    return isinstance(check, partial) and "cuda" in str(check.keywords)
+
+
+@pytest.fixture(autouse=True)
+def array_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, scikit-learn skips its checks of the array API."""
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+
+
+@parametrize_with_checks(classifiers(), expected_failed_checks=expected_failures)
+def test_sklearn_check(estimator: MLPClassifier, check: Callable[[MLPClassifier], None]) -> None:
+    if asks_for_cuda(check) and not cuda_works():
+        pytest.skip("PyTorch has no GPU here")
+    check(estimator)
+
+
+def cuda_works() -> bool:
+    torch = pytest.importorskip("torch")
+    return torch.cuda.is_available()
