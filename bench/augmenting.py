@@ -1,4 +1,4 @@
-"""The problem of augmenting images: one of the four augmentations on all, or for each image the one drawn for it."""
+"""The problem of augmenting images: one augmentation on all, or for each image the one drawn for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastmlp.testing.compare import assert_levels
 from .contenders import Problem
 
 SIDE = 32
-MIXED = "all four, drawn"
+FLIP, MIXED = "flip", "all four, drawn"
 
 Images = NDArray[np.uint8]
 
@@ -34,6 +34,8 @@ class Augmentation(Problem):
     @cached_property
     def reference(self) -> Images:
         """By the array code on NumPy."""
+        if self.kind == FLIP:
+            return augment.hflip(self.images, self.plan.flip)
         return augment.apply(NumpyBackend(), self.images, self.plan)
 
     def check(self, what: str, result: Images) -> None:
@@ -52,7 +54,7 @@ def draw(kind: str, threads: int, n: int) -> Augmentation:
     shape = (n, 1 if kind == "contrast + flip" else 3, SIDE, SIDE)
     noise = rng.integers(0, 256, shape, dtype=np.uint8)
     plan = augment.draw(rng, n, height=SIDE, width=SIDE)
-    if kind != MIXED:
+    if kind in augment.KINDS:
         plan = replace(plan, kind=np.full(n, augment.KINDS.index(kind)))
     return Augmentation(
         suite="augment",

@@ -17,7 +17,7 @@ from fastmlp.augment_ops import OPS
 from fastmlp.backends.base import Array, Backend
 
 from . import ours
-from .augmenting import MIXED, Augmentation, draw
+from .augmenting import FLIP, MIXED, Augmentation, draw
 from .contenders import Bound, Contender
 from .peers import kornia, torchvision
 
@@ -81,6 +81,7 @@ OURS: dict[str, Callable[[Array, augment.Plan, Backend], Array]] = {
     "contrast + flip": lambda images, plan, backend: augment.hflip(
         augment.contrast(images, plan.factor, backend=backend), plan.flip, backend=backend
     ),
+    FLIP: lambda images, plan, backend: augment.hflip(images, plan.flip, backend=backend),
 }
 COPIES = (
     Contender("plain copy", "floor", partial(copied, into_new=True)),
@@ -93,12 +94,12 @@ BATCHED = (
 ONE_BY_ONE = (Contender("torchvision v2, image by image", "peer", torchvision.augment, needs=("torchvision",)),)
 
 
-@pytest.fixture(scope="module", params=augment.KINDS)
+@pytest.fixture(scope="module", params=OURS)
 def problem(request: pytest.FixtureRequest, threads: int, smoke: bool) -> Augmentation:
     return draw(request.param, threads, 1_000 if smoke else 50_000)
 
 
-@pytest.fixture(scope="module", params=augment.KINDS)
+@pytest.fixture(scope="module", params=OURS)
 def small_problem(request: pytest.FixtureRequest, threads: int, smoke: bool) -> Augmentation:
     return draw(request.param, threads, 100 if smoke else 1_000)
 

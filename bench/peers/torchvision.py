@@ -69,13 +69,16 @@ def _cutout() -> Callable[[Any, Plan, int], Any]:
 
 
 def _contrast_and_flip() -> Callable[[Any, Plan, int], Any]:
-    from torchvision.transforms.v2.functional import adjust_contrast, horizontal_flip
+    from torchvision.transforms.v2.functional import adjust_contrast
 
-    def operator(image: Any, plan: Plan, i: int) -> Any:
-        stretched = adjust_contrast(image, float(plan.factor[i]))
-        return horizontal_flip(stretched) if plan.flip[i] else stretched
+    flip = _flip()
+    return lambda image, plan, i: flip(adjust_contrast(image, float(plan.factor[i])), plan, i)
 
-    return operator
+
+def _flip() -> Callable[[Any, Plan, int], Any]:
+    from torchvision.transforms.v2.functional import horizontal_flip
+
+    return lambda image, plan, i: horizontal_flip(image) if plan.flip[i] else image
 
 
 OPERATORS: dict[str, Callable[[], Callable[[Any, Plan, int], Any]]] = {
@@ -83,4 +86,5 @@ OPERATORS: dict[str, Callable[[], Callable[[Any, Plan, int], Any]]] = {
     "rotation": _rotate,
     "cutout": _cutout,
     "contrast + flip": _contrast_and_flip,
+    "flip": _flip,
 }
