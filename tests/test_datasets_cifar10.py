@@ -1,6 +1,7 @@
 """CIFAR-10's binary files: read, refused, found, unpacked. The download is tested in test_datasets_download.py."""
 
 import io
+import os
 import tarfile
 import tempfile
 from pathlib import Path
@@ -137,6 +138,13 @@ class TestReading:
         folder = write_folder(tmp_path, data_batch_1=None)
         (folder / "data_batch_1.bin").mkdir()
         with pytest.raises(DataError, match=r"data_batch_1\.bin cannot be read"):
+            cifar10.read_folder(folder)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have names")
+    def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(self, tmp_path):
+        folder = write_folder(tmp_path, data_batch_1=None)
+        os.mkfifo(folder / "data_batch_1.bin")
+        with pytest.raises(DataError, match=r"data_batch_1\.bin cannot be read, for it is no file"):
             cifar10.read_folder(folder)
 
     @pytest.mark.parametrize(

@@ -30,8 +30,12 @@ class Mirror:
 
     def __init__(self, content=CONTENT):
         self.content, self.ranges = content, []
+        self.reason = None  # the words beside the status
         self.status, self.html, self.knows_ranges, self.tells_length = 200, False, True, True
         self.break_after = self.stall_after = None  # bytes of one answer
+        self.drip = None  # seconds between two bytes
+        self.location = None  # of a redirect
+        self.length = None  # what it says instead of the true one
         self.released = threading.Event()
         self.server = Server(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}/file"
@@ -56,15 +60,21 @@ class Mirror:
         return Handler
 
     def _answer(self, handler):
+        if self.location is not None:
+            handler.send_response(302)
+            handler.send_header("Location", self.location)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
         start = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-")) if self.knows_ranges else 0
         body = b"<html>Please log in</html>" if self.html else self.content[start:]
         partial = self.knows_ranges and not self.html and self.status == 200
-        handler.send_response(206 if partial else self.status)
+        handler.send_response(206 if partial else self.status, self.reason)
         handler.send_header("Content-Type", "text/html" if self.html else "application/gzip")
         if partial:
             handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         if self.tells_length:
-            handler.send_header("Content-Length", str(len(body)))
+            handler.send_header("Content-Length", self.length or str(len(body)))
         handler.end_headers()
         self._send(handler, body)
 
@@ -72,6 +82,11 @@ class Mirror:
         if self.stall_after is not None:
             handler.wfile.write(body[: self.stall_after])
             self.released.wait(10)
+        elif self.drip is not None:
+            for byte in body[:1000]:
+                handler.wfile.write(bytes([byte]))
+                if self.released.wait(self.drip):
+                    break
         else:
             handler.wfile.write(body[: self.break_after])
 
@@ -210,8 +225,47 @@ class TestWell:
         assert path.read_bytes() == CONTENT
         assert mirror.ranges == ["bytes=0-"]
 
+    def test_a_redirect_is_followed(self, mirrors, path):
+        moved, good = mirrors(), mirrors()
+        moved.location = good.url
+        leave_part(path, CONTENT[:HALF])
+        fetch(path, moved)
+        assert path.read_bytes() == CONTENT
+        assert good.ranges == moved.ranges == [f"bytes={HALF}-"]
+
 
 class TestBadly:
+    @pytest.mark.parametrize("location", ["/round/and/round", "file:///etc/passwd", "ftp://127.0.0.1/file", "http://["])
+    def test_a_redirect_to_nowhere_is_given_up(self, mirrors, path, location):
+        moved, good = mirrors(), mirrors()
+        moved.location = location
+        fetch(path, moved, good)
+        assert path.read_bytes() == CONTENT
+        assert good.ranges == ["bytes=0-"]
+
+    @pytest.mark.parametrize("length", ["-5", "many", "99999999999999999999", "0", str(len(CONTENT) + 1), "1"])
+    def test_a_mirror_that_lies_about_the_length_is_given_up(self, mirrors, path, length):
+        liar, good = mirrors(), mirrors()
+        liar.length, liar.knows_ranges = length, False
+        fetch(path, liar, good)
+        assert path.read_bytes() == CONTENT
+
+    def test_a_mirror_that_sends_a_byte_now_and_then_is_given_up(self, mirrors, path, monkeypatch, capsys):
+        monkeypatch.setattr(download, "SECONDS_OF_PATIENCE", 0.2)
+        dripping, good = mirrors(), mirrors()
+        dripping.drip = 0.01
+        fetch(path, dripping, good)
+        assert path.read_bytes() == CONTENT
+        assert "sends too slowly" in capsys.readouterr().err
+
+    def test_what_a_mirror_says_does_not_steer_the_terminal(self, mirrors, path, capsys):
+        rude, good = mirrors(), mirrors()
+        rude.status, rude.reason = 404, "\x1b]0;owned\x07"
+        fetch(path, rude, good)
+        said = capsys.readouterr().err
+        assert "answered 404" in said
+        assert "\x1b" not in said
+
     def test_the_next_mirror_takes_over(self, mirrors, path, capsys):
         missing, good = mirrors(), mirrors()
         missing.status = 404
@@ -266,7 +320,7 @@ class TestBadly:
             fetch(path, mirror)
         assert len(mirror.ranges) == 1
 
-    @pytest.mark.parametrize("url", ["http://127.0.0.1:9/file", "no url", "http://"])
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:9/file", "no url", "http://", "http://["])
     def test_no_server_is_an_error_that_names_the_mend(self, path, url):
         with pytest.raises(DataError, match=r"The file could not be downloaded .* by hand .* --data-dir") as caught:
             fetch(path, url)

@@ -1,6 +1,7 @@
 """Folders of images, as people keep them and as they break."""
 
 import contextlib
+import os
 import struct
 import tempfile
 import zlib
@@ -226,6 +227,12 @@ class TestRefused:
     def test_a_broken_link_is_named(self, tmp_path):
         (write_classes(tmp_path) / "cat" / "9.png").symlink_to(tmp_path / "gone.png")
         with pytest.raises(DataError, match=r"cat/9\.png cannot be read"):
+            load_folder(tmp_path)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have names")
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(write_classes(tmp_path) / "cat" / "9.png")
+        with pytest.raises(DataError, match=r"cat/9\.png cannot be read as an image, for it is no file"):
             load_folder(tmp_path)
 
     @pytest.mark.parametrize("side", [10_000, 20_000, 2_000_000_000])

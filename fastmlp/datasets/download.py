@@ -67,7 +67,7 @@ def _bring_from_any(remote: RemoteFile, part: Path) -> None:
         try:
             return _bring(remote, url, part)
         except _MirrorError as error:
-            failures.append(f"{urlsplit(url).hostname or url}: {error}")
+            failures.append(f"{_host(url)}: {error}")
             say(f"{remote.title}: {failures[-1]}")
     raise DataError(
         f"{remote.title} could not be downloaded ({'; '.join(failures)}): try again later, which goes on "
@@ -94,7 +94,7 @@ def _complete(remote: RemoteFile, url: str, part: Path) -> None:
         trouble = "ended too early"
         try:
             _ask(remote, url, part, have)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:  # the last for bad URLs
             trouble = _reason(error)
         if part.stat().st_size < min(remote.size, have + remote.size / MOST_TRIES):
             raise _MirrorError(trouble)
@@ -144,6 +144,13 @@ def _start(answer: requests.Response, size: int, have: int) -> int:
     if start not in (0, have) or total not in (str(size), None):
         raise _MirrorError(f"offers a file of {total} bytes, not of {size}")
     return start
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or url
+    except ValueError:
+        return url
 
 
 def _reason(error: Exception) -> str:
