@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastmlp._version import __version__
 from fastmlp.errors import FastMLPError, UsageError
@@ -199,8 +199,15 @@ def print_figures(figures: dict[str, float], as_json: bool) -> None:
 # The parser.
 
 
+class Parser(argparse.ArgumentParser):
+    """One whose errors repeat no escape codes: what it cannot place may be the name of somebody's file."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fastmlp",
         description="One MLP, every array engine: small heads on frozen features.",
         epilog="Options can also be set by environment variables: FASTMLP_BACKEND for --backend, and so on.",
