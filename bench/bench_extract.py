@@ -19,7 +19,7 @@ from .contenders import Bound, Contender
 from .extracting import PatchExtraction, ResNetExtraction, draw_patches, draw_resnet
 from .peers import onnxruntime, torch_patches, torchvision_resnet
 
-BEST, LARGE = 4, 64
+BEST, LARGE = 4, 32
 TORCHVISION = ("torch", "torchvision")
 
 
@@ -51,7 +51,7 @@ RESNET = (
     _eager(BEST),
     _eager(LARGE),
     Contender("torchvision, torch.compile", "peer", torchvision_resnet.compiled, needs=TORCHVISION, slow=True),
-    Contender("ONNX Runtime", "peer", onnxruntime.extract, needs=("onnxruntime", *TORCHVISION)),
+    Contender("ONNX Runtime", "peer", onnxruntime.extract, needs=("onnx", "onnxruntime", *TORCHVISION)),
 )
 
 
@@ -62,7 +62,7 @@ def patch_problem(threads: int, smoke: bool) -> PatchExtraction:
 
 @pytest.fixture(scope="module")
 def resnet_problem(threads: int, smoke: bool, tmp_path_factory: pytest.TempPathFactory) -> ResNetExtraction:
-    n, image_size = (5, 40) if smoke else (64, 224)
+    n, image_size = (5, 40) if smoke else (32, 224)
     return draw_resnet(threads, n, image_size, tmp_path_factory.mktemp("weights"))
 
 

@@ -22,6 +22,8 @@ from .contenders import Bound, Problem
 SIDE = 32
 CHECKED = 4  # images, the first of which and the last are in other batches than the rest; float64 is slow
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+
 Images = NDArray[np.uint8]
 Features = NDArray[np.float32]
 
@@ -79,14 +81,14 @@ class PatchExtraction(Extraction):
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetExtraction(Extraction):
-    """image_size: pixels that images are resized to. folder: for the weights."""
+    """image_size: pixels that images are resized to. folder: for the weights, as torchvision initialises them."""
 
     image_size: int
     folder: Path
 
     @cached_property
     def weights(self) -> Path:
-        """A file with the state of a ResNet-18 as torchvision initialises it."""
+        """A file with the state of torchvision's ResNet-18."""
         import torch
         from torchvision.models import resnet18
 
@@ -98,14 +100,27 @@ class ResNetExtraction(Extraction):
 
     @cached_property
     def reference(self) -> NDArray[np.float64]:
-        """By torchvision's network and transforms."""
         import torch
 
-        from .peers.torchvision_resnet import network, preprocess
-
         with torch.inference_mode():
-            images = torch.from_numpy(self.images[self.checked]).double()
-            return network(self).double()(preprocess(images, self.image_size)).numpy()
+            images = torch.from_numpy(self.images[self.checked])
+            return self.network().double()(self.preprocessed(images.double())).numpy()
+
+    def network(self) -> Any:
+        """torchvision's, with those weights, its last layer off."""
+        import torch
+        from torchvision.models import resnet18
+
+        model = resnet18()
+        model.load_state_dict(torch.load(self.weights, weights_only=True))
+        model.fc = torch.nn.Identity()
+        return model.eval()
+
+    def preprocessed(self, images: Any) -> Any:
+        """What the weights' own transforms do with tensors (n, 3, h, w) of floats 0..255, less the crop."""
+        from torchvision.transforms.v2.functional import normalize, resize
+
+        return normalize(resize(images / 255, [self.image_size, self.image_size]), MEAN, STD)
 
 
 def draw_patches(threads: int, n: int) -> PatchExtraction:

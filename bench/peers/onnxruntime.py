@@ -7,7 +7,6 @@ import warnings
 
 from ..contenders import Bound
 from ..extracting import Features, Images, ResNetExtraction
-from .torchvision_resnet import network, preprocess
 
 BATCH_SIZE = 16
 
@@ -22,20 +21,20 @@ def extract(problem: ResNetExtraction) -> Bound:
 
     def extracted(images: Images) -> Features:
         with torch.inference_mode():
-            pixels = preprocess(torch.from_numpy(images).float(), problem.image_size).numpy()
+            pixels = problem.preprocessed(torch.from_numpy(images).float()).numpy()
         return session.run(None, {"pixels": pixels})[0]
 
     return problem.bound(extracted, BATCH_SIZE)
 
 
 def _exported(problem: ResNetExtraction) -> bytes:
-    """By the exporter that needs no other package."""
+    """By the exporter that needs the fewest packages."""
     import torch
 
     pixels, file = torch.zeros(2, 3, problem.image_size, problem.image_size), io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            network(problem), (pixels,), file, input_names=["pixels"], dynamic_axes={"pixels": {0: "n"}}, dynamo=False
+            problem.network(), (pixels,), file, input_names=["pixels"], dynamic_axes={"pixels": {0: "n"}}, dynamo=False
         )
     return file.getvalue()

@@ -8,12 +8,11 @@ from typing import Any
 from ..contenders import AbsentError, Bound
 from ..extracting import Features, Images, ResNetExtraction
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH_SIZE = 16  # of the compiled network
 
 
 def extract(problem: ResNetExtraction, batch_size: int) -> Bound:
-    return problem.bound(_on_the_host(network(problem), problem.image_size), batch_size)
+    return problem.bound(_on_the_host(problem, problem.network()), batch_size)
 
 
 def compiled(problem: ResNetExtraction) -> Bound:
@@ -23,8 +22,8 @@ def compiled(problem: ResNetExtraction) -> Bound:
 
     from fastmlp.errors import first_line
 
-    fused = torch.compile(network(problem).to(memory_format=torch.channels_last))
-    bound = problem.bound(_on_the_host(fused, problem.image_size, torch.channels_last), BATCH_SIZE)
+    fused = torch.compile(problem.network().to(memory_format=torch.channels_last))
+    bound = problem.bound(_on_the_host(problem, fused, torch.channels_last), BATCH_SIZE)
     try:
         with config.patch(freezing=True):
             bound.run()
@@ -33,29 +32,12 @@ def compiled(problem: ResNetExtraction) -> Bound:
     return bound
 
 
-def network(problem: ResNetExtraction) -> Any:
-    import torch
-    from torchvision.models import resnet18
-
-    model = resnet18()
-    model.load_state_dict(torch.load(problem.weights, weights_only=True))
-    model.fc = torch.nn.Identity()
-    return model.eval()
-
-
-def preprocess(images: Any, image_size: int) -> Any:
-    """What the weights' own transforms do with images 0..255 (n, 3, h, w) of a float dtype, less the crop."""
-    from torchvision.transforms.v2.functional import normalize, resize
-
-    return normalize(resize(images / 255, [image_size, image_size]), MEAN, STD)
-
-
-def _on_the_host(model: Any, image_size: int, memory_format: Any = None) -> Callable[[Images], Features]:
+def _on_the_host(problem: ResNetExtraction, model: Any, memory_format: Any = None) -> Callable[[Images], Features]:
     import torch
 
     def extract(images: Images) -> Features:
         with torch.inference_mode():
-            pixels = preprocess(torch.from_numpy(images).float(), image_size)
+            pixels = problem.preprocessed(torch.from_numpy(images).float())
             return model(pixels.contiguous(memory_format=memory_format or torch.contiguous_format)).numpy()
 
     return extract
