@@ -440,6 +440,14 @@ def test_error_sentences_carry_no_escape_codes(
     assert all(character.isprintable() or character == "\n" for character in said)
 
 
+def test_arguments_that_are_refused_carry_no_escape_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([f"--{ESCAPES}"], ["--seed", ESCAPES], [ESCAPES]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["train", *arguments])
+        assert stopped.value.code == 2
+        assert all(character.isprintable() or character == "\n" for character in capsys.readouterr().err)
+
+
 def test_hostile_class_names_reach_neither_terminal_nor_page(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
