@@ -89,6 +89,7 @@ def fit(backend: Backend, problem: Training) -> Bound:
     """MLPClassifier from first weights to last, a whole fit a run; it draws the problem's own weights."""
     X, y = problem.features[problem.order], problem.labels[problem.order]
     clf = MLPClassifier(
+        preset="paper",
         hidden_layer_sizes=problem.parameters.sizes[1:-1],
         backend=str(backend),
         max_iter=problem.epochs,

@@ -26,6 +26,11 @@ from fastmlp.testing.tolerances import STEP
 ROWS = 150
 
 
+@pytest.fixture(autouse=True)
+def any_work_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLOPS_A_PART", 1)
+
+
 def make_head(
     sizes: tuple[int, int, int], batch_size: int = 32, dtype: str = "float32", seed: int = 0, optimizer: str = "sgd"
 ) -> Head:
@@ -230,6 +235,14 @@ def test_two_heads_on_four_threads_are_two_teams() -> None:
     fused_epoch(heads, features, labels, threads=4)
     for head, values in zip(heads, expected, strict=True):
         assert max(map(error, head.slots[0], values)) <= STEP["float32"]
+
+
+def test_small_steps_are_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    labels = np.zeros(ROWS, np.int64)
+    small, large = (module._Job(make_head(sizes), np.zeros((ROWS, sizes[0]), "f4"), labels, 2) for sizes in
+                    [(64, 64, 10), (512, 64, 10)])  # fmt: skip
+    assert (small.parts, large.parts) == (1, 2)
 
 
 def test_features_may_be_read_only_or_mapped(tmp_path) -> None:

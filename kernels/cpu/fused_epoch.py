@@ -24,6 +24,7 @@ from .train_epoch import Epoch, Network, Share, Team, evaluate_part, train_part
 
 Floats = NDArray[Any]
 Calls = list[Callable[[], Any]]
+FLOPS_A_PART = 1_000_000  # of a step's two large products: about 10 us, which are worth a meeting
 TOTALS = 8  # float64 that a thread has for its two totals: a cache line of its own
 
 
@@ -66,7 +67,8 @@ class _Job:
         self.head, self.line, self.pieces = head, _line(features), pieces
         inputs, hidden, classes = head.sizes
         panels = -(-hidden // self.line)
-        self.parts = min(parts, panels)
+        worth = 4 * head.batch_size * inputs * hidden // FLOPS_A_PART
+        self.parts = max(1, min(parts, panels, worth))
         self.bounds = _split(panels, self.parts, self.line)
         self.network = _pack(head, self.bounds)
         self.padded = -(-head.batch_size // self.line) * self.line
