@@ -119,12 +119,21 @@ def claimed(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, f"writing in {folder}", "wait for it to end, or choose another --out"):
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(PROBE_BYTES))  # a full disk shows here too
+        _probe(folder)
         for pattern in (f".*{TEMPORARY}", f"*/.*{TEMPORARY}"):
             for leftover in folder.glob(pattern):
                 leftover.unlink()
         yield
+
+
+def _probe(folder: Path) -> None:
+    """OSError if no file fits into the folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        error.filename = str(folder)
+        raise
 
 
 @contextmanager

@@ -118,7 +118,8 @@ def survive(stage: str, folder: Path, whole: Path, seconds: dict[str, float], rn
     finish(start(folder, "--resume"))
     found, expected = results_of(folder), results_of(whole)
     assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
-    assert [name for name in found if found[name] != expected[name]] == []
+    differing = [name for name in found if found[name] != expected[name]]
+    assert not differing, f"killed while {stage}: {differing}"
     assert_nothing_is_left(folder)
     return "killed twice" if twice else "killed"
 
