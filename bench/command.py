@@ -51,7 +51,8 @@ def run(only: Sequence[str], smoke: bool, thread_count: int | None, out: Path, j
 def _pytest(only: Sequence[str], smoke: bool, thread_count: int, lines: Path) -> int:
     files = [str(FOLDER / f"bench_{name}.py") for name in only] or [str(FOLDER)]
     command = [sys.executable, "-m", "pytest", "-c", str(FOLDER / "pytest.ini"), *files, "-v", "--benchmark-quiet"]
-    command += ["--threads", str(thread_count), "--results", str(lines), *(SMOKE if smoke else ())]
+    # "=", for pytest takes a word that is a path for one of its own, and looks for another conftest.py there
+    command += [f"--threads={thread_count}", f"--results={lines}", *(SMOKE if smoke else ())]
     process = subprocess.Popen(command, env=os.environ | threads.variables(thread_count), stdout=sys.stderr)
     while True:
         try:
