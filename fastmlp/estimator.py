@@ -283,7 +283,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             weight_decay=None if self.alpha is None else self.alpha / max(batch, 1),
             init=self.init,
             standardize=preset.standardize and self.standardize is None,
-        )
+        ).for_rows(len(rows.labels))
 
     def _stopping(self) -> Stopping | None:
         return Stopping(self.validation_fraction, self.tol, self.n_iter_no_change) if self.early_stopping else None

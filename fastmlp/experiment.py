@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import augment, datasets, environment, model, report, training
+from fastmlp import augment, card, datasets, environment, model, report, training
 from fastmlp.backends import Backend, open_backend
 from fastmlp.config import Config
 from fastmlp.datasets import Dataset, Split
 from fastmlp.errors import DataError, UsageError, first_line
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features import FeatureStore, open_or_extract
-from fastmlp.files import cache_dir, claimed, write_bytes, write_json
+from fastmlp.files import cache_dir, claimed, write_bytes, write_json, write_text
 from fastmlp.intervals import summarize
 from fastmlp.mlp import Network, Parameters, choose_tier, initial_parameters
 from fastmlp.progress import progress, say
@@ -54,6 +54,11 @@ class Experiment:
         with self.timed("data"):
             dataset = datasets.load(self.config.dataset, self.config.data_dir)
         return dataset if self.config.limit is None else dataset.limited(self.config.limit)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How every model is trained: the augmented images, twice as many, in as many epochs as the original ones."""
+        return self.config.recipe.for_rows(len(self.dataset.train))
 
     @cached_property
     def policy(self) -> augment.Policy:
@@ -124,7 +129,7 @@ class Experiment:
 
     def train(self, name: str) -> tuple[Network, History]:
         """The model `name` of MODELS, trained, and written to its folder; with resume, gone on with."""
-        folder, recipe = self.config.folder / name, self.config.recipe
+        folder, recipe = self.config.folder / name, self.recipe
         samples, test = self.samples(name), self.test
         fingerprint = self.fingerprint(name)
         network, history = self._start(folder, fingerprint)
@@ -150,15 +155,15 @@ class Experiment:
         samples, fingerprint = self.samples(name), self.fingerprint(name)
         with self.timed(f"seeds_{name}"):
             return train_seeds(
-                config.all_seeds[1:], self.new_network, config.recipe, samples, fingerprint, path, config.resume
+                config.all_seeds[1:], self.new_network, self.recipe, samples, fingerprint, path, config.resume
             )
 
     def new_network(self, seed: int) -> Network:
         """A network of this experiment, its weights drawn from the seed."""
-        return self.config.recipe.network(self._first_parameters(seed), self.backend)
+        return self.recipe.network(self._first_parameters(seed), self.backend)
 
     def _first_parameters(self, seed: int) -> Parameters:
-        return initial_parameters(self.sizes, self.config.recipe.init, seed, self.config.dtype)
+        return initial_parameters(self.sizes, self.recipe.init, seed, self.config.dtype)
 
     def samples(self, name: str) -> Samples:
         """The training set of a model."""
@@ -179,11 +184,15 @@ class Experiment:
         """All that decides a model's weights, but for the machine: a checkpoint of another fingerprint is refused."""
         return {
             "sizes": list(self.sizes),
-            "recipe": self.config.recipe.as_dict(),
+            "recipe": self.recipe.as_dict(),
             "seed": self.config.seed,
             "dtype": self.config.dtype,
-            "features": [store.path.name for store in (*self.stores_of(name), self.test_store)],
+            "features": self.feature_sets(name),
         }
+
+    def feature_sets(self, name: str) -> list[str]:
+        """The names of the features that a model is trained and tested on, which change with their content."""
+        return [store.path.name for store in (*self.stores_of(name), self.test_store)]
 
     def _start(self, folder: Path, fingerprint: dict[str, Any]) -> tuple[Network, History]:
         """A new network, or the one an earlier run left in the folder."""
@@ -205,7 +214,7 @@ class Experiment:
         try:
             if (parameters.sizes, parameters.dtype) != (self.sizes, self.config.dtype):
                 raise ValueError("it holds a network of other sizes")
-            network = self.config.recipe.network(parameters, self.backend)
+            network = self.recipe.network(parameters, self.backend)
             if state:  # which a finished model has none of
                 model.restore(network, state)
             return network, History.from_dict(about.get("history"))
@@ -214,23 +223,38 @@ class Experiment:
 
     def finish(self, network: Network, history: History, fingerprint: dict[str, Any], folder: Path) -> None:
         """Write all that `fastmlp predict` and a reader need; the model itself comes last."""
-        weights = self.extractor_weights
-        if self.config.extractor == "patches" and weights is not None:
-            write_bytes(folder / CODEBOOK, weights.read_bytes())
-            weights = Path(CODEBOOK)
-        elif weights is not None:
-            weights = weights.resolve()
         description = {
             **fingerprint,
-            "dataset": self.dataset.name,
-            "class_names": list(self.dataset.class_names),
-            "extractor": self.extractor.provenance(),
-            "weights": None if weights is None else str(weights),
+            **self.data_description(),
+            "weights": self.place_weights(folder),
+            "versions": {**environment.describe(), "backend": str(self.backend)},
         }
         write_json(folder / "config.json", description)
+        write_text(folder / card.NAME, card.model_card(description, history.as_dict()))
         write_json(folder / "history.json", history.as_dict())
         save_model(network, history, fingerprint, folder / "model.safetensors")
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    def data_description(self) -> dict[str, Any]:
+        """The data and the extractor as a model's config.json tells them."""
+        dataset = self.dataset
+        return {
+            "dataset": dataset.name,
+            "note": dataset.note,
+            "class_names": list(dataset.class_names),
+            "rows": {"training": len(dataset.train), "test": len(dataset.test)},
+            "extractor": self.extractor.provenance(),
+        }
+
+    def place_weights(self, folder: Path) -> str | None:
+        """Where a model in that folder finds its extractor's weights; a codebook, which is small, goes with it."""
+        weights = self.extractor_weights
+        if weights is None:
+            return None
+        if self.config.extractor != "patches":
+            return str(weights.resolve())
+        write_bytes(folder / CODEBOOK, weights.read_bytes())
+        return CODEBOOK
 
     # Results.
 
@@ -260,7 +284,7 @@ class Experiment:
 
     def describe(self) -> dict[str, Any]:
         """config, data, tier and environment as results.json holds them."""
-        config, dataset, recipe = self.config, self.dataset, self.config.recipe
+        config, dataset, recipe = self.config, self.dataset, self.recipe
         images = len(dataset.train)
         return {
             "config": {

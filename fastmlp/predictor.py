@@ -1,47 +1,97 @@
-"""A trained model with its extractor: from images to class probabilities."""
+"""A trained model with its extractor: from images or features to labels and class probabilities."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import model
-from fastmlp.backends import Backend
-from fastmlp.datasets import Split
-from fastmlp.errors import DataError
+from fastmlp import metrics, model
+from fastmlp.backends import Backend, open_backend
+from fastmlp.datasets.base import IMAGE_SHAPE
+from fastmlp.environment import available_cores
+from fastmlp.errors import DataError, UsageError
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.files import read_json
 from fastmlp.mlp import Network, softmax
 from fastmlp.progress import progress
+from fastmlp.tables import finite_rows, indices_of
 
 ROWS = 256
 
 
-class Predictor:
-    """The model in a folder that `fastmlp train` or `reproduce` wrote.
+def load_model(
+    folder: str | Path, backend: str = "auto", *, weights: Path | None = None, threads: int | None = None
+) -> Predictor:
+    """The model in a folder that `fastmlp train`, `sweep` or `reproduce` wrote; nothing pickled is loaded.
 
+    Arguments and errors as for `Predictor`; backend by name. An extractor is opened when images first ask for it.
+    """
+    return Predictor(Path(folder), open_backend(backend, threads or available_cores()), weights)
+
+
+class Predictor:
+    """The model in a folder: X is images uint8 (n, 3, 32, 32), or features (n, d) as its extractor makes them.
+
+    classes are the labels (classes,) that predict gives: int64 where a head was trained on whole numbers, else strings.
     weights replaces the extractor's weights file where that has moved. Raises DataError if the model or the weights
-    are missing, damaged, or the weights are not those the model was trained with.
+    are missing, damaged, or the weights are not those the model was trained with, and for an X that does not fit.
     """
 
     def __init__(self, folder: Path, backend: Backend, weights: Path | None = None) -> None:
-        parameters = model.load(folder / "model.safetensors").parameters
-        self.config = _read_config(folder / "config.json", parameters.sizes[-1])
-        self.backend = backend
-        self.network = Network(parameters, backend, ROWS)
-        self.extractor = _open_extractor(self.config, folder, backend, weights)
-        if self.extractor.features != self.network.sizes[0]:
-            raise DataError(f"The model in {folder} does not fit its extractor: train it again.")
+        self.parameters = model.load(folder / "model.safetensors").parameters
+        self.config = _read_config(folder / "config.json", self.parameters.sizes[-1])
+        self.folder, self.backend, self.weights = folder, backend, weights
+        self.network = Network(self.parameters, backend, ROWS)
+        names = self.class_names
+        self.classes = np.array(names).astype(np.int64 if self.config.get("integer_classes") else np.str_)
 
     @property
     def class_names(self) -> list[str]:
         return self.config["class_names"]
 
+    @cached_property
+    def extractor(self) -> Extractor:
+        """Opened when first asked for; UsageError where the model was trained on features made elsewhere."""
+        if self.config["extractor"] is None:
+            raise UsageError(
+                f"The model in {self.folder} takes features made elsewhere, not images: give it "
+                f"{self.network.sizes[0]} features a row, made as those it was trained on."
+            )
+        extractor = _open_extractor(self.config, self.folder, self.backend, self.weights)
+        if extractor.features != self.network.sizes[0]:
+            raise DataError(f"The model in {self.folder} does not fit its extractor: train it again.")
+        return extractor
+
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The likeliest of classes for each row (n,)."""
+        return self.classes[self.logits(X).argmax(axis=1)]
+
+    def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Class probabilities (n, classes)."""
+        return softmax(self.logits(X))
+
+    def evaluate(self, X: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+        """All figures of `metrics.evaluate`; labels (n,): classes or, where those are strings, their places."""
+        if labels.dtype.kind == "U" or self.classes.dtype.kind == "i":
+            order = np.argsort(self.classes)
+            labels = order[indices_of(labels, self.classes[order], "the labels")]
+        elif len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
+            raise DataError(f"Labels run to {labels.max()}, but there are {len(self.classes)} classes: count from 0.")
+        return metrics.evaluate(self.logits(X), labels, self.class_names)
+
+    def logits(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Logits (n, classes)."""
+        features = self.features(X) if np.ndim(X) == 4 else self._checked(np.asarray(X))
+        return self.network.logits(self.backend.asarray(np.ascontiguousarray(features, self.network.dtype)))
+
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (n, d) of uint8 images (n, 3, 32, 32)."""
+        if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE or len(images) == 0:
+            raise DataError(f"Images must be uint8 (n, 3, 32, 32), n > 0, not {images.dtype} {images.shape}.")
         size, parts = self.extractor.batch_size, []
         with progress(f"extract {self.extractor.name}", len(images), "images") as bar:
             for start in range(0, len(images), size):
@@ -49,18 +99,15 @@ class Predictor:
                 bar.advance(len(parts[-1]))
         return np.concatenate(parts)
 
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        """Class probabilities (n, classes) of uint8 images (n, 3, 32, 32)."""
-        return softmax(self.network.logits(self._place(self.features(images))))
-
-    def evaluate(self, split: Split) -> dict[str, float]:
-        """Mean cross-entropy and accuracy on labelled images."""
-        labels = self.backend.asarray(split.labels)
-        loss, accuracy = self.network.evaluate(self._place(self.features(split.images)), labels)
-        return {"accuracy": accuracy, "loss": loss, "images": len(split)}
-
-    def _place(self, features: NDArray[np.float32]) -> Any:
-        return self.backend.asarray(features.astype(self.network.dtype))
+    def _checked(self, features: NDArray[Any]) -> NDArray[Any]:
+        """Finite features of the network's width and dtype."""
+        width = self.network.sizes[0]
+        if features.ndim != 2 or features.shape[1] != width or features.dtype.kind not in "fiu":
+            raise DataError(
+                f"The model takes numbers (n, {width}), a row of {width} features each, not {features.dtype} "
+                f"{features.shape}: give features made as those it was trained on."
+            )
+        return finite_rows(features, None, self.network.dtype, "the features")
 
 
 def _read_config(path: Path, classes: int) -> dict[str, Any]:
@@ -69,10 +116,13 @@ def _read_config(path: Path, classes: int) -> dict[str, Any]:
     try:
         extractor, names = config["extractor"], config["class_names"]
         kinds: list[tuple[Any, Any]] = [(config["dataset"], str), (config["weights"], str | None), (names, list)]
-        kinds += [(extractor["name"], str), (extractor.get("image_size"), int | None)]
         kinds += [(name, str) for name in names]
+        if extractor is not None:
+            kinds += [(extractor["name"], str), (extractor.get("image_size"), int | None)]
+        if config.get("integer_classes"):
+            kinds += [(np.array([int(name) for name in names], np.int64), np.ndarray)]
         sound = len(names) == classes and all(isinstance(value, kind) for value, kind in kinds)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         sound = False
     if not sound:
         raise DataError(f"{path} is damaged: train the model again.")

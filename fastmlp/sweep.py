@@ -179,7 +179,7 @@ def hold_out(experiment: Experiment, on: str) -> tuple[Samples, Samples]:
 def train_heads(experiment: Experiment, settings: Sequence[Setting], kept: Samples, held_out: Samples) -> list[Head]:
     """A head of every setting from every seed, trained and then judged on the held-out images."""
     heads = []
-    seeds, epochs = experiment.config.all_seeds, experiment.config.recipe.epochs
+    seeds, epochs = experiment.config.all_seeds, experiment.recipe.epochs
     total = len(settings) * len(seeds)
     with progress(f"sweep of {total} heads", total * epochs, "epochs of heads") as bar:
         for width, alike in itertools.groupby(settings, key=lambda setting: setting.width):
@@ -194,7 +194,7 @@ def train_heads(experiment: Experiment, settings: Sequence[Setting], kept: Sampl
 
 def _new_head(wide: Experiment, setting: Setting, seed: int) -> Head:
     of_setting = wide.changed(**setting.options())
-    return Head(setting, seed, of_setting.config.recipe, of_setting.new_network(seed))
+    return Head(setting, seed, of_setting.recipe, of_setting.new_network(seed))
 
 
 def _train_group(group: Sequence[Head], kept: Samples, held_out: Samples, bar: Progress) -> None:
@@ -248,7 +248,7 @@ def train_chosen(experiment: Experiment, on: str, setting: Setting) -> dict[str,
     chosen = experiment.changed(**setting.options())
     folder = chosen.config.folder / BEST
     (folder / "model.safetensors").unlink(missing_ok=True)  # so that it never stands beside another model's config
-    network, samples, recipe = chosen.new_network(chosen.config.seed), chosen.samples(on), chosen.config.recipe
+    network, samples, recipe = chosen.new_network(chosen.config.seed), chosen.samples(on), chosen.recipe
     with experiment.timed("train_best"), progress("train the best", recipe.epochs, "epochs") as bar:
         history = train(network, samples, recipe, chosen.config.seed, on_epoch=lambda _: bar.advance(1))
     chosen.finish(network, history, chosen.fingerprint(on), folder)
@@ -264,7 +264,7 @@ def _describe(experiment: Experiment, heads: Sequence[Head], trained_on: int, he
             "extractor": experiment.extractor.provenance(),
             "backend": str(experiment.backend),
             "preset": config.preset,
-            **described(config.recipe),
+            **described(experiment.recipe),
             "seeds": config.all_seeds,
             "dtype": config.dtype,
             "threads": experiment.threads,

@@ -16,8 +16,8 @@ from fastmlp.optimizers import Optimizer
 from fastmlp.randomness import Stream, generator
 
 SCHEDULES = ("step", "one-cycle", "constant")
-WARM_UP = 0.3  # the share of one cycle's steps in which the learning rate rises
-SAMPLED_ROWS = 4096  # for the features' mean and spread: their standard error is then under 2% of the spread
+WARM_UP = 0.2  # the share of one cycle's steps in which the learning rate rises
+SAMPLED_ROWS = 1024  # for the features' mean and spread: their standard error is then about 3% of the spread
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Recipe:
     schedule: "step" multiplies the learning rate by drop_factor after every drop_every epochs; "one-cycle" raises it
     from 0 to learning_rate and lowers it to 0 again, step by step, each along half a cosine (Smith and Topin 2018);
     "constant" keeps it. optimizer and weight_decay: see `fastmlp.optimizers`. standardize: train on features less
-    their mean, divided by their spread. init: see `fastmlp.mlp.initial_parameters`.
+    their mean, divided by their spread. init: see `fastmlp.mlp.initial_parameters`. least_steps: few rows are gone over
+    more often, until there are that many steps in all (`for_rows`).
     """
 
     epochs: int = 300
@@ -40,6 +41,7 @@ class Recipe:
     weight_decay: float = 0.0
     standardize: bool = False
     init: str = "paper"
+    least_steps: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -69,14 +71,41 @@ class Recipe:
         return Network(parameters, backend, self.batch_size, optimizer=self.update_rule)
 
     def changed(self, **changes: Any) -> Recipe:
-        """This recipe with some values changed; None leaves a value as it is."""
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+        """This recipe with some values changed; None leaves a value as it is. Given epochs hold for few rows too."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        least_steps = 0 if "epochs" in given else self.least_steps
+        return replace(self, **{"least_steps": least_steps, **given})
+
+    def for_rows(self, rows: int) -> Recipe:
+        """This recipe with as many more epochs as its least number of steps takes on that many rows."""
+        steps = max(1, -(-rows // self.batch_size))
+        return replace(self, epochs=max(self.epochs, -(-self.least_steps // steps)))
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-PRESETS = {"paper": Recipe()}
+# The fast preset trains on CIFAR-10's 50,000 images in a hundredth of the paper's time, and on ResNet-18 features no
+# less accurately. Chosen on a tenth of the training images, held out, over several seeds:
+# - two epochs are what a hundredth pays for: by Adam and one cycle of learning rates they get as far as the paper;
+# - centred features give 1.5 points, which no step size per weight makes up for; a spread for each gives nothing more;
+# - batches of 64 to 512 do alike, each at its best rate; 128 is the largest whose products one thread computes best;
+# - weight decay of 0.05 to 0.3 does alike; in longer runs 0.2 gains a point over the paper, and less of it less;
+# - 750 steps are these two epochs, and on fewer images as many steps do as well as the paper's 300 epochs or better.
+PRESETS = {
+    "paper": Recipe(),
+    "fast": Recipe(
+        epochs=2,
+        batch_size=128,
+        learning_rate=0.01,
+        schedule="one-cycle",
+        optimizer="adam",
+        weight_decay=0.2,
+        standardize=True,
+        init="he",
+        least_steps=750,
+    ),
+}
 
 
 @dataclass

@@ -28,7 +28,7 @@ from types import FunctionType
 
 import numpy as np
 
-from fastmlp import model
+from fastmlp import model, tables
 from fastmlp.backends import open_backend
 from fastmlp.datasets import archive, cifar10, folder
 from fastmlp.errors import FastMLPError
@@ -279,6 +279,56 @@ def parse_journal(path: Path) -> object:
     return found
 
 
+# Features and labels made elsewhere.
+
+
+def parse_table(path: Path) -> object:
+    found = tables.read_features(path)
+    assert found.size
+    return found
+
+
+def parse_labels(path: Path) -> object:
+    labels = tables.read_labels(path)
+    assert labels.ndim == 1
+    return labels
+
+
+def npy_samples() -> list[bytes]:
+    samples = []
+    for array in (np.zeros((3, 2), np.float32), np.zeros((2, 3, 4, 4), np.uint8)):
+        made = io.BytesIO()
+        np.save(made, array)
+        samples.append(made.getvalue())
+    return samples
+
+
+def npz_samples() -> list[bytes]:
+    samples = []
+    for save in (np.savez, np.savez_compressed):
+        made = io.BytesIO()
+        save(made, features=np.zeros((3, 2), np.float32), labels=np.array([0, 1, 0]))
+        samples.append(made.getvalue())
+    return samples
+
+
+def safetensors_table() -> list[bytes]:
+    from safetensors.numpy import save
+
+    return [save({"features": np.zeros((2, 3), np.float32), "labels": np.zeros(2, np.int64)})]
+
+
+def parquet_samples() -> list[bytes]:
+    pyarrow = importlib.import_module("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
+    samples = []
+    for columns in ({"features": [[1.5, 2], [3, 4]], "label": ["a", "b"]}, {"a": [1.5, 2], "b": [3, 4], "y": [0, 1]}):
+        made = io.BytesIO()
+        parquet.write_table(pyarrow.table(columns), made)
+        samples.append(made.getvalue())
+    return samples
+
+
 # Images.
 
 
@@ -320,6 +370,12 @@ PARSERS = {
     "store-features": Parser(".npy", parse_store("features.npy"), store_samples("features.npy")),
     "store-labels": Parser(".npy", parse_store("labels.npy"), store_samples("labels.npy")),
     "store-journal": Parser(".json", parse_journal, lambda: [b'{"rows": 3}']),
+    "table-npy": Parser(".npy", parse_table, npy_samples),
+    "table-npz": Parser(".npz", parse_table, npz_samples),
+    "table-npz-labels": Parser(".npz", parse_labels, npz_samples),
+    "table-safetensors": Parser(".safetensors", parse_table, safetensors_table),
+    "table-parquet": Parser(".parquet", parse_table, parquet_samples),
+    "table-parquet-labels": Parser(".parquet", parse_labels, parquet_samples),
     "image": Parser(".png", parse_image, image_samples),
 }
 

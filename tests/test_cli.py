@@ -66,7 +66,7 @@ def test_reproduce_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(results["claims"]) == 3
     for name in ("original", "augmented"):
         left = {path.name for path in Path("run", name).iterdir()}
-        assert left == {"config.json", "history.json", "model.safetensors"}
+        assert left == {"README.md", "config.json", "history.json", "model.safetensors"}
     assert Path("run/report.html").stat().st_size > 10_000
     assert len(list(Path("run/figures").glob("*.png"))) >= 4
     assert not [path for path in Path("run").rglob("*") if path.name.startswith(".")]
@@ -93,7 +93,7 @@ def test_train_then_evaluate_agree(trained: Path, capsys: pytest.CaptureFixture[
     history = json.loads((trained / "history.json").read_text())
     assert cli.main(["evaluate", "--model", str(trained), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["images"] == 40
+    assert figures["samples"] == 40
     assert figures["loss"] == pytest.approx(history["test_loss"][-1], rel=1e-5)
     assert figures["accuracy"] == history["test_accuracy"][-1]
 

@@ -10,26 +10,32 @@ from ..contenders import Bound
 from ..heads import Heads, batches, first_weights, parameters_of
 
 
-def train_bmm(problem: Heads) -> Bound:
-    """The first layers of a seed's heads side by side in one wide product, the others by bmm; autograd."""
+def side_by_side(problem: Heads) -> tuple[list[Any], list[Any]]:
+    """The weights of all heads, those of a seed's first layers in one matrix, and the learning rates of each."""
     import torch
-    from torch.nn.functional import cross_entropy
 
     rates = torch.tensor(problem.learning_rates, dtype=torch.float32)
     seeds, count = len(problem.of_seeds), len(rates)
-    features, labels = torch.from_numpy(problem.features), torch.from_numpy(problem.labels)
     W1, b1, W2, b2 = (torch.from_numpy(array) for array in first_weights(problem))
-    hidden, classes = W2.shape[1:]
     weights = [
         W1.repeat(1, 1, count),  # (seeds, inputs, rates * hidden)
         b1[:, None].repeat(1, 1, count),
         W2.repeat_interleave(count, 0),  # (seeds * rates, hidden, classes)
         b2[:, None].repeat_interleave(count, 0),
     ]
-    wide, single = rates.repeat_interleave(hidden), rates.repeat(seeds)[:, None, None]
-    steps = [wide, wide, single, single]
-    for array in weights:
-        array.requires_grad_()
+    wide, single = rates.repeat_interleave(W2.shape[1]), rates.repeat(seeds)[:, None, None]
+    return [array.requires_grad_() for array in weights], [wide, wide, single, single]
+
+
+def train_bmm(problem: Heads) -> Bound:
+    """The first layers of a seed's heads side by side in one wide product, the others by bmm; autograd."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    weights, steps = side_by_side(problem)
+    seeds, count = len(problem.of_seeds), len(problem.learning_rates)
+    hidden, classes = weights[2].shape[1:]
+    features, labels = torch.from_numpy(problem.features), torch.from_numpy(problem.labels)
     parts = [torch.from_numpy(part) for part in batches(problem)]
 
     def step(batch: Any) -> None:
