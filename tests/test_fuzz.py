@@ -17,7 +17,7 @@ CASES = 250  # of each parser
 # Odd, but as good as others.
 TAKEN = {"cifar10-meta/eleven-names", "cifar10-meta/escape-codes", "weights-torch/expanded", "weights/float8"}
 MOST_SECONDS, MOST_BYTES = 10, 400_000_000  # of one case
-NEEDS_TORCH = {"weights", "weights-torch"}
+NEEDS = {"weights": "torch", "weights-torch": "torch", "table-parquet": "pyarrow", "table-parquet-labels": "pyarrow"}
 
 # What damages numbers, lists and texts in a header more than random bytes do.
 ODD = st.sampled_from(
@@ -25,10 +25,14 @@ ODD = st.sampled_from(
 )
 
 
+def need(name: str) -> None:
+    """Skip the test where the parser's library is missing."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+
+
 def run(name: str, content: bytes) -> object:
     """What the parser makes of the bytes; fails if that takes long or much memory."""
-    if name in NEEDS_TORCH:
-        pytest.importorskip("torch")
     started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = PARSERS[name].try_bytes(content)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -39,9 +43,8 @@ def run(name: str, content: bytes) -> object:
 
 @pytest.mark.parametrize("path", [pytest.param(p, id=f"{p.parent.name}/{p.name}") for p in sorted(CORPUS.glob("*/*"))])
 def test_what_once_broke_a_parser_is_refused(path: Path) -> None:
-    if path.parent.name in NEEDS_TORCH:
-        pytest.importorskip("torch")
-        run(path.parent.name, b"")  # imports PyTorch
+    need(path.parent.name)
+    PARSERS[path.parent.name].try_bytes(b"")  # imports PyTorch, which takes some memory
     found = run(path.parent.name, path.read_bytes())
     assert isinstance(found, Exception) == (f"{path.parent.name}/{path.name}" not in TAKEN)
 
@@ -55,8 +58,7 @@ def test_no_file_of_the_corpus_ran_or_wrote_anything() -> None:
 @pytest.mark.parametrize("name", PARSERS)
 @pytest.mark.filterwarnings("ignore")  # what PyTorch and Pillow think of odd files
 def test_good_files_are_taken_and_damaged_ones_are_taken_or_refused(name: str) -> None:
-    if name in NEEDS_TORCH:
-        pytest.importorskip("torch")
+    need(name)
     samples = PARSERS[name].samples()
     for sample in samples:
         assert not isinstance(run(name, sample), Exception)
@@ -96,4 +98,5 @@ def damaged_versions(draw: st.DrawFn, sample: bytes) -> bytes:
 @given(content=st.binary(max_size=400))
 @pytest.mark.filterwarnings("ignore")
 def test_bytes_of_nothing_at_all(name: str, content: bytes) -> None:
+    need(name)
     run(name, content)
