@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fastmlp.errors import DataError, FastMLPError, first_line
+from fastmlp.errors import DataError, FastMLPError, UsageError, first_line
 from fastmlp.progress import say
 
 TEMPORARY = ".fastmlp.tmp"  # how the names of unfinished files end: a killed process leaves them behind
@@ -30,9 +30,10 @@ LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems s
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of `path` that takes its place when the block ends well.
 
-    Its bytes are on the disk before its name is: not even a power cut leaves half a file under the name.
+    Its bytes are on the disk before its name is: not even a power cut leaves half a file under the name. Where `path`
+    is a link, what it points to is replaced; UsageError if that is a pipe, a device or a folder.
     """
-    path = Path(path)
+    path = _destination(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
     os.close(handle)
@@ -48,6 +49,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _destination(path: Path) -> Path:
+    """The path of the file itself, past links: /dev/stdout is one, and must stay one."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no regular file, and would be replaced by one: choose another place.")
+    return Path(os.path.realpath(path))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

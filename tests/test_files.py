@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.errors import DataError
+from fastmlp.errors import DataError, UsageError
 from fastmlp.files import atomic_path, cache_dir, read_json, write_json, write_text
 from fastmlp.progress import clock, progress
 
@@ -25,6 +25,46 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         write_half(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """It stands for a device: whoever may write in /dev could otherwise turn one into a file."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(UsageError, match=f"{path.name} is no regular file, .* choose another place"):
+            write_text(path, "mine")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+
+
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="no regular file"):
+        write_text(tmp_path / "folder", "mine")
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_a_link_stays_one_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    for link, file in (("old", "file"), ("dangling", "new")):
+        (tmp_path / "here" / link).symlink_to(tmp_path / file)
+    write_text(tmp_path / "file", "before")
+    for link, file in (("old", "file"), ("dangling", "new")):
+        write_text(tmp_path / "here" / link, "after")
+        assert (tmp_path / "here" / link).is_symlink()
+        assert (tmp_path / file).read_text() == "after"
+    assert {path.name for path in tmp_path.rglob("*")} == {"here", "old", "dangling", "file", "new"}
+
+
+def test_a_circle_of_links_gives_way_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    write_text(tmp_path / "a", "mine")
+    assert (tmp_path / "a").read_text() == "mine"
 
 
 def test_folders_are_made_and_permissions_are_the_usual(tmp_path: Path) -> None:
