@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastmlp import augment, card, datasets, environment, model, report, training
 from fastmlp.backends import Backend, open_backend
+from fastmlp.checkpoint import Checkpoint
 from fastmlp.config import Config
 from fastmlp.datasets import Dataset, Split
 from fastmlp.errors import DataError, UsageError, first_line
@@ -28,7 +28,7 @@ from fastmlp.mlp import Network, Parameters, choose_tier, initial_parameters
 from fastmlp.progress import progress, say
 from fastmlp.randomness import Stream, generator
 from fastmlp.report.figures import MODELS, AugmentationSheet
-from fastmlp.seeds import SECONDS_BETWEEN_CHECKPOINTS, train_seeds
+from fastmlp.seeds import train_seeds
 from fastmlp.training import History, Recipe, Samples
 
 SCHEMA = 1
@@ -135,16 +135,17 @@ class Experiment:
         network, history = self._start(folder, fingerprint)
         checkpoint = folder / "checkpoint.safetensors"
         with self.timed(f"train_{name}"), progress(f"train {name}", recipe.epochs, "epochs", history.epochs) as bar:
-            last_save = -math.inf
+            kept = Checkpoint(
+                [network], [history], lambda: save_model(network, history, fingerprint, checkpoint, network.state)
+            )
 
             def on_epoch(history: History) -> None:
-                nonlocal last_save
-                if time.monotonic() - last_save >= SECONDS_BETWEEN_CHECKPOINTS:
-                    save_model(network, history, fingerprint, checkpoint, network.state)
-                    last_save = time.monotonic()
+                kept.after_epoch()
                 bar.advance(1, f"test accuracy {history.test_accuracy[-1]:.2%}")
 
-            training.train(network, samples, recipe, self.config.seed, test=test, history=history, on_epoch=on_epoch)
+            with kept.on_interrupt():
+                seed = self.config.seed
+                training.train(network, samples, recipe, seed, test=test, history=history, on_epoch=on_epoch)
         self.finish(network, history, fingerprint, folder)
         return network, history
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastmlp import model
+from fastmlp.checkpoint import Checkpoint
 from fastmlp.errors import DataError, UsageError, first_line
 from fastmlp.mlp import Network
 from fastmlp.progress import progress, say
 from fastmlp.training import DivergedError, History, Recipe, Samples, train_together
-
-SECONDS_BETWEEN_CHECKPOINTS = 1.0  # at most so much work is done again after a kill
 
 
 def train_seeds(
@@ -38,19 +35,17 @@ def train_seeds(
     if not resume:
         path.unlink(missing_ok=True)
     histories = _restore(networks, about, path) if path.is_file() else [History() for _ in seeds]
-    last_save = -math.inf
+    kept = Checkpoint(networks, histories, lambda: _save(networks, histories, about, path))
     with progress(f"train {len(seeds)} more seeds", recipe.epochs, "epochs", histories[0].epochs) as bar:
 
         def on_epoch(histories: list[History]) -> None:
-            nonlocal last_save
             _check_finite(seeds, histories)
-            if time.monotonic() - last_save >= SECONDS_BETWEEN_CHECKPOINTS or histories[0].epochs == recipe.epochs:
-                _save(networks, histories, about, path)
-                last_save = time.monotonic()
+            kept.after_epoch(last=histories[0].epochs == recipe.epochs)
             bar.advance(1)
 
         recipes = [recipe] * len(seeds)
-        train_together(networks, samples, recipes, seeds, histories=histories, on_epoch=on_epoch)
+        with kept.on_interrupt():
+            train_together(networks, samples, recipes, seeds, histories=histories, on_epoch=on_epoch)
     return networks
 
 

@@ -24,7 +24,7 @@ MAPPED = ("kernels", "bench")  # folders here, packages of fastmlp once installe
 LAYERS = (
     {"cli", "cli_models", "doctor"},
     {"experiment", "heads", "sweep", "bench"},
-    {"datasets", "extractors", "features", "training", "config", "seeds", "testing", "model", "predictor"}
+    {"datasets", "extractors", "features", "training", "config", "checkpoint", "seeds", "testing", "model", "predictor"}
     | {"card", "export", "metrics", "tables"}
     | {"estimator", "fitting", "transformers"}
     | {"report", "document", "stylesheet", "figures", "figure_network", "figure_style", "paper", "claims"},

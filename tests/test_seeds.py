@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp import cli, model, seeds
+from fastmlp import checkpoint, cli, model, seeds
 from fastmlp.backends import open_backend
 from fastmlp.config import Config
 from fastmlp.errors import DataError, UsageError
@@ -76,7 +76,7 @@ def killed_after(epochs, monkeypatch):
         yield Bar()
 
     monkeypatch.setattr(seeds, "progress", progress)
-    monkeypatch.setattr(seeds, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_CHECKPOINTS", 0)
 
 
 @pytest.mark.parametrize("epochs", [1, 4])
