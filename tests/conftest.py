@@ -13,8 +13,9 @@ from threadpoolctl import threadpool_limits
 from fastmlp.backends import Backend, open_backend, probe
 from fastmlp.backends.base import Kernel
 from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.testing.emulated import EmulatedBackend
 
-BACKENDS = ("numpy", "numba", "torch", "cupy")
+BACKENDS = ("numpy", "numba", "torch", "cupy", EmulatedBackend.name)
 CIFAR10 = "cifar-10-batches-bin"
 
 # The same examples every time, however slow the machine: a failure must repeat.
@@ -58,10 +59,11 @@ def one_blas_thread() -> Iterator[None]:
 @pytest.fixture(scope="session", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each of our backends, opened; one that cannot run here is skipped, with its reason."""
-    availability = probe(request.param)
+    emulated = request.param == EmulatedBackend.name
+    availability = EmulatedBackend.probe() if emulated else probe(request.param)
     if not availability.usable:
         pytest.skip(f"backend {request.param}: {availability.reason} {availability.mend}")
-    return open_backend(request.param)
+    return EmulatedBackend() if emulated else open_backend(request.param)
 
 
 @pytest.fixture(scope="session")

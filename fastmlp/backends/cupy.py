@@ -1,34 +1,41 @@
-"""CuPy: the shared array code on an NVIDIA or AMD GPU."""
+"""CuPy: the shared array code on an NVIDIA GPU, and our CUDA kernels for every op and for whole epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Availability, Backend, Kernel
+from fastmlp.backends.base import Array, Availability, Backend
 from fastmlp.errors import first_line
+from fastmlp.kernels.cuda.dense import Dense
+from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 
 INSTALL = "install the CuPy of your driver's CUDA: pip install cupy-cuda13x (or cupy-cuda12x)."
 
 
-def matmul(a: Array, b: Array, out: Array) -> None:
-    import cupy
+class CudaBackend(Backend):
+    """What launches our CUDA kernels, whichever driver runs them."""
 
-    cupy.matmul(a, b, out=out)
+    driver: Driver
+
+    def __init__(self, device: str | None, driver: Driver) -> None:
+        super().__init__(device)
+        self.driver = driver
+        dense = Dense(driver)
+        ops = (dense.add_bias, dense.bias_relu)
+        self.kernels = {op.__name__: op for op in ops}  # type: ignore[misc]  # bound to this driver
 
 
-class CupyBackend(Backend):
+class CupyBackend(CudaBackend):
     name = "cupy"
     device = "cuda"
-    kernels: ClassVar[Mapping[str, Kernel]] = {"matmul": matmul}
 
     def __init__(self, device: str | None = None) -> None:
-        super().__init__(device)
         import array_api_compat.cupy as xp
 
+        super().__init__(device, CupyDriver())
         self.xp = xp
 
     @classmethod

@@ -1,0 +1,116 @@
+"""What launches kernels: a GPU's driver through CuPy, or a stand-in with the same methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from .sources import Options, source
+
+Array = Any  # an array on the device
+Size = tuple[int, ...]  # of a grid, in blocks, or of a block, in threads
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a kernel's choice of blocks depends on; sizes in bytes."""
+
+    name: str
+    compute_capability: int  # 90 for 9.0
+    multiprocessors: int
+    shared_memory: int  # that one block may have
+
+
+@dataclass(frozen=True)
+class Program:
+    """A kernel of a .cu file, compiled with those options (see `sources.define`).
+
+    shared_memory: bytes of dynamic shared memory that a block takes. cooperative: its blocks wait for one another.
+    cluster: blocks in a cluster, which the source sets too.
+    """
+
+    file: str
+    kernel: str
+    options: Options
+    shared_memory: int = 0
+    cooperative: bool = False
+    cluster: int = 1
+
+
+Launch = Callable[[Size, Size, Sequence[Any]], None]  # grid, block, arguments: arrays and NumPy scalars
+
+
+class Driver(ABC):
+    """Loads programs, and launches them in order, without waiting for them."""
+
+    device: Device
+
+    @abstractmethod
+    def load(self, program: Program) -> Launch:
+        """Compile, or take from a cache; what comes back launches it. Arguments must have the kernel's exact types."""
+
+    @abstractmethod
+    def blocks_at_once(self, program: Program, threads: int) -> int:
+        """How many blocks of so many threads the device runs at the same time; a cluster counts whole or not at all."""
+
+    @abstractmethod
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What launches again, in one call, all that work launches; work runs once now, or at the first call."""
+
+
+class CupyDriver(Driver):
+    """The current CUDA device. Kernels run in CuPy's current stream."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        device = cupy.cuda.Device()
+        attributes = device.attributes
+        self.device = Device(
+            name=cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode(),
+            compute_capability=int(device.compute_capability),
+            multiprocessors=attributes["MultiProcessorCount"],
+            shared_memory=attributes["MaxSharedMemoryPerBlockOptin"],
+        )
+        self._module = cache(self._new_module)
+
+    @staticmethod
+    def _new_module(file: str, flags: tuple[str, ...]) -> Any:
+        import cupy
+
+        return cupy.RawModule(code=source(file), options=("-std=c++17", *flags))
+
+    def _function(self, program: Program) -> Any:
+        kernel = self._module(program.file, program.options).get_function(program.kernel)
+        if program.shared_memory > kernel.max_dynamic_shared_size_bytes:
+            kernel.max_dynamic_shared_size_bytes = program.shared_memory
+        return kernel.kernel  # the driver's function: a launch of it costs the least
+
+    def load(self, program: Program) -> Launch:
+        function, shared = self._function(program), program.shared_memory
+        cooperative = program.cooperative
+
+        def launch(grid: Size, block: Size, arguments: Sequence[Any]) -> None:
+            function(grid, block, arguments, shared, enable_cooperative_groups=cooperative)
+
+        return launch
+
+    def blocks_at_once(self, program: Program, threads: int) -> int:
+        from cupy_backends.cuda.api import driver
+
+        function = self._function(program)
+        each = driver.occupancyMaxActiveBlocksPerMultiprocessor(function.ptr, threads, program.shared_memory)
+        return each * self.device.multiprocessors // program.cluster * program.cluster
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        import cupy
+
+        stream = cupy.cuda.Stream(non_blocking=True)
+        with stream:
+            stream.begin_capture()
+            work()
+            graph = stream.end_capture()
+        return graph.launch

@@ -1,0 +1,49 @@
+// What Python calls of a kernel that is compiled for this CPU; included after the kernel's source.
+#pragma once
+
+#include <new>
+
+#include "emulation.h"
+
+// The sanitizer comes into a program that has begun without it: its own allocator has to stay out of it.
+void* operator new(size_t size) {
+    if (void* memory = std::malloc(size ? size : 1)) return memory;
+    throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+extern "C" const char* __asan_default_options() {
+    return "verify_asan_link_order=0:detect_leaks=0:detect_stack_use_after_return=0:halt_on_error=0:log_path=/dev/null";
+}
+
+namespace {
+
+// The sanitizer's report in a line, as the failure of the launch: what, and where.
+void take_report(const char* report) {
+    const char* what = std::strstr(report, "AddressSanitizer: ");
+    const char* where = std::strstr(report, " in ");
+    if (!what || !where || !emulation::failure.empty()) return;
+    what += std::strlen("AddressSanitizer: ");
+    emulation::failure = std::string(what, std::strcspn(what, " \n")) + std::string(where, std::strcspn(where, "\n"));
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+__attribute__((constructor)) void hear_the_sanitizer() { __asan_set_error_report_callback(take_report); }
+#else
+[[maybe_unused]] void (*const unused)(const char*) = take_report;
+#endif
+
+int answer(const std::string& text, char* buffer, int size) {
+    return std::snprintf(buffer, static_cast<size_t>(size), "%s", text.c_str());
+}
+
+} // namespace
+
+#define HOST_SIDE(kernel)                                                                                             \
+    extern "C" int kernel##_signature(char* buffer, int size) {                                                       \
+        return answer(emulation::signature(kernel), buffer, size);                                                    \
+    }                                                                                                                 \
+    extern "C" int kernel##_launch(void** arguments, const emulation::Launch* launch, char* buffer, int size) {       \
+        return answer(emulation::call(kernel, arguments, *launch), buffer, size);                                     \
+    }

@@ -1,0 +1,491 @@
+// Runs CUDA kernels on a CPU, so that their sources are tested, under sanitizers, where there is no GPU.
+//
+// Every CUDA thread is a fiber: it runs until it waits (at a barrier, in a shuffle, for a message) and goes on when the
+// others have come. Blocks that may wait for one another (a cluster, a cooperative grid) run together, all others one
+// by one. What hardware leaves open is left to a random generator: which thread runs next, and when a message sent
+// to another block arrives. Shared memory starts as NaN, has guard zones between its arrays, and whoever waits for
+// something that cannot come any more is an error with a sentence, not a hang.
+//
+// Only what the kernels here use is emulated; one that uses more does not compile.
+#pragma once
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <limits>
+#include <map>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#endif
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __cluster_dims__(...)
+
+struct dim3 {
+    unsigned x, y, z;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(4) uchar4 {
+    unsigned char x, y, z, w;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+using std::isnan;
+using std::max;
+using std::min;
+
+namespace emulation {
+
+constexpr int WARP = 32;
+constexpr size_t STACK = 256 * 1024;
+constexpr size_t GUARD = 64; // bytes between two arrays in shared memory
+
+// Threads, blocks and what they wait in.
+
+struct Block;
+
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack = std::vector<char>(STACK);
+    void* shadow = nullptr; // the address sanitizer's own notes on the stack
+};
+
+struct Thread {
+    dim3 index;
+    int number = 0; // in its block
+    Block* block = nullptr;
+    Fiber* fiber = nullptr;
+    bool done = false;
+    size_t taken = 0; // bytes of shared memory that it has named so far
+};
+
+struct Barrier { // of a known number of threads
+    int expected = 0;
+    int line = 0; // in the source, of the first that came
+    std::vector<Thread*> waiting;
+};
+
+struct Warp {
+    Barrier barrier;
+    uint64_t values[WARP] = {};
+};
+
+struct Mailbox { // an mbarrier: its phase ends once all have arrived and all announced bytes have come
+    int expected = 0, pending = 0;
+    long bytes = 0;
+    unsigned phase = 0;
+    std::vector<Thread*> waiting;
+};
+
+struct Block {
+    dim3 index;
+    unsigned rank = 0; // in its cluster
+    std::vector<Thread> threads;
+    std::vector<Warp> warps;
+    Barrier barrier;
+    std::vector<unsigned char> shared;
+    std::map<size_t, Mailbox> mailboxes; // by their place in shared memory
+};
+
+struct Launch {
+    dim3 grid, block;
+    size_t shared_bytes = 0;
+    unsigned cluster = 1; // blocks in a cluster
+    bool cooperative = false;
+    unsigned seed = 0;
+};
+
+struct Group { // the blocks that run together
+    Launch launch;
+    std::vector<Block> blocks;
+    Barrier cluster_barrier;
+    std::vector<Thread*> ready, next;
+    std::vector<std::function<void()>> messages; // sent, and not there yet
+    std::mt19937 random;
+    size_t running = 0;
+    bool spinning = false; // nothing but spinning has happened in this round
+};
+
+inline Group* group;
+inline Thread* current;
+inline std::vector<Fiber*> idle_fibers;
+inline ucontext_t scheduler;
+inline void* scheduler_shadow;
+inline const void* scheduler_stack;
+inline size_t scheduler_stack_size;
+inline const std::function<void()>* body;
+inline std::string failure;
+
+// Fibers.
+
+inline void leave(bool for_good) {
+#if defined(__SANITIZE_ADDRESS__)
+    void** shadow = for_good ? nullptr : &current->fiber->shadow;
+    __sanitizer_start_switch_fiber(shadow, scheduler_stack, scheduler_stack_size);
+#endif
+    ucontext_t* mine = &current->fiber->context;
+    (void)for_good;
+    swapcontext(mine, &scheduler);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(current->fiber->shadow, &scheduler_stack, &scheduler_stack_size);
+#endif
+}
+
+inline void entry() {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_size);
+#endif
+    (*body)();
+    current->done = true;
+    leave(true);
+}
+
+inline void start_fiber(Thread& thread) {
+    if (idle_fibers.empty()) idle_fibers.push_back(new Fiber);
+    thread.fiber = idle_fibers.back();
+    idle_fibers.pop_back();
+    ucontext_t& context = thread.fiber->context;
+    ASAN_UNPOISON_MEMORY_REGION(thread.fiber->stack.data(), STACK);
+    thread.fiber->shadow = nullptr;
+    getcontext(&context);
+    context.uc_stack.ss_sp = thread.fiber->stack.data();
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = nullptr;
+    makecontext(&context, entry, 0);
+}
+
+inline void resume(Thread& thread) {
+    current = &thread;
+    if (!thread.fiber) start_fiber(thread);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(&scheduler_shadow, thread.fiber->stack.data(), STACK);
+#endif
+    swapcontext(&scheduler, &thread.fiber->context);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(scheduler_shadow, nullptr, nullptr);
+#endif
+    if (thread.done) {
+        idle_fibers.push_back(thread.fiber);
+        thread.fiber = nullptr;
+        --group->running;
+    }
+}
+
+// Fails the launch: the thread that notices stops here for good.
+[[noreturn]] inline void fail(const std::string& sentence) {
+    const dim3 &b = current->block->index, &t = current->index;
+    if (failure.empty())
+        failure = sentence + " (block " + std::to_string(b.x) + "," + std::to_string(b.y) + ", thread " +
+                  std::to_string(t.x) + "," + std::to_string(t.y) + ")";
+    for (;;) leave(false);
+}
+
+// Waiting.
+
+inline void wake(std::vector<Thread*>& waiting) {
+    group->next.insert(group->next.end(), waiting.begin(), waiting.end());
+    waiting.clear();
+}
+
+inline void arrive_and_wait(Barrier& barrier, int line) {
+    group->spinning = false;
+    if (barrier.waiting.empty()) barrier.line = line;
+    if (barrier.line != line)
+        fail("threads meet at different barriers, of lines " + std::to_string(barrier.line) + " and " +
+             std::to_string(line));
+    if (static_cast<int>(barrier.waiting.size()) + 1 == barrier.expected) {
+        wake(barrier.waiting);
+        return;
+    }
+    barrier.waiting.push_back(current);
+    leave(false);
+}
+
+// What a loop that polls global memory does between two looks.
+inline void spin() {
+    group->next.push_back(current);
+    leave(false);
+}
+
+inline Warp& my_warp() { return current->block->warps[current->number / WARP]; }
+
+template <class T>
+T exchange_in_warp(unsigned mask, T value, int lane, int line) {
+    static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves up to eight bytes");
+    if (mask != 0xffffffffu) fail("a shuffle is emulated for whole warps only");
+    Warp& warp = my_warp();
+    std::memcpy(&warp.values[current->number % WARP], &value, sizeof(T));
+    arrive_and_wait(warp.barrier, line);
+    T result;
+    std::memcpy(&result, &warp.values[lane], sizeof(T));
+    arrive_and_wait(warp.barrier, -line);
+    return result;
+}
+
+// Shared memory.
+
+inline size_t offset_of(const void* address) {
+    const auto* byte = static_cast<const unsigned char*>(address);
+    const auto& shared = current->block->shared;
+    if (byte < shared.data() || byte >= shared.data() + shared.size()) fail("this is no address in shared memory");
+    return static_cast<size_t>(byte - shared.data());
+}
+
+// Where the kernel's next array of shared memory starts; `used` is what the kernel counts itself, without guard zones.
+inline unsigned char* take_shared(size_t used, size_t bytes) {
+    if (used + bytes > group->launch.shared_bytes)
+        fail("the kernel takes more shared memory than its launch gives it: " + std::to_string(used + bytes) +
+             " of " + std::to_string(group->launch.shared_bytes) + " bytes");
+    auto& shared = current->block->shared;
+    const size_t start = current->taken + GUARD;
+    const size_t whole = (bytes + 15) / 16 * 16;
+    current->taken = start + whole;
+    if (shared.size() < start + whole + GUARD) fail("more arrays of shared memory than emulated");
+    ASAN_UNPOISON_MEMORY_REGION(shared.data() + start, bytes);
+    return shared.data() + start;
+}
+
+template <class T>
+T* in_block(T* mine, unsigned rank) {
+    Block* first = current->block - current->block->rank;
+    return reinterpret_cast<T*>(first[rank].shared.data() + offset_of(mine));
+}
+
+// Mailboxes.
+
+inline Mailbox& mailbox(Block& block, size_t place) {
+    auto found = block.mailboxes.find(place);
+    if (found == block.mailboxes.end()) fail("a mailbox is used before it was made");
+    return found->second;
+}
+
+inline void end_phase_if_complete(Mailbox& box) {
+    if (box.pending > 0 || box.bytes != 0) return;
+    box.pending = box.expected;
+    ++box.phase;
+    wake(box.waiting);
+}
+
+inline void make_mailbox(uint64_t* bar, int arrivals) {
+    Mailbox& box = current->block->mailboxes[offset_of(bar)];
+    box.expected = box.pending = arrivals;
+}
+
+inline void announce(uint64_t* bar, long bytes) { // arrive, and expect as many bytes in this phase
+    Mailbox& box = mailbox(*current->block, offset_of(bar));
+    box.bytes += bytes;
+    if (--box.pending < 0) fail("more arrivals in a phase than the mailbox was made for");
+    end_phase_if_complete(box);
+}
+
+inline void wait_for_phase(uint64_t* bar, unsigned parity) {
+    group->spinning = false;
+    Mailbox& box = mailbox(*current->block, offset_of(bar));
+    while ((box.phase & 1) == parity) {
+        box.waiting.push_back(current);
+        leave(false);
+    }
+}
+
+template <class T>
+void send(T* mine, unsigned rank, T value, uint64_t* bar) {
+    group->spinning = false;
+    Block* to = current->block - current->block->rank + rank;
+    T* place = in_block(mine, rank);
+    Mailbox* box = &mailbox(*to, offset_of(bar));
+    group->messages.push_back([=] {
+        *place = value;
+        box->bytes -= static_cast<long>(sizeof(T));
+        end_phase_if_complete(*box);
+    });
+}
+
+// The scheduler.
+
+inline void deliver_some(bool all) {
+    std::vector<std::function<void()>> later, now;
+    for (auto& message : group->messages) (all || group->random() % 2 ? now : later).push_back(std::move(message));
+    group->messages = std::move(later);
+    std::shuffle(now.begin(), now.end(), group->random);
+    for (auto& message : now) message();
+}
+
+inline void run_round() {
+    group->ready.swap(group->next);
+    group->next.clear();
+    if (group->launch.seed) std::shuffle(group->ready.begin(), group->ready.end(), group->random);
+    for (Thread* thread : group->ready) {
+        resume(*thread);
+        if (thread->done) group->spinning = false;
+        if (!failure.empty()) return;
+    }
+}
+
+inline void poison(Block& block) {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    for (size_t i = 0; i + sizeof nan <= block.shared.size(); i += sizeof nan)
+        std::memcpy(block.shared.data() + i, &nan, sizeof nan);
+    ASAN_POISON_MEMORY_REGION(block.shared.data(), block.shared.size());
+}
+
+inline void make_block(Block& block, const dim3& index, unsigned rank) {
+    const dim3& size = group->launch.block;
+    const int count = static_cast<int>(size.x * size.y * size.z);
+    block.index = index;
+    block.rank = rank;
+    block.threads.resize(count);
+    block.warps.resize((count + WARP - 1) / WARP);
+    block.barrier.expected = count;
+    block.shared.resize(group->launch.shared_bytes + 64 * (GUARD + 16));
+    poison(block);
+    for (int i = 0; i < count; ++i) {
+        Thread& thread = block.threads[i];
+        thread.number = i;
+        thread.block = &block;
+        thread.index = {i % size.x, i / size.x % size.y, i / size.x / size.y};
+        ++block.warps[i / WARP].barrier.expected;
+        group->next.push_back(&thread);
+    }
+}
+
+inline void run_group(const std::vector<dim3>& indices) {
+    group->blocks = std::vector<Block>(indices.size());
+    group->next.clear();
+    group->messages.clear();
+    for (size_t b = 0; b < indices.size(); ++b)
+        make_block(group->blocks[b], indices[b], static_cast<unsigned>(b) % group->launch.cluster);
+    group->running = group->next.size();
+    group->cluster_barrier = {};
+    group->cluster_barrier.expected = static_cast<int>(group->running);
+    for (int idle_rounds = 0; group->running > 0 && failure.empty();) {
+        group->spinning = true;
+        run_round();
+        const bool sent = !group->messages.empty();
+        if (failure.empty()) deliver_some(group->next.empty());
+        idle_rounds = group->spinning && !sent ? idle_rounds + 1 : 0;
+        if (failure.empty() && group->running > 0 && (group->next.empty() || idle_rounds > 2)) {
+            current = group->ready.empty() ? &group->blocks[0].threads[0] : group->ready[0];
+            failure = "deadlock: " + std::to_string(group->running) + " threads wait for something that cannot come";
+        }
+    }
+    if (failure.empty() && !group->messages.empty()) failure = "a message was sent to a block that had ended";
+    for (Block& block : group->blocks) {
+        ASAN_UNPOISON_MEMORY_REGION(block.shared.data(), block.shared.size());
+        for (Thread& thread : block.threads) delete std::exchange(thread.fiber, nullptr); // left behind by a failure
+    }
+}
+
+// Every group of blocks, in any order. Returns an empty string, or what went wrong.
+inline std::string run(const Launch& launch, const std::function<void()>& kernel) {
+    static Group only;
+    group = &only;
+    group->launch = launch;
+    group->random.seed(launch.seed);
+    failure.clear();
+    body = &kernel;
+    const dim3& grid = launch.grid;
+    const unsigned count = grid.x * grid.y * grid.z;
+    const unsigned together = launch.cooperative ? count : launch.cluster;
+    if (count % together) return "the grid is no whole number of clusters";
+    std::vector<unsigned> order(count / together);
+    for (unsigned i = 0; i < order.size(); ++i) order[i] = i;
+    if (launch.seed) std::shuffle(order.begin(), order.end(), group->random);
+    for (unsigned first : order) {
+        std::vector<dim3> indices;
+        for (unsigned i = first * together; i < (first + 1) * together; ++i)
+            indices.push_back({i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y});
+        run_group(indices);
+        if (!failure.empty()) break;
+    }
+    return failure;
+}
+
+// A kernel as the host calls it: a pointer to each argument, as cuLaunchKernel takes them.
+
+template <class T> constexpr const char* type_name() {
+    using V = std::remove_cv_t<T>;
+    if (std::is_same_v<V, float>) return "float32";
+    if (std::is_same_v<V, double>) return "float64";
+    if (std::is_same_v<V, int>) return "int32";
+    if (std::is_same_v<V, unsigned>) return "uint32";
+    if (std::is_same_v<V, long long>) return "int64";
+    if (std::is_same_v<V, unsigned char>) return "uint8";
+    if (std::is_same_v<V, bool>) return "bool";
+    return "unknown";
+}
+
+// "float32" for a number, "float32*" for an array, "const float32*" for one that is only read.
+template <class T> std::string describe() {
+    if constexpr (std::is_pointer_v<T>) {
+        using V = std::remove_pointer_t<T>;
+        return std::string(std::is_const_v<V> ? "const " : "") + type_name<V>() + "*";
+    } else {
+        return type_name<T>();
+    }
+}
+
+template <class... A>
+std::string signature(void (*)(A...)) {
+    std::string all;
+    ((all += (all.empty() ? "" : ",") + describe<A>()), ...);
+    return all;
+}
+
+template <class... A, size_t... I>
+std::string call(void (*kernel)(A...), void** arguments, const Launch& launch, std::index_sequence<I...>) {
+    return run(launch, [=] { kernel(*static_cast<A*>(arguments[I])...); });
+}
+
+template <class... A>
+std::string call(void (*kernel)(A...), void** arguments, const Launch& launch) {
+    return call(kernel, arguments, launch, std::index_sequence_for<A...>{});
+}
+
+} // namespace emulation
+
+// What kernels use.
+
+#define threadIdx (emulation::current->index)
+#define blockIdx (emulation::current->block->index)
+#define blockDim (emulation::group->launch.block)
+#define gridDim (emulation::group->launch.grid)
+#define __syncthreads() emulation::arrive_and_wait(emulation::current->block->barrier, __LINE__)
+#define __syncwarp() emulation::arrive_and_wait(emulation::my_warp().barrier, __LINE__)
+#define __shfl_sync(mask, value, lane) emulation::exchange_in_warp(mask, value, (lane) % emulation::WARP, __LINE__)
+#define __shfl_xor_sync(mask, value, bits)                                                                            \
+    emulation::exchange_in_warp(mask, value, (emulation::current->number % emulation::WARP) ^ (bits), __LINE__)
+#define __nanosleep(time) emulation::spin()
+
+inline void __threadfence() {}
+template <class T> T __ldg(const T* address) { return *address; }
+template <class T> T __ldcg(const T* address) { return *address; }
+template <class T> void __stcg(T* address, T value) { *address = value; }
+inline unsigned atomicAdd(unsigned* address, unsigned value) {
+    emulation::group->spinning = false;
+    return std::exchange(*address, *address + value);
+}

@@ -1,0 +1,189 @@
+"""The stand-in for a GPU: the same sources, compiled for this CPU by g++ and run by `emulation.h`, under sanitizers."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp.errors import BackendError
+
+from .driver import Device, Driver, Launch, Program, Size
+from .sources import FOLDER, define, kernels, source
+
+FLAGS = (
+    "-std=c++17",
+    "-O1",
+    "-g1",
+    "-fPIC",
+    "-shared",
+    "-DEMULATION",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-Wl,-Bsymbolic-functions",
+)
+SANITIZERS = ("-fsanitize=address,undefined", "-fsanitize-recover=address", "-fno-sanitize-recover=undefined")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
+ZONE = 256  # bytes before and after an array on the device, which no kernel may touch
+H100 = Device("emulated H100", 90, 132, 232_448)
+
+
+def compiler() -> str:
+    """The path of g++; BackendError if there is none."""
+    found = shutil.which(os.environ.get("CXX", "g++"))
+    if found is None:
+        raise BackendError("Kernels cannot be emulated without a C++ compiler: install g++.")
+    return found
+
+
+class _Dim3(ctypes.Structure):
+    _fields_ = (("x", ctypes.c_uint), ("y", ctypes.c_uint), ("z", ctypes.c_uint))
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = (
+        ("grid", _Dim3),
+        ("block", _Dim3),
+        ("shared_bytes", ctypes.c_size_t),
+        ("cluster", ctypes.c_uint),
+        ("cooperative", ctypes.c_bool),
+        ("seed", ctypes.c_uint),
+    )
+
+
+class EmulatedDriver(Driver):
+    """Kernels run on this CPU, one launch after the other, each in a random order of threads that `seed` decides.
+
+    Device arrays are NumPy arrays. Every launch is checked: the arguments' types and order, that arrays are contiguous
+    and may be written to where the kernel writes, and all that `emulation.h` checks. Raises RuntimeError for what a
+    GPU would get wrong silently, and TypeError for arguments that do not fit.
+    """
+
+    def __init__(self, device: Device = H100, seed: int = 1, sanitize: bool = True) -> None:
+        self.device, self.seed, self.sanitize = device, seed, sanitize
+        self.load = cache(self.load)  # type: ignore[method-assign]
+
+    def load(self, program: Program) -> Launch:
+        library = _library(program.file, program.options, self.sanitize)
+        types = _ask(getattr(library, f"{program.kernel}_signature")).split(",")
+        start = getattr(library, f"{program.kernel}_launch")
+
+        def launch(grid: Size, block: Size, arguments: Sequence[Any]) -> None:
+            self._check(program, grid, block)
+            self.seed += 1
+            shape = _Launch(
+                _dim3(grid), _dim3(block), program.shared_memory, program.cluster, program.cooperative, self.seed
+            )
+            pointers, _kept = _pointers(program, types, arguments)
+            failure = _ask(start, pointers, ctypes.byref(shape))
+            if failure:
+                raise RuntimeError(f"{program.kernel}: {failure}")
+
+        return launch
+
+    def _check(self, program: Program, grid: Size, block: Size) -> None:
+        threads, blocks = int(np.prod(block)), int(np.prod(grid))
+        if not 0 < threads <= 1024 or blocks <= 0:
+            raise RuntimeError(f"{program.kernel}: {blocks} blocks of {threads} threads cannot be launched")
+        if program.shared_memory > self.device.shared_memory:
+            raise RuntimeError(f"{program.kernel}: {program.shared_memory} bytes of shared memory are too many")
+        if (program.cooperative or program.cluster > 1) and blocks > self.blocks_at_once(program, threads):
+            raise RuntimeError(f"{program.kernel}: {blocks} blocks that wait for one another do not run at once")
+
+    def blocks_at_once(self, program: Program, threads: int) -> int:
+        each = min(2048 // threads, self.device.shared_memory // max(program.shared_memory, 1))
+        return each * self.device.multiprocessors // program.cluster * program.cluster
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
+
+
+def guarded(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array that is not set, between two zones of memory: a kernel that reads or writes there fails its launch."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    whole = -(-size // 8) * 8
+    memory = np.empty(whole + 2 * ZONE + 8, np.uint8)
+    start = ZONE + -memory.ctypes.data % 8
+    first = memory.ctypes.data + start
+    sanitizer = _library("dense.cu", define(REAL="float"), sanitize=True)
+    for zone, length in ((first - ZONE, ZONE), (first + size, ZONE)):
+        sanitizer.__asan_poison_memory_region(ctypes.c_void_p(zone), ctypes.c_size_t(length))
+        weakref.finalize(memory, _lay_open, zone, length)
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _lay_open(zone: int, length: int) -> None:
+    sanitizer = _library("dense.cu", define(REAL="float"), sanitize=True)
+    sanitizer.__asan_unpoison_memory_region(ctypes.c_void_p(zone), ctypes.c_size_t(length))
+
+
+def _dim3(size: Size) -> _Dim3:
+    return _Dim3(*(*size, 1, 1)[:3])
+
+
+def _ask(function: Any, *arguments: Any) -> str:
+    buffer = ctypes.create_string_buffer(4096)
+    function(*arguments, buffer, len(buffer))
+    return buffer.value.decode()
+
+
+def _pointers(program: Program, types: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """A pointer to each argument, and what must live as long as they do."""
+    if len(arguments) != len(types):
+        raise TypeError(f"{program.kernel} takes {len(types)} arguments, not {len(arguments)}")
+    values: list[Any] = []
+    for number, (kind, argument) in enumerate(zip(types, arguments, strict=True)):
+        _check_type(f"argument {number} of {program.kernel}", kind, argument)
+        value = ctypes.c_void_p(argument.ctypes.data) if kind.endswith("*") else np.atleast_1d(argument)
+        values.append(value)
+    addresses = [v.ctypes.data if isinstance(v, np.ndarray) else ctypes.addressof(v) for v in values]
+    return (ctypes.c_void_p * len(addresses))(*addresses), values
+
+
+def _check_type(what: str, kind: str, argument: Any) -> None:
+    wanted = kind.removeprefix("const ").removesuffix("*")
+    expected = np.ndarray if kind.endswith("*") else np.generic
+    if not isinstance(argument, expected) or argument.dtype.name != wanted:
+        found = f"{type(argument).__name__} of {getattr(argument, 'dtype', 'no dtype')}"
+        raise TypeError(f"{what} must be {kind}, not {found}")
+    if isinstance(argument, np.ndarray):
+        if not argument.flags.c_contiguous:
+            raise TypeError(f"{what} has gaps between its rows")
+        if not (kind.startswith("const") or argument.flags.writeable):
+            raise TypeError(f"{what} is written to, but read-only")
+
+
+@cache
+def _library(file: str, flags: tuple[str, ...], sanitize: bool) -> ctypes.CDLL:
+    """The .cu file compiled for this CPU, its kernels callable."""
+    host = "\n".join(['#include "emulated_host.h"', *(f"HOST_SIDE({kernel})" for kernel in kernels(file))])
+    command = [compiler(), *FLAGS, *(SANITIZERS if sanitize else ()), *WARNINGS, *flags, f"-I{FOLDER}"]
+    text = f"{source(file)}\n{host}\n"
+    headers = [header.read_text() for header in sorted(FOLDER.glob("*.h"))]
+    key = hashlib.sha256("\0".join([*command, text, *headers]).encode()).hexdigest()
+    path = Path(tempfile.gettempdir()) / f"fastmlp-emulation-{os.getuid()}" / f"{Path(file).stem}-{key[:16]}.so"
+    if not path.exists():
+        _compile(command, text, path)
+    return ctypes.CDLL(str(path))
+
+
+def _compile(command: Sequence[str], text: str, path: Path) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}")
+    made = subprocess.run(
+        [*command, "-x", "c++", "-", "-o", str(beside)], input=text, capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        raise RuntimeError(f"{path.stem} does not compile:\n{made.stderr}")
+    beside.replace(path)

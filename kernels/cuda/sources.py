@@ -1,0 +1,47 @@
+"""The CUDA sources as a compiler takes them: one text each, its headers pasted in."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
+KERNEL = re.compile(r'^extern "C" __global__ void\b[^(]*?(?:__\w+__\([^)]*\)\s*)*(\w+)\(', re.MULTILINE)
+
+Options = tuple[str, ...]  # of a compiler
+
+
+@cache
+def source(name: str) -> str:
+    """The text of a .cu file, each header pasted in where it is first included.
+
+    CuPy's cache of compiled kernels goes by the text it is given: so it notices a header that has changed.
+    """
+    seen: set[str] = set()
+
+    def paste(match: re.Match[str]) -> str:
+        header = match[1]
+        if header in seen:
+            return ""
+        seen.add(header)
+        text = (FOLDER / header).read_text().replace("#pragma once\n", "")
+        return INCLUDE.sub(paste, text)
+
+    return INCLUDE.sub(paste, (FOLDER / name).read_text())
+
+
+def kernels(name: str) -> list[str]:
+    """The names of the kernels in a .cu file."""
+    return KERNEL.findall(source(name))
+
+
+def names() -> list[str]:
+    """Every .cu file."""
+    return sorted(path.name for path in FOLDER.glob("*.cu"))
+
+
+def define(**constants: str | int) -> Options:
+    """The compiler options that set those constants of a source."""
+    return tuple(f"-D{name}={value}" for name, value in sorted(constants.items()))

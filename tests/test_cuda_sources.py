@@ -1,0 +1,55 @@
+"""Every CUDA source compiles alone, for every family of GPUs, by the CUDA compiler itself."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from fastmlp.kernels.cuda.sources import define, kernels, names, source
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_120")
+BOTH = (define(REAL="float"), define(REAL="double"))
+
+# What each source is compiled with.
+VARIANTS = {
+    "dense.cu": BOTH,
+}
+
+
+def test_every_source_has_its_variants():
+    assert set(VARIANTS) == set(names())
+    assert all(kernels(name) for name in names())
+
+
+def test_headers_are_pasted_in_once():
+    for name in names():
+        assert not re.search(r'#include "\w+\.cuh"', source(name))
+        assert source(name).count("struct SharedMemory") == 1
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("name", "options"), [(name, options) for name in VARIANTS for options in VARIANTS[name]])
+def test_source_compiles(name, options, architecture, tmp_path):
+    compiler = shutil.which("nvcc")
+    if compiler is None:
+        pytest.skip("no nvcc: install the CUDA toolkit to compile the kernels without a GPU")
+    alone = tmp_path / name
+    alone.write_text(source(name))
+    command = [
+        compiler,
+        "-std=c++17",
+        "-cubin",
+        f"-arch={architecture}",
+        "-Xptxas=-v",
+        "-Werror=all-warnings",
+        *options,
+    ]
+    made = subprocess.run(
+        [*command, "-o", str(tmp_path / "out.cubin"), str(alone)], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "out.cubin").stat().st_size > 0
+    spilled = [int(count) for count in re.findall(r"(\d+) bytes spill", made.stderr)]
+    assert spilled, made.stderr
+    assert not any(spilled), made.stderr

@@ -1,0 +1,123 @@
+"""The emulated GPU finds what a real one would get wrong without a word, and lets right kernels pass."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp.testing.emulated import EmulatedBackend
+
+BLOCK = (64,)
+
+
+@pytest.fixture(scope="module")
+def emulated() -> EmulatedBackend:
+    availability = EmulatedBackend.probe()
+    if not availability.usable:
+        pytest.skip(availability.reason)
+    return EmulatedBackend()
+
+
+@pytest.fixture
+def launch(emulated):
+    """launch(kernel, *arguments, grid=1, ...) of tests/faulty.cu."""
+    from fastmlp.kernels.cuda.driver import Program
+
+    def run(kernel, *arguments, grid=1, shared_memory=1024, **program):
+        found = Program(str(Path(__file__).parent / "faulty.cu"), kernel, (), shared_memory, **program)
+        emulated.driver.load(found)((grid,), BLOCK, arguments)
+
+    return run
+
+
+@pytest.fixture
+def out(emulated):
+    return emulated.empty((64,), "float32")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"), [(1, "use-after-poison"), (2, "use-after-poison"), (3, "use-after-poison")]
+)
+def test_what_lies_outside_of_an_array_is_not_touched_emulated(emulated, launch, out, fault, message):
+    numbers = emulated.asarray(np.arange(64, dtype="f4"))
+    launch("neighbour", numbers, out, np.int32(0))
+    np.testing.assert_array_equal(out, np.roll(numbers, -1))
+    with pytest.raises(RuntimeError, match=message):
+        launch("neighbour", numbers, out, np.int32(fault))
+
+
+@pytest.mark.parametrize(("fault", "message"), [(1, "deadlock"), (2, "different barriers")])
+def test_threads_that_do_not_meet_are_found_emulated(launch, out, fault, message):
+    launch("meet", out, np.int32(0))
+    with pytest.raises(RuntimeError, match=message):
+        launch("meet", out, np.int32(fault))
+
+
+@pytest.mark.parametrize("fault", [1, 2])
+def test_shared_memory_that_is_not_set_is_nan_emulated(launch, out, fault):
+    launch("forgotten", out, np.int32(0))
+    assert (out == 1).all()
+    launch("forgotten", out, np.int32(fault))
+    assert np.isnan(out).any()
+
+
+def test_shared_memory_beyond_the_launch_is_refused_emulated(launch, out):
+    launch("large", out, np.int32(256))
+    with pytest.raises(RuntimeError, match="takes more shared memory than its launch gives it: 1028 of 1024"):
+        launch("large", out, np.int32(257))
+
+
+def test_a_poll_for_a_block_that_never_comes_is_a_deadlock_emulated(emulated, launch):
+    arrived = emulated.asarray(np.zeros(1, np.uint32))
+    launch("poll", arrived, np.int32(0), grid=5, cooperative=True)
+    assert arrived[0] == 5
+    with pytest.raises(RuntimeError, match="deadlock"):
+        launch("poll", arrived, np.int32(6), grid=5, cooperative=True)
+
+
+def test_blocks_of_a_plain_launch_do_not_run_at_once_emulated(emulated, launch):
+    with pytest.raises(RuntimeError, match="deadlock"):
+        launch("poll", emulated.asarray(np.zeros(1, np.uint32)), np.int32(0), grid=5)
+
+
+def test_blocks_that_wait_for_one_another_must_fit_the_device_emulated(emulated, launch):
+    arrived = emulated.asarray(np.zeros(1, np.uint32))
+    with pytest.raises(RuntimeError, match="do not run at once"):
+        launch("poll", arrived, np.int32(0), grid=133, cooperative=True, shared_memory=200_000)
+
+
+def test_messages_in_a_cluster_arrive_where_they_are_waited_for_emulated(emulated, launch):
+    both = emulated.empty((128,), "float32")
+    launch("swap", both, np.int32(0), grid=2, cluster=2)
+    np.testing.assert_array_equal(both, np.r_[100:164, 0:64])
+    with pytest.raises(RuntimeError, match="deadlock"):
+        launch("swap", both, np.int32(1), grid=2, cluster=2)
+    launch("swap", both, np.int32(2), grid=2, cluster=2)
+    assert np.isnan(both).any()
+
+
+def test_a_shuffle_brings_every_lanes_number_emulated(launch, out):
+    launch("sum_of_warp", out)
+    np.testing.assert_array_equal(out, np.repeat([np.arange(32).sum(), np.arange(32, 64).sum()], 32))
+
+
+WRONG = {
+    "too few": ((np.zeros(64, "f4"),), "takes 2 arguments, not 1"),
+    "another type of number": ((np.zeros(64, "f4"), np.int64(0)), "argument 1 of meet must be int32"),
+    "another order": ((np.int32(0), np.zeros(64, "f4")), r"argument 0 of meet must be float32\*"),
+    "another dtype": ((np.zeros(64), np.int32(0)), r"must be float32\*, not ndarray of float64"),
+    "gaps": ((np.zeros((64, 2), "f4")[:, 0], np.int32(0)), "gaps"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_arguments_that_do_not_fit_are_refused_emulated(launch, wrong):
+    arguments, message = WRONG[wrong]
+    with pytest.raises(TypeError, match=message):
+        launch("meet", *arguments)
+
+
+def test_a_read_only_array_is_not_written_to_emulated(launch, out):
+    out.flags.writeable = False
+    with pytest.raises(TypeError, match="read-only"):
+        launch("meet", out, np.int32(0))
