@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fastmlp.environment import available_cores
 from fastmlp.errors import BackendError, FastMLPError, UsageError
+from fastmlp.progress import is_quiet
 
 from . import report, results, threads
 from .results import Measurement
@@ -53,7 +54,8 @@ def _pytest(only: Sequence[str], smoke: bool, thread_count: int, lines: Path) ->
     command = [sys.executable, "-m", "pytest", "-c", str(FOLDER / "pytest.ini"), *files, "-v", "--benchmark-quiet"]
     # "=", for pytest takes a word that is a path for one of its own, and looks for another conftest.py there
     command += [f"--threads={thread_count}", f"--results={lines}", *(SMOKE if smoke else ())]
-    process = subprocess.Popen(command, env=os.environ | threads.variables(thread_count), stdout=sys.stderr)
+    shown = subprocess.DEVNULL if is_quiet() else sys.stderr
+    process = subprocess.Popen(command, env=os.environ | threads.variables(thread_count), stdout=shown)
     while True:
         try:
             return process.wait()

@@ -79,7 +79,7 @@ def read(path: Path) -> list[Measurement]:
     try:
         return [Measurement(**json.loads(line)) for line in Path(path).read_text().splitlines()]
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: write it by fastmlp bench --json {path}.") from None
+        raise DataError(f"{path} is missing: write it by fastmlp bench --results {path}.") from None
     except (ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}): delete the line, or the file.") from None
 

@@ -19,7 +19,7 @@ from fastmlp import datasets
 from fastmlp.config import Config
 from fastmlp.datasets.folder import read_images
 from fastmlp.errors import UsageError
-from fastmlp.files import claimed
+from fastmlp.files import claimed, to_json
 from fastmlp.predictor import Predictor, load_model
 from fastmlp.progress import printable, say
 from fastmlp.tables import SUFFIXES, read_features, read_labelled
@@ -38,7 +38,7 @@ def predict(options: argparse.Namespace) -> None:
     model = _open(options)
     origins, X = _inputs(options.inputs)
     rows = answers(model, model.predict_proba(X), origins, options.top)
-    WRITERS["jsonl" if options.json else options.format](rows)
+    (_write_json if options.json else WRITERS[options.format])(rows)
 
 
 def _inputs(paths: Sequence[Path]) -> tuple[list[Row], NDArray[Any]]:
@@ -61,6 +61,12 @@ def answers(model: Predictor, probabilities: NDArray[Any], origins: Sequence[Row
             suffix = f"_{place}" if place > 1 else ""
             answer |= {f"label{suffix}": labels[best], f"probability{suffix}": float(row[best])}
         yield answer
+
+
+def _write_json(rows: Iterator[Row]) -> None:
+    """One document with a line a row."""
+    lines = ",\n".join(map(json.dumps, rows))
+    print(f"[\n{lines}\n]")
 
 
 def _write_json_lines(rows: Iterator[Row]) -> None:
@@ -106,7 +112,7 @@ def evaluate(options: argparse.Namespace) -> None:
         X, labels = _test_images(model, options)
     X, labels = X[: options.limit], labels[: options.limit]
     figures = model.evaluate(X, labels)
-    print(json.dumps(figures, indent=2)) if options.json else _print_evaluation(figures)
+    print(to_json(figures)) if options.json else _print_evaluation(figures)
 
 
 def _test_images(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -157,7 +163,7 @@ def export(options: argparse.Namespace) -> None:
     # on the CPU, where nothing computes in fewer digits than the graph that is held against it
     difference = export_onnx(load_model(options.model, "numpy", weights=options.weights), path, options.with_extractor)
     if options.json:
-        print(json.dumps({"path": str(path), "bytes": path.stat().st_size, "largest_difference": difference}))
+        print(to_json({"path": str(path), "bytes": path.stat().st_size, "largest_difference": difference}))
     else:
         print(printable(str(path)))
     say(f"ONNX Runtime's probabilities are ours, to {difference:.1e}.")

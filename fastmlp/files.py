@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmlp.errors import DataError, FastMLPError, UsageError, first_line
-from fastmlp.progress import say
+from fastmlp.progress import warn
 
 TEMPORARY = ".fastmlp.tmp"  # how the names of unfinished files end: a killed process leaves them behind
 LOCK = ".fastmlp.lock"
@@ -68,7 +68,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, to_json(value) + "\n")
+
+
+def to_json(value: Any) -> str:
+    """One JSON document, which knows no NaN: ValueError for it."""
+    return json.dumps(value, indent=2, allow_nan=False)
 
 
 def read_json(path: Path) -> Any:
@@ -190,12 +195,12 @@ def _lock_handle(handle: int, path: Path, doing: str, mend: str | None) -> None:
         holder = os.pread(handle, 1000, 0).decode(errors="replace") or "it has only begun"
         if mend is not None:
             raise FastMLPError(f"Another process is {doing} ({holder}): {mend}.") from None
-        say(f"Another process is {doing}: waiting for it ({holder}).")
+        warn(f"Another process is {doing}: waiting for it ({holder}).")
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno not in LOCKLESS:
             raise
-        say(f"{path.parent} cannot be locked ({error.strerror}): let no second process write there meanwhile.")
+        warn(f"{path.parent} cannot be locked ({error.strerror}): let no second process write there meanwhile.")
 
 
 def _is_of(handle: int, path: Path) -> bool:

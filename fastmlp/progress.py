@@ -1,11 +1,13 @@
-"""Progress of long work on stderr: a live bar on a terminal, a plain line now and then in a log."""
+"""Progress of long work on stderr: a live bar on a terminal, a plain line now and then in a log, or nothing."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 SECONDS_BETWEEN_LINES = 10.0
+_quiet = False
 
 
 class Progress:
@@ -38,7 +40,7 @@ class Progress:
 
 
 class LiveProgress(Progress):
-    """The same on a terminal, drawn in place by rich."""
+    """The same on a terminal, drawn in place by rich, which leaves colours out where NO_COLOR is set."""
 
     def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
         from rich.console import Console
@@ -65,7 +67,7 @@ class LiveProgress(Progress):
 @contextmanager
 def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
     """Progress of `total` units, `done` of them finished by an earlier run."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not _quiet:
         live = LiveProgress(title, total, unit, done)
         with live.bar:
             yield live
@@ -74,8 +76,29 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progr
 
 
 def say(text: str) -> None:
-    """A line of log on stderr, whatever names and messages of others stand in it."""
+    """A line of log on stderr, unless it shall be quiet."""
+    if not _quiet:
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """A warning or an error on stderr, whatever names and messages of others stand in it."""
     print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def quietly(quiet: bool = True) -> Iterator[None]:
+    """Show no progress and say nothing but warnings in the block; quiet=False: as usual."""
+    global _quiet  # noqa: PLW0603  (whoever has progress to show would otherwise have to be told)
+    before, _quiet = _quiet, quiet
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def is_quiet() -> bool:
+    return _quiet
 
 
 def printable(text: str) -> str:

@@ -12,7 +12,7 @@ from fastmlp import model
 from fastmlp.checkpoint import Checkpoint
 from fastmlp.errors import DataError, UsageError, first_line
 from fastmlp.mlp import Network
-from fastmlp.progress import progress, say
+from fastmlp.progress import progress, say, warn
 from fastmlp.training import DivergedError, History, Recipe, Samples, train_together
 
 
@@ -74,7 +74,7 @@ def _restore(networks: Sequence[Network], about: dict[str, Any], path: Path) -> 
     if saved.get("fingerprint") != about["fingerprint"]:
         raise UsageError(f"{path} is of another experiment: choose another --out, or drop --resume.")
     if saved.get("seeds") != about["seeds"]:
-        say(f"{path} holds other seeds: these are trained from the beginning.")
+        warn(f"{path} holds other seeds: these are trained from the beginning.")
         return [History() for _ in networks]
     try:
         for seed, network in zip(about["seeds"], networks, strict=True):

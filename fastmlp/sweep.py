@@ -23,7 +23,7 @@ from fastmlp.experiment import Experiment, described
 from fastmlp.files import claimed, write_json
 from fastmlp.intervals import summarize
 from fastmlp.mlp import Network
-from fastmlp.progress import Progress, progress, say
+from fastmlp.progress import Progress, progress, say, warn
 from fastmlp.randomness import Stream, generator
 from fastmlp.report.style import save
 from fastmlp.report.sweep import draw_sweep
@@ -204,7 +204,7 @@ def _train_group(group: Sequence[Head], kept: Samples, held_out: Samples, bar: P
     try:
         train_together(networks, kept, recipes, seeds, histories=histories, on_epoch=lambda _: bar.advance(len(group)))
     except DivergedError as error:
-        say(str(error))
+        warn(str(error))
         return
     with np.errstate(over="ignore", invalid="ignore"):  # one that diverged
         for head in group:

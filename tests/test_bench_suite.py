@@ -178,7 +178,7 @@ def test_peak_memory_is_what_a_contender_takes():
 def test_a_smoke_run_writes_everything(tmp_path, capfd):
     out, lines = tmp_path / "out", tmp_path / "kept.jsonl"
     lines.write_text("")
-    argv = ["bench", "--smoke", "--only", "ops", "--threads", "1", "--out", str(out), "--json", str(lines)]
+    argv = ["bench", "--smoke", "--only", "ops", "--threads", "1", "--out", str(out), "--results", str(lines)]
     assert cli.main(argv) == 0
     captured = capfd.readouterr()
     assert "bench_ops[gather-turn 1-fastmlp numba]" in captured.err, "no progress"

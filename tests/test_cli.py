@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fastmlp import cli, files, model, training
+from fastmlp.cli_parser import build_parser
 
 SMALL = ["--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1", "--epochs", "3"]
 
@@ -109,7 +110,7 @@ def test_predict_names_the_classes_of_images(trained: Path, capsys: pytest.Captu
     for name, shade in (("dark.png", 10), ("light.png", 240)):
         Image.new("RGB", (50, 40), (shade,) * 3).save(Path("pictures") / name)
     assert cli.main(["predict", "--model", str(trained), "pictures", "pictures/dark.png", "--json"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = json.loads(capsys.readouterr().out)
     assert [Path(row["image"]).name for row in rows] == ["dark.png", "light.png", "dark.png"]
     assert rows[0]["label"] == rows[2]["label"]
     assert all(0.1 <= row["probability"] <= 1 for row in rows)
@@ -141,7 +142,7 @@ def test_resume_in_an_absent_folder_starts_from_the_beginning(tmp_path: Path) ->
 
 def test_option_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:
     def epochs(*argv: str) -> object:
-        return cli.build_parser().parse_args(["train", *argv]).epochs
+        return build_parser().parse_args(["train", *argv]).epochs
 
     assert epochs() is None
     monkeypatch.setenv("FASTMLP_EPOCHS", "7")

@@ -16,7 +16,7 @@ import urllib3
 
 from fastmlp.errors import DataError
 from fastmlp.files import locked
-from fastmlp.progress import progress, say
+from fastmlp.progress import progress, warn
 
 TIMEOUTS = (10.0, 30.0)  # seconds to connect, and without a byte
 SECONDS_OF_PATIENCE = 60.0
@@ -68,7 +68,7 @@ def _bring_from_any(remote: RemoteFile, part: Path) -> None:
             return _bring(remote, url, part)
         except _MirrorError as error:
             failures.append(f"{_host(url)}: {error}")
-            say(f"{remote.title}: {failures[-1]}")
+            warn(f"{remote.title}: {failures[-1]}")
     raise DataError(
         f"{remote.title} could not be downloaded ({'; '.join(failures)}): try again later, which goes on "
         f"where this stopped, or download {remote.urls[0]} by hand and pass its folder as --data-dir."
