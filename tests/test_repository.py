@@ -6,6 +6,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -177,6 +178,14 @@ def test_every_kind_of_file_beside_the_modules_is_shipped():
     listed = [Path(line) for line in tracked() if line.startswith(("fastmlp/", "kernels/", "bench/"))]
     beside = [path for path in listed if not path.is_relative_to("bench/results")]  # results stay in the repository
     assert {path.suffix for path in beside} - {".py"} <= shipped
+
+
+def test_type_checkers_are_told_that_the_package_has_types():
+    """An empty py.typed at its top, shipped with it, speaks for the packages below too (PEP 561)."""
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["*"]
+    assert any(fnmatch("py.typed", pattern) for pattern in patterns)
+    assert (ROOT / "fastmlp/py.typed").read_bytes() == b""
+    assert "fastmlp/py.typed" in tracked()
 
 
 def test_the_version_is_the_changelogs_newest():
