@@ -25,7 +25,7 @@ class _Echo(dict[str, str]):
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command; the default of an option that can stand in the environment is its variable."""
-    from fastmlp.cli import build_parser
+    from fastmlp.cli_parser import build_parser
 
     with mock.patch("os.environ", _Echo(os.environ)):
         parser = build_parser()
