@@ -1,4 +1,4 @@
-"""The directive `commands`: every command and option of the command line, read off its argparse parser."""
+"""The directive `commands`: every command, example and option of the command line, read off its argparse parser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 PREFIX = "FASTMLP_"
-COLUMNS = "100"  # of the usage lines
+EXAMPLES = "examples:"  # how an epilog of them begins
 
 
 class _Echo(dict[str, str]):
@@ -23,50 +23,53 @@ class _Echo(dict[str, str]):
         return name if name.startswith(PREFIX) else super().get(name, default)
 
 
-def parsers() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command; the default of an option that can stand in the environment is its variable."""
+def parsers() -> list[argparse.ArgumentParser]:
+    """The parser of each command, then of `fastmlp` itself; options that may stand in the environment default to it."""
     from fastmlp.cli_parser import build_parser
 
     with mock.patch("os.environ", _Echo(os.environ)):
         parser = build_parser()
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(commands.choices)
+    return [*commands.choices.values(), parser]
 
 
 class Commands(SphinxDirective):
-    """A section a command: what it does, its usage, and a definition of every option."""
+    """A section a command: what it does, examples, and a definition of every option."""
 
     def run(self) -> list[nodes.Node]:
-        lines = (line for name, parser in parsers().items() for line in _section(name, parser))
+        self.env.note_reread()  # the parser may have changed, where the page has not
+        lines = (line for parser in parsers() for line in _section(parser))
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 
-def _section(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
-    yield from (f"## fastmlp {name}", "", parser.description or "", "", *_usage(parser))
-    yield from (f":::{{program}} fastmlp {name}", ":::", "")
+def _section(parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield from (f"## {parser.prog}", "", parser.description or "", "", *_closing(parser.epilog or ""))
+    yield from (f":::{{program}} {parser.prog}", ":::", "")
     for group in parser._action_groups:
-        shown = [action for action in group._group_actions if not isinstance(action, argparse._HelpAction)]
+        shown = [action for action in group._group_actions if not isinstance(action, _NOT_SHOWN)]
         if shown:
-            yield from (f"**{_title(group.title or '')}**", "")
+            title = group.title or ""
+            yield from (f"**{title[:1].upper()}{title[1:]}**", "")
             for action in shown:
                 yield from _option(parser, action)
 
 
-def _usage(parser: argparse.ArgumentParser) -> Iterator[str]:
-    with mock.patch.dict(os.environ, COLUMNS=COLUMNS):
-        usage = parser.format_usage().removeprefix("usage: ").rstrip()
-    yield from ("```text", *(line.removeprefix("       ") for line in usage.splitlines()), "```", "")
+_NOT_SHOWN = (argparse._HelpAction, argparse._SubParsersAction)
 
 
-def _title(title: str) -> str:
-    return title[:1].upper() + title[1:]
+def _closing(epilog: str) -> Iterator[str]:
+    """What the help ends with: examples, or sentences."""
+    first, *lines = epilog.splitlines()
+    if first == EXAMPLES:
+        yield from ("```sh", *(line.strip() for line in lines), "```", "")
+    else:
+        yield from (first, *lines, "")
 
 
 def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> Iterator[str]:
-    names = action.option_strings or [""]
     value = _value(action)
-    yield f":::{{option}} {', '.join(f'{name} {value}'.strip() for name in names)}"
-    yield (parser._get_formatter()._expand_help(action) if action.help else "").strip()
+    yield f":::{{option}} {', '.join(f'{name} {value}'.strip() for name in action.option_strings or [''])}"
+    yield parser._get_formatter()._expand_help(action) if action.help else ""
     if isinstance(action.default, str) and action.default.startswith(PREFIX):
         yield f"[`{action.default}`]"
     yield from (":::", "")
