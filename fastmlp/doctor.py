@@ -27,11 +27,12 @@ def survey() -> dict[str, dict[str, Any]]:
 
 def print_table(found: dict[str, dict[str, Any]]) -> None:
     for name, backend in found.items():
-        if backend["usable"]:
-            details = ", ".join(f"{key} {value}" for key, value in backend["details"].items())
-            print(f"{name:8} usable: {details}; tier {backend['tier']['number']} ({backend['tier']['name']})")
-        else:
+        if not backend["usable"]:
             print(f"{name:8} not usable. {backend['reason']} {backend['mend']}")
+            continue
+        tier = backend["tier"]
+        print(f"{name:8} usable: {', '.join(f'{key} {value}' for key, value in backend['details'].items())}")
+        print(f"{'':8} tier {tier['number']} ({tier['name']}) for the paper's network: {tier['reason']}")
 
 
 def check(name: str) -> None:

@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend
-from fastmlp.errors import first_line
+from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, size
 from fastmlp.kernels.cuda.dense import Dense
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
-
-INSTALL = "install the CuPy of your driver's CUDA: pip install cupy-cuda13x (or cupy-cuda12x)."
 
 
 class CudaBackend(Backend):
@@ -40,17 +38,16 @@ class CupyBackend(CudaBackend):
 
     @classmethod
     def probe(cls) -> Availability:
+        """Allocate, launch one of our kernels, multiply: a GPU that only announces itself is not enough."""
+        installed = Installed.here()
         try:
+            import array_api_compat.cupy  # noqa: F401
             import cupy
-        except ImportError as error:
-            return Availability(False, f"CuPy cannot be imported ({error}).", f"On a machine with a GPU, {INSTALL}")
-        try:
-            details = _multiply_on_gpu(cupy)
+
+            details = _try_gpu(cupy)
         except Exception as error:  # noqa: BLE001  (CuPy, CUDA, NVRTC and cuBLAS each raise their own)
-            return Availability(
-                False, f"No GPU works with this CuPy ({first_line(error)}).", f"Check nvidia-smi, then {INSTALL}"
-            )
-        return Availability(True, details=details)
+            return Availability(False, *diagnose(error, installed))
+        return Availability(True, details=details | {"wheel": " and ".join(installed.wheels) or "built here"})
 
     def asarray(self, array: NDArray[Any]) -> Array:
         return self.xp.asarray(array)
@@ -66,14 +63,29 @@ class CupyBackend(CudaBackend):
         cupy.cuda.get_current_stream().synchronize()
 
 
-def _multiply_on_gpu(cupy: Any) -> dict[str, str]:
-    """Allocate, launch and multiply: a GPU that only announces itself is not enough."""
-    ones = cupy.ones((8, 8), dtype=np.float32)
-    if float((ones @ ones).sum()) != 8.0**3:
-        raise RuntimeError("a product of ones came out wrong")
-    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+def _try_gpu(cupy: Any) -> dict[str, str]:
+    """Facts on the GPU, once one of our kernels and cuBLAS have computed on it; RuntimeError for wrong numbers."""
+    driver = CupyDriver()
+    values = np.linspace(-2, 2, 64, dtype=np.float32).reshape(8, 8)
+    z, bias = cupy.asarray(values), cupy.asarray(values[3])
+    activations = cupy.zeros_like(z)
+    Dense(driver).bias_relu(z, bias, activations)
+    _expect("our kernel", cupy.asnumpy(activations), np.maximum(values + values[3], 0))
+    _expect("a product", cupy.asnumpy(z @ z), values @ values)
+    runtime = cupy.cuda.runtime
+    free, total = runtime.memGetInfo()
+    capability = driver.device.compute_capability
     return {
+        "gpu": driver.device.name,
+        "compute_capability": f"{capability // 10}.{capability % 10}",
+        "memory": f"{size(total)}, {size(free)} free",
+        "shared_memory": f"{size(driver.device.shared_memory)} a block",
+        "driver": f"CUDA {cuda_version(runtime.driverGetVersion())}",
+        "cuda": cuda_version(runtime.runtimeGetVersion()),
         "cupy": cupy.__version__,
-        "cuda": str(cupy.cuda.runtime.runtimeGetVersion()),
-        "gpu": properties["name"].decode(),
     }
+
+
+def _expect(what: str, got: NDArray[Any], expected: NDArray[Any]) -> None:
+    if not np.allclose(got, expected, rtol=1e-2, atol=1e-2):  # even where TF32 is switched on; NaN is not close
+        raise RuntimeError(f"{what} came out wrong: {got.ravel()[:3]} for {expected.ravel()[:3]}")
