@@ -48,7 +48,7 @@ class Augmentation(Problem):
         return [(self.images[part], self.plan[part]) for part in parts]
 
 
-def draw(kind: str, threads: int, n: int) -> Augmentation:
+def draw(kind: str, threads: int, n: int, device: str = "cpu") -> Augmentation:
     """Of noise, which no code can be quick with. For contrast it is grey: only there all means of colours agree."""
     rng = np.random.default_rng(n)
     shape = (n, 1 if kind == "contrast + flip" else 3, SIDE, SIDE)
@@ -65,4 +65,5 @@ def draw(kind: str, threads: int, n: int) -> Augmentation:
         kind=kind,
         images=np.ascontiguousarray(np.broadcast_to(noise, (n, 3, SIDE, SIDE))),
         plan=plan,
+        device=device,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,6 +21,8 @@ from . import ours
 from .augmenting import FLIP, MIXED, Augmentation, draw
 from .contenders import Bound, Contender
 from .peers import kornia, torchvision
+
+SMOKE_IMAGES = {"cpu": 1_000, "cuda": 1_000, "emulated": 20}
 
 
 def augmented(backend: Backend, problem: Augmentation) -> Bound:
@@ -70,6 +73,21 @@ def copied(problem: Augmentation, into_new: bool) -> Bound:
     return Bound(run, check=check)
 
 
+def copied_on_device(backend: Backend, problem: Augmentation) -> Bound:
+    """From the device's memory to the device's memory, always the same."""
+    images = backend.asarray(problem.images)
+    copy = backend.asarray(np.zeros_like(problem.images))
+
+    def run() -> None:
+        copy[...] = images
+        backend.synchronize()
+
+    def check(what: str) -> None:
+        np.testing.assert_array_equal(backend.to_numpy(copy), problem.images, err_msg=what)
+
+    return Bound(run, check=check)
+
+
 OURS: dict[str, Callable[[Array, augment.Plan, Backend], Array]] = {
     "crop": lambda images, plan, backend: augment.crop(
         images, plan.dy, plan.dx, plan.policy.crop_padding, backend=backend
@@ -87,6 +105,10 @@ COPIES = (
     Contender("plain copy", "floor", partial(copied, into_new=True)),
     Contender("plain copy, into memory at hand", "floor", partial(copied, into_new=False)),
 )
+DEVICE_COPIES = [
+    replace(copy, name="plain copy on the device", kind="floor")
+    for copy in ours.contenders(copied_on_device, ("cupy",))
+]
 BATCHED = (
     Contender("Kornia", "peer", kornia.augment, needs=("kornia",)),
     Contender("Kornia, from and to uint8", "peer", partial(kornia.augment, converting=True), needs=("kornia",)),
@@ -95,30 +117,33 @@ ONE_BY_ONE = (Contender("torchvision v2, image by image", "peer", torchvision.au
 
 
 @pytest.fixture(scope="module", params=OURS)
-def problem(request: pytest.FixtureRequest, threads: int, smoke: bool) -> Augmentation:
-    return draw(request.param, threads, 1_000 if smoke else 50_000)
+def problem(request: pytest.FixtureRequest, threads: int, smoke: bool, device: str) -> Augmentation:
+    return draw(request.param, threads, SMOKE_IMAGES[device] if smoke else 50_000, device)
 
 
 @pytest.fixture(scope="module", params=OURS)
-def small_problem(request: pytest.FixtureRequest, threads: int, smoke: bool) -> Augmentation:
-    return draw(request.param, threads, 100 if smoke else 1_000)
+def small_problem(request: pytest.FixtureRequest, threads: int, smoke: bool, device: str) -> Augmentation:
+    return draw(request.param, threads, SMOKE_IMAGES[device] // 10 if smoke else 1_000, device)
 
 
 @pytest.mark.contenders(*COPIES, *ours.contenders(augmented), *BATCHED)
+@pytest.mark.contenders(*DEVICE_COPIES, *ours.contenders(augmented, ("cupy",)), *BATCHED, device="gpu")
 def bench_augment(measure: Callable[[Augmentation], None], problem: Augmentation) -> None:
     measure(problem)
 
 
 @pytest.fixture(scope="module")
-def mixed_problem(threads: int, smoke: bool) -> Augmentation:
-    return draw(MIXED, threads, 1_000 if smoke else 50_000)
+def mixed_problem(threads: int, smoke: bool, device: str) -> Augmentation:
+    return draw(MIXED, threads, SMOKE_IMAGES[device] if smoke else 50_000, device)
 
 
 @pytest.mark.contenders(*COPIES, *ours.contenders(applied))
+@pytest.mark.contenders(*COPIES, *ours.contenders(applied, ("cupy",)), device="gpu")
 def bench_augment_mixed(measure: Callable[[Augmentation], None], mixed_problem: Augmentation) -> None:
     measure(mixed_problem)
 
 
 @pytest.mark.contenders(*ours.contenders(augmented), *ONE_BY_ONE)
+@pytest.mark.contenders(*ours.contenders(augmented, ("cupy",)), *ONE_BY_ONE, device="gpu")
 def bench_augment_one_by_one(measure: Callable[[Augmentation], None], small_problem: Augmentation) -> None:
     measure(small_problem)

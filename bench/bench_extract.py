@@ -14,7 +14,7 @@ import pytest
 from fastmlp.backends.base import Backend
 from fastmlp.extractors.patches import Patches
 
-from . import ours
+from . import devices, ours
 from .contenders import Bound, Contender
 from .extracting import PatchExtraction, ResNetExtraction, draw_patches, draw_resnet
 from .peers import onnxruntime, torch_patches, torchvision_resnet
@@ -29,11 +29,17 @@ def patches(backend: Backend, problem: PatchExtraction) -> Bound:
 
 
 def resnet(problem: ResNetExtraction) -> Bound:
-    """The same PyTorch on the CPU whatever the backend."""
+    """The same PyTorch on that device whatever the backend."""
     from fastmlp.extractors.vision import VisionExtractor
 
-    extractor = VisionExtractor("resnet18", problem.weights, problem.image_size, "cpu")
+    device = devices.torch_device(problem)
+    extractor = VisionExtractor("resnet18", problem.weights, problem.image_size, device)
     return problem.bound(extractor, extractor.batch_size)
+
+
+def _on_gpu(name: str, dtype: str, compile: bool = False) -> Contender:
+    bind = partial(torchvision_resnet.on_gpu, dtype=dtype, compile=compile)
+    return Contender(f"torchvision, {name}, {dtype}", "peer", bind, needs=TORCHVISION, slow=compile)
 
 
 def _eager(batch_size: int) -> Contender:
@@ -53,24 +59,37 @@ RESNET = (
     Contender("torchvision, torch.compile", "peer", torchvision_resnet.compiled, needs=TORCHVISION, slow=True),
     Contender("ONNX Runtime", "peer", onnxruntime.extract, needs=("onnx", "onnxruntime", *TORCHVISION)),
 )
+RESNET_ON_GPU = (
+    Contender("fastmlp", "ours", resnet, needs=TORCHVISION),
+    *(
+        _on_gpu(name, dtype, compile)
+        for dtype in ("float32", "bfloat16")
+        for name, compile in (("eager, channels-last", False), ("torch.compile, max-autotune", True))
+    ),
+)
+SIZES = {"cpu": (1_024, 32), "cuda": (50_000, 4_096)}  # patches, ResNet-18
 
 
 @pytest.fixture(scope="module")
-def patch_problem(threads: int, smoke: bool) -> PatchExtraction:
-    return draw_patches(threads, n=5 if smoke else 1_024)
+def patch_problem(threads: int, smoke: bool, device: str) -> PatchExtraction:
+    return draw_patches(threads, 5 if smoke else SIZES[device][0], device)
 
 
 @pytest.fixture(scope="module")
-def resnet_problem(threads: int, smoke: bool, tmp_path_factory: pytest.TempPathFactory) -> ResNetExtraction:
-    n, image_size = (5, 40) if smoke else (32, 224)
-    return draw_resnet(threads, n, image_size, tmp_path_factory.mktemp("weights"))
+def resnet_problem(
+    threads: int, smoke: bool, device: str, tmp_path_factory: pytest.TempPathFactory
+) -> ResNetExtraction:
+    n, image_size = (5, 40) if smoke else (SIZES[device][1], 224)
+    return draw_resnet(threads, n, image_size, tmp_path_factory.mktemp("weights"), device)
 
 
 @pytest.mark.contenders(*ours.contenders(patches), *PATCH_PEERS)
+@pytest.mark.contenders(*ours.contenders(patches, ("cupy",)), device="gpu")
 def bench_patches(measure: Callable[[PatchExtraction], None], patch_problem: PatchExtraction) -> None:
     measure(patch_problem)
 
 
 @pytest.mark.contenders(*RESNET)
+@pytest.mark.contenders(*RESNET_ON_GPU, device="gpu")
 def bench_resnet18(measure: Callable[[ResNetExtraction], None], resnet_problem: ResNetExtraction) -> None:
     measure(resnet_problem)

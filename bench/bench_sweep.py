@@ -1,4 +1,7 @@
-"""Many heads over the same features, 8 learning rates from 4 seeds, for an epoch: the time of a step of one head."""
+"""Many heads over the same features, 8 learning rates from 4 seeds, for an epoch: the time of a step of one head.
+
+On a GPU also 12 learning rates from 11 seeds: 132, a head for every multiprocessor of an H100.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from fastmlp.training import Samples
 
 from . import ours
 from .contenders import Bound, Contender
-from .heads import Heads, draw_heads
+from .heads import LEARNING_RATES, SEEDS, Heads, draw_heads
 from .peers import jax_heads, torch, torch_heads
-from .training import Training
+from .training import SMOKE_ROWS, Training
 
 
 def together(backend: Backend, problem: Heads) -> Bound:
@@ -102,13 +105,33 @@ CONTENDERS = (
         "PyTorch, one after another", "peer", partial(one_after_another, bind=torch.train_eager), needs=("torch",)
     ),
 )
+ON_GPU = (
+    *ours.contenders(together, ("cupy",)),
+    Contender("JAX, vmap + scan", "peer", jax_heads.train, needs=("jax",)),
+    Contender("PyTorch, bmm", "peer", torch_heads.train_bmm, needs=("torch",)),
+    Contender("PyTorch, torch.func.vmap", "peer", torch_heads.train_vmap, needs=("torch",)),
+)
+GRIDS = {32: (LEARNING_RATES, SEEDS), 132: (tuple(np.geomspace(0.001, 0.03, 12).tolist()), 11)}
+JUDGED_ON_GPU = 4  # heads: the reference trains each of them for seconds
 
 
 @pytest.fixture(scope="module")
 def problem(threads: int, smoke: bool) -> Heads:
-    return draw_heads(threads, rows=1_000 if smoke else 50_000)
+    return draw_heads(threads, rows=SMOKE_ROWS["cpu"] if smoke else 50_000)
+
+
+@pytest.fixture(scope="module", params=GRIDS)
+def gpu_problem(request: pytest.FixtureRequest, threads: int, smoke: bool, device: str) -> Heads:
+    rates, seeds = (LEARNING_RATES[:2], 2) if smoke else GRIDS[request.param]
+    rows = SMOKE_ROWS[device] if smoke else 50_000
+    return draw_heads(threads, rows, rates, seeds, device=device, judged=JUDGED_ON_GPU)
 
 
 @pytest.mark.contenders(*CONTENDERS)
 def bench_sweep(measure: Callable[[Heads], None], problem: Heads) -> None:
     measure(problem)
+
+
+@pytest.mark.contenders(*ON_GPU, device="gpu")
+def bench_sweep_on_gpu(measure: Callable[[Heads], None], gpu_problem: Heads) -> None:
+    measure(gpu_problem)

@@ -27,11 +27,14 @@ def suites() -> list[str]:
     return sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
 
 
-def run(only: Sequence[str], smoke: bool, thread_count: int | None, out: Path, json: Path | None) -> list[Measurement]:
-    """Run the suite, append its measurements to `json` (OUT/results.jsonl), write the report; the measurements.
+def run(
+    only: Sequence[str], smoke: bool, thread_count: int | None, out: Path, json: Path | None, device: str = "cpu"
+) -> list[Measurement]:
+    """Run the suite on that device (cpu, cuda, or emulated): append its measurements to `json`, write the report.
 
-    Progress goes to stderr. Raises BackendError without pytest-benchmark, UsageError for a suite that there is not, and
-    FastMLPError, once the report is written, if a contender failed.
+    `json` is OUT/results.jsonl where it is None. Returns the measurements; progress goes to stderr. Raises BackendError
+    without pytest-benchmark, UsageError for a suite that there is not, and FastMLPError, once the report is written, if
+    a contender failed.
     """
     missing = [module for module in NEEDED if find_spec(module) is None]
     if missing:
@@ -41,7 +44,7 @@ def run(only: Sequence[str], smoke: bool, thread_count: int | None, out: Path, j
         raise UsageError(f"There is no benchmark {unknown[0]!r}: choose one of {', '.join(suites())}.")
     lines = json or out / "results.jsonl"
     before = len(results.read(lines)) if lines.exists() else 0
-    code = _pytest(only, smoke, thread_count or available_cores(), lines)
+    code = _pytest(only, smoke, thread_count or available_cores(), lines, device)
     measurements = results.read(lines)[before:] if lines.exists() else []
     if measurements:
         report.write(measurements, out)
@@ -49,13 +52,13 @@ def run(only: Sequence[str], smoke: bool, thread_count: int | None, out: Path, j
     return measurements
 
 
-def _pytest(only: Sequence[str], smoke: bool, thread_count: int, lines: Path) -> int:
+def _pytest(only: Sequence[str], smoke: bool, thread_count: int, lines: Path, device: str) -> int:
     files = [str(FOLDER / f"bench_{name}.py") for name in only] or [str(FOLDER)]
     command = [sys.executable, "-m", "pytest", "-c", str(FOLDER / "pytest.ini"), *files, "-v", "--benchmark-quiet"]
     # "=", for pytest takes a word that is a path for one of its own, and looks for another conftest.py there
-    command += [f"--threads={thread_count}", f"--results={lines}", *(SMOKE if smoke else ())]
+    command += [f"--threads={thread_count}", f"--results={lines}", f"--device={device}", *(SMOKE if smoke else ())]
     shown = subprocess.DEVNULL if is_quiet() else sys.stderr
-    process = subprocess.Popen(command, env=os.environ | threads.variables(thread_count), stdout=shown)
+    process = subprocess.Popen(command, env=os.environ | threads.variables(thread_count, device), stdout=shown)
     while True:
         try:
             return process.wait()

@@ -11,6 +11,8 @@ import pytest
 
 from .threads import variables  # and nothing that imports a library: their threads are not pinned yet
 
+DEVICES = ("cpu", "cuda", "emulated")  # emulated: the GPU's contenders, tried without a GPU
+
 TURNS = 3
 
 
@@ -20,21 +22,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fastmlp")
     group.addoption("--threads", type=int, default=available_cores(), help="CPU threads for everybody (all cores)")
     group.addoption("--turns", type=int, default=TURNS, help=f"how often each contender gets its turn ({TURNS})")
+    group.addoption("--device", choices=DEVICES, default="cpu", help="where everybody computes (cpu)")
     group.addoption("--smoke", action="store_true", help="tiny problems, to see that everything runs")
     group.addoption("--results", type=Path, help="append the measurements to this file, a JSON line each")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ.update(variables(config.getoption("--threads")))
+    os.environ.update(variables(config.getoption("--threads"), config.getoption("--device")))
+
+
+def contenders_of(benchmark: pytest.Item, device: str) -> tuple[Any, ...]:
+    """Who is measured there, by the benchmark's marks."""
+    kind = "cpu" if device == "cpu" else "gpu"
+    marks = benchmark.iter_markers("contenders")
+    return tuple(one for mark in marks if mark.kwargs.get("device", "cpu") == kind for one in mark.args)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Turns outside, contenders inside: everybody gets a turn before anybody gets the next."""
-    mark = metafunc.definition.get_closest_marker("contenders")
-    if mark is None:
+    contenders = contenders_of(metafunc.definition, metafunc.config.getoption("--device"))
+    if not contenders:
         return
     metafunc.parametrize("turn", range(1, metafunc.config.getoption("--turns") + 1), ids="turn {}".format)
-    metafunc.parametrize("contender", mark.args, ids=lambda contender: contender.name)
+    metafunc.parametrize("contender", contenders, ids=lambda contender: contender.name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the benchmarks that nobody runs on this device."""
+    device = config.getoption("--device")
+    others = [item for item in items if not contenders_of(item, device)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +61,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[Any]:
     from .results import append
 
     config = request.config
-    session = Session(config.getoption("--threads"), config.getoption("--smoke"))
+    session = Session(config.getoption("--threads"), config.getoption("--smoke"), config.getoption("--device"))
     yield session
     if results := config.getoption("--results"):
         append(results, session.measurements())
@@ -53,6 +71,12 @@ def session(request: pytest.FixtureRequest) -> Iterator[Any]:
 def threads(request: pytest.FixtureRequest) -> int:
     """How many CPU threads everybody is held to."""
     return int(request.config.getoption("--threads"))
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """Where everybody computes: cpu, cuda, or emulated."""
+    return str(request.config.getoption("--device"))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ A bench file names its contenders and measures each on its problems:
 
 `measure` (conftest.py) binds the contender, lets it run once, compares the result with the reference, and only then
 times it; every contender gets its turn before any gets the next, so that a slow minute of the machine hits all alike.
+A second mark, with device="gpu", names who is measured on a GPU, that is with `--device cuda`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Problem:
     axis     in a growth problem what grows, such as "batch size", and
     value    how far it has grown
     rounds   in each turn; None leaves it to pytest-benchmark and its options
+    device   where everybody computes: "cpu", "cuda", or "emulated", to try the GPU's contenders without one
     """
 
     suite: str
@@ -62,6 +64,7 @@ class Problem:
     axis: str | None = None
     value: int | None = None
     rounds: int | None = None
+    device: str = "cpu"
 
     def check(self, what: str, result: Any) -> None:
         """AssertionError, opened by `what`, unless the result has parity with the reference."""

@@ -15,12 +15,14 @@ from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.extractors import patch_ops
 from fastmlp.extractors.patches import CENTROIDS, FEATURES, PATCH, Codebook
 from fastmlp.testing.compare import assert_close
-from fastmlp.testing.tolerances import STEP
+from fastmlp.testing.tolerances import BFLOAT16_BACKBONE, STEP
 
 from .contenders import Bound, Problem
 
 SIDE = 32
 CHECKED = 4  # images, the first of which and the last are in other batches than the rest; float64 is slow
+
+TOLERANCES = {"float32": STEP["float32"], "bfloat16": BFLOAT16_BACKBONE}
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
@@ -44,13 +46,15 @@ class Extraction(Problem):
         """The features of those images, in float64."""
         raise NotImplementedError
 
-    def check(self, what: str, result: Features) -> None:
+    def check(self, what: str, result: Features, dtype: str = "float32") -> None:
         if len(result) != len(self.images):
             raise AssertionError(f"{what}: {len(result)} features for {len(self.images)} images")
-        assert_close(what, result[self.checked], self.reference, STEP["float32"])
+        assert_close(what, result[self.checked], self.reference, TOLERANCES[dtype])
 
-    def bound(self, extract: Callable[[Images], Features], batch_size: int, **facts: Any) -> Bound:
-        """The contender that extracts the features of up to batch_size images at a time."""
+    def bound(
+        self, extract: Callable[[Images], Features], batch_size: int, dtype: str = "float32", **facts: Any
+    ) -> Bound:
+        """The contender that extracts the features of up to batch_size images at a time, computing in that dtype."""
         starts = range(0, len(self.images), batch_size)
         result = np.empty((0, 0), np.float32)
 
@@ -58,7 +62,10 @@ class Extraction(Problem):
             nonlocal result
             result = np.concatenate([extract(self.images[start : start + batch_size]) for start in starts])
 
-        return Bound(run, lambda: result, {"batch_size": batch_size, **facts})
+        def check(what: str) -> None:
+            self.check(what, result, dtype)
+
+        return Bound(run, check=check, facts={"batch_size": batch_size, "dtype": dtype, **facts})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +130,7 @@ class ResNetExtraction(Extraction):
         return normalize(resize(images / 255, [self.image_size, self.image_size]), MEAN, STD)
 
 
-def draw_patches(threads: int, n: int) -> PatchExtraction:
+def draw_patches(threads: int, n: int, device: str = "cpu") -> PatchExtraction:
     rng = np.random.default_rng(n)
     rotation = np.linalg.qr(rng.standard_normal((PATCH, PATCH))).Q
     codebook = Codebook(
@@ -135,15 +142,17 @@ def draw_patches(threads: int, n: int) -> PatchExtraction:
     )
     title = f"patches, {n:,} images, {SIDE} x {SIDE}"
     return PatchExtraction(
-        suite="extract", threads=threads, title=title, unit="image", units=n, images=_images(rng, n), codebook=codebook
-    )
+        suite="extract", threads=threads, title=title, unit="image", units=n, images=_images(rng, n), codebook=codebook,
+        device=device,
+    )  # fmt: skip
 
 
-def draw_resnet(threads: int, n: int, image_size: int, folder: Path) -> ResNetExtraction:
+def draw_resnet(threads: int, n: int, image_size: int, folder: Path, device: str = "cpu") -> ResNetExtraction:
     title = f"ResNet-18, {n:,} images, {SIDE} x {SIDE} resized to {image_size} x {image_size}"
     return ResNetExtraction(
         suite="extract", threads=threads, title=title, unit="image", units=n,
         images=_images(np.random.default_rng(n), n), image_size=image_size, folder=folder, rounds=2,
+        device=device,
     )  # fmt: skip
 
 

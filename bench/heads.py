@@ -27,6 +27,7 @@ class Heads(Problem):
 
     heads: Sequence[Training]
     learning_rates: Sequence[float]
+    judged: int | None = None  # that many heads are checked, evenly spaced; None: all
 
     @property
     def features(self) -> NDArray[np.float32]:
@@ -46,14 +47,23 @@ class Heads(Problem):
         return self.heads[:: len(self.learning_rates)]
 
     def check(self, what: str, result: Sequence[Parameters]) -> None:
-        """Each head's loss and accuracy, against that head trained alone in float64."""
-        for number, (head, got) in enumerate(zip(self.heads, result, strict=True), start=1):
-            head.check(f"{what}, head {number}", got)
+        """The loss and accuracy of the heads that are judged, against each trained alone in float64."""
+        pairs = list(zip(self.heads, result, strict=True))
+        for number in np.linspace(0, len(pairs) - 1, self.judged or len(pairs), dtype=int):
+            head, got = pairs[number]
+            head.check(f"{what}, head {number + 1}", got)
 
 
-def draw_heads(threads: int, rows: int, learning_rates: Sequence[float] = LEARNING_RATES, seeds: int = SEEDS) -> Heads:
+def draw_heads(
+    threads: int,
+    rows: int,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    seeds: int = SEEDS,
+    device: str = "cpu",
+    judged: int | None = None,
+) -> Heads:
     """One head from every seed at every learning rate."""
-    one = draw("sweep", threads, rows=rows)
+    one = draw("sweep", threads, rows=rows, device=device)
     of_seeds = [
         replace(
             one,
@@ -71,7 +81,9 @@ def draw_heads(threads: int, rows: int, learning_rates: Sequence[float] = LEARNI
         units=len(heads) * one.steps,
         heads=heads,
         learning_rates=learning_rates,
+        judged=judged,
         rounds=1,
+        device=device,
     )
 
 

@@ -14,8 +14,8 @@ from .results import Measurement, Status, commit, machine, new_run, summary
 class Session:
     """One start of the suite: the contenders bound to the problem of the moment, and all that was found."""
 
-    def __init__(self, thread_count: int, smoke: bool) -> None:
-        self.threads, self.smoke = thread_count, smoke
+    def __init__(self, thread_count: int, smoke: bool, device: str = "cpu") -> None:
+        self.threads, self.smoke, self.device = thread_count, smoke, device
         self.run = new_run()
         self._problem: Problem | None = None
         self._bound: dict[str, Bound | Exception] = {}
@@ -79,7 +79,7 @@ class Session:
         common: dict[str, Any] = {
             "run": self.run,
             "commit": commit(),
-            "machine": machine(),
+            "machine": machine(self.device),
             "smoke": self.smoke,
         }
         told = [finding for finding in self._found.values() if finding.seconds or finding.reason]
@@ -99,9 +99,9 @@ class Finding:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        problem = {name: getattr(self.problem, name) for name in ("suite", "threads", "title", "unit", "axis", "value")}
+        names = ("suite", "threads", "title", "unit", "axis", "value", "device")
         return {
-            **problem,
+            **{name: getattr(self.problem, name) for name in names},
             "contender": self.contender.name,
             "kind": self.contender.kind,
             "status": self.status,

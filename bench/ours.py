@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,18 +19,18 @@ from fastmlp.testing.runs import tiers
 from fastmlp.testing.tolerances import STEP
 from fastmlp.training import Samples
 
+from . import devices
 from .contenders import AbsentError, Bound, Contender, Problem
 from .training import PAPER, Training, train_epoch
 
-DEVICES = {"torch": "torch:cpu"}  # the peers run on the CPU, and so do we
-
+ON_GPU = ("cupy", "torch")
 
 # Backends.
 
 
-def contenders(bind: Callable[[Backend, Any], Bound]) -> list[Contender]:
-    """One for every registered backend, for work that has no tiers."""
-    return [Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, bind)) for name in names()]
+def contenders(bind: Callable[[Backend, Any], Bound], backends: Sequence[str] | None = None) -> list[Contender]:
+    """One for each of these backends, or every registered one, for work that has no tiers."""
+    return [Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, bind)) for name in backends or names()]
 
 
 def training() -> Iterator[Contender]:
@@ -39,7 +39,7 @@ def training() -> Iterator[Contender]:
         if not probe(name).usable:
             yield Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, partial(train, tier=None)))
             continue
-        backend = open_backend(DEVICES.get(name, name))
+        backend = open_backend(devices.CPU_BACKENDS.get(name, name))
         for tier in tiers(backend, PAPER, "float32"):
             number = tier or choose_tier(PAPER, "float32", backend).number
             label = "array code" if tier == 1 else f"tier {number}"
@@ -47,11 +47,19 @@ def training() -> Iterator[Contender]:
             yield Contender(f"fastmlp {name}, {label}", "ours", bind)
 
 
+def training_on_gpu() -> Iterator[Contender]:
+    """CuPy in each tier, absent from one that this GPU does not have, and PyTorch's array engine."""
+    for tier, label in ((3, "tier 3"), (2, "tier 2"), (1, "array code")):
+        bind = partial(_with_backend, "cupy", partial(train, tier=tier))
+        yield Contender(f"fastmlp cupy, {label}", "ours", bind)
+    yield Contender("fastmlp torch", "ours", partial(_with_backend, "torch", partial(train, tier=None)))
+
+
 def growing() -> Iterator[Contender]:
     """Each usable backend with the tier it chooses itself, and beside it the compiled tiers that it may leave out."""
     for name in filter(lambda name: probe(name).usable, names()):
         yield Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, partial(train, tier=None)))
-        best = choose_tier(PAPER, "float32", open_backend(DEVICES.get(name, name))).number
+        best = choose_tier(PAPER, "float32", open_backend(devices.CPU_BACKENDS.get(name, name))).number
         for tier in range(2, best):
             bind = partial(_with_backend, name, partial(train, tier=tier))
             yield Contender(f"fastmlp {name}, tier {tier}", "ours", bind)
@@ -63,11 +71,8 @@ def fitting() -> list[Contender]:
 
 
 def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bound:
-    """The backend is opened anew for each problem, for its number of threads."""
-    availability = probe(name)
-    if not availability.usable:
-        raise AbsentError(f"{availability.reason} {availability.mend}")
-    return bind(open_backend(DEVICES.get(name, name), problem.threads), problem)
+    """The backend is opened anew for each problem, for its device and its number of threads."""
+    return bind(devices.backend(name, problem), problem)
 
 
 # Training.
@@ -75,6 +80,9 @@ def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bo
 
 def train(backend: Backend, problem: Training, tier: int | None) -> Bound:
     """One epoch a run, going on from the weights that the last left."""
+    best = choose_tier(problem.parameters.sizes, "float32", backend, batch_size=problem.batch_size)
+    if tier is not None and tier > best.number:
+        raise AbsentError(f"{best.reason}.")
     network = Network(problem.parameters, backend, problem.batch_size, tier)
     samples = Samples.place(backend, problem.features, problem.labels, "float32")
 

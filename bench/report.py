@@ -39,6 +39,7 @@ TITLES = {
     "growth": "How the cost grows",
 }
 NONE = "–"
+EMULATED = "No GPU: our kernels ran emulated and peers on the CPU."
 
 
 def write(measurements: Sequence[Measurement], out: Path) -> None:
@@ -74,7 +75,9 @@ def _title(suite: str) -> str:
 
 
 def _headline(measurements: Sequence[Measurement]) -> str:
-    return f"fastmlp measured: {_counted(measurements[0].threads, 'thread')} of {measurements[0].machine['cpu']}"
+    first = measurements[0]
+    processor = f"{_counted(first.threads, 'thread')} of {first.machine['cpu']}"
+    return f"fastmlp measured: {first.machine.get('gpu') or processor}"
 
 
 def _overline(measurements: Sequence[Measurement]) -> str:
@@ -83,6 +86,7 @@ def _overline(measurements: Sequence[Measurement]) -> str:
 
 def _opening(measurements: Sequence[Measurement]) -> list[Block]:
     first = measurements[0]
+    told = f"{EMULATED} " if first.device == "emulated" else ""
     blocks: list[Block] = [
         Paragraph(
             f"Everybody was held to {_counted(first.threads, 'CPU thread')} and to the reference's numbers before "
@@ -93,7 +97,7 @@ def _opening(measurements: Sequence[Measurement]) -> list[Block]:
         Paragraph(f"Commit {first.commit}; {_versions(first.machine)}."),
     ]
     if first.smoke:
-        blocks.append(Paragraph("A smoke run: tiny problems, a round each. Its times mean nothing.", "notice"))
+        blocks.append(Paragraph(f"{told}A smoke run: tiny problems, a round each. Its times mean nothing.", "notice"))
     blocks += [Paragraph(text, "notice") for text in _failures(measurements)]
     return blocks
 

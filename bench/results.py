@@ -15,6 +15,7 @@ from typing import Any, Literal
 from fastmlp import environment
 from fastmlp.errors import DataError
 
+from . import devices
 from .contenders import Kind
 
 PEERS = ("jax", "keras", "kornia", "onnxruntime", "pytest-benchmark")
@@ -33,6 +34,7 @@ class Measurement:
     rounds   how many
     peak     bytes of memory that it took, without its data on disk and the libraries; where measured
     facts    the tier that ran, sizes of thread pools, ...
+    device   where everybody computed: cpu, cuda, or emulated
     """
 
     run: str
@@ -53,6 +55,7 @@ class Measurement:
     rounds: int = 0
     peak: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
     @property
     def median(self) -> float:
@@ -107,9 +110,10 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.check_output(["git", *arguments], cwd=folder, text=True, stderr=subprocess.DEVNULL)
 
 
-def machine() -> dict[str, Any]:
-    """`environment.describe()` with the versions of the peers."""
-    return {**environment.describe(), **{name: found for name in PEERS if (found := _version(name))}}
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """`environment.describe()` with the versions of the peers and, where it was measured on, the GPU."""
+    peers = {name: found for name in PEERS if (found := _version(name))}
+    return {**environment.describe(), **peers, **(devices.facts() if device == "cuda" else {})}
 
 
 def _version(package: str) -> str | None:

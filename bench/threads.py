@@ -9,9 +9,15 @@ import sys
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")
 
 
-def variables(threads: int) -> dict[str, str]:
-    """The environment for libraries yet to be loaded. Peers run on the CPU."""
-    return {**dict.fromkeys(VARIABLES, str(threads)), "JAX_PLATFORMS": "cpu"}
+# On a GPU everybody computes in full float32, and JAX leaves memory to the others.
+FULL_FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+SHARED_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+def variables(threads: int, device: str = "cpu") -> dict[str, str]:
+    """The environment for libraries yet to be loaded. Peers run on that device; JAX says itself where it has no GPU."""
+    of_device = {**FULL_FLOAT32, **SHARED_GPU} if device == "cuda" else {"JAX_PLATFORMS": "cpu"}
+    return {**dict.fromkeys(VARIABLES, str(threads)), **of_device}
 
 
 def pin_loaded(threads: int) -> None:

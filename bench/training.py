@@ -23,6 +23,7 @@ BATCH = 64
 LEARNING_RATE = 0.01
 DRAWN_ROWS = 50_000  # of random numbers; a larger problem repeats them
 JUDGED_ROWS = 10_000
+SMOKE_ROWS = {"cpu": 1_000, "cuda": 1_000, "emulated": 130}  # two batches and a smaller one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -209,7 +209,7 @@ def test_an_unknown_benchmark_is_a_usage_error(capsys, tmp_path):
 def test_a_failure_is_told_after_the_report(monkeypatch, capsys, tmp_path):
     """The suite ends with a failed contender: exit code 1, but what was measured has its report."""
 
-    def fake(only, smoke, thread_count, lines):
+    def fake(only, smoke, thread_count, lines, device):
         problem = training.draw("step", 1, rows=100, sizes=(8, 4, 2))
         session = Session(1, smoke=True)
         session.add(ours.FLOORS[0], problem, [1.0])

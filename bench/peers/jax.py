@@ -8,6 +8,7 @@ import numpy as np
 
 from fastmlp.mlp import Parameters
 
+from .. import devices
 from ..contenders import Bound
 from ..training import Training
 
@@ -16,6 +17,7 @@ def train(problem: Training) -> Bound:
     import jax
     import jax.numpy as jnp
 
+    devices.require_jax(problem)
     epoch = _epoch(problem.learning_rate)
     features, labels = jnp.asarray(problem.features), jnp.asarray(problem.labels.astype(np.int32))
     full = len(problem.order) // problem.batch_size * problem.batch_size

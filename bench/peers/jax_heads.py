@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import devices
 from ..contenders import Bound
 from ..heads import Heads, batches, first_weights, parameters_of
 
@@ -14,6 +15,7 @@ def train(problem: Heads) -> Bound:
     import jax
     import jax.numpy as jnp
 
+    devices.require_jax(problem)
     rates = jnp.asarray(problem.learning_rates, jnp.float32)
     epoch = _epoch(rates)
     features, labels = jnp.asarray(problem.features), jnp.asarray(problem.labels.astype(np.int32))

@@ -9,22 +9,27 @@ import numpy as np
 
 from fastmlp.augment import Plan
 
+from .. import devices
 from ..augmenting import SIDE, Augmentation, Images
 from ..contenders import Bound
 
 # The fastest of 32, 64, ... 1,024 and all at once on two cores with 1 MiB of cache each.
 BATCH_SIZES = {"crop": 256, "rotation": 128, "cutout": 1024, "contrast + flip": 64, "flip": 64}
+BATCH_ON_GPU = 4096
 
 
 def augment(problem: Augmentation, converting: bool = False) -> Bound:
     """converting: bytes in, bytes out, as we have it; else the images are floats already, and stay so."""
     import torch
 
-    batch_size = BATCH_SIZES[problem.kind]
+    device = devices.torch_device(problem)
+    batch_size = BATCH_SIZES[problem.kind] if device == "cpu" else BATCH_ON_GPU
     batches = []
     for images, plan in problem.batches(batch_size):
-        tensor = torch.from_numpy(images)
-        batches.append((tensor if converting else _to_floats(tensor), OPERATORS[problem.kind](plan)))
+        tensor = torch.from_numpy(images).to(device)
+        with torch.device(device):
+            operator = OPERATORS[problem.kind](plan)
+        batches.append((tensor if converting else _to_floats(tensor), operator))
     last = batches[-1][0]
 
     def run() -> None:
@@ -32,11 +37,19 @@ def augment(problem: Augmentation, converting: bool = False) -> Bound:
         with torch.inference_mode():
             for images, operator in batches:
                 last = _to_bytes(operator(_to_floats(images))) if converting else operator(images)
+        devices.wait(problem)
 
     def result() -> Images:
-        return (last if converting else _to_bytes(last)).numpy()
+        return (last if converting else _to_bytes(last)).cpu().numpy()
 
     return Bound(run, result, {"batch_size": batch_size})
+
+
+def _placed(array: Any) -> Any:
+    """A tensor of a host array, on the default device of the moment."""
+    import torch
+
+    return torch.from_numpy(array).to(torch.get_default_device())
 
 
 def _to_floats(images: Any) -> Any:
@@ -57,15 +70,14 @@ def _crop(plan: Plan) -> Callable[[Any], Any]:
 
     padding, last = plan.policy.crop_padding, SIDE - 1
     corners = np.array([[0, 0], [last, 0], [last, last], [0, last]])
-    boxes = torch.from_numpy(np.stack([plan.dx, plan.dy], axis=1)[:, None] + corners).float()
+    boxes = _placed(np.stack([plan.dx, plan.dy], axis=1)[:, None] + corners).float()
     return lambda images: crop_by_indices(torch.nn.functional.pad(images, [padding] * 4), boxes, (SIDE, SIDE))
 
 
 def _rotate(plan: Plan) -> Callable[[Any], Any]:
-    import torch
     from kornia.geometry.transform import rotate
 
-    degrees = torch.from_numpy(plan.degrees).float()
+    degrees = _placed(plan.degrees).float()
     return lambda images: rotate(images, degrees)
 
 
@@ -75,8 +87,8 @@ def _cutout(plan: Plan) -> Callable[[Any], Any]:
 
     size = torch.full((len(plan),), float(plan.policy.cutout_size))
     parameters = {
-        "xs": torch.from_numpy(plan.left).float(),
-        "ys": torch.from_numpy(plan.top).float(),
+        "xs": _placed(plan.left).float(),
+        "ys": _placed(plan.top).float(),
         "widths": size,
         "heights": size,
         "values": torch.zeros(len(plan)),
@@ -88,10 +100,9 @@ def _cutout(plan: Plan) -> Callable[[Any], Any]:
 
 
 def _contrast_and_flip(plan: Plan) -> Callable[[Any], Any]:
-    import torch
     from kornia.enhance import adjust_contrast_with_mean_subtraction
 
-    factor, flip = torch.from_numpy(plan.factor).float(), _flip(plan)
+    factor, flip = _placed(plan.factor).float(), _flip(plan)
     return lambda images: flip(adjust_contrast_with_mean_subtraction(images, factor))
 
 
@@ -99,7 +110,7 @@ def _flip(plan: Plan) -> Callable[[Any], Any]:
     import torch
     from kornia.geometry.transform import hflip
 
-    flip = torch.from_numpy(plan.flip)[:, None, None, None]
+    flip = _placed(plan.flip)[:, None, None, None]
     return lambda images: torch.where(flip, hflip(images), images)
 
 

@@ -1,15 +1,20 @@
-"""PyTorch: autograd and torch.optim.SGD, fed in three ways."""
+"""PyTorch: autograd and torch.optim.SGD, fed in several ways, on the CPU or on a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from fastmlp.errors import first_line
 from fastmlp.mlp import Parameters
 
+from .. import devices
 from ..contenders import AbsentError, Bound
 from ..training import Training
+
+WARM_UP_STEPS = 3  # that CUDA graphs want before they are captured
 
 
 def train_eager(problem: Training) -> Bound:
@@ -17,14 +22,17 @@ def train_eager(problem: Training) -> Bound:
     return _train_on_tensors(problem, lambda step: step)
 
 
-def train_compiled(problem: Training) -> Bound:
-    """The same, all but the update through torch.compile: gather, forward and backward are fused."""
+def train_compiled(problem: Training, mode: str = "default") -> Bound:
+    """The same, all but the update through torch.compile: gather, forward and backward are fused.
+
+    mode="reduce-overhead" captures them as CUDA graphs too, "max-autotune" also tries several kernels for each product.
+    """
     import torch
 
     try:
-        return _train_on_tensors(problem, torch.compile)
+        return _train_on_tensors(problem, lambda step: torch.compile(step, mode=mode, dynamic=False))
     except torch._dynamo.exc.BackendCompilerFailed as error:
-        raise AbsentError(f"torch.compile finds no working C++ compiler ({first_line(error)}).") from None
+        raise AbsentError(f"torch.compile finds no working compiler ({first_line(error)}).") from None
 
 
 def train_from_loader(problem: Training) -> Bound:
@@ -32,14 +40,59 @@ def train_from_loader(problem: Training) -> Bound:
     from torch.utils.data import DataLoader, TensorDataset
 
     model, optimizer, loss_of = _model(problem)
-    dataset = TensorDataset(*_tensors(problem))
+    device = devices.torch_device(problem)
+    dataset = TensorDataset(*_tensors(problem, "cpu"))
     loader = DataLoader(dataset, batch_size=problem.batch_size, sampler=problem.order.tolist())
 
     def run() -> None:
         for inputs, targets in loader:
             optimizer.zero_grad()
-            loss_of(model(inputs), targets).backward()
+            loss_of(model(inputs.to(device)), targets.to(device)).backward()
             optimizer.step()
+        devices.wait(problem)
+
+    return Bound(run, lambda: _parameters(model))
+
+
+def train_captured_steps(problem: Training) -> Bound:
+    """A CUDA graph of one whole step, replayed for each batch; a second one for a smaller last batch."""
+    import torch
+
+    step, order, model = _capturable(problem)
+    batches = order.split(problem.batch_size)
+    graphs = {}
+    for rows in {len(batch) for batch in batches}:
+        batch = batches[0][:rows].clone()
+        with _kept(model):
+            graphs[rows] = (batch, _captured(partial(step, batch)))
+
+    def run() -> None:
+        for batch in batches:
+            static, graph = graphs[len(batch)]
+            static.copy_(batch)
+            graph.replay()
+        torch.cuda.synchronize()
+
+    return Bound(run, lambda: _parameters(model))
+
+
+def train_captured_epoch(problem: Training) -> Bound:
+    """A CUDA graph of the whole epoch: nothing is left for the host to do but to launch it."""
+    import torch
+
+    step, order, model = _capturable(problem)
+    batches = order.split(problem.batch_size)
+
+    def epoch() -> None:
+        for batch in batches:
+            step(batch)
+
+    with _kept(model):
+        graph = _captured(epoch, partial(step, batches[0]))
+
+    def run() -> None:
+        graph.replay()
+        torch.cuda.synchronize()
 
     return Bound(run, lambda: _parameters(model))
 
@@ -48,8 +101,9 @@ def _train_on_tensors(problem: Training, compiled: Callable[[Any], Any]) -> Boun
     import torch
 
     model, optimizer, loss_of = _model(problem)
-    features, labels = _tensors(problem)
-    order = torch.from_numpy(problem.order)
+    device = devices.torch_device(problem)
+    features, labels = _tensors(problem, device)
+    order = torch.from_numpy(problem.order).to(device)
     loss_on = compiled(lambda batch: loss_of(model(features[batch]), labels[batch]))
 
     def run() -> None:
@@ -57,14 +111,66 @@ def _train_on_tensors(problem: Training, compiled: Callable[[Any], Any]) -> Boun
             optimizer.zero_grad()
             loss_on(batch).backward()
             optimizer.step()
+        devices.wait(problem)
 
     return Bound(run, lambda: _parameters(model))
 
 
-def _tensors(problem: Training) -> tuple[Any, Any]:
+# CUDA graphs.
+
+
+def _capturable(problem: Training) -> tuple[Callable[[Any], None], Any, Any]:
+    """A whole step on a batch of row numbers, the epoch's order, and the network."""
     import torch
 
-    return torch.from_numpy(problem.features), torch.from_numpy(problem.labels)
+    if devices.torch_device(problem) == "cpu":
+        raise AbsentError("CUDA graphs are of GPUs.")
+    model, optimizer, loss_of = _model(problem)
+    features, labels = _tensors(problem, "cuda")
+
+    def step(batch: Any) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(model(features[batch]), labels[batch]).backward()
+        optimizer.step()
+
+    return step, torch.from_numpy(problem.order).cuda(), model
+
+
+def _captured(work: Callable[[], None], warm_up: Callable[[], None] | None = None) -> Any:
+    """The graph of that work, after some runs of it (or of warm_up) on a stream aside, as PyTorch's notes have it."""
+    import torch
+
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(WARM_UP_STEPS):
+            (warm_up or work)()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph
+
+
+@contextmanager
+def _kept(model: Any) -> Iterator[None]:
+    """The weights are afterwards as they were before: warming up trains them."""
+    import torch
+
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    yield
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), before, strict=True):
+            parameter.copy_(value)
+
+
+# The network and its data.
+
+
+def _tensors(problem: Training, device: str) -> tuple[Any, Any]:
+    import torch
+
+    return torch.from_numpy(problem.features).to(device), torch.from_numpy(problem.labels).to(device)
 
 
 def _model(problem: Training) -> tuple[Any, Any, Any]:
@@ -79,10 +185,11 @@ def _model(problem: Training) -> tuple[Any, Any, Any]:
         for layer, weight, bias in zip(linear, problem.parameters.weights, problem.parameters.biases, strict=True):
             layer.weight.copy_(torch.from_numpy(weight.T.copy()))
             layer.bias.copy_(torch.from_numpy(bias))
+    model.to(devices.torch_device(problem))
     optimizer = torch.optim.SGD(model.parameters(), lr=problem.learning_rate)
     return model, optimizer, nn.CrossEntropyLoss()
 
 
 def _parameters(model: Any) -> Parameters:
-    arrays = [parameter.detach().numpy() for parameter in model.parameters()]
+    arrays = [parameter.detach().cpu().numpy() for parameter in model.parameters()]
     return Parameters(tuple(weight.T for weight in arrays[::2]), tuple(arrays[1::2]))

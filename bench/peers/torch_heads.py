@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import devices
 from ..contenders import Bound
 from ..heads import Heads, batches, first_weights, parameters_of
 
@@ -24,7 +25,8 @@ def side_by_side(problem: Heads) -> tuple[list[Any], list[Any]]:
         b2[:, None].repeat_interleave(count, 0),
     ]
     wide, single = rates.repeat_interleave(W2.shape[1]), rates.repeat(seeds)[:, None, None]
-    return [array.requires_grad_() for array in weights], [wide, wide, single, single]
+    device = devices.torch_device(problem)
+    return [a.to(device).requires_grad_() for a in weights], [a.to(device) for a in (wide, wide, single, single)]
 
 
 def train_bmm(problem: Heads) -> Bound:
@@ -35,8 +37,7 @@ def train_bmm(problem: Heads) -> Bound:
     weights, steps = side_by_side(problem)
     seeds, count = len(problem.of_seeds), len(problem.learning_rates)
     hidden, classes = weights[2].shape[1:]
-    features, labels = torch.from_numpy(problem.features), torch.from_numpy(problem.labels)
-    parts = [torch.from_numpy(part) for part in batches(problem)]
+    features, labels, *parts = on_device(problem, problem.features, problem.labels, *batches(problem))
 
     def step(batch: Any) -> None:
         W1, b1, W2, b2 = weights
@@ -54,9 +55,10 @@ def train_bmm(problem: Heads) -> Bound:
         for part in parts:
             for batch in part:
                 step(batch)
+        devices.wait(problem)
 
     def result() -> Any:
-        W1, b1, W2, b2 = (array.detach().numpy() for array in weights)
+        W1, b1, W2, b2 = (array.detach().cpu().numpy() for array in weights)
         split = [array.reshape(seeds, -1, count, hidden).swapaxes(1, 2) for array in (W1, b1)]
         return parameters_of(
             [split[0], split[1][:, :, 0], *(array.reshape(seeds, count, *array.shape[1:]) for array in (W2, b2[:, 0]))]
@@ -71,11 +73,10 @@ def train_vmap(problem: Heads) -> Bound:
     from torch.func import grad, vmap
     from torch.nn.functional import cross_entropy, linear, relu
 
-    rates = torch.tensor(problem.learning_rates, dtype=torch.float32)
-    features, labels = torch.from_numpy(problem.features), torch.from_numpy(problem.labels)
-    starts = [torch.from_numpy(array) for array in first_weights(problem)]
+    rates = torch.tensor(problem.learning_rates, dtype=torch.float32, device=devices.torch_device(problem))
+    starts = on_device(problem, *first_weights(problem))
     weights = tuple(array[:, None].repeat(1, len(rates), *[1] * (array.ndim - 1)) for array in starts)
-    parts = [torch.from_numpy(part) for part in batches(problem)]
+    features, labels, *parts = on_device(problem, problem.features, problem.labels, *batches(problem))
 
     def loss(weights: Any, x: Any, y: Any) -> Any:
         W1, b1, W2, b2 = weights
@@ -90,5 +91,13 @@ def train_vmap(problem: Heads) -> Bound:
                 gradients = of_all(weights, features[batch], labels[batch])
                 for array, gradient in zip(weights, gradients, strict=True):
                     array.addcmul_(gradient, rates.view(-1, *[1] * (array.ndim - 2)), value=-1)
+        devices.wait(problem)
 
-    return Bound(run, lambda: parameters_of([np.array(array) for array in weights]))
+    return Bound(run, lambda: parameters_of([np.array(array.cpu()) for array in weights]))
+
+
+def on_device(problem: Heads, *arrays: Any) -> list[Any]:
+    """Host arrays as tensors where the problem is solved."""
+    import torch
+
+    return [torch.from_numpy(array).to(devices.torch_device(problem)) for array in arrays]

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastmlp.augment import Plan
 
+from .. import devices
 from ..augmenting import SIDE, Augmentation
 from ..contenders import Bound
 
@@ -16,17 +17,20 @@ from ..contenders import Bound
 def augment(problem: Augmentation) -> Bound:
     import torch
 
-    operator = OPERATORS[problem.kind]()
-    images, plan = [torch.from_numpy(image) for image in problem.images], problem.plan
+    device = devices.torch_device(problem)
+    with torch.device(device):
+        operator = OPERATORS[problem.kind]()
+    images, plan = [torch.from_numpy(image).to(device) for image in problem.images], problem.plan
     results: list[Any] = []
 
     def run() -> None:
         with torch.inference_mode():
             results[:] = [operator(image, plan, i) for i, image in enumerate(images)]
+        devices.wait(problem)
 
     def check(what: str) -> None:
         """Contrast: one level apart, for torchvision cuts fractions off where we round."""
-        got = torch.stack(results).numpy()
+        got = torch.stack(results).cpu().numpy()
         if problem.kind != "contrast + flip":
             problem.check(what, got)
         elif (difference := np.abs(got.astype(int) - problem.reference)).max() > 1:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .. import devices
 from ..contenders import AbsentError, Bound
 from ..extracting import Features, Images, ResNetExtraction
 
 BATCH_SIZE = 16  # of the compiled network
+BATCH_ON_GPU = 512
 
 
 def extract(problem: ResNetExtraction, batch_size: int) -> Bound:
@@ -30,6 +32,23 @@ def compiled(problem: ResNetExtraction) -> Bound:
     except torch._dynamo.exc.BackendCompilerFailed as error:
         raise AbsentError(f"torch.compile finds no working C++ compiler ({first_line(error)}).") from None
     return bound
+
+
+def on_gpu(problem: ResNetExtraction, dtype: str, compile: bool) -> Bound:
+    """Channels-last, in that dtype; images go to the GPU as bytes and are preprocessed there."""
+    import torch
+
+    device, kind = devices.torch_device(problem), getattr(torch, dtype)
+    model = problem.network().to(device, kind, memory_format=torch.channels_last)
+    if compile:
+        model = torch.compile(model, mode="max-autotune", dynamic=False)
+
+    def extract(images: Images) -> Features:
+        with torch.inference_mode():
+            pixels = problem.preprocessed(torch.from_numpy(images).to(device).float())
+            return model(pixels.to(kind, memory_format=torch.channels_last)).float().cpu().numpy()
+
+    return problem.bound(extract, BATCH_ON_GPU, dtype)
 
 
 def _on_the_host(problem: ResNetExtraction, model: Any, memory_format: Any = None) -> Callable[[Images], Features]:
