@@ -37,6 +37,7 @@ smartquotes = False  # so that init="paper" and --seed stay what one can type
 maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {name: name for name in ("Array", "ArrayLike", "Images", "Kernel")}
 python_use_unqualified_type_names = True
 numpydoc_show_class_members = False  # autodoc shows them
 toc_object_entries_show_parents = "hide"
@@ -56,7 +57,7 @@ html_static_path = ["static"]
 html_css_files = ["fastmlp.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"*": []}  # the pages of a folder keep the list of their neighbours
+html_sidebars = {"*": [], "paper": ["sidebar-nav-bs"]}  # and the pages of a folder keep the list of their neighbours
 html_theme_options = {
     "logo": {"text": "fastmlp"},
     "navbar_align": "left",
