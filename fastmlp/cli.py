@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastmlp.cli_parser import build_parser
-from fastmlp.errors import FastMLPError
+from fastmlp.cli_parser import parse
+from fastmlp.errors import FastMLPError, UsageError
 from fastmlp.files import to_json
 from fastmlp.progress import printable, quietly, say, warn
 
@@ -23,7 +23,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit code: 0 done, 1 failed, 2 usage, 3 backend, 4 data or weights, 130 interrupted."""
-    options = build_parser().parse_args(argv)
+    options = parse(argv)
     with quietly(options.quiet):
         return run(options)
 
@@ -93,6 +93,8 @@ def run_train(options: argparse.Namespace) -> None:
     config = config_of(options)
     if options.features is not None:
         row, folder = cli_models().train_head(options, config)
+    elif any((options.labels, options.test_features, options.test_labels)):
+        raise UsageError("--labels, --test-features and --test-labels go with --features: give that too.")
     else:
         experiment, folder = Experiment(config), config.folder / options.on
         with claimed(config.folder):

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from fastmlp._version import __version__
 from fastmlp.completion import SHELLS, script
-from fastmlp.errors import FastMLPError
+from fastmlp.errors import FastMLPError, did_you_mean
 from fastmlp.progress import printable
 
 MODELS = ("original", "augmented")  # those of fastmlp.report.figures, whose import would slow the help
@@ -85,6 +85,18 @@ class Completion(argparse.Action):
         except FastMLPError as error:
             parser.exit(error.exit_code, f"fastmlp: {error}\n")
         parser.exit()
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command; SystemExit, with what may have been meant, for one that it does not know."""
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        command = commands.choices[options.command]
+        near = did_you_mean(unknown[0], [name for action in command._actions for name in action.option_strings])
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:

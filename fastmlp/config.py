@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastmlp.errors import UsageError
+from fastmlp import datasets, extractors
+from fastmlp.errors import UsageError, did_you_mean
+from fastmlp.mlp import DTYPES
 from fastmlp.training import PRESETS, Recipe
 
 SEEDS_END = 2**32  # the paper's generator takes no larger ones
@@ -37,7 +39,13 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
-            raise UsageError(f"There is no preset {self.preset!r}: choose one of {', '.join(PRESETS)}.")
+            near = did_you_mean(self.preset, PRESETS)
+            raise UsageError(f"There is no preset {self.preset!r}{near}: choose one of {', '.join(PRESETS)}.")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}.")
+        datasets.check_name(self.dataset)
+        extractors.check_name(self.extractor)
+        _ = self.recipe  # checks itself
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
         if not 1 <= self.seeds <= SEEDS_END - self.seed:

@@ -1,5 +1,8 @@
 """The errors a user can cause. Each message is one sentence that names the mend."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class FastMLPError(Exception):
     """A run that could not go on (exit code 1)."""
@@ -23,6 +26,12 @@ class DataError(FastMLPError):
     """Data or weights that are missing or damaged (exit code 4)."""
 
     exit_code = 4
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """What may stand between "There is no 'nunba'" and its mend: the names that are like it, or nothing."""
+    near = difflib.get_close_matches(name.lower(), names, cutoff=0.7)
+    return f", did you mean {' or '.join(near)}" if near else ""
 
 
 def first_line(error: BaseException) -> str:

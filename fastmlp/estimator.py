@@ -23,6 +23,7 @@ from fastmlp.fitting import (
     Training,
     check_shapes,
     recipe_of,
+    warn_of_scale,
     weights_of_rows,
     widths_of,
 )
@@ -203,6 +204,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """
         features, targets = self._validated(X, y, reset=True)
         classes, labels = np.unique(targets, return_inverse=True)
+        if len(classes) == 1:
+            raise UsageError(f"y holds one class only, {classes[0]}: give rows of two classes or more.")
         rows = self._rows(features, labels, sample_weight, classes)
         recipe = self._recipe(rows)
         if self.warm_start and hasattr(self, "_training"):
@@ -273,7 +276,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def _recipe(self, rows: Rows) -> Recipe:
         preset = recipe_of(self.preset)
-        batch = min(preset.batch_size if self.batch_size is None else self.batch_size, len(rows.labels))
+        batch = min(preset.changed(batch_size=self.batch_size).batch_size, len(rows.labels))
         return preset.changed(
             epochs=self.max_iter,
             batch_size=batch,
@@ -293,6 +296,10 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31)
+        if seed < 0:
+            raise UsageError(f"random_state must not be negative: give a number from 0 on, not {seed}.")
+        if not scaled:
+            warn_of_scale(rows, recipe)
         return Training.begin(rows, classes, widths_of(self.hidden_layer_sizes), recipe, int(seed), self.dtype, scaled)
 
     def _gone_on_with(self, rows: Rows, recipe: Recipe, classes: NDArray[Any]) -> Training:

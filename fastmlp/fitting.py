@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +12,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
 from fastmlp.backends.base import Array, Backend
-from fastmlp.errors import UsageError
+from fastmlp.errors import UsageError, did_you_mean
 from fastmlp.interchange import on_backend, rows_of, to_host
 from fastmlp.mlp import Network, Parameters, initial_parameters
-from fastmlp.training import PRESETS, History, Recipe, Samples, train
+from fastmlp.training import PRESETS, History, Recipe, Samples, odd_scale, train
 
 # For features of any scale, from a hundred rows on: measured on iris, wine, breast cancer and digits.
 TABULAR = Recipe(
@@ -36,7 +37,8 @@ Labels = NDArray[np.int64]
 
 def recipe_of(preset: str) -> Recipe:
     if preset not in RECIPES:
-        raise UsageError(f"preset must be one of {', '.join(RECIPES)}, not {preset!r}.")
+        near = did_you_mean(str(preset), RECIPES)
+        raise UsageError(f"preset must be one of {', '.join(RECIPES)}, not {preset!r}{near}.")
     return RECIPES[preset]
 
 
@@ -61,6 +63,15 @@ def check_shapes(X: Any, y: Any = None) -> None:
         )
     if len(labels) == 2 and labels[-1] > 1:
         raise UsageError(f"y must be labels (n,), not of shape {labels}: of one-hot rows, give y.argmax(axis=1).")
+    if len(shape) == 2 and labels[:1] == shape[1:] != shape[:1]:
+        raise UsageError(f"X has {shape[0]} rows, but y {labels[0]} labels: give X.T, for X seems transposed.")
+
+
+def warn_of_scale(rows: Rows, recipe: Recipe) -> None:
+    """A UserWarning if features that are trained on as they come are of a scale that gradient descent may not bear."""
+    finding = odd_scale(to_host(rows.features), recipe.standardize)
+    if finding:
+        warnings.warn(f"The features {finding}, or pass standardize=True.", stacklevel=4)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from fastmlp.config import Config
 from fastmlp.errors import DataError
 from fastmlp.experiment import Experiment
+from fastmlp.progress import warn
 from fastmlp.randomness import Stream, generator
 from fastmlp.tables import finite_rows, indices_of, read_labelled
-from fastmlp.training import Recipe, Samples
+from fastmlp.training import Recipe, Samples, odd_scale
 
 HEAD = "head"  # the name and the folder of the model
 HELD_OUT = 10  # one row in so many, where no test features are given
@@ -73,9 +74,8 @@ def open_tables(
     X, y = _read(features, labels, limit)
     classes, indices = np.unique(y, return_inverse=True)
     if not 2 <= len(classes) <= len(y) / 2:
-        raise DataError(
-            f"There are {len(classes):,} classes in {len(y):,} labels: give two classes or more, and two rows a class."
-        )
+        found = "is one class" if len(classes) == 1 else f"are {len(classes):,} classes"
+        raise DataError(f"There {found} in {len(y):,} labels: give two classes or more, and two rows a class.")
     train = Source(features, X, indices.astype(np.int64))
     if test_features is None:
         return Tables(*_split(train, seed), classes)
@@ -119,7 +119,12 @@ class HeadExperiment(Experiment):
 
     @cached_property
     def _train_samples(self) -> Samples:
-        return self._place(self.tables.train)
+        source = self.tables.train
+        samples = self._place(source)
+        finding = odd_scale(source.features, self.recipe.standardize)
+        if finding:
+            warn(f"The features in {source.place} {finding}.")
+        return samples
 
     @cached_property
     def test(self) -> Samples:

@@ -16,11 +16,13 @@ from fastmlp.environment import available_cores
 from fastmlp.errors import DataError, UsageError
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.files import read_json
+from fastmlp.images import as_images
 from fastmlp.mlp import Network, softmax
 from fastmlp.progress import progress
 from fastmlp.tables import finite_rows, indices_of
 
 ROWS = 256
+MODEL = "model.safetensors"
 
 
 def load_model(
@@ -42,7 +44,8 @@ class Predictor:
     """
 
     def __init__(self, folder: Path, backend: Backend, weights: Path | None = None) -> None:
-        self.parameters = model.load(folder / "model.safetensors").parameters
+        _check_folder(folder)
+        self.parameters = model.load(folder / MODEL).parameters
         self.config = _read_config(folder / "config.json", self.parameters.sizes[-1])
         self.folder, self.backend, self.weights = folder, backend, weights
         self.network = Network(self.parameters, backend, ROWS)
@@ -76,23 +79,28 @@ class Predictor:
 
     def evaluate(self, X: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
         """All figures of `metrics.evaluate`; labels (n,): classes or, where those are strings, their places."""
+        labels, logits = np.asarray(labels), self.logits(X)
+        if labels.shape != logits.shape[:1]:
+            raise DataError(f"{len(logits):,} rows, but labels of shape {labels.shape}: give one label a row.")
         if labels.dtype.kind == "U" or self.classes.dtype.kind == "i":
             order = np.argsort(self.classes)
             labels = order[indices_of(labels, self.classes[order], "the labels")]
         elif len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise DataError(f"Labels run to {labels.max()}, but there are {len(self.classes)} classes: count from 0.")
-        return metrics.evaluate(self.logits(X), labels, self.class_names)
+        return metrics.evaluate(logits, labels, self.class_names)
 
     def logits(self, X: NDArray[Any]) -> NDArray[Any]:
         """Logits (n, classes)."""
-        features = self.features(X) if np.ndim(X) == 4 else self._checked(np.asarray(X))
+        X = np.asarray(X)
+        features = self.features(X) if X.ndim > 2 else self._checked(X)
         return self.network.logits(self.backend.asarray(np.ascontiguousarray(features, self.network.dtype)))
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (n, d) of uint8 images (n, 3, 32, 32)."""
-        if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE or len(images) == 0:
-            raise DataError(f"Images must be uint8 (n, 3, 32, 32), n > 0, not {images.dtype} {images.shape}.")
         size, parts = self.extractor.batch_size, []
+        images = as_images(images, DataError)
+        if images.shape[1:] != IMAGE_SHAPE:
+            raise DataError(f"Images must be (n, 3, 32, 32), not {images.shape}: resize them to 32x32 pixels.")
         with progress(f"extract {self.extractor.name}", len(images), "images") as bar:
             for start in range(0, len(images), size):
                 parts.append(self.extractor(images[start : start + size]))
@@ -103,11 +111,24 @@ class Predictor:
         """Finite features of the network's width and dtype."""
         width = self.network.sizes[0]
         if features.ndim != 2 or features.shape[1] != width or features.dtype.kind not in "fiu":
+            one = features.shape == (width,)
+            mend = "give X[None] for one row" if one else "give features made as those it was trained on"
             raise DataError(
                 f"The model takes numbers (n, {width}), a row of {width} features each, not {features.dtype} "
-                f"{features.shape}: give features made as those it was trained on."
+                f"{features.shape}: {mend}."
             )
         return finite_rows(features, None, self.network.dtype, "the features")
+
+
+def _check_folder(folder: Path) -> None:
+    """DataError, naming the folders that may have been meant, unless there is a model."""
+    if (folder / MODEL).exists():
+        return
+    if folder.name == MODEL and folder.is_file():
+        raise DataError(f"{folder} is the file of a model: give its folder, {folder.parent}.")
+    near = sorted(str(path.parent) for path in folder.glob(f"*/{MODEL}"))
+    mend = f"give {' or '.join(near)}" if near else "train one first, or check the path"
+    raise DataError(f"There is no model in {folder}: {mend}.")
 
 
 def _read_config(path: Path, classes: int) -> dict[str, Any]:

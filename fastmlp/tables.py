@@ -7,6 +7,7 @@ the labels are called one of LABELS. A Parquet file has its features in a column
 from __future__ import annotations
 
 import math
+import textwrap
 import tokenize
 import zipfile
 import zlib
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 
 from fastmlp.errors import BackendError, DataError, first_line
 from fastmlp.files import read_safetensors
+from fastmlp.images import as_images
 
 SUFFIXES = (".npy", ".npz", ".parquet", ".safetensors")
+TEXTS = (".csv", ".tsv", ".txt")
 FEATURES = ("features", "X", "x", "embeddings", "embedding", "images")
 LABELS = ("labels", "label", "y", "target")
 ONLY = ""  # the name of the array in a file of one
@@ -56,16 +59,18 @@ def read_labels(path: Path) -> NDArray[Any]:
 def read_labelled(features: Path, labels: Path | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Features and labels of as many rows; without a second file both are in the first."""
     arrays = _read(features)
-    X = _checked_features(_features_in(arrays, features), features)
-    beside = _labels_in(arrays) if labels is None and ONLY not in arrays else None
-    if beside is not None:
-        y = _checked_labels(beside, features)
-    elif labels is None:
-        raise DataError(f"{features} holds no labels: pass them with --labels FILE.")
-    else:
+    found = _features_in(arrays, features)
+    X = _checked_features(found, features)
+    beside = _labels_in({name: array for name, array in arrays.items() if array is not found})
+    if labels is not None:
         y = read_labels(labels)
+    elif beside is not None:
+        y = _checked_labels(beside, features)
+    else:
+        raise DataError(f"{features} holds no labels: pass them with --labels FILE.")
     if len(X) != len(y):
-        raise DataError(f"{len(X):,} rows of features in {features}, but {len(y):,} labels: give one label a row.")
+        mend = "save X.T, for it seems transposed" if X.ndim == 2 and X.shape[1] == len(y) else "give one label a row"
+        raise DataError(f"{len(X):,} rows of features in {features}, but {len(y):,} labels: {mend}.")
     return X, y
 
 
@@ -99,7 +104,8 @@ def indices_of(labels: NDArray[Any], classes: NDArray[Any], place: object) -> ND
     strange = np.flatnonzero(classes[places] != labels)
     if len(strange):
         row = strange[0]
-        raise DataError(f"Row {row} of {place} has label {str(labels[row])!r}, which is none of the classes: mend it.")
+        known = textwrap.shorten(", ".join(map(str, classes.tolist())), 60, placeholder=" ...")
+        raise DataError(f"Row {row} of {place} has label {str(labels[row])!r}, which is no class: they are {known}.")
     return places.astype(np.int64)
 
 
@@ -115,7 +121,9 @@ def _read(path: Path) -> Arrays:
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors, ".parquet": _read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path} is no table of features: give a file {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
+        text = path.suffix.lower() in TEXTS
+        mend = "read it by numpy.loadtxt, and save that by numpy.save" if text else "save one of these"
+        raise DataError(f"{path} is no file {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}: {mend}.")
     if not path.is_file():
         raise DataError(f"{path} does not exist or is no file: check the path.")
     try:
@@ -154,7 +162,7 @@ def _check_header(file: IO[bytes], size: int) -> None:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
     if dtype.hasobject:
-        raise ValueError("it holds pickled Python objects, which are never loaded")
+        raise ValueError("it holds Python objects, which are never loaded; of words, make strings by y.astype(str)")
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size - file.tell():
         raise ValueError("it is cut off")
 
@@ -224,11 +232,11 @@ def _labels_in(arrays: Arrays) -> NDArray[Any] | None:
 
 
 def _checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
-    images = features.ndim == 4 and features.dtype == np.uint8
-    if not images and (features.ndim != 2 or features.dtype.kind not in "fiu"):
-        raise DataError(
-            f"{path} holds {features.dtype} {features.shape}: features are numbers (n, d), images uint8 (n, 3, h, w)."
-        )
+    if features.ndim == 4:
+        return as_images(features, lambda sentence: DataError(f"{path}: {sentence}"))
+    if features.ndim != 2 or features.dtype.kind not in "fiu":
+        mend = "; flatten them by X.reshape(len(X), -1)" if features.ndim > 2 else ""
+        raise DataError(f"{path} holds {features.dtype} {features.shape}: features are numbers (n, d){mend}.")
     if features.size == 0:
         raise DataError(f"{path} holds no features, its shape is {features.shape}: give a row at least.")
     return features
@@ -237,11 +245,13 @@ def _checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
 def _checked_labels(labels: NDArray[Any], path: Path) -> NDArray[Any]:
     """int64 or strings (n,)."""
     if labels.ndim != 1:
-        raise DataError(f"{path} holds labels {labels.shape}: give one a row (n,); of one-hot rows, y.argmax(axis=1).")
+        mend = "y.ravel()" if labels.shape[1:] == (1,) else "of one-hot rows, y.argmax(axis=1)"
+        raise DataError(f"{path} holds labels {labels.shape}: give one a row (n,), {mend}.")
     if labels.dtype.kind in "SU":
         return _decoded(labels, path)
     if labels.dtype.kind not in "iu":
-        raise DataError(f"{path} holds labels of type {labels.dtype}: save them as whole numbers or strings.")
+        mend = "whole numbers, by y.astype(int), or strings"
+        raise DataError(f"{path} holds labels of type {labels.dtype}: save them as {mend}.")
     wrong = np.flatnonzero((labels < 0) | (labels > LARGEST_LABEL))
     if len(wrong):
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from fastmlp.randomness import Stream, generator
 
 SCHEDULES = ("step", "one-cycle", "constant")
 WARM_UP = 0.2  # the share of one cycle's steps in which the learning rate rises
+MOST_SPREAD = 100  # times the median of the features' standard deviations
+LEAST_SIZE, MOST_SIZE = 1e-3, 100.0  # of features, root mean square
 SAMPLED_ROWS = 1024  # for the features' mean and spread: their standard error is then about 3% of the spread
 
 
@@ -44,8 +47,9 @@ class Recipe:
     least_steps: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise UsageError(f"Epochs and batch size must be 1 or more, not {self.epochs} and {self.batch_size}.")
+        counts: tuple[Any, ...] = (self.epochs, self.batch_size)
+        if not all(isinstance(count, Integral) for count in counts) or min(counts) < 1:
+            raise UsageError(f"Epochs and batch size must be whole numbers from 1 on, not {counts[0]} and {counts[1]}.")
         if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"The learning rate must be a positive number, not {self.learning_rate}.")
         if self.schedule not in SCHEDULES:
@@ -217,7 +221,7 @@ def train_together(
     and networks that were stopped then need their `state` back. The order of an epoch's rows depends on the seed and
     the epoch alone, so a run that stops and goes on takes the same steps as one that never stopped. on_epoch is called
     with all histories after every epoch, and ends the training by returning True. A loss that is not finite stands in
-    its history; DivergedError is raised when no network has a finite one.
+    its history; DivergedError is raised when no network has a finite one, on its batches and on the test set.
     """
     _check_alike(networks, recipes)
     kept = [History() for _ in networks] if histories is None else list(histories)
@@ -233,7 +237,8 @@ def train_together(
             trained = train_epoch_together(networks, samples.features, samples.labels, orders, rates, samples.weights)
             tested = [_evaluate(network, test) for network in networks]
         highest = [float(rate.max()) for rate in rates]
-        _check_finite([loss for loss, _ in trained], epoch, min(highest))
+        losses = [loss + (figures[0] if figures else 0.0) for (loss, _), figures in zip(trained, tested, strict=True)]
+        _check_finite(losses, epoch, min(highest))
         for history, rate, seen, test_figures in zip(kept, highest, trained, tested, strict=True):
             history.add(rate, seen, test_figures)
         if on_epoch is not None and on_epoch(kept):
@@ -260,6 +265,24 @@ def _standardize(networks: Sequence[Network], samples: Samples) -> None:
     spread = float(np.sqrt(np.mean((rows - mean) ** 2)))
     for network in networks:
         network.standardize(mean, 1 / spread if spread > 0 else 1.0)
+
+
+def odd_scale(features: Array, centred: bool = False) -> str | None:
+    """What a warning says of features (n, d) on the host that gradient descent may not bear, or None.
+
+    Of some evenly spaced rows; centred: the mean of all is taken off, and one spread divided by, before training.
+    """
+    rows = np.asarray(features[:: max(1, len(features) // SAMPLED_ROWS)], np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is found elsewhere
+        spreads, size = rows.std(axis=0), np.sqrt(np.mean(rows**2))
+    spreads = spreads[spreads > 0]
+    mend = "standardise them by (X - X.mean(axis=0)) / X.std(axis=0)"
+    if len(spreads) and spreads.max() > MOST_SPREAD * np.median(spreads):
+        low, high = np.median(spreads), spreads.max()
+        return f"have spreads as different as {low:.2g} and {high:.2g}, and may not train well: {mend}"
+    if not centred and len(spreads) and not LEAST_SIZE <= size <= MOST_SIZE:
+        return f"are of the size of {size:.2g}, and may not train well: {mend}"
+    return None
 
 
 def _evaluate(network: Network, test: Samples | None) -> tuple[float, float] | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -17,10 +16,8 @@ from fastmlp.backends import open_backend
 from fastmlp.errors import DataError, UsageError
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.extractors.patches import Codebook, Patches, learn_codebook, load_codebook
+from fastmlp.images import Images, as_images
 from fastmlp.randomness import Stream, generator
-
-Images = NDArray[np.uint8]
-CHANNELS = 3
 
 
 class ImageTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -327,6 +324,10 @@ class Augmenter(ImageTransformer):
 
     @property
     def _policy(self) -> augment.Policy:
+        if np.shape(self.contrast) != (2,):
+            raise UsageError(
+                f"contrast must be its lowest and highest factor, such as (0.5, 1.5), not {self.contrast}."
+            )
         lowest, highest = self.contrast
         return augment.Policy(
             crop_padding=self.crop_padding,
@@ -336,37 +337,3 @@ class Augmenter(ImageTransformer):
             contrast_highest=highest,
             flip_probability=self.flip_probability,
         )
-
-
-def as_images(X: ArrayLike) -> Images:
-    """uint8 images (n, 3, h, w) of those, or of rows (n, 3 s s) of square ones; UsageError for anything else."""
-    array = np.asarray(X)
-    if array.ndim == 2:
-        array = _unflattened(array)
-    if array.ndim != 4 or array.shape[1] != CHANNELS:
-        mend = "give X.transpose(0, 3, 1, 2)" if array.ndim == 4 and array.shape[3] == CHANNELS else "stack them so"
-        raise UsageError(f"Images must be an array (n, 3, height, width), not of shape {array.shape}: {mend}.")
-    if not len(array):
-        raise UsageError("There are no images, found array with 0 sample(s): give at least one.")
-    return _as_bytes(array)
-
-
-def _unflattened(rows: NDArray[Any]) -> NDArray[Any]:
-    side = isqrt(rows.shape[1] // CHANNELS)
-    if side < 1 or CHANNELS * side * side != rows.shape[1]:
-        raise UsageError(
-            f"Rows of {rows.shape[1]} numbers are no square images of three channels: give images as (n, 3, h, w)."
-        )
-    return rows.reshape(len(rows), CHANNELS, side, side)
-
-
-def _as_bytes(array: NDArray[Any]) -> Images:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255:
-        return array.astype(np.uint8)
-    scale = "255 * X" if array.dtype.kind == "f" and array.max() <= 1 else "X"
-    raise UsageError(
-        f"Images must be whole numbers 0 .. 255, not {array.dtype} from {array.min()} to {array.max()}: give "
-        f"np.rint({scale}).clip(0, 255).astype('uint8')."
-    )

@@ -273,7 +273,7 @@ def test_a_bug_is_one_sentence_and_a_traceback_with_debug(
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from fastmlp.cli import build_parser; build_parser().format_help(); "
+        "import sys; from fastmlp.cli_parser import build_parser; build_parser().format_help(); "
         "print(sorted({'numpy', 'torch', 'numba', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

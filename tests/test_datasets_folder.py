@@ -183,7 +183,7 @@ class TestRefused:
     @pytest.mark.parametrize("names", [(), ("cat",)])
     def test_fewer_than_two_classes(self, tmp_path, names):
         write_classes(tmp_path, names=names)
-        with pytest.raises(DataError, match=f"holds {len(names)} folders of images, but two at least"):
+        with pytest.raises(DataError, match=f"holds {len(names)} folders of images: make one a class, and two"):
             load_folder(tmp_path)
 
     def test_a_class_without_images(self, tmp_path):

@@ -403,6 +403,9 @@ def test_a_backend_that_is_not_there(digits: Arrays) -> None:
 def test_divergence_is_an_error_not_a_model(digits: Arrays) -> None:
     X, y = digits
     model = quick(preset="paper", learning_rate_init=1e4)
-    with pytest.raises(DivergedError, match=r"lower the learning rate .* or scale the features"):
+    with (
+        pytest.warns(UserWarning, match=r"^The features are of the size of .*, and may not train well: standardise"),
+        pytest.raises(DivergedError, match=r"lower the learning rate .* or scale the features"),
+    ):
         model.fit(1e4 * X, y)
     assert not hasattr(model, "coefs_")

@@ -32,7 +32,7 @@ LAYERS = (
     {"mlp", "mlp_ops", "workspace", "augment", "augment_ops", "interchange"},
     {"backends"},
     {"kernels"},
-    {"errors", "files", "progress", "randomness", "environment", "optimizers", "intervals", "_version"},
+    {"errors", "files", "images", "progress", "randomness", "environment", "optimizers", "intervals", "_version"},
 )
 MODULE_LINES = 400
 FUNCTION_LINES = 40

@@ -6,9 +6,9 @@ A name always means the same images in the same order: what is random in a datas
 from pathlib import Path
 
 from fastmlp.datasets.base import Dataset, Split
-from fastmlp.errors import UsageError
+from fastmlp.errors import UsageError, did_you_mean
 
-__all__ = ["NAMES", "Dataset", "Split", "load"]
+__all__ = ["NAMES", "Dataset", "Split", "check_name", "load"]
 
 NAMES = ("cifar10", "digits", "synthetic", "synthetic:N", "folder:PATH")
 
@@ -35,7 +35,22 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
             from fastmlp.datasets import folder
 
             return folder.load(Path(path).expanduser())
-    raise UsageError(f"There is no dataset {name!r}: choose one of {', '.join(NAMES)}.")
+    raise _unknown(name)
+
+
+def check_name(name: str) -> None:
+    """UsageError for a name that `load` does not know, before anything is downloaded or read."""
+    kind, _, argument = name.partition(":")
+    known = name in ("cifar10", "digits") or kind == "synthetic" or (kind == "folder" and argument)
+    if not known:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> UsageError:
+    if name and Path(name).is_dir():
+        return UsageError(f"There is no dataset {name!r}: write folder:{name} for that folder of images.")
+    near = did_you_mean(name, ("cifar10", "digits", "synthetic"))
+    return UsageError(f"There is no dataset {name!r}{near}: choose one of {', '.join(NAMES)}.")
 
 
 def _train_size(text: str) -> int:

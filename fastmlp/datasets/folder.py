@@ -28,6 +28,8 @@ def load(path: Path) -> Dataset:
     train_path, test_path = path / "train", path / "test"
     if train_path.is_dir() and test_path.is_dir():
         class_names, train, test = _load_split_folders(train_path, test_path)
+    elif train_path.is_dir() and _visible(train_path, Path.is_dir):
+        raise DataError(f"{path} has a train/ but no test/: add one, or give folder:{train_path}.")
     else:
         class_names, train, test = _load_and_split(path)
     return Dataset(f"folder:{path}", train, test, class_names)
@@ -54,9 +56,7 @@ def _classes_in(path: Path) -> Classes:
     """The classes in `path`; DataError for fewer than two, or for one without images."""
     classes = {folder.name: _images_in(folder) for folder in _visible(path, Path.is_dir)}
     if len(classes) < 2:
-        raise DataError(
-            f"{path} holds {len(classes)} folders of images, but two at least are needed: make one a class."
-        )
+        raise DataError(f"{path} holds {len(classes)} folders of images: make one a class, and two classes at least.")
     return classes
 
 

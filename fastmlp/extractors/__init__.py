@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from fastmlp.backends.base import Backend
-from fastmlp.errors import BackendError, UsageError
+from fastmlp.errors import BackendError, UsageError, did_you_mean
 from fastmlp.extractors.base import Extractor
 
-__all__ = ["NAMES", "Extractor", "open_extractor"]
+__all__ = ["NAMES", "Extractor", "check_name", "open_extractor"]
 
-NAMES = ("resnet18", "patches", "pixels", "torchvision:NAME", "timm:NAME")
+BUILT_IN = ("resnet18", "patches", "pixels")
+LIBRARIES = ("torchvision", "timm")
+NAMES = (*BUILT_IN, *(f"{library}:NAME" for library in LIBRARIES))
+BACKBONE = re.compile(r"[a-z_]+\d\w*")  # what names like resnet50 and vit_b_16 look like
 
 
 def open_extractor(
@@ -26,14 +30,24 @@ def open_extractor(
         if image_size is not None:
             raise UsageError(f"--image-size is for backbones: leave it out with {name}.")
         return _open_built_in(name, backend, weights)
-    if name != "resnet18" and name.partition(":")[0] not in ("torchvision", "timm"):
-        raise UsageError(f"There is no extractor {name!r}: choose one of {', '.join(NAMES)}.")
+    check_name(name)
     try:
         from fastmlp.extractors.vision import VisionExtractor
     except ImportError as error:
         raise BackendError(f"Extractor {name} needs PyTorch ({error}): pip install 'fastmlp[torch]'.") from None
     # the device that trains also extracts
     return VisionExtractor(name, weights, image_size, backend.device)
+
+
+def check_name(name: str) -> None:
+    """UsageError for a name that `open_extractor` does not know, as far as no library has to be asked for it."""
+    library, _, model = name.partition(":")
+    if name in BUILT_IN or (library in LIBRARIES and model):
+        return
+    near = did_you_mean(name, BUILT_IN)
+    if BACKBONE.fullmatch(name):
+        near = f", did you mean torchvision:{name}"
+    raise UsageError(f"There is no extractor {name!r}{near}: choose one of {', '.join(NAMES)}.")
 
 
 def _open_built_in(name: str, backend: Backend, weights: Path | None) -> Extractor:

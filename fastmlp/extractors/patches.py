@@ -20,7 +20,7 @@ from safetensors.numpy import save as to_bytes
 from fastmlp.backends import Backend, Ops, open_backend
 from fastmlp.backends.base import Array
 from fastmlp.datasets.base import Split
-from fastmlp.errors import DataError
+from fastmlp.errors import DataError, UsageError
 from fastmlp.extractors.base import Extractor
 from fastmlp.extractors.patch_ops import OPS, SIDE, normalised
 from fastmlp.files import read_safetensors, write_bytes
@@ -133,6 +133,8 @@ def learned_codebook(train: Split, seed: int, folder: Path) -> Path:
 
 def learn_codebook(images: NDArray[np.uint8], seed: int) -> Codebook:
     """Whitening and centroids from a sample of patches, then the features' mean and deviation on some images."""
+    if min(images.shape[2:]) < SIDE:
+        raise UsageError(f"Patches are {SIDE} pixels a side: give larger images than {images.shape[2:]}.")
     rng = generator(seed, Stream.PATCHES)
     patches = normalised(np, sample_patches(images, SAMPLE_PATCHES, rng).astype(np.float32), axis=-1)
     mean, whitening = learn_whitening(patches)

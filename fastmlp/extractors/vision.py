@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import pickle
 import re
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fastmlp.errors import BackendError, DataError, UsageError, first_line
+from fastmlp.errors import BackendError, DataError, UsageError, did_you_mean, first_line
 from fastmlp.extractors.base import Extractor
 from fastmlp.files import sha256_of
 from fastmlp.progress import say
@@ -239,9 +238,7 @@ def _hash_of(state: State) -> str:
 
 
 def _unknown(library: str, name: str, names: Iterable[str], where: str) -> UsageError:
-    near = difflib.get_close_matches(name.lower(), names)
-    hint = f", did you mean {' or '.join(near)}" if near else ""
-    return UsageError(f"{library} has no classifier {name!r}{hint}: see {where}.")
+    return UsageError(f"{library} has no classifier {name!r}{did_you_mean(name, names)}: see {where}.")
 
 
 def _read_state(path: Path) -> tuple[State, str]:
