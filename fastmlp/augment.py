@@ -19,8 +19,7 @@ from fastmlp.backends.base import Array, Backend, Ops
 from fastmlp.errors import UsageError
 from fastmlp.images import layout_mend
 
-CHUNK = 1000  # images a call of array code: enough to fill a device, little enough for its memory
-BYTES_AT_ONCE = 2**28  # of images a call of a kernel
+CHUNK = 1000  # images a call: enough to fill a device, little enough for its memory
 KINDS = ("crop", "rotation", "cutout", "contrast + flip")
 ROTATION_METHODS = ("bilinear", "shear")
 
@@ -135,49 +134,30 @@ def draw(rng: np.random.Generator, n: int, policy: Policy | None = None, height:
     )
 
 
-def apply(backend: Backend, images: Array, plan: Plan) -> Array:
-    """The augmented images, on the host if that is where they are, else beside them on the backend's device.
-
-    Raises UsageError unless images and plan have the same length.
-    """
+def apply(backend: Backend, images: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+    """The augmented images, on the host; UsageError unless images and plan have the same length."""
     _check_images(images)
-    if len(plan) != images.shape[0]:
-        raise UsageError(f"The plan is for {len(plan)} images, not {images.shape[0]}: draw one for each.")
-    if not isinstance(images, np.ndarray):
-        return _apply(backend, images, plan)
-    rows = _rows_at_once(backend, images)
-    parts = [
-        backend.to_numpy(_apply(backend, backend.asarray(images[chunk]), plan[chunk]))
-        for chunk in (slice(start, start + rows) for start in range(0, max(len(images), 1), rows))
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if len(plan) != len(images):
+        raise UsageError(f"The plan is for {len(plan)} images, not {len(images)}: draw one for each.")
+    result = np.empty_like(images)
+    for start in range(0, len(images), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        for kind in range(len(KINDS)):
+            rows = start + np.flatnonzero(plan.kind[chunk] == kind)
+            if len(rows):
+                placed = backend.asarray(images[rows])
+                result[rows] = backend.to_numpy(_apply_kind(backend, placed, kind, plan[rows]))
+    return result
 
 
-def _rows_at_once(backend: Backend, images: NDArray[np.uint8]) -> int:
-    """A kernel needs memory for images and results alone, array code for much in between."""
-    if "augment" in backend.kernels:
-        return max(1, BYTES_AT_ONCE // max(1, images[:1].nbytes))
-    return CHUNK
-
-
-def _apply(backend: Backend, images: Array, plan: Plan) -> Array:
-    """The images, on the device, in one call of the op `augment`."""
-    radians = np.deg2rad(_numbers("degrees", plan.degrees, images))
-    padding = plan.policy.crop_padding
-    parameters = (
-        _integers("kind", plan.kind, images, 0, len(KINDS) - 1),
-        _integers("dy", plan.dy, images, 0, 2 * padding),
-        _integers("dx", plan.dx, images, 0, 2 * padding),
-        padding,
-        np.cos(radians).astype("f4"),
-        np.sin(radians).astype("f4"),
-        _integers("top", plan.top, images),
-        _integers("left", plan.left, images),
-        _integers("size", plan.policy.cutout_size, images),
-        _numbers("factor", plan.factor, images).astype("f4"),
-        _per_image("flip", plan.flip, images),
-    )
-    return _run("augment", images, backend, *parameters)
+def _apply_kind(backend: Backend, images: Array, kind: int, plan: Plan) -> Array:
+    if kind == KINDS.index("crop"):
+        return crop(images, plan.dy, plan.dx, plan.policy.crop_padding, backend=backend)
+    if kind == KINDS.index("rotation"):
+        return rotate(images, plan.degrees, backend=backend)
+    if kind == KINDS.index("cutout"):
+        return cutout(images, plan.top, plan.left, plan.policy.cutout_size, backend=backend)
+    return hflip(contrast(images, plan.factor, backend=backend), plan.flip, backend=backend)
 
 
 # Checks, and the way to the ops.
