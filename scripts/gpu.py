@@ -1,0 +1,252 @@
+"""scripts/gpu_check: its parts one after another, each in a process of its own with its own time limit.
+
+A part that fails, hangs or crashes is told and the next goes on. All output goes to OUT/gpu-check.log, the outcome and
+the tables to OUT/gpu-check.md, the measurements to OUT/GPU-DATE.jsonl, which may be added to bench/results/ as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO
+
+from environment import INTERRUPTED, ROOT, enter
+from extras import needed
+from installer import say
+
+PARTS = ROOT / "scripts" / "gpu_parts.py"
+HERE = ROOT / "scripts" / "here"
+LOG, REPORT = "gpu-check.log", "gpu-check.md"
+MINUTES = 9.5
+PATIENCE = 15.0  # seconds for a part that is told to end, to keep what it has measured
+TAIL = 15  # lines of a failed part's output
+OPTIONAL = {
+    "torch": "PyTorch, as extractor and peer",
+    "torchvision": "ResNet-18",
+    "pytest": "tests and benchmarks",
+    "pytest-benchmark": "benchmarks",
+    "hypothesis": "the tests",
+    "jax": "a peer",
+    "kornia": "a peer",
+}
+SANITIZERS = ("memcheck", "racecheck", "synccheck")
+SUITES = {"step": 150, "sweep": 120, "augment": 60, "extract": 120}  # seconds each
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command, the seconds it may take, and why it is left out, if it is."""
+
+    name: str
+    command: Sequence[str]
+    seconds: float
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    name: str
+    status: str  # held, failed, left out
+    seconds: float
+    note: str = ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0 if every part that could run held."""
+    options = _parse(arguments)
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    python = _python(options)
+    if python is None:
+        return 1
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = _parts(python, out, Path(scratch), options)
+        unknown = set(options.only) - {part.name for part in parts}
+        if unknown:
+            say(f"There is no part {min(unknown)}: choose of {', '.join(part.name for part in parts)}.")
+            return 2
+        chosen = [part for part in parts if not options.only or part.name in options.only]
+        variables = _variables(options.here, Path(scratch))
+        try:
+            outcomes = _run_all(chosen, out, variables, 60 * options.minutes)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        _write(out, outcomes, _tables(python, out, variables))
+        say(f"Report: {out / REPORT}")
+    return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/gpu_check",
+        description="Check fastmlp on this GPU and measure it beside its peers; in .venv/, which is set up once.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--here", action="store_true", help="with this Python and what it has, nothing being installed")
+    parser.add_argument("--dry-run", action="store_true", help="the same, tiny, without a GPU: kernels are emulated")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu-check", help="where to write (runs/gpu-check)")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"for everything ({MINUTES:g})")
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="PART", help="some parts: doctor, parity, bench-step, ..."
+    )
+    return parser.parse_args(arguments)
+
+
+# The Python that runs the parts.
+
+
+def _python(options: argparse.Namespace) -> str | None:
+    """That of .venv/, or with --here this one, if it has all that fastmlp needs."""
+    if not options.here:
+        programs = enter({"bench", "test", *([] if options.dry_run else needed(["--backend", "cupy"], os.environ))})
+        return str(programs / "python")
+    missing = [name for name in _dependencies() if not _installed(name)]
+    if missing:
+        say(f"This Python lacks {', '.join(missing)}: pip install {' '.join(missing)}.")
+        return None
+    for name, purpose in OPTIONAL.items():
+        if not _installed(name):
+            say(f"Not installed: {name} ({purpose}); what needs it is left out or fails.")
+    return sys.executable
+
+
+def _dependencies() -> list[str]:
+    """The names of the distributions that fastmlp cannot do without."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [requirement.split(">=")[0] for requirement in project["dependencies"]]
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _variables(here: bool, scratch: Path) -> dict[str, str]:
+    """The parts' environment: caches of their own, and with --here the way to the uninstalled checkout."""
+    variables = {**os.environ, "FASTMLP_CACHE_DIR": str(scratch / "cache"), "PYTHONUNBUFFERED": "1"}
+    if here:
+        paths = [str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return variables
+
+
+# The parts.
+
+
+def _parts(python: str, out: Path, scratch: Path, options: argparse.Namespace) -> list[Part]:
+    device = "emulated" if options.dry_run else "cuda"
+
+    def run(name: str, *more: str) -> list[str]:
+        return [python, str(PARTS), name, *more, f"--device={device}", f"--out={out}", f"--scratch={scratch}"]
+
+    tests = [python, "-m", "pytest", "-q", "-k", "cupy", str(ROOT / "tests")]
+    no_tests = "there is no GPU to test" if options.dry_run else ""
+    return [
+        Part("doctor", run("doctor"), 60),
+        Part("parity", run("parity"), 120),
+        Part("bench-step", run("bench", "step"), SUITES["step"]),
+        Part("reproduce", run("reproduce"), 120),
+        *(Part(f"bench-{suite}", run("bench", suite), SUITES[suite]) for suite in SUITES if suite != "step"),
+        Part("short", run("short"), 60),
+        *(_sanitizer(tool, run("short"), options.dry_run) for tool in SANITIZERS),
+        Part("tests", tests, 90, no_tests),
+    ]
+
+
+def _sanitizer(tool: str, command: Sequence[str], dry: bool) -> Part:
+    """The short run under one of compute-sanitizer's tools."""
+    program = shutil.which("compute-sanitizer")
+    absent = "the emulation has its own sanitizers" if dry else "" if program else "compute-sanitizer is not installed"
+    return Part(tool, [str(program), f"--tool={tool}", "--error-exitcode=9", "--print-limit=20", *command], 60, absent)
+
+
+# Running them.
+
+
+def _run_all(parts: Sequence[Part], out: Path, variables: Mapping[str, str], seconds: float) -> list[Outcome]:
+    end = time.monotonic() + seconds
+    outcomes = []
+    with (out / LOG).open("w+b") as log:
+        for part in parts:
+            outcome = _run(part, log, variables, end - time.monotonic())
+            say(f"{outcome.status:8} {part.name:14} {outcome.seconds:5.0f} s  {outcome.note}".rstrip())
+            outcomes.append(outcome)
+            _write(out, outcomes)  # in case that somebody ends all this
+    return outcomes
+
+
+def _run(part: Part, log: IO[bytes], variables: Mapping[str, str], left: float) -> Outcome:
+    if part.absent:
+        return Outcome(part.name, "left out", 0, part.absent)
+    if left < 1:
+        return Outcome(part.name, "failed", 0, "not begun: the time for everything was up")
+    log.write(f"\n== {part.name}\n".encode())
+    log.flush()
+    before, began = log.tell(), time.monotonic()
+    limit = min(part.seconds, left)
+    code = _call(part.command, log, variables, limit)
+    seconds = time.monotonic() - began
+    if code == 0:
+        return Outcome(part.name, "held", seconds)
+    _show_tail(log, before)
+    note = f"ended after its {limit:.0f} s" if code is None else f"exit code {code}"
+    return Outcome(part.name, "failed", seconds, f"{note}, see {LOG}")
+
+
+def _call(command: Sequence[str], log: IO[bytes], variables: Mapping[str, str], limit: float) -> int | None:
+    """The exit code, None where the limit was passed; nothing that the command started is left then."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
+    try:
+        return process.wait(limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)  # benchmarks then write what they have measured
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _show_tail(log: IO[bytes], start: int) -> None:
+    log.flush()
+    log.seek(start)
+    lines = log.read().decode(errors="replace").splitlines()
+    log.seek(0, os.SEEK_END)
+    for line in lines[-TAIL:]:
+        say(f"    {line}")
+
+
+# The report.
+
+
+def _write(out: Path, outcomes: Sequence[Outcome], tables: str = "") -> None:
+    """What held and what did not, and the tables of what was measured."""
+    lines = ["# GPU check", "", "| part | outcome | seconds | |", "| --- | --- | ---: | --- |"]
+    lines += [f"| {one.name} | {one.status} | {one.seconds:.0f} | {one.note} |" for one in outcomes]
+    (out / REPORT).write_text("\n".join([*lines, "", tables]))
+
+
+def _tables(python: str, out: Path, variables: Mapping[str, str]) -> str:
+    """Markdown, made by the Python that has fastmlp; where that fails, what it says."""
+    command = [python, str(PARTS), "report", f"--out={out}"]
+    made = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    return made.stdout if made.returncode == 0 else made.stderr

@@ -1,0 +1,181 @@
+"""The parts of scripts/gpu_check, each run in a process of its own: gpu_parts.py PART --device DEVICE --out DIR ...
+
+The device is `cuda`, or `emulated`: the same at tiny size, our kernels emulated on the CPU, the peers on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastmlp.backends import Backend
+
+MEASURED = "measured.jsonl"  # until it is named after the GPU
+TINY_OPS = ("add_bias", "bias_relu")
+SHORT_ROWS, SHORT_IMAGES = 130, 16
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="gpu_parts.py")
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("suite", nargs="?", default="")
+    parser.add_argument("--device", choices=("cuda", "emulated"), default="cuda")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path)
+    options = parser.parse_args(arguments)
+    return PARTS[options.part](options) or 0
+
+
+def is_dry(options: argparse.Namespace) -> bool:
+    return options.device == "emulated"
+
+
+def opened(options: argparse.Namespace) -> Backend:
+    """CuPy, or its emulation, registered as a backend so that the command line knows it too."""
+    from fastmlp import backends
+    from fastmlp.backends import open_backend
+
+    if not is_dry(options):
+        return open_backend("cupy")
+    backends.OURS["emulated"] = "fastmlp.testing.emulated:EmulatedBackend"
+    return open_backend("emulated")
+
+
+# Whether it works.
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """What `fastmlp backends` tells; failed unless the GPU is usable."""
+    from fastmlp.doctor import print_table, survey
+    from fastmlp.files import write_json
+
+    backend = opened(options).name
+    found = survey()
+    print_table(found)
+    write_json(options.out / "backends.json", found)
+    return 0 if found[backend]["usable"] else 1
+
+
+def parity(options: argparse.Namespace) -> int:
+    """Our own cases: every op, step, epoch, run and augmentation in each tier; a line for each that does not hold."""
+    from fastmlp.testing import CASES, assert_parity, check_backend
+
+    backend = opened(options)
+    if is_dry(options):
+        for op in TINY_OPS:
+            assert_parity(CASES[op], backend, dtype="float32")
+        return 0
+    report = check_backend(backend, on_result=lambda one: None if one.passed else print(one, flush=True))
+    print(report)
+    return report.exit_status
+
+
+def short(options: argparse.Namespace) -> int:
+    """An epoch of three small steps in every tier, and a few augmented images: for tools that slow kernels down."""
+    import numpy as np
+
+    from fastmlp import augment
+    from fastmlp.testing import runs
+
+    backend = opened(options)
+    problem = runs.Problem.draw((512, 64, 10), 0, SHORT_ROWS)
+    for tier in runs.tiers(backend, (512, 64, 10), "float32"):
+        got = runs.train(problem, backend, "float32", tier, 1, runs.METHODS[0])
+        print(f"tier {tier or 'best'}: loss {got.losses[0]:.4f}, on the test rows {got.test_loss:.4f}")
+        if not np.isfinite([*got.losses, got.test_loss]).all():
+            return 1
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (SHORT_IMAGES, 3, 32, 32), dtype=np.uint8)
+    print("augmented images, mean level", augment.apply(backend, images, augment.draw(rng, SHORT_IMAGES)).mean())
+    return 0
+
+
+# How fast it is.
+
+
+def bench(options: argparse.Namespace) -> int:
+    """One suite of the benchmarks, beside all peers that are here."""
+    from fastmlp.bench import command, report
+
+    lines, folder = options.out / MEASURED, options.scratch / f"bench-{options.suite}"
+    measured = command.run([options.suite], is_dry(options), None, folder, lines, options.device)
+    print(report.table(measured))
+    return 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """The paper end to end, on generated images of CIFAR-10's number and size, with random weights of ResNet-18."""
+    from fastmlp import cli
+    from fastmlp.files import write_json
+
+    backend, folder = opened(options), options.scratch / "paper"
+    size = (
+        ["--dataset=synthetic:50", "--epochs=2", "--image-size=32"]
+        if is_dry(options)
+        else ["--dataset=synthetic:50000"]
+    )
+    extractor = ["--extractor=resnet18", f"--weights={random_weights(options.scratch)}"]
+    began = time.monotonic()
+    code = cli.main(["reproduce", *size, *extractor, f"--backend={backend.name}", f"--out={folder}"])
+    if code == 0:
+        results = json.loads((folder / "results.json").read_text())
+        kept: dict[str, Any] = {name: results[name] for name in ("config", "tier", "table1", "seconds", "environment")}
+        write_json(options.out / "reproduce.json", {**kept, "wall_seconds": round(time.monotonic() - began, 1)})
+    return code
+
+
+def random_weights(folder: Path) -> Path:
+    """A file of ResNet-18 as torchvision initialises it."""
+    import torch
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    torch.save(resnet18().state_dict(), folder / "resnet18.pth")
+    return folder / "resnet18.pth"
+
+
+# What is told of it.
+
+
+def report(options: argparse.Namespace) -> int:
+    """All tables in Markdown on stdout; the file of measurements gets its name."""
+    from fastmlp.bench import report as bench_report
+    from fastmlp.bench import results
+
+    paper = options.out / "reproduce.json"
+    if paper.is_file():
+        print(_paper_table(json.loads(paper.read_text())))
+    lines = options.out / MEASURED
+    if lines.is_file() and (measured := results.read(lines)):
+        print(bench_report.table(measured))
+        machine = re.sub(r"\W+", "-", measured[0].machine.get("gpu", measured[0].device).lower())
+        run = re.sub(r"\D+", "-", measured[0].run)
+        lines.rename(options.out / f"{machine}-{run}.jsonl")
+    return 0
+
+
+def _paper_table(found: dict[str, Any]) -> str:
+    rows = [f"| {stage} | {seconds:.1f} |" for stage, seconds in found["seconds"].items()]
+    tier = found["tier"]
+    told = f"Tier {tier['number']}: {tier['reason']}. In all {found['wall_seconds']} s."
+    return "\n".join(["## The paper, end to end", "", told, "", "| stage | seconds |", "| --- | ---: |", *rows, ""])
+
+
+PARTS = {
+    "doctor": doctor,
+    "parity": parity,
+    "short": short,
+    "bench": bench,
+    "reproduce": reproduce,
+    "report": report,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
