@@ -7,19 +7,22 @@ crop, rotate, cutout, contrast and hflip return a new array beside the images; e
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from typing import Any
 
 import array_api_compat
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp.augment_ops import OPS
+from fastmlp.augment_ops import OPS, augment_by_kind
 from fastmlp.backends.base import Array, Backend, Ops
 from fastmlp.errors import UsageError
 from fastmlp.images import layout_mend
 
-CHUNK = 1000  # images a call: enough to fill a device, little enough for its memory
+CHUNK = 1000  # images a call of array code: enough to fill a device, little enough for its memory
+BYTES_AT_ONCE = 2**28  # of images a call of a kernel
 KINDS = ("crop", "rotation", "cutout", "contrast + flip")
 ROTATION_METHODS = ("bilinear", "shear")
 
@@ -134,30 +137,56 @@ def draw(rng: np.random.Generator, n: int, policy: Policy | None = None, height:
     )
 
 
-def apply(backend: Backend, images: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
-    """The augmented images, on the host; UsageError unless images and plan have the same length."""
+def apply(backend: Backend, images: Array, plan: Plan) -> Array:
+    """The augmented images, on the host if that is where they are, else beside them on the backend's device.
+
+    Raises UsageError unless images and plan have the same length.
+    """
     _check_images(images)
-    if len(plan) != len(images):
-        raise UsageError(f"The plan is for {len(plan)} images, not {len(images)}: draw one for each.")
-    result = np.empty_like(images)
-    for start in range(0, len(images), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        for kind in range(len(KINDS)):
-            rows = start + np.flatnonzero(plan.kind[chunk] == kind)
-            if len(rows):
-                placed = backend.asarray(images[rows])
-                result[rows] = backend.to_numpy(_apply_kind(backend, placed, kind, plan[rows]))
-    return result
+    if len(plan) != images.shape[0]:
+        raise UsageError(f"The plan is for {len(plan)} images, not {images.shape[0]}: draw one for each.")
+    if not isinstance(images, np.ndarray):
+        return _apply(backend, images, plan)
+    rows = _rows_at_once(backend, images)
+    parts = [
+        backend.to_numpy(_apply(backend, backend.asarray(images[chunk]), plan[chunk]))
+        for chunk in (slice(start, start + rows) for start in range(0, max(len(images), 1), rows))
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _apply_kind(backend: Backend, images: Array, kind: int, plan: Plan) -> Array:
-    if kind == KINDS.index("crop"):
-        return crop(images, plan.dy, plan.dx, plan.policy.crop_padding, backend=backend)
-    if kind == KINDS.index("rotation"):
-        return rotate(images, plan.degrees, backend=backend)
-    if kind == KINDS.index("cutout"):
-        return cutout(images, plan.top, plan.left, plan.policy.cutout_size, backend=backend)
-    return hflip(contrast(images, plan.factor, backend=backend), plan.flip, backend=backend)
+def _rows_at_once(backend: Backend, images: NDArray[np.uint8]) -> int:
+    """A kernel needs memory for images and results alone, array code for much in between."""
+    if "augment" in backend.kernels:
+        return max(1, BYTES_AT_ONCE // max(1, images[:1].nbytes))
+    return CHUNK
+
+
+def _apply(backend: Backend, images: Array, plan: Plan) -> Array:
+    """The images, on the device: all in one call where the backend has a kernel for that, else kind by kind."""
+    kind = backend.asarray(_integers("kind", plan.kind, images, 0, len(KINDS) - 1))
+    parameters = [tuple(_placed(backend, own)) for own in _by_kind(images, plan)]
+    ops, out = Ops(OPS, backend), backend.xp.empty_like(images)
+    if "augment" in backend.kernels:
+        ops.augment(images, kind, *chain(*parameters), out)
+    else:
+        augment_by_kind(backend.xp, ops, images, kind, parameters, out)
+    return out
+
+
+def _by_kind(images: Array, plan: Plan) -> tuple[tuple[Any, ...], ...]:
+    """The parameters that the ops of each kind take, on the host, in their order."""
+    padding = plan.policy.crop_padding
+    radians = np.deg2rad(_numbers("degrees", plan.degrees, images))
+    return (
+        (*(_integers(name, getattr(plan, name), images, 0, 2 * padding) for name in ("dy", "dx")), padding),
+        (np.cos(radians).astype("f4"), np.sin(radians).astype("f4")),
+        tuple(
+            _integers(name, value, images)
+            for name, value in (("top", plan.top), ("left", plan.left), ("size", plan.policy.cutout_size))
+        ),
+        (_numbers("factor", plan.factor, images).astype("f4"), _per_image("flip", plan.flip, images)),
+    )
 
 
 # Checks, and the way to the ops.
@@ -172,10 +201,13 @@ def _run(op: str, images: Array, backend: Backend | None, *parameters: Any) -> A
         out = xp.empty_like(images)
         OPS[op](xp, images, *placed, out)
         return out
-    placed = [backend.asarray(p) if isinstance(p, np.ndarray) else p for p in parameters]
     out = backend.xp.empty_like(images)
-    getattr(Ops(OPS, backend), op)(images, *placed, out)
+    getattr(Ops(OPS, backend), op)(images, *_placed(backend, parameters), out)
     return out
+
+
+def _placed(backend: Backend, parameters: Iterable[Any]) -> Iterator[Any]:
+    return (backend.asarray(p) if isinstance(p, np.ndarray) else p for p in parameters)
 
 
 def _check_images(images: Array) -> None:

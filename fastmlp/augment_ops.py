@@ -6,7 +6,9 @@ same name (see `fastmlp.backends.base.Ops`); `fastmlp.augment` is the interface 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from fastmlp.backends.base import Array, Reference
@@ -82,6 +84,53 @@ def hflip(xp: Namespace, images: Array, flip: Array, out: Array) -> None:
     out[...] = xp.where(flip[:, None, None, None], xp.flip(images, axis=3), images)
 
 
+def augment(
+    xp: Namespace,
+    images: Array,
+    kind: Array,
+    dy: Array,
+    dx: Array,
+    padding: int,
+    cosine: Array,
+    sine: Array,
+    top: Array,
+    left: Array,
+    size: Array,
+    factor: Array,
+    flip: Array,
+    out: Array,
+) -> None:
+    """Each image by its kind, int64 (n,): 0 crop, 1 rotate, 2 cutout, 3 contrast and then hflip.
+
+    The other parameters are those of these ops, (n,) each; an image's kind takes its own.
+    """
+    array_code = SimpleNamespace(**{op.__name__: partial(op, xp) for op in (crop, rotate, cutout, contrast, hflip)})
+    parameters = ((dy, dx, padding), (cosine, sine), (top, left, size), (factor, flip))
+    augment_by_kind(xp, array_code, images, kind, parameters, out)
+
+
+def augment_by_kind(
+    xp: Namespace, ops: Any, images: Array, kind: Array, parameters: Sequence[tuple[Any, ...]], out: Array
+) -> None:
+    """`augment` by the ops given, which take no namespace, kind after kind; parameters of each kind, in its order."""
+
+    def contrast_and_hflip(images: Array, factor: Array, flip: Array, out: Array) -> None:
+        stretched = xp.empty_like(images)
+        ops.contrast(images, factor, stretched)
+        ops.hflip(stretched, flip, out)
+
+    parts, taken = [], []
+    for number, op in enumerate((ops.crop, ops.rotate, ops.cutout, contrast_and_hflip)):
+        rows = xp.nonzero(kind == number)[0]
+        some = xp.take(images, rows, axis=0)
+        part = xp.empty_like(some)
+        own = (value if isinstance(value, int) else xp.take(value, rows, axis=0) for value in parameters[number])
+        op(some, *own, part)
+        parts.append(part)
+        taken.append(rows)
+    out[...] = xp.take(xp.concat(parts), xp.argsort(xp.concat(taken)), axis=0)
+
+
 def _grid(xp: Namespace, images: Array) -> tuple[Array, Array]:
     """Row numbers int64 (1, h, 1) and column numbers int64 (1, 1, w)."""
     height, width = images.shape[2:]
@@ -140,4 +189,6 @@ def _along_row(xp: Namespace, canvas: Array, columns: Array) -> Array:
     return xp.where(inside, picked, xp.zeros_like(picked))
 
 
-OPS: dict[str, Reference] = {op.__name__: op for op in (crop, rotate, rotate_by_shears, cutout, contrast, hflip)}
+OPS: dict[str, Reference] = {
+    op.__name__: op for op in (crop, rotate, rotate_by_shears, cutout, contrast, hflip, augment)
+}

@@ -10,9 +10,12 @@ from fastmlp.kernels.cuda.sources import define, kernels, names, source
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_120")
 BOTH = (define(REAL="float"), define(REAL="double"))
+STAGED = (define(STAGED=0), define(STAGED=1))
+AUGMENTATIONS = ("augment", "contrast", "crop", "cutout", "hflip", "rotate", "rotate_by_shears")
 
 # What each source is compiled with.
 VARIANTS = {
+    **{f"{name}.cu": STAGED for name in AUGMENTATIONS},
     "dense.cu": BOTH,
 }
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, size
+from fastmlp.kernels.cuda.augmentations import Augmentations
 from fastmlp.kernels.cuda.dense import Dense
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 
@@ -22,7 +23,7 @@ class CudaBackend(Backend):
         super().__init__(device)
         self.driver = driver
         dense = Dense(driver)
-        ops = (dense.add_bias, dense.bias_relu)
+        ops = (dense.add_bias, dense.bias_relu, *Augmentations(driver).ops)
         self.kernels = {op.__name__: op for op in ops}  # type: ignore[misc]  # bound to this driver
 
 

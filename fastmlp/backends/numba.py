@@ -15,6 +15,7 @@ from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import first_line
 from fastmlp.kernels import Head
 from fastmlp.kernels.cpu import parallel
+from fastmlp.kernels.cpu.augment import augment
 from fastmlp.kernels.cpu.contrast import contrast
 from fastmlp.kernels.cpu.crop import crop
 from fastmlp.kernels.cpu.cutout import cutout
@@ -45,7 +46,7 @@ class NumbaBackend(NumpyBackend):
     name = "numba"
     kernels: ClassVar[Mapping[str, Kernel]] = {
         **NumpyBackend.kernels,
-        **{kernel.__name__: kernel for kernel in (*DENSE, *AUGMENTATIONS, *PATCHES)},
+        **{kernel.__name__: kernel for kernel in (*DENSE, *AUGMENTATIONS, *PATCHES, augment)},
     }
 
     @classmethod

@@ -72,6 +72,13 @@ def draw_hflip(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     return {"images": noise(rng, shape), "flip": rng.random(shape[0]) < 0.5}
 
 
+def draw_augment(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    inputs = {"images": noise(rng, shape), "kind": rng.integers(0, 4, shape[0])}
+    for draw in (draw_crop, draw_rotate, draw_cutout, draw_contrast, draw_hflip):
+        inputs |= {name: value for name, value in draw(rng, shape, dtype).items() if name != "images"}
+    return inputs
+
+
 def _angles(rng: Rng, n: int) -> NDArray[np.float64]:
     """Degrees all around, among them quarter turns and none at all."""
     return np.where(rng.random(n) < 0.7, rng.uniform(-180, 180, n), rng.choice([-90, 0, 45, 90, 180, 270], n))
@@ -143,5 +150,15 @@ AUGMENT_CASES = (
         exact=True,
         flops=lambda shape: 0,
         bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + shape[0],
+    ),
+    OpCase(
+        "augment",
+        augment_ops.augment,
+        draw_augment,
+        like("images"),
+        shapes=IMAGES,
+        dtypes=("uint8",),
+        flops=lambda shape: 14 * size(shape) // 4 + 2 * shape[0] * size(shape[2:]),  # of rotate and of contrast
+        bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + 61 * shape[0],
     ),
 )

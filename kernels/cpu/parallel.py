@@ -36,11 +36,17 @@ def over_images(kernel: Kernel) -> Kernel:
     def op(images: Any, *parameters_and_out: Any) -> None:
         *parameters, out = parameters_and_out
         target = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-        _share_out(kernel, (_read_only(np.ascontiguousarray(images)), *map(_owned, parameters), target))
+        _share_out(kernel, (read_only(np.ascontiguousarray(images)), *map(_owned, parameters), target))
         if target is not out:
             out[...] = target
 
     return op
+
+
+def on_this_thread(op: Kernel) -> Kernel:
+    """The kernel that the op runs on parts of the images; it takes C-contiguous arrays, the images `read_only`."""
+    kernel: Kernel = op.__wrapped__  # type: ignore[attr-defined]  # which functools.wraps sets
+    return kernel
 
 
 def _share_out(kernel: Kernel, arguments: tuple[Any, ...]) -> None:
@@ -67,7 +73,7 @@ def _rows(arguments: tuple[Any, ...], start: int, stop: int) -> tuple[Any, ...]:
     return tuple(a[start:stop] if isinstance(a, np.ndarray) else a for a in arguments)
 
 
-def _read_only(images: Any) -> Any:
+def read_only(images: Any) -> Any:
     """Inputs are read-only or not, and Numba compiles for each: make them all one kind."""
     view = images.view()
     view.flags.writeable = False

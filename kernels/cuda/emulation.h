@@ -489,3 +489,14 @@ inline unsigned atomicAdd(unsigned* address, unsigned value) {
     emulation::group->spinning = false;
     return std::exchange(*address, *address + value);
 }
+// Each rounds on its own: the emulation is compiled without contraction.
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+template <class To, class From> To same_bits(From value) {
+    static_assert(sizeof(To) == sizeof(From));
+    To result;
+    std::memcpy(&result, &value, sizeof result);
+    return result;
+}
+inline unsigned __float_as_uint(float value) { return same_bits<unsigned>(value); }
+inline float __uint_as_float(unsigned bits) { return same_bits<float>(bits); }

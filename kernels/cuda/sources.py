@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
+INCLUDE = re.compile(r'^#include "(\w+\.cuh?)"\n', re.MULTILINE)
 KERNEL = re.compile(r'^extern "C" __global__ void\b[^(]*?(?:__\w+__\([^)]*\)\s*)*(\w+)\(', re.MULTILINE)
 
 Options = tuple[str, ...]  # of a compiler
