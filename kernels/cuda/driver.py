@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from numpy.typing import NDArray
+
 from .sources import Options, source
 
 Array = Any  # an array on the device
@@ -57,6 +59,14 @@ class Driver(ABC):
         """How many blocks of so many threads the device runs at the same time; a cluster counts whole or not at all."""
 
     @abstractmethod
+    def address(self, array: Array) -> int:
+        """Where the array starts on the device, for a kernel that takes a table of arrays."""
+
+    @abstractmethod
+    def to_host(self, array: Array) -> NDArray[Any]:
+        """The array on the host, once all that was launched before has ended."""
+
+    @abstractmethod
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """What launches again, in one call, all that work launches; work runs once now, or at the first call."""
 
@@ -104,6 +114,14 @@ class CupyDriver(Driver):
         function = self._function(program)
         each = driver.occupancyMaxActiveBlocksPerMultiprocessor(function.ptr, threads, program.shared_memory)
         return each * self.device.multiprocessors // program.cluster * program.cluster
+
+    def address(self, array: Array) -> int:
+        return int(array.data.ptr)
+
+    def to_host(self, array: Array) -> NDArray[Any]:
+        import cupy
+
+        return cupy.asnumpy(array)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         import cupy

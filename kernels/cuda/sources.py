@@ -8,7 +8,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 INCLUDE = re.compile(r'^#include "(\w+\.cuh?)"\n', re.MULTILINE)
-KERNEL = re.compile(r'^extern "C" __global__ void\b[^(]*?(?:__\w+__\([^)]*\)\s*)*(\w+)\(', re.MULTILINE)
+KERNEL = re.compile(r'extern "C" __global__ void\s+(?:[A-Z]+\s+)?(?:__\w+__\([^)]*\)\s*)*((?!__)\w+)\(')
 
 Options = tuple[str, ...]  # of a compiler
 

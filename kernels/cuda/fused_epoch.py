@@ -1,0 +1,98 @@
+"""The fused epoch as Python calls it: networks with one hidden layer, each trained by a cluster or a grid of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.errors import UsageError
+from fastmlp.kernels import Head
+
+from .driver import Array, Driver
+from .layout import THREADS, WARPS, Layout, Shape, choose
+
+KINDS = 3  # of messages, see exchange.cuh
+MOST_SLOTS = 3
+HEAD = np.dtype(
+    [
+        ("slots", np.uint64, (MOST_SLOTS, 4)),
+        ("order", np.uint64),
+        ("coefficients", np.uint64),
+        ("mean", np.uint64),
+        ("rows", np.int64),
+        ("factor", np.float64),
+    ]
+)  # `Head` of train_epoch.cu
+
+Place = Callable[[NDArray[Any]], Array]  # a host array to the device
+
+
+class FusedEpoch:
+    """Trains heads on a driver's device; place puts a host array there, layout overrides the one chosen."""
+
+    def __init__(self, driver: Driver, place: Place, layout: Layout | None = None) -> None:
+        self._driver, self._place, self._layout = driver, place, layout
+
+    def train(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
+        """Train each head in place; the sum of the losses, and the hits, that it had on the way.
+
+        features float32 (n, d), labels int64 (n,), on the device and each below the number of classes. The heads have
+        one shape and one batch size. Raises UsageError for a row that is not there.
+        """
+        for head in heads:
+            if not (head.order.min() >= 0 and head.order.max() < len(features)):
+                raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
+        shape = _shape(heads[0])
+        layout = self._layout or choose(shape, self._driver.device)
+        if layout is None:
+            raise UsageError(f"{self._driver.device.name} has too little shared memory for a fused epoch of {shape}.")
+        results: list[tuple[float, int]] = []
+        together = self._heads_at_once(layout, shape)
+        for start in range(0, len(heads), together):
+            results += self._launch(layout, shape, heads[start : start + together], features, labels)
+        return results
+
+    def _heads_at_once(self, layout: Layout, shape: Shape) -> int:
+        """How many heads a launch may have: any number of clusters, but all blocks of a grid have to run at once."""
+        if layout.cluster:
+            return 2**16
+        running = self._driver.blocks_at_once(layout.program(shape), THREADS)
+        if running < layout.blocks:
+            raise UsageError(f"{self._driver.device.name} runs {running} blocks at once, not {layout.blocks}.")
+        return running // layout.blocks
+
+    def _launch(
+        self, layout: Layout, shape: Shape, heads: Sequence[Head], features: Array, labels: Array
+    ) -> list[tuple[float, int]]:
+        blocks = layout.blocks * len(heads)
+        table, placed = self._table(heads)
+        losses, hits = self._place(np.zeros((blocks, WARPS))), self._place(np.zeros((blocks, WARPS), np.int64))
+        inboxes = 0 if layout.cluster else blocks * layout.inbox(shape)
+        messages = self._place(np.zeros(max(inboxes, 1), np.float32)), self._place(np.zeros(blocks * KINDS, np.uint32))
+        launch = self._driver.load(layout.program(shape))
+        launch((blocks,), (THREADS,), (features, labels, table, losses, hits, *messages))
+        losses, hits = self._driver.to_host(losses), self._driver.to_host(hits)
+        del placed  # until here the kernel has read it
+        of_heads = zip(losses.reshape(len(heads), -1), hits.reshape(len(heads), -1), strict=True)
+        return [(float(loss.sum()), int(hit.sum())) for loss, hit in of_heads]
+
+    def _table(self, heads: Sequence[Head]) -> tuple[Array, list[Array]]:
+        """The heads as the kernel reads them, and what they point to that must live as long."""
+        table = np.zeros(len(heads), HEAD)
+        placed: list[Array] = []
+        for row, head in zip(table, heads, strict=True):
+            order, coefficients = self._place(head.order), self._place(head.coefficients)
+            placed += [order, coefficients]
+            for slot, arrays in enumerate(head.slots):
+                row["slots"][slot] = [self._driver.address(array) for array in arrays]
+            row["order"], row["coefficients"] = self._driver.address(order), self._driver.address(coefficients)
+            row["mean"] = 0 if head.mean is None else self._driver.address(head.mean)
+            row["rows"], row["factor"] = len(head.order), head.factor
+        return self._place(table.view(np.uint8)), placed
+
+
+def _shape(head: Head) -> Shape:
+    return Shape(*head.sizes, head.batch_size, len(head.slots), head.mean is not None)

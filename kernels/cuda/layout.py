@@ -1,0 +1,142 @@
+"""How a network with one hidden layer is shared between the blocks of `train_epoch.cu`: pure arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .driver import Device, Program
+from .sources import define
+
+FILE, KERNEL = "train_epoch.cu", "train_epoch"
+WARPS = 8
+THREADS = 32 * WARPS
+CLUSTERS = 90  # the compute capability that has them
+MOST_UNITS = 32  # of a block: a lane's sums of them, and of four rows, still fit into registers
+SLOTS = {"sgd": 1, "adam": 3}
+ALIGNMENT = 16  # bytes
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the kernel is compiled for: the network, its batches, and how it is trained."""
+
+    inputs: int
+    hidden: int
+    classes: int
+    batch_size: int
+    slots: int  # 1: values; 3: Adam's moments too
+    centred: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """split_k blocks share the inputs, split_n the hidden units; the rest is explained in train_epoch.cu."""
+
+    split_k: int
+    split_n: int
+    cluster: bool
+    buffers: int
+    passes: int
+
+    @property
+    def blocks(self) -> int:
+        return self.split_k * self.split_n
+
+    def program(self, shape: Shape) -> Program:
+        return Program(
+            FILE,
+            KERNEL,
+            define(
+                INPUTS=shape.inputs,
+                HIDDEN=shape.hidden,
+                CLASSES=shape.classes,
+                BATCH=shape.batch_size,
+                SLOTS=shape.slots,
+                CENTRED=int(shape.centred),
+                SPLIT_K=self.split_k,
+                SPLIT_N=self.split_n,
+                CLUSTER=int(self.cluster),
+                BUFFERS=self.buffers,
+                PASSES=self.passes,
+            ),
+            shared_memory=self.shared_memory(shape),
+            cooperative=not self.cluster,
+            cluster=self.blocks if self.cluster else 1,
+        )
+
+    def batch_rows(self, shape: Shape) -> int:
+        """The rows of a batch, filled up for the warps and the blocks."""
+        return _round_up(shape.batch_size, max(16, self.blocks))
+
+    def units(self, shape: Shape) -> int:
+        """The hidden units of a block, filled up likewise."""
+        return _round_up(shape.hidden, 4 * self.split_n) // self.split_n
+
+    def inbox(self, shape: Shape) -> int:
+        """The numbers that a block's inboxes have room for."""
+        rows, units = self.batch_rows(shape), self.units(shape)
+        sums = self.split_k * rows * units if self.split_k > 1 else 0
+        logits = self.split_n * (rows // self.blocks) * shape.classes
+        return 2 * (sums + logits + rows * shape.classes)
+
+    def shared_memory(self, shape: Shape) -> int:
+        """Bytes that a block takes, array by array as the kernel's `Share` and `Exchange` do."""
+        rows, units = self.batch_rows(shape), self.units(shape)
+        columns = _round_up(-(-shape.inputs // self.split_k), 4 * WARPS)
+        of_slot = [units * (columns + 4), units, units * shape.classes, shape.classes]
+        floats = [rows * (columns + 4)] * self.buffers + of_slot * shape.slots
+        floats += [WARPS * rows // self.passes * units, rows * units, rows * units, columns]
+        floats += [self.inbox(shape)] if self.cluster else [rows * shape.classes]
+        wide = [3 * rows, 6] if self.cluster else [3 * rows]
+        return sum(_round_up(4 * count, ALIGNMENT) for count in floats) + sum(
+            _round_up(8 * count, ALIGNMENT) for count in wide
+        )
+
+    def fits(self, shape: Shape, device: Device) -> bool:
+        rows = self.batch_rows(shape)
+        return (
+            device.compute_capability >= (CLUSTERS if self.cluster else 0)
+            and rows % self.blocks == 0
+            and rows // self.passes % 16 == 0
+            and self.units(shape) <= MOST_UNITS
+            and self.blocks <= device.multiprocessors
+            and self.shared_memory(shape) <= device.shared_memory
+        )
+
+
+# What should be the fastest first. A cluster's messages are faster than a grid's. The inputs split in two halve what a
+# block copies in a step, so that the next batch has room beside this one; more parts cost more messages, and need less
+# shared memory.
+LAYOUTS = (
+    Layout(2, 4, cluster=True, buffers=2, passes=1),
+    Layout(2, 4, cluster=True, buffers=1, passes=1),
+    Layout(1, 8, cluster=True, buffers=1, passes=1),
+    Layout(2, 8, cluster=False, buffers=2, passes=1),
+    Layout(2, 8, cluster=False, buffers=1, passes=1),
+    Layout(2, 8, cluster=False, buffers=1, passes=2),
+    Layout(4, 8, cluster=False, buffers=1, passes=1),
+    Layout(8, 8, cluster=False, buffers=1, passes=2),
+)
+
+
+def choose(shape: Shape, device: Device) -> Layout | None:
+    """The first layout that the device has room for; None if there is none."""
+    return next((layout for layout in LAYOUTS if layout.fits(shape, device)), None)
+
+
+def refusal(sizes: Sequence[int], dtype: str, batch_size: int, device: Device) -> str:
+    """Why a network cannot be trained by `train_epoch.cu` on the device; empty if it can, by either optimizer."""
+    if dtype != "float32":
+        return "the fused epoch computes in float32"
+    if len(sizes) != 3:
+        return "the fused epoch is for one hidden layer"
+    inputs, hidden, classes = sizes
+    largest = Shape(inputs, hidden, classes, batch_size, SLOTS["adam"], centred=True)
+    if choose(largest, device) is None:
+        return f"the fused epoch needs more shared memory than the {device.shared_memory} bytes that {device.name} has"
+    return ""
+
+
+def _round_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
