@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 COMMAND = ["reproduce", "--dataset", "digits", "--limit", "300", "--extractor", "patches", "--epochs", "40"]
-COMMAND += ["--backend", "numpy", "--threads", "1"]
+COMMAND += ["--seeds", "3", "--backend", "numpy", "--threads", "1"]
 MODELS = ("original", "augmented")
 ENDED = "ended before"
 
@@ -46,7 +46,8 @@ STAGES: dict[str, Reached] = {
     "extracting test": partial("test"),
     "training original": exists("out/original"),
     "training augmented": exists("out/original/model.safetensors"),
-    "reporting": exists("out/augmented/model.safetensors"),
+    "training more seeds": exists("out/augmented/model.safetensors"),
+    "reporting": exists("out/augmented/seeds.safetensors"),
 }
 
 

@@ -387,6 +387,25 @@ def test_two_runs_in_one_output_folder_are_one_too_many(
     assert not (folder / "out" / LOCK).exists()
 
 
+def test_two_runs_with_one_cache_share_it(tmp_path: Path) -> None:
+    """Codebook and features are made by whoever comes first, and both runs end with the same models."""
+    variables = {**os.environ, "FASTMLP_CACHE_DIR": str(tmp_path / "cache")}
+    runs = []
+    for out in ("a", "b"):
+        command = [sys.executable, "-m", "fastmlp.cli", *SMALL[:-1], str(tmp_path / out)]
+        runs.append(
+            subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        )
+    for process in runs:
+        _, log = process.communicate(timeout=300)
+        assert process.returncode == 0, log
+    for name in ("original", "augmented"):
+        a, b = ((tmp_path / out / name / "model.safetensors").read_bytes() for out in ("a", "b"))
+        assert a == b
+    assert len(list(tmp_path.glob("cache/features/*"))) == 3
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".partial", ".lock")]
+
+
 def test_claiming_a_folder_clears_it_of_what_killed_runs_left_and_of_nothing_else(tmp_path: Path) -> None:
     mine = [tmp_path / ".hidden.tmp", tmp_path / "a" / "b" / f".deep{TEMPORARY}", tmp_path / "file.tmp"]
     left = [tmp_path / f".x{TEMPORARY}", tmp_path / "a" / f".y{TEMPORARY}"]
