@@ -16,6 +16,7 @@ AUGMENTATIONS = ("augment", "contrast", "crop", "cutout", "hflip", "rotate", "ro
 # What each source is compiled with.
 VARIANTS = {
     **{f"{name}.cu": STAGED for name in AUGMENTATIONS},
+    "resize.cu": (define(BFLOAT16=0), define(BFLOAT16=1)),
     "dense.cu": BOTH,
 }
 

@@ -503,6 +503,7 @@ template <class T> constexpr const char* type_name() {
     if (std::is_same_v<V, unsigned>) return "uint32";
     if (std::is_same_v<V, long long>) return "int64";
     if (std::is_same_v<V, unsigned char>) return "uint8";
+    if (std::is_same_v<V, unsigned short>) return "uint16";
     if (std::is_same_v<V, bool>) return "bool";
     return "unknown";
 }
