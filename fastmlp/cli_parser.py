@@ -94,8 +94,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if unknown:
         (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
         command = commands.choices[options.command]
-        near = did_you_mean(unknown[0], [name for action in command._actions for name in action.option_strings])
-        command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        names = [name for action in command._actions for name in action.option_strings]
+        if unknown[0] in names:
+            command.error(f"{unknown[0]} belongs after the command: fastmlp {options.command} {unknown[0]}")
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{did_you_mean(unknown[0], names)}")
     return options
 
 

@@ -138,6 +138,7 @@ def test_on_the_command_line(command: str, code: int, says: str, capsys: pytest.
             "unrecognized arguments: --learningrate=0.1, did you mean --learn",
         ),
         ("predict --model m a.png --zzz", "unrecognized arguments: --zzz\n"),
+        ("--quiet train --epochs 2", "--quiet belongs after the command: fastmlp train --quiet"),
         ("trian", "invalid choice: 'trian'"),
     ],
 )
