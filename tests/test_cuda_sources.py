@@ -6,10 +6,12 @@ import subprocess
 
 import pytest
 
+from fastmlp.kernels.cuda.dense import CONSTANTS, ELEMENT, TILINGS
 from fastmlp.kernels.cuda.sources import define, kernels, names, source
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_120")
-BOTH = (define(REAL="float"), define(REAL="double"))
+REALS = ("float", "double")
+BOTH = [define(REAL=real) for real in REALS]
 STAGED = (define(STAGED=0), define(STAGED=1))
 AUGMENTATIONS = ("augment", "contrast", "crop", "cutout", "hflip", "rotate", "rotate_by_shears")
 
@@ -18,6 +20,10 @@ VARIANTS = {
     **{f"{name}.cu": STAGED for name in AUGMENTATIONS},
     "resize.cu": (define(BFLOAT16=0), define(BFLOAT16=1)),
     "dense.cu": BOTH,
+    "gather.cu": [define(ELEMENT=element) for element in ELEMENT.values()],
+    "matmul.cu": [define(REAL=real, **tiling.constants) for real in REALS for tiling in TILINGS[:-1]],
+    "softmax_xent.cu": BOTH,
+    "update.cu": [define(REAL=real, **CONSTANTS) for real in REALS],
 }
 
 

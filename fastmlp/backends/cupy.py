@@ -22,8 +22,8 @@ class CudaBackend(Backend):
     def __init__(self, device: str | None, driver: Driver) -> None:
         super().__init__(device)
         self.driver = driver
-        dense = Dense(driver)
-        ops = (dense.add_bias, dense.bias_relu, *Augmentations(driver).ops)
+        dense = Dense(driver, self.asarray)
+        ops = (*dense.ops, *Augmentations(driver).ops)
         self.kernels = {op.__name__: op for op in ops}  # type: ignore[misc]  # bound to this driver
 
 
@@ -42,10 +42,9 @@ class CupyBackend(CudaBackend):
         """Allocate, launch one of our kernels, multiply: a GPU that only announces itself is not enough."""
         installed = Installed.here()
         try:
-            import array_api_compat.cupy  # noqa: F401
             import cupy
 
-            details = _try_gpu(cupy)
+            details = _try_gpu(cupy, cls())
         except Exception as error:  # noqa: BLE001  (CuPy, CUDA, NVRTC and cuBLAS each raise their own)
             return Availability(False, *diagnose(error, installed))
         return Availability(True, details=details | {"wheel": " and ".join(installed.wheels) or "built here"})
@@ -64,16 +63,15 @@ class CupyBackend(CudaBackend):
         cupy.cuda.get_current_stream().synchronize()
 
 
-def _try_gpu(cupy: Any) -> dict[str, str]:
+def _try_gpu(cupy: Any, backend: CupyBackend) -> dict[str, str]:
     """Facts on the GPU, once one of our kernels and cuBLAS have computed on it; RuntimeError for wrong numbers."""
-    driver = CupyDriver()
     values = np.linspace(-2, 2, 64, dtype=np.float32).reshape(8, 8)
-    z, bias = cupy.asarray(values), cupy.asarray(values[3])
-    activations = cupy.zeros_like(z)
-    Dense(driver).bias_relu(z, bias, activations)
-    _expect("our kernel", cupy.asnumpy(activations), np.maximum(values + values[3], 0))
-    _expect("a product", cupy.asnumpy(z @ z), values @ values)
-    runtime = cupy.cuda.runtime
+    z, bias = backend.asarray(values), backend.asarray(values[3])
+    activations = backend.asarray(np.zeros_like(values))
+    backend.kernels["bias_relu"](z, bias, activations)
+    _expect("our kernel", backend.to_numpy(activations), np.maximum(values + values[3], 0))
+    _expect("a product", backend.to_numpy(z @ z), values @ values)
+    runtime, driver = cupy.cuda.runtime, backend.driver
     free, total = runtime.memGetInfo()
     capability = driver.device.compute_capability
     return {

@@ -1,41 +1,199 @@
-"""The MLP's ops as launches: each fits arrays of REAL, contiguous but where it says so, on the driver's device."""
+"""The MLP's ops as launches: arrays of one float type, contiguous but where it says so, on the driver's device.
+
+Each is called as the op of its name in `fastmlp.mlp_ops`, less the namespace. It allocates nothing and does not wait,
+so that it can be recorded.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from fastmlp.errors import UsageError
+from fastmlp.optimizers import BETA_1, BETA_2, EPSILON
 
-from .driver import Array, Driver, Program
+from .driver import Array, Driver, Launch, Program
 from .sources import define
 
 REAL = {"float32": "float", "float64": "double"}
-THREADS = 256
+ELEMENT = {**REAL, "int64": "int64"}
+WARP = 32
+THREADS = 64  # of a block of an elementwise kernel: small, so that few numbers still spread over multiprocessors
+EACH = 8  # numbers a thread, as in each.cuh
+SUM_THREADS = 128  # of a block that sums 32 columns
+MOST_THREADS = 512  # of a block of softmax_xent.cu
+FEW_CLASSES = 16  # up to which a thread has a whole row of logits
+CONSTANTS = {"BETA_1": repr(BETA_1), "BETA_2": repr(BETA_2), "EPSILON": repr(EPSILON)}  # of update.cu
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How matmul.cu cuts a product: TILE numbers a side, PACKS loads in flight of each input, threads of a block."""
+
+    tile: int
+    packs: int
+    threads: int
+
+    @property
+    def shared_memory(self) -> int:
+        return 2 * self.packs * 16 * self.threads
+
+    @property
+    def constants(self) -> dict[str, int]:
+        return {"TILE": self.tile, "PACKS": self.packs}
+
+    def tiles(self, m: int, n: int) -> int:
+        return -(-m // self.tile) * -(-n // self.tile)
+
+
+LARGE, MEDIUM = Tiling(64, 4, 256), Tiling(32, 8, 128)
+SMALL, SMALL_OF_LONG_SUMS = Tiling(16, 8, 32), Tiling(16, 8, 128)
+LONG_SUM = 128  # products, beyond which a small tile is worth four times the threads
+TILINGS = (LARGE, MEDIUM, SMALL, SMALL_OF_LONG_SUMS)
+
+Scalar = Any  # a number, or a float64 array (1,) on the device
 
 
 class Dense:
-    """The ops, by the names and with the arguments of `fastmlp.mlp_ops`, less the namespace."""
+    """The ops on a driver; place puts a host array on its device."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, place: Callable[[Any], Array]) -> None:
         self._driver = driver
+        self._load = cache(self._new_launch)
+        self._place_number = lru_cache(maxsize=64)(lambda number: place(np.array([number], np.float64)))
+
+    @property
+    def ops(self) -> tuple[Callable[..., None], ...]:
+        elementwise = (self.gather, self.standardize, self.add_bias, self.bias_relu, self.relu_backward)
+        sums = (self.matmul, self.column_sum, self.softmax_xent, self.weighted_softmax_xent)
+        return (*elementwise, *sums, self.sgd_update, self.adam_update)
+
+    def _new_launch(self, file: str, kernel: str, shared_memory: int = 0, **constants: str | int) -> Launch:
+        return self._driver.load(Program(file, kernel, define(**constants), shared_memory))
+
+    def _scalar(self, value: Scalar) -> Array:
+        """A number on the device: one that changes from step to step comes from there, others are kept there."""
+        return self._place_number(float(value)) if isinstance(value, Real) else value
+
+    # Rows.
+
+    def gather(self, source: Array, index: Array, out: Array) -> None:
+        if out.size:
+            rows, width = out.shape[0], out.size // out.shape[0]
+            pack = 16 // out.dtype.itemsize
+            moves = out.size if width % pack else out.size // pack
+            launch = self._load("gather.cu", "gather", ELEMENT=ELEMENT[out.dtype.name])
+            _launch_each(launch, moves, source, index, out, np.int64(rows), np.int64(width))
+
+    def standardize(self, features: Array, mean: Array, scale: float, out: Array) -> None:
+        factor = features.dtype.type(scale)
+        self._elementwise("standardize", features, mean, factor, out, np.int64(out.size), np.int64(out.shape[1]))
 
     def add_bias(self, z: Array, bias: Array, out: Array) -> None:
-        self._elementwise("add_bias", z, bias, out, np.int64(z.size), np.int32(z.shape[1]))
+        self._elementwise("add_bias", z, bias, out, np.int64(out.size), np.int64(out.shape[1]))
 
     def bias_relu(self, z: Array, bias: Array, out: Array) -> None:
-        self._elementwise("bias_relu", z, bias, out, np.int64(z.size), np.int32(z.shape[1]))
+        self._elementwise("bias_relu", z, bias, out, np.int64(out.size), np.int64(out.shape[1]))
+
+    def relu_backward(self, gradient: Array, activation: Array, out: Array) -> None:
+        self._elementwise("relu_backward", gradient, activation, out, np.int64(out.size))
 
     def _elementwise(self, kernel: str, *arguments: Any) -> None:
-        """A thread for each number of the first array."""
         first = arguments[0]
         if first.size:
-            program = Program("dense.cu", kernel, define(REAL=REAL[first.dtype.name]))
-            self._driver.load(program)((-(-first.size // THREADS),), (THREADS,), _contiguous(arguments))
+            launch = self._load("dense.cu", kernel, REAL=REAL[first.dtype.name])
+            _launch_each(launch, first.size, *arguments)
+
+    def column_sum(self, values: Array, out: Array) -> None:
+        rows, columns = values.shape
+        if columns:
+            shared = SUM_THREADS * values.dtype.itemsize
+            launch = self._load("dense.cu", "column_sum", shared, REAL=REAL[values.dtype.name])
+            sizes = (np.int64(rows), np.int64(columns))
+            launch((-(-columns // WARP),), (SUM_THREADS,), _contiguous(values, out, *sizes))
+
+    # Products.
+
+    def matmul(self, a: Array, b: Array, out: Array) -> None:
+        (m, n), k = out.shape, a.shape[1]
+        if not out.size:
+            return
+        tiling = self._tiling(m, n, k)
+        (a, a_transposed), (b, b_transposed) = _stored(a), _stored(b)
+        real = REAL[out.dtype.name]
+        launch = self._load("matmul.cu", "matmul", tiling.shared_memory, REAL=real, **tiling.constants)
+        sizes = (np.int64(m), np.int64(k), np.int64(n), np.bool_(a_transposed), np.bool_(b_transposed))
+        launch((tiling.tiles(m, n),), (tiling.threads,), _contiguous(a, b, out, *sizes))
+
+    def _tiling(self, m: int, n: int, k: int) -> Tiling:
+        """The largest tiles of which every multiprocessor gets one."""
+        for tiling in (LARGE, MEDIUM):
+            if tiling.tiles(m, n) >= self._driver.device.multiprocessors:
+                return tiling
+        return SMALL_OF_LONG_SUMS if k > LONG_SUM else SMALL
+
+    # The loss.
+
+    def softmax_xent(self, logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+        self._softmax_xent("softmax_xent", logits, labels, gradient, loss, hits)
+
+    def weighted_softmax_xent(
+        self, logits: Array, labels: Array, weights: Array, gradient: Array, loss: Array, hits: Array
+    ) -> None:
+        self._softmax_xent("weighted_softmax_xent", logits, labels, weights, gradient, loss, hits)
+
+    def _softmax_xent(self, kernel: str, logits: Array, *arrays: Array) -> None:
+        rows, classes = logits.shape
+        lanes = 1 if classes <= FEW_CLASSES else WARP
+        threads = min(max(-(-rows * lanes // WARP), 1) * WARP, MOST_THREADS)
+        shared = 2 * (-(-threads // lanes * 8 // 16) * 16)
+        launch = self._load("softmax_xent.cu", kernel, shared, REAL=REAL[logits.dtype.name])
+        launch((1,), (threads,), _contiguous(logits, *arrays, np.int64(rows), np.int32(classes), np.int32(lanes)))
+
+    # The optimizers' steps.
+
+    def sgd_update(self, parameter: Array, gradient: Array, learning_rate: Scalar, decay: Scalar, out: Array) -> None:
+        self._update("sgd_update", parameter, gradient, self._scalar(learning_rate), self._scalar(decay), out)
+
+    def adam_update(
+        self,
+        parameter: Array,
+        gradient: Array,
+        first: Array,
+        second: Array,
+        step_size: Scalar,
+        scale: Scalar,
+        decay: Scalar,
+        out: Array,
+        out_first: Array,
+        out_second: Array,
+    ) -> None:
+        numbers = (self._scalar(number) for number in (step_size, scale, decay))
+        self._update("adam_update", parameter, gradient, first, second, *numbers, out, out_first, out_second)
+
+    def _update(self, kernel: str, parameter: Array, *arguments: Any) -> None:
+        if parameter.size:
+            launch = self._load("update.cu", kernel, REAL=REAL[parameter.dtype.name], **CONSTANTS)
+            _launch_each(launch, parameter.size, parameter, *arguments, np.int64(parameter.size))
 
 
-def _contiguous(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+def _launch_each(launch: Launch, count: int, *arguments: Any) -> None:
+    """Threads for so many numbers, EACH of them a thread."""
+    launch((-(-count // (THREADS * EACH)),), (THREADS,), _contiguous(*arguments))
+
+
+def _stored(matrix: Array) -> tuple[Array, bool]:
+    """The matrix as it lies in memory, row by row, and whether it is a transposed view of that."""
+    transposed = not matrix.flags.c_contiguous
+    return (matrix.T if transposed else matrix), transposed
+
+
+def _contiguous(*arguments: Any) -> tuple[Any, ...]:
     """The arguments; UsageError if an array among them has gaps, which a kernel does not see."""
     for argument in arguments:
         if hasattr(argument, "flags") and not argument.flags.c_contiguous:

@@ -1,0 +1,145 @@
+// out (m, n) = a (m, k) times b (k, n), either of which may be stored by columns (a transposed view), for the sizes of
+// an MLP: batches of 64 rows, layers of ten to a few thousand units.
+//
+// A block makes a tile of TILE x TILE numbers of out. It brings a and b through shared memory, a chunk of k at a time,
+// as a[k][row] and b[k][column]; while it multiplies one chunk, its threads hold the next one in registers, PACKS
+// 16-byte loads of each input in flight. A thread keeps 4 x 4 sums: two 16-byte reads of shared memory for 16
+// multiplications, and the threads of a warp read few different places. So (TILE / 4)^2 threads, a group, cover the
+// tile; a block has one or more groups, and group g takes every k from g on in steps of their number. For a batch of 64
+// makes so few tiles that most of the GPU stands idle, and what counts is not how many products are summed at once but
+// how long one sum takes. In the end the groups' sums are added in their order, so that out is the same to the last bit
+// in every run.
+//
+// Large products are tiled by 64: 32 numbers come from the L2 cache for 1024 multiplications. We estimate half of
+// cuBLAS's speed, which CuPy cannot capture in a CUDA graph; a head's evaluation, 2048 rows at once, takes
+// microseconds.
+#include "common.cuh"
+
+constexpr int QUADS = TILE / 4; // in a row of the tile
+constexpr int GROUP = QUADS * QUADS;
+constexpr int PACK = 16 / sizeof(REAL);
+
+struct alignas(16) Pack { // what one instruction loads
+    REAL at[PACK];
+};
+
+struct alignas(16) Quad {
+    REAL x, y, z, w;
+};
+
+// One input: `count` rows of a, or columns of b, of `depth` numbers each. by_k: the numbers of a row (or column) lie
+// one after another; otherwise those of one k do. Both ways a pack holds PACK neighbours.
+struct Operand {
+    const REAL* numbers;
+    int64 count, depth, first; // first: the row or column at which the block's tile begins
+    bool by_k, aligned;
+
+    __device__ Operand(const REAL* numbers, int64 count, int64 depth, int64 first, bool by_k)
+        : numbers(numbers), count(count), depth(depth), first(first), by_k(by_k),
+          aligned((by_k ? depth : count) % PACK == 0 && reinterpret_cast<size_t>(numbers) % 16 == 0) {}
+
+    // The place of a pack in the chunk: neighbouring threads take neighbouring i, so that none waits for another's
+    // bank.
+    __device__ int i_of(int pack) const { return by_k ? pack % TILE : pack % (TILE / PACK) * PACK; }
+    __device__ int k_of(int pack) const { return by_k ? pack / TILE * PACK : pack / (TILE / PACK); }
+
+    // That pack of the chunk that begins at first_k; 0 beyond the input's ends.
+    __device__ Pack read(int pack, int64 first_k) const {
+        const int64 i = first + i_of(pack), k = first_k + k_of(pack);
+        const int64 left = by_k ? (i < count ? depth - k : 0) : (k < depth ? count - i : 0);
+        const REAL* source = numbers + (by_k ? i * depth + k : k * count + i);
+        if (aligned && left >= PACK) return *reinterpret_cast<const Pack*>(source);
+        Pack edge = {};
+        for (int e = 0; e < PACK; ++e)
+            if (e < left) edge.at[e] = source[e];
+        return edge;
+    }
+
+    // tile[k][i] = that pack.
+    __device__ void store(int pack, const Pack& numbers_of_pack, REAL* tile) const {
+        REAL* place = tile + k_of(pack) * TILE + i_of(pack);
+        if (by_k)
+            for (int e = 0; e < PACK; ++e) place[e * TILE] = numbers_of_pack.at[e];
+        else
+            *reinterpret_cast<Pack*>(place) = numbers_of_pack;
+    }
+};
+
+struct Chunk { // a thread's part of it
+    Pack of_a[PACKS], of_b[PACKS];
+
+    __device__ void read(const Operand& a, const Operand& b, int64 first_k) {
+#pragma unroll
+        for (int p = 0; p < PACKS; ++p) {
+            of_a[p] = a.read(threadIdx.x + p * blockDim.x, first_k);
+            of_b[p] = b.read(threadIdx.x + p * blockDim.x, first_k);
+        }
+    }
+
+    __device__ void store(const Operand& a, const Operand& b, REAL* tile_of_a, REAL* tile_of_b) const {
+#pragma unroll
+        for (int p = 0; p < PACKS; ++p) {
+            a.store(threadIdx.x + p * blockDim.x, of_a[p], tile_of_a);
+            b.store(threadIdx.x + p * blockDim.x, of_b[p], tile_of_b);
+        }
+    }
+};
+
+__device__ inline void add_product(Quad& sums, REAL a, const Quad& b) {
+    sums.x += a * b.x;
+    sums.y += a * b.y;
+    sums.z += a * b.z;
+    sums.w += a * b.w;
+}
+
+// Adds to the thread's 4 x 4 sums, of a[k][0..4] and b[k][0..4], the products of its group's k below depth.
+__device__ inline void add_products(const REAL* a, const REAL* b, int depth, Quad* sums) {
+    const int groups = blockDim.x / GROUP;
+#pragma unroll 4
+    for (int k = threadIdx.x / GROUP; k < depth; k += groups) {
+        const Quad left = *reinterpret_cast<const Quad*>(a + k * TILE);
+        const Quad right = *reinterpret_cast<const Quad*>(b + k * TILE);
+        add_product(sums[0], left.x, right);
+        add_product(sums[1], left.y, right);
+        add_product(sums[2], left.z, right);
+        add_product(sums[3], left.w, right);
+    }
+}
+
+// Shared memory: 2 * PACKS packs a thread, which the groups' sums fit in too.
+extern "C" __global__ void __launch_bounds__(256, 1)
+    matmul(const REAL* a, const REAL* b, REAL* out, int64 m, int64 k, int64 n, bool a_transposed, bool b_transposed) {
+    const int numbers_of_chunk = PACKS * PACK * blockDim.x, depth_of_chunk = numbers_of_chunk / TILE;
+    SharedMemory memory;
+    REAL* tiles = memory.take<REAL>(2 * numbers_of_chunk);
+    REAL *tile_of_a = tiles, *tile_of_b = tiles + numbers_of_chunk;
+    const int64 tiles_in_row = (n + TILE - 1) / TILE;
+    const int64 first_row = blockIdx.x / tiles_in_row * TILE, first_column = blockIdx.x % tiles_in_row * TILE;
+    const Operand left(a, m, k, first_row, !a_transposed), right(b, n, k, first_column, b_transposed);
+    const int row = threadIdx.x % GROUP / QUADS * 4, column = threadIdx.x % QUADS * 4;
+
+    Quad sums[4] = {};
+    Chunk chunk;
+    chunk.read(left, right, 0);
+    for (int64 first_k = 0; first_k < k; first_k += depth_of_chunk) {
+        chunk.store(left, right, tile_of_a, tile_of_b);
+        __syncthreads();
+        const int64 rest = k - first_k;
+        if (rest > depth_of_chunk) chunk.read(left, right, first_k + depth_of_chunk);
+        const int depth = static_cast<int>(min(rest, static_cast<int64>(depth_of_chunk)));
+        add_products(tile_of_a + row, tile_of_b + column, depth, sums);
+        __syncthreads();
+    }
+
+    REAL* sums_of_groups = tiles; // [group][row][column]
+    const int group = threadIdx.x / GROUP, groups = blockDim.x / GROUP;
+    for (int r = 0; r < 4; ++r)
+        *reinterpret_cast<Quad*>(sums_of_groups + (group * TILE + row + r) * TILE + column) = sums[r];
+    __syncthreads();
+    for (int i = threadIdx.x; i < TILE * TILE; i += blockDim.x) {
+        REAL sum = sums_of_groups[i];
+        for (int g = 1; g < groups; ++g) sum += sums_of_groups[g * TILE * TILE + i];
+        const int64 r = first_row + i / TILE, c = first_column + i % TILE;
+        if (r < m && c < n) out[r * n + c] = sum;
+    }
+}
