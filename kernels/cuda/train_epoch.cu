@@ -29,7 +29,7 @@ constexpr int WARPS = 8;
 constexpr int THREADS = WARPS * LANES;
 constexpr int BLOCKS = SPLIT_K * SPLIT_N;
 
-constexpr int round_up(int value, int unit) { return (value + unit - 1) / unit * unit; }
+__host__ __device__ constexpr int round_up(int value, int unit) { return (value + unit - 1) / unit * unit; }
 constexpr int BATCH_ROWS = round_up(BATCH, BLOCKS > 16 ? BLOCKS : 16);
 constexpr int PASS_ROWS = BATCH_ROWS / PASSES;           // rows in a pass of step 1
 constexpr int PART_ROWS = BATCH_ROWS / SPLIT_K;          // rows whose logits the blocks with the same q take
@@ -38,6 +38,14 @@ constexpr int UNITS = round_up(HIDDEN, 4 * SPLIT_N) / SPLIT_N; // hidden units o
 constexpr int COLUMNS = round_up((INPUTS + SPLIT_K - 1) / SPLIT_K, 4 * WARPS); // inputs of a block, likewise
 constexpr int WARP_COLUMNS = COLUMNS / WARPS;
 constexpr int STRIDE = COLUMNS + 4; // of A and W1: the four rows that eight lanes read lie in different banks
+
+// How many groups of lanes share the units in step 6, the other lanes sharing the inputs by fours.
+__host__ __device__ constexpr int unit_groups() {
+    int groups = 2;
+    while (groups < 8 && LANES / groups > WARP_COLUMNS / 4 && UNITS % (8 * groups) == 0) groups *= 2;
+    return groups;
+}
+constexpr int UNIT_GROUPS = unit_groups();
 
 static_assert(PASS_ROWS % 16 == 0 && OWN_ROWS * BLOCKS == BATCH_ROWS && UNITS % 4 == 0, "this split does not fit");
 
@@ -386,16 +394,9 @@ __device__ void update_small(Share& share, const float* deltas, const Update& by
     }
 }
 
-// How many groups of lanes share the units in step 6, the other lanes sharing the inputs by fours.
-constexpr int unit_groups() {
-    int groups = 2;
-    while (groups < 8 && LANES / groups > WARP_COLUMNS / 4 && UNITS % (8 * groups) == 0) groups *= 2;
-    return groups;
-}
-
 // 6: the rows of W1 of the warp's inputs. A lane has four inputs and a group of units.
 __device__ void update_w1(Share& share, const float* batch, const Update& by, const Place& me) {
-    constexpr int GROUPS = unit_groups(), COUNT = UNITS / GROUPS, INPUT_LANES = LANES / GROUPS;
+    constexpr int GROUPS = UNIT_GROUPS, COUNT = UNITS / GROUPS, INPUT_LANES = LANES / GROUPS;
     const int unit = me.lane % GROUPS * COUNT;
     for (int four_inputs = me.lane / GROUPS; four_inputs < WARP_COLUMNS / 4; four_inputs += INPUT_LANES) {
         const int column = me.first_column + 4 * four_inputs;
