@@ -25,12 +25,18 @@ SHORT_ROWS, SHORT_IMAGES = 130, 16
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="gpu_parts.py")
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("suite", nargs="?", default="")
+    parser.add_argument("suites", nargs="*")
     parser.add_argument("--device", choices=("cuda", "emulated"), default="cuda")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scratch", type=Path)
     options = parser.parse_args(arguments)
-    return PARTS[options.part](options) or 0
+    from fastmlp.errors import FastMLPError
+
+    try:
+        return PARTS[options.part](options)
+    except FastMLPError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
 
 
 def is_dry(options: argparse.Namespace) -> bool:
@@ -55,12 +61,14 @@ def doctor(options: argparse.Namespace) -> int:
     """What `fastmlp backends` tells; failed unless the GPU is usable."""
     from fastmlp.doctor import print_table, survey
     from fastmlp.files import write_json
+    from fastmlp.mlp import choose_tier
 
-    backend = opened(options).name
     found = survey()
     print_table(found)
     write_json(options.out / "backends.json", found)
-    return 0 if found[backend]["usable"] else 1
+    backend = opened(options)
+    print(choose_tier((512, 64, 10), "float32", backend))
+    return 0
 
 
 def parity(options: argparse.Namespace) -> int:
@@ -101,11 +109,11 @@ def short(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """One suite of the benchmarks, beside all peers that are here."""
+    """Those suites of the benchmarks, beside all peers that are here."""
     from fastmlp.bench import command, report
 
-    lines, folder = options.out / MEASURED, options.scratch / f"bench-{options.suite}"
-    measured = command.run([options.suite], is_dry(options), None, folder, lines, options.device)
+    lines, folder = options.out / MEASURED, options.scratch / "-".join(options.suites)
+    measured = command.run(options.suites, is_dry(options), None, folder, lines, options.device)
     print(report.table(measured))
     return 0
 
