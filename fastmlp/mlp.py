@@ -1,4 +1,4 @@
-"""The multi-layer perceptron: its parameters, and the network bound to a backend. Its ops are in `fastmlp.mlp_ops`.
+"""The multi-layer perceptron, bound to a backend. Its ops are in `fastmlp.mlp_ops`.
 
 Equations (the paper's): Z1 = A0 W1 + B1, A1 = ReLU(Z1), Z2 = A1 W2 + B2, A2 = softmax(Z2); the loss is the mean
 cross-entropy over the m rows of a batch. Here dZ2 = (A2 - Y) / m carries the 1/m once, so that dW = A' dZ and
@@ -11,72 +11,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Backend, Ops
+from fastmlp.backends.base import Array, Backend, EpochRunner, Ops, Scalar
 from fastmlp.errors import UsageError
 from fastmlp.kernels import Head
 from fastmlp.mlp_ops import FUSED, OPS
 from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.parameters import DTYPES, Parameters, initial_parameters
 from fastmlp.workspace import Group, Workspace
 
+__all__ = [
+    "DTYPES",
+    "EVALUATION_ROWS",
+    "FLOPS_WORTH_THREADS",
+    "TIERS",
+    "Network",
+    "Parameters",
+    "Tier",
+    "choose_tier",
+    "initial_parameters",
+    "softmax",
+    "train_epoch_together",
+]
+
 EVALUATION_ROWS = 2048  # a batch that keeps the forward pass in cache and the number of calls low
-DTYPES = ("float32", "float64")
 NO_ROWS = "There are no rows to take the mean loss of: give at least one."
 FLOPS_WORTH_THREADS = 16_000_000  # of one product: about 0.1 ms on one core
 
-
-# Parameters.
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Host weights [(fan_in, fan_out), ...] and biases [(fan_out,), ...], one pair a layer."""
-
-    weights: tuple[NDArray[Any], ...]
-    biases: tuple[NDArray[Any], ...]
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return (self.weights[0].shape[0], *(weight.shape[1] for weight in self.weights))
-
-    @property
-    def dtype(self) -> str:
-        return self.weights[0].dtype.name
-
-    def astype(self, dtype: str) -> Parameters:
-        return Parameters(tuple(w.astype(dtype) for w in self.weights), tuple(b.astype(dtype) for b in self.biases))
-
-
-def initial_parameters(sizes: Sequence[int], init: str = "paper", seed: int = 0, dtype: str = "float32") -> Parameters:
-    """Weights for the layer sizes (inputs, hidden..., classes); biases are zero.
-
-    init="paper" draws randn/1000 from the legacy RandomState(seed), layer by layer, as the paper does; init="he"
-    scales normal weights by sqrt(2 / fan_in) (He et al. 2015, eq. 10), which also trains deep or narrow networks.
-    """
-    _check_sizes(sizes, dtype)
-    if init == "paper":
-        legacy = np.random.RandomState(seed)
-        weights = [legacy.randn(*shape) / 1000 for shape in pairwise(sizes)]
-    elif init == "he":
-        rng = np.random.default_rng(np.random.SeedSequence(seed))
-        weights = [rng.standard_normal(shape) * np.sqrt(2 / shape[0]) for shape in pairwise(sizes)]
-    else:
-        raise UsageError(f"init must be 'paper' or 'he', not {init!r}.")
-    biases = [np.zeros(fan_out) for fan_out in sizes[1:]]
-    return Parameters(tuple(weights), tuple(biases)).astype(dtype)
-
-
-def _check_sizes(sizes: Sequence[int], dtype: str) -> None:
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise UsageError(f"Layer sizes must be two or more positive numbers, not {tuple(sizes)}.")
-    if dtype not in DTYPES:
-        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
+Samples = tuple[Array, Array, Array | None]  # features (n, inputs), labels int64 (n,), weights of the loss (n,)
 
 
 # Which code runs.
@@ -146,6 +113,7 @@ class Network:
         self.biases, self.bias_gradients = self._biases.values.views, self._biases.gradients.views
         self._transposed_weights = [weight.T for weight in self.weights]
         self._workspaces: dict[int, Workspace] = {}
+        self._runner: tuple[Samples, EpochRunner] | None = None
 
     def _lower_tier(self, tier: int) -> Tier:
         if not 1 <= tier < self.tier.number:
@@ -166,6 +134,7 @@ class Network:
         they are, for which the first layer's weights are scale * W1 and its biases B1 - mean scale W1.
         """
         self.mean, self.scale = self.backend.asarray(mean.astype(self.dtype)), float(scale)
+        self._runner = None
 
     @property
     def parameters(self) -> Parameters:
@@ -231,7 +200,7 @@ class Network:
                 self.ops.matmul(delta, self._transposed_weights[layer], below)
                 self.ops.relu_backward(below, work.activations[layer], below)
 
-    def update(self, decay: float, step_size: float, scale: float) -> None:
+    def update(self, decay: Scalar, step_size: Scalar, scale: Scalar) -> None:
         """One step of the optimizer on every weight and bias, in place, by a row of its coefficients."""
         for group, kept in ((self._weights, decay), (self._biases, 1.0)):
             values, gradients = group.values.flat, group.gradients.flat
@@ -255,9 +224,8 @@ class Network:
         if weights is None:
             self.ops.softmax_xent(logits, work.labels, delta, loss, hits)
         else:
-            of_rows = self._empty((index.shape[0],))
-            self.ops.gather(weights, index, of_rows)
-            self.ops.weighted_softmax_xent(logits, work.labels, of_rows, delta, loss, hits)
+            self.ops.gather(weights, index, work.weights)
+            self.ops.weighted_softmax_xent(logits, work.labels, work.weights, delta, loss, hits)
         self.backward(work)
 
     # Whole passes.
@@ -273,17 +241,30 @@ class Network:
         return train_epoch_together([self], features, labels, [order], [learning_rates])[0]
 
     def _train_step_by_step(
-        self, samples: tuple[Array, Array], order: NDArray[np.int64], steps: NDArray[np.float64], weights: Array | None
-    ) -> tuple[float, float]:
-        """An epoch of single ops over samples (features, labels); steps (batches, 3): the optimizer's coefficients."""
-        losses, hits = self._empty((len(steps),)), self._empty((len(steps),), "int64")
-        split, placed = self.backend.split, self.backend.asarray(order)
-        batches = zip(split(placed, self.batch_size), split(losses, 1), split(hits, 1), steps.tolist(), strict=True)
+        self, samples: Samples, order: NDArray[np.int64], coefficients: NDArray[np.float64]
+    ) -> tuple[Array, Array]:
+        """An epoch of single ops, handed to the device: its losses (steps,) and hits int64 (steps,) to come."""
+        losses, hits = self._empty((len(coefficients),)), self._empty((len(coefficients),), "int64")
         with self.backend.without_autograd(), self._threading():
-            for index, loss, hit, coefficients in batches:
-                self.gradients(*samples, index, loss, hit, weights)
-                self.update(*coefficients)
-        return self._means(losses, hits, len(order))
+            self._runner_over(samples)(partial(self._take_steps, samples), order, coefficients, losses, hits)
+        return losses, hits
+
+    def _take_steps(
+        self, samples: Samples, order: Array, coefficients: Sequence[Sequence[Scalar]], losses: Array, hits: Array
+    ) -> None:
+        """Steps over the rows in that order; coefficients: the optimizer's three numbers for each."""
+        features, labels, weights = samples
+        split = self.backend.split
+        batches = zip(split(order, self.batch_size), split(losses, 1), split(hits, 1), coefficients, strict=True)
+        for index, loss, hit, numbers in batches:
+            self.gradients(features, labels, index, loss, hit, weights)
+            self.update(*numbers)
+
+    def _runner_over(self, samples: Samples) -> EpochRunner:
+        """What takes the steps of an epoch: the same as last time, with what it has recorded, over the same arrays."""
+        if self._runner is None or any(a is not b for a, b in zip(self._runner[0], samples, strict=True)):
+            self._runner = samples, self.backend.epoch_runner(self.batch_size, kernels=self.tier.number > 1)
+        return self._runner[1]
 
     def _coefficients(self, learning_rates: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
         """The optimizer's numbers for each of the next steps, which go once over that many rows."""
@@ -305,7 +286,7 @@ class Network:
     def evaluate(self, features: Array, labels: Array) -> tuple[float, float]:
         """Mean cross-entropy and accuracy over all rows."""
         count = features.shape[0]
-        if self.tier.number == 3 and count > 0:
+        if self.tier.number == 3 and self.backend.fuses_evaluation and count > 0:
             every_row = self._head(np.arange(count), np.empty((0, 3)))
             [(loss, hit)] = self.backend.fused_evaluation([every_row], features, labels)
             return loss / count, hit / count
@@ -368,6 +349,7 @@ class Network:
             [self._empty((rows, width)) for width in self.sizes],
             [self._empty((rows, width)) for width in self.sizes[1:]],
             self._empty((rows,), "int64"),
+            self._empty((rows,)),
         )
 
 
@@ -387,7 +369,9 @@ def train_epoch_together(
     each = zip(networks, orders, learning_rates, strict=True)
     epochs = [(network, order, network._coefficients(rates, len(order))) for network, order, rates in each]
     if networks[0].tier.number < 3 or weights is not None:
-        return [n._train_step_by_step((features, labels), order, steps, weights) for n, order, steps in epochs]
+        started = [n._train_step_by_step((features, labels, weights), order, steps) for n, order, steps in epochs]
+        ended = zip(networks, started, orders, strict=True)
+        return [network._means(losses, hits, len(order)) for network, (losses, hits), order in ended]
     heads = [network._head(order, steps) for network, order, steps in epochs]
     totals = networks[0].backend.fused_epoch(heads, features, labels)
     return [(loss / len(order), hits / len(order)) for (loss, hits), order in zip(totals, orders, strict=True)]

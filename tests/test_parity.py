@@ -20,7 +20,7 @@ from fastmlp.testing.compare import assert_levels
 OPS_AND_DTYPES = [(case.op, dtype) for case in CASES.values() for dtype in case.dtypes]
 NETWORKS = pytest.mark.parametrize("sizes", runs.SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
 BY_METHODS = pytest.mark.parametrize("method", runs.METHODS, ids=lambda method: method.name)
-BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2}
+BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2, "cupy": 3, "emulated": 3}
 
 
 def test_every_op_has_a_case() -> None:

@@ -18,6 +18,14 @@ from fastmlp.kernels import Head
 Array = Any  # an array of whatever namespace the backend has
 Reference = Callable[..., None]  # op(xp, *inputs, *outputs): array code that fills its outputs
 Kernel = Callable[..., None]  # op(*inputs, *outputs): the same, without the namespace
+Scalar = Any  # a number, or a float64 array (1,) on the device
+
+# steps(order, coefficients, losses, hits): one training step for each batch of order int64 (rows,); coefficients: three
+# scalars a step; fills losses (steps,) and hits int64 (steps,). All on the device.
+Steps = Callable[[Array, Sequence[Sequence[Scalar]], Array, Array], None]
+
+# run(steps, order, coefficients, losses, hits): order and coefficients float64 (steps, 3) come from the host.
+EpochRunner = Callable[[Steps, NDArray[np.int64], NDArray[np.float64], Array, Array], None]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Backend(ABC):
     kernels: ClassVar[Mapping[str, Kernel]]
     device: str = "cpu"
     threads: int = os.cpu_count() or 1  # that the CPU's share of the work may use
+    fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
 
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, self.device):
@@ -86,8 +95,21 @@ class Backend(ABC):
         raise NotImplementedError(f"Backend {self} has no fused epoch: its fused_epoch_refusal says so.")
 
     def fused_evaluation(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
-        """The sum of losses, and the hits, of each head over the rows in its order; where there is a fused epoch."""
-        raise NotImplementedError(f"Backend {self} has no fused epoch: its fused_epoch_refusal says so.")
+        """The sum of losses, and the hits, of each head over the rows in its order; where it `fuses_evaluation`."""
+        raise NotImplementedError(f"Backend {self} has no fused evaluation: it evaluates by single ops.")
+
+    def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
+        """What takes the steps of an epoch: here simply does; a backend may record them and repeat what it recorded.
+
+        For one network, in batches of that size. The steps that a runner gets differ in nothing but what they are
+        called with, and all read and write the same arrays otherwise. kernels: every op of a step is a kernel of ours.
+        """
+        return self._run_epoch
+
+    def _run_epoch(
+        self, steps: Steps, order: NDArray[np.int64], coefficients: NDArray[np.float64], losses: Array, hits: Array
+    ) -> None:
+        steps(self.asarray(order), coefficients.tolist(), losses, hits)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         """An array on this backend's device, its content not set."""
@@ -97,6 +119,21 @@ class Backend(ABC):
         """Views of that many rows each, one after another; the last may have fewer."""
         count = array.shape[0]
         return [array[start : min(start + rows, count), ...] for start in range(0, count, rows)]
+
+    def memory_budget(self) -> int | None:
+        """The bytes of the device's memory that data may take now; None where that is the host's memory too."""
+        return None
+
+    def upload_buffer(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Host memory, not set, from which `upload` is fast."""
+        return np.empty(shape, dtype)
+
+    def upload(self, source: NDArray[Any], out: Array) -> None:
+        """Copy host memory to an array on the device, beside the work there, and return when it is done.
+
+        May be called in another thread than the work's.
+        """
+        out[...] = self.asarray(source)
 
     def synchronize(self) -> None:  # noqa: B027  (most backends finish before they return)
         """Wait until all work handed to the device is done."""

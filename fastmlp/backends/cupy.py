@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Availability, Backend
+from fastmlp.backends.base import Array, Availability, Backend, EpochRunner
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, size
+from fastmlp.backends.recording import RecordedEpochs
+from fastmlp.kernels import Head
 from fastmlp.kernels.cuda.augmentations import Augmentations
 from fastmlp.kernels.cuda.dense import Dense
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
+from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
+from fastmlp.kernels.cuda.layout import refusal
 
 
 class CudaBackend(Backend):
@@ -25,6 +30,17 @@ class CudaBackend(Backend):
         dense = Dense(driver, self.asarray)
         ops = (*dense.ops, *Augmentations(driver).ops)
         self.kernels = {op.__name__: op for op in ops}  # type: ignore[misc]  # bound to this driver
+        self._fused = FusedEpoch(driver, self.asarray)
+
+    def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
+        recorded = RecordedEpochs(self, self.driver, batch_size)
+        return recorded if kernels else super().epoch_runner(batch_size, kernels)
+
+    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int) -> str:
+        return refusal(sizes, dtype, batch_size, self.driver.device)
+
+    def fused_epoch(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
+        return self._fused.train(heads, features, labels)
 
 
 class CupyBackend(CudaBackend):

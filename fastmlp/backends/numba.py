@@ -44,6 +44,7 @@ BATCH_ROWS = 1024  # measured: in larger batches BLAS, which cuts them into bloc
 
 class NumbaBackend(NumpyBackend):
     name = "numba"
+    fuses_evaluation = True
     kernels: ClassVar[Mapping[str, Kernel]] = {
         **NumpyBackend.kernels,
         **{kernel.__name__: kernel for kernel in (*DENSE, *AUGMENTATIONS, *PATCHES, augment)},
