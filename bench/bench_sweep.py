@@ -16,7 +16,7 @@ import pytest
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
 from fastmlp.mlp import Network, initial_parameters, train_epoch_together
-from fastmlp.training import Samples
+from fastmlp.samples import Samples
 
 from . import ours
 from .contenders import Bound, Contender

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.mlp import Network, Parameters, initial_parameters
+from fastmlp.samples import Samples
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.tolerances import EPOCH, RUN_ACCURACY
-from fastmlp.training import Samples
 
 from .contenders import Problem
 

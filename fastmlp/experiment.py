@@ -28,8 +28,9 @@ from fastmlp.mlp import Network, Parameters, choose_tier, initial_parameters
 from fastmlp.progress import progress, say
 from fastmlp.randomness import Stream, generator
 from fastmlp.report.figures import MODELS, AugmentationSheet
+from fastmlp.samples import Samples
 from fastmlp.seeds import train_seeds
-from fastmlp.training import History, Recipe, Samples
+from fastmlp.training import History, Recipe
 
 SCHEMA = 1
 SHEET_IMAGES = 8
@@ -264,7 +265,7 @@ class Experiment:
         rows: list[dict[str, float]] = [{} for _ in networks]
         for split, samples in (("train", self.samples(name)), ("test", self.test)):
             for row, network in zip(rows, networks, strict=True):
-                loss, accuracy = network.evaluate(samples.features, samples.labels)
+                loss, accuracy = samples.evaluate(network)
                 row |= {f"{split}_accuracy": accuracy, f"{split}_loss": loss}
         return rows
 
@@ -279,7 +280,7 @@ class Experiment:
     def confusion(self, network: Network) -> list[list[int]]:
         """How many test images of each class (row) were taken for each class (column)."""
         classes = len(self.dataset.class_names)
-        predicted = network.logits(self.test.features).argmax(axis=1)
+        predicted = self.test.logits(network).argmax(axis=1)
         cells = np.bincount(self.dataset.test.labels * classes + predicted, minlength=classes**2)
         return cells.reshape(classes, classes).tolist()
 

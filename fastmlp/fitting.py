@@ -15,7 +15,8 @@ from fastmlp.backends.base import Array, Backend
 from fastmlp.errors import UsageError, did_you_mean
 from fastmlp.interchange import on_backend, rows_of, to_host
 from fastmlp.mlp import Network, Parameters, initial_parameters
-from fastmlp.training import PRESETS, History, Recipe, Samples, odd_scale, train
+from fastmlp.samples import Samples
+from fastmlp.training import PRESETS, History, Recipe, odd_scale, train
 
 # For features of any scale, from a hundred rows on: measured on iris, wine, breast cancer and digits.
 TABULAR = Recipe(

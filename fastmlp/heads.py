@@ -16,8 +16,9 @@ from fastmlp.errors import DataError
 from fastmlp.experiment import Experiment
 from fastmlp.progress import warn
 from fastmlp.randomness import Stream, generator
+from fastmlp.samples import Samples
 from fastmlp.tables import finite_rows, indices_of, read_labelled
-from fastmlp.training import Recipe, Samples, odd_scale
+from fastmlp.training import Recipe, odd_scale
 
 HEAD = "head"  # the name and the folder of the model
 HELD_OUT = 10  # one row in so many, where no test features are given

@@ -13,7 +13,8 @@ from fastmlp.checkpoint import Checkpoint
 from fastmlp.errors import DataError, UsageError, first_line
 from fastmlp.mlp import Network
 from fastmlp.progress import progress, say, warn
-from fastmlp.training import DivergedError, History, Recipe, Samples, train_together
+from fastmlp.samples import Samples
+from fastmlp.training import DivergedError, History, Recipe, train_together
 
 
 def train_seeds(

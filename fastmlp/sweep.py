@@ -27,7 +27,8 @@ from fastmlp.progress import Progress, progress, say, warn
 from fastmlp.randomness import Stream, generator
 from fastmlp.report.style import save
 from fastmlp.report.sweep import draw_sweep
-from fastmlp.training import DivergedError, History, Recipe, Samples, train, train_together
+from fastmlp.samples import Samples
+from fastmlp.training import DivergedError, History, Recipe, train, train_together
 
 SCHEMA = 1
 HELD_OUT = 10  # one training image in so many
@@ -208,7 +209,7 @@ def _train_group(group: Sequence[Head], kept: Samples, held_out: Samples, bar: P
         return
     with np.errstate(over="ignore", invalid="ignore"):  # one that diverged
         for head in group:
-            head.validation = head.network.evaluate(held_out.features, held_out.labels)
+            head.validation = held_out.evaluate(head.network)
 
 
 # The choice.

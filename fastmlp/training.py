@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend
 from fastmlp.errors import FastMLPError, UsageError
-from fastmlp.mlp import Network, Parameters, train_epoch_together
+from fastmlp.mlp import Network, Parameters
 from fastmlp.optimizers import Optimizer
 from fastmlp.randomness import Stream, generator
+from fastmlp.samples import Samples
 
 SCHEDULES = ("step", "one-cycle", "constant")
 WARM_UP = 0.2  # the share of one cycle's steps in which the learning rate rises
@@ -154,25 +155,6 @@ class History:
         return history
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Features (n, d) and labels int64 (n,) on a backend's device, labels known to lie in 0 .. classes - 1.
-
-    weights (n,), of the features' dtype and of mean 1, weigh each row's loss; None: all weigh the same.
-    """
-
-    features: Array
-    labels: Array
-    weights: Array | None = None
-
-    @classmethod
-    def place(cls, backend: Backend, features: NDArray[Any], labels: NDArray[np.int64], dtype: str) -> Samples:
-        return cls(backend.asarray(np.ascontiguousarray(features, dtype)), backend.asarray(labels.astype(np.int64)))
-
-    def __len__(self) -> int:
-        return int(self.labels.shape[0])
-
-
 class DivergedError(FastMLPError):
     """Training whose loss became NaN or infinite."""
 
@@ -234,7 +216,7 @@ def train_together(
         orders = _orders(seeds, epoch, len(samples), shuffle)
         rates = [recipe.learning_rates(epoch, steps) for recipe in recipes]
         with np.errstate(over="ignore", invalid="ignore"):  # divergence is checked once, here below
-            trained = train_epoch_together(networks, samples.features, samples.labels, orders, rates, samples.weights)
+            trained = samples.train_epoch(networks, orders, rates)
             tested = [_evaluate(network, test) for network in networks]
         highest = [float(rate.max()) for rate in rates]
         losses = [loss + (figures[0] if figures else 0.0) for (loss, _), figures in zip(trained, tested, strict=True)]
@@ -259,8 +241,7 @@ def _standardize(networks: Sequence[Network], samples: Samples) -> None:
     """
     if not networks:
         return
-    stride = max(1, len(samples) // SAMPLED_ROWS)
-    rows = networks[0].backend.to_numpy(samples.features[::stride, ...]).astype(np.float64)
+    rows = samples.spaced_rows(networks[0].backend, SAMPLED_ROWS)
     mean = rows.mean(axis=0)
     spread = float(np.sqrt(np.mean((rows - mean) ** 2)))
     for network in networks:
@@ -286,7 +267,7 @@ def odd_scale(features: Array, centred: bool = False) -> str | None:
 
 
 def _evaluate(network: Network, test: Samples | None) -> tuple[float, float] | None:
-    return None if test is None else network.evaluate(test.features, test.labels)
+    return None if test is None else test.evaluate(network)
 
 
 def _orders(seeds: Sequence[int], epoch: int, rows: int, shuffle: bool) -> list[NDArray[np.int64]]:

@@ -19,7 +19,8 @@ from fastmlp import MLPClassifier
 from fastmlp.backends import open_backend, probe
 from fastmlp.errors import BackendError, UsageError
 from fastmlp.mlp import initial_parameters
-from fastmlp.training import PRESETS, DivergedError, Samples, train
+from fastmlp.samples import Samples
+from fastmlp.training import PRESETS, DivergedError, train
 
 Arrays = tuple[np.ndarray, np.ndarray]
 

@@ -14,7 +14,8 @@ from fastmlp.errors import DataError, UsageError
 from fastmlp.intervals import summarize
 from fastmlp.mlp import initial_parameters
 from fastmlp.report import check_claims, table1_text
-from fastmlp.training import DivergedError, Recipe, Samples, train
+from fastmlp.samples import Samples
+from fastmlp.training import DivergedError, Recipe, train
 
 COMMAND = ["reproduce", "--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1"]
 COMMAND += ["--epochs", "3", "--out", "run"]

@@ -8,7 +8,8 @@ import pytest
 from fastmlp.backends import open_backend
 from fastmlp.errors import UsageError
 from fastmlp.mlp import Network, Parameters, initial_parameters
-from fastmlp.training import PRESETS, WARM_UP, DivergedError, History, Recipe, Samples, train, train_together
+from fastmlp.samples import Samples
+from fastmlp.training import PRESETS, WARM_UP, DivergedError, History, Recipe, train, train_together
 
 SIZES = (12, 8, 3)
 RECIPE = Recipe(epochs=6, batch_size=16, learning_rate=0.1, drop_every=2)

@@ -5,7 +5,8 @@ import pytest
 
 from fastmlp.backends import Backend
 from fastmlp.mlp import Network, Parameters, initial_parameters
-from fastmlp.training import History, Recipe, Samples, train
+from fastmlp.samples import Samples
+from fastmlp.training import History, Recipe, train
 
 ONE_BATCH = Recipe(epochs=5, batch_size=64, learning_rate=0.5, schedule="constant")
 ROWS, CLASSES = 12, 3
