@@ -37,11 +37,12 @@ class Group:
 
 
 class Workspace:
-    """The activations and gradients of one batch of m rows, and the views a step needs of them."""
+    """The activations, gradients, labels and weights of one batch of m rows, and the views a step needs of them."""
 
-    def __init__(self, activations: list[Array], deltas: list[Array], labels: Array) -> None:
-        self.activations, self.deltas, self.labels = activations, deltas, labels
+    def __init__(self, activations: list[Array], deltas: list[Array], labels: Array, weights: Array) -> None:
+        self.activations, self.deltas, self.labels, self.weights = activations, deltas, labels, weights
         self.transposed = [activation.T for activation in activations]
 
     def rows(self, m: int) -> Workspace:
-        return Workspace([a[:m, ...] for a in self.activations], [d[:m, ...] for d in self.deltas], self.labels[:m])
+        activations, deltas = ([part[:m, ...] for part in parts] for parts in (self.activations, self.deltas))
+        return Workspace(activations, deltas, self.labels[:m], self.weights[:m])

@@ -29,7 +29,7 @@ LAYERS = (
     | {"card", "export", "metrics", "tables"}
     | {"estimator", "fitting", "transformers"}
     | {"report", "document", "stylesheet", "figures", "figure_network", "figure_style", "paper", "claims"},
-    {"mlp", "mlp_ops", "workspace", "augment", "augment_ops", "interchange"},
+    {"mlp", "mlp_ops", "parameters", "workspace", "augment", "augment_ops", "interchange"},
     {"backends"},
     {"kernels"},
     {"errors", "files", "images", "progress", "randomness", "environment", "optimizers", "intervals", "_version"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from .sources import Options, source
 
 Array = Any  # an array on the device
 Size = tuple[int, ...]  # of a grid, in blocks, or of a block, in threads
+
+PORTABLE_CLUSTER = 8  # blocks, that every device with clusters can have
+NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # the driver's attribute of a function
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class Program:
     cluster: int = 1
 
 
+class LaunchRefusedError(Exception):
+    """The device does not run such a launch; nothing has happened."""
+
+
 Launch = Callable[[Size, Size, Sequence[Any]], None]  # grid, block, arguments: arrays and NumPy scalars
 
 
@@ -52,7 +59,10 @@ class Driver(ABC):
 
     @abstractmethod
     def load(self, program: Program) -> Launch:
-        """Compile, or take from a cache; what comes back launches it. Arguments must have the kernel's exact types."""
+        """Compile, or take from a cache; what comes back launches it. Arguments must have the kernel's exact types.
+
+        A launch raises LaunchRefusedError where the device cannot have so many blocks in a cluster, or run it at all.
+        """
 
     @abstractmethod
     def blocks_at_once(self, program: Program, threads: int) -> int:
@@ -68,7 +78,11 @@ class Driver(ABC):
 
     @abstractmethod
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What launches again, in one call, all that work launches; work runs once now, or at the first call."""
+        """What launches, in one call and as often as it is called, all that work launches; here it launches nothing.
+
+        work launches kernels, and neither allocates on the device nor waits for it. Its arrays live as long as what is
+        returned.
+        """
 
 
 class CupyDriver(Driver):
@@ -86,6 +100,7 @@ class CupyDriver(Driver):
             shared_memory=attributes["MaxSharedMemoryPerBlockOptin"],
         )
         self._module = cache(self._new_module)
+        self._captured: list[Sequence[Any]] | None = None  # the arguments of launches that are being recorded
 
     @staticmethod
     def _new_module(file: str, flags: tuple[str, ...]) -> Any:
@@ -97,14 +112,25 @@ class CupyDriver(Driver):
         kernel = self._module(program.file, program.options).get_function(program.kernel)
         if program.shared_memory > kernel.max_dynamic_shared_size_bytes:
             kernel.max_dynamic_shared_size_bytes = program.shared_memory
+        if program.cluster > PORTABLE_CLUSTER:
+            from cupy_backends.cuda.api import driver
+
+            driver.funcSetAttribute(kernel.kernel.ptr, NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1)
         return kernel.kernel  # the driver's function: a launch of it costs the least
 
     def load(self, program: Program) -> Launch:
+        from cupy_backends.cuda.api.driver import CUDADriverError
+
         function, shared = self._function(program), program.shared_memory
         cooperative = program.cooperative
 
         def launch(grid: Size, block: Size, arguments: Sequence[Any]) -> None:
-            function(grid, block, arguments, shared, enable_cooperative_groups=cooperative)
+            try:
+                function(grid, block, arguments, shared_mem=shared, enable_cooperative_groups=cooperative)
+            except CUDADriverError as error:
+                raise LaunchRefusedError(f"{program.kernel}: {error}") from error
+            if self._captured is not None:
+                self._captured.append(arguments)
 
         return launch
 
@@ -124,11 +150,25 @@ class CupyDriver(Driver):
         return cupy.asnumpy(array)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """A CUDA graph, captured on a stream of its own: the default one cannot be, nor one that waits for that.
+
+        Nothing runs during the capture, so it waits for nobody either; the graph is launched on the current stream, and
+        so after all that was sent there before.
+        """
         import cupy
 
         stream = cupy.cuda.Stream(non_blocking=True)
+        arguments = self._captured = []
         with stream:
             stream.begin_capture()
-            work()
-            graph = stream.end_capture()
-        return graph.launch
+            try:
+                work()
+            finally:
+                self._captured = None
+                graph = stream.end_capture()
+        return partial(_launch_graph, graph, arguments)
+
+
+def _launch_graph(graph: Any, arguments: Sequence[Any]) -> None:
+    """The graph knows addresses alone: the arrays there live as long as this call of it does, in its arguments."""
+    graph.launch()
