@@ -172,11 +172,11 @@ def _fill(partial: Path, images: NDArray[np.uint8], extractor: Extractor, title:
     with (partial / "features.npy").open("r+b") as file, progress(title, len(images), "images", done) as bar:
         file.seek(len(header) + done * _row_bytes(extractor))
         try:
-            for start in range(done, len(images), extractor.batch_size):
-                batch = images[start : start + extractor.batch_size]
-                file.write(_features(extractor, batch).data)
-                done += len(batch)
-                bar.advance(len(batch))
+            for batch in extractor.batches(images[done:]):
+                features = _checked(batch, extractor, min(extractor.batch_size, len(images) - done))
+                file.write(features.data)
+                done += len(features)
+                bar.advance(len(features))
                 if time.monotonic() - last_journal >= SECONDS_BETWEEN_JOURNALS:
                     _journal(partial, file, done)
                     last_journal = time.monotonic()
@@ -184,13 +184,14 @@ def _fill(partial: Path, images: NDArray[np.uint8], extractor: Extractor, title:
             _journal(partial, file, done)
 
 
-def _features(extractor: Extractor, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-    features, shape = np.ascontiguousarray(extractor(batch)), (len(batch), extractor.features)
+def _checked(features: NDArray[np.float32], extractor: Extractor, rows: int) -> NDArray[np.float32]:
+    """The features, without gaps; FastMLPError unless there is one row an image, of the extractor's width."""
+    shape = (rows, extractor.features)
     if features.shape != shape or features.dtype != np.float32:
         raise FastMLPError(
             f"Extractor {extractor.name} gives {features.dtype} {features.shape}, not float32 {shape}: mend its code."
         )
-    return features
+    return np.ascontiguousarray(features)
 
 
 def _journal(partial: Path, file: BinaryIO, rows: int) -> None:

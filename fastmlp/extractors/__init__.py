@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from fastmlp.backends.base import Backend
+from fastmlp.backends.cupy import CudaBackend
 from fastmlp.errors import BackendError, UsageError, did_you_mean
 from fastmlp.extractors.base import Extractor
 
@@ -18,14 +19,23 @@ BACKBONE = re.compile(r"[a-z_]+\d\w*")  # what names like resnet50 and vit_b_16 
 
 
 def open_extractor(
-    name: str, backend: Backend, *, weights: Path | None = None, image_size: int | None = None
+    name: str,
+    backend: Backend,
+    *,
+    weights: Path | None = None,
+    image_size: int | None = None,
+    dtype: str = "float32",
 ) -> Extractor:
     """The extractor of that name.
 
     weights is the state dict of a backbone of torchvision or timm (by default its own, downloaded), or the codebook
-    of `patches` (see `fastmlp.extractors.patches.learned_codebook`); image_size in pixels is for backbones.
+    of `patches` (see `fastmlp.extractors.patches.learned_codebook`); image_size in pixels is for backbones, and so is
+    dtype, in which they compute: float32, or on a GPU bfloat16, whose features are float32 with errors of a percent.
     Raises UsageError for an unknown name, BackendError where PyTorch is missing, DataError for bad weights.
     """
+    if dtype == "bfloat16" and (name in ("patches", "pixels") or backend.device == "cpu"):
+        # a CPU that has no instructions for it, as most, takes several times as long as in float32
+        raise UsageError(f"bfloat16 is for backbones on a GPU: leave --dtype out with {name} on backend {backend}.")
     if name in ("patches", "pixels"):
         if image_size is not None:
             raise UsageError(f"--image-size is for backbones: leave it out with {name}.")
@@ -36,7 +46,8 @@ def open_extractor(
     except ImportError as error:
         raise BackendError(f"Extractor {name} needs PyTorch ({error}): pip install 'fastmlp[torch]'.") from None
     # the device that trains also extracts
-    return VisionExtractor(name, weights, image_size, backend.device)
+    kernels = backend if isinstance(backend, CudaBackend) else None
+    return VisionExtractor(name, weights, image_size, backend.device, dtype, kernels)
 
 
 def check_name(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,3 +24,8 @@ class Extractor(ABC):
     @abstractmethod
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The features of up to batch_size images."""
+
+    def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        """The features of any number of images, batch after batch; later ones may be under way already."""
+        for start in range(0, len(images), self.batch_size):
+            yield self(images[start : start + self.batch_size])

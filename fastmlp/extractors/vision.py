@@ -6,7 +6,8 @@ import hashlib
 import pickle
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -17,12 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fastmlp.backends.cupy import CudaBackend
 from fastmlp.errors import BackendError, DataError, UsageError, did_you_mean, first_line
 from fastmlp.extractors.base import Extractor
+from fastmlp.extractors.gpu import Cuda, Enlarge, Pipeline
 from fastmlp.files import sha256_of
 from fastmlp.progress import say
 
-BATCH_ON_CPU, BATCH_ON_GPU = 8, 512  # on a CPU, a batch whose activations stay in cache is the fastest
+BATCH_ON_CPU, BATCH_ON_GPU = 8, 256  # on a CPU, a batch whose activations stay in cache is the fastest
 
 # What torchvision itself sets when it builds these networks for their published weights.
 BUILT_WITH: dict[str, dict[str, Any]] = {
@@ -53,42 +56,81 @@ class VisionExtractor(Extractor):
     nothing is cropped off its border. Bilinear enlargement is the same with antialiasing and without; bicubic has
     another kernel with it (PIL's), and that is what published weights were evaluated with.
 
+    Weights and activations are of dtype, float32 or bfloat16; features are always float32. On a GPU a batch is one
+    recorded graph, and `kernels`, if given, enlarges its images.
+
     Raises DataError if the weights are missing, damaged or of another network, UsageError for an unknown name or an
     image size (pixels) that the network does not take, BackendError where PyTorch cannot use the device.
     """
 
-    def __init__(self, name: str, weights: Path | None, image_size: int | None, device: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        weights: Path | None,
+        image_size: int | None,
+        device: str,
+        dtype: str = "float32",
+        kernels: CudaBackend | None = None,
+    ) -> None:
         if image_size is not None and image_size < 1:
             raise UsageError(f"--image-size is {image_size}: give a number of pixels, or leave it out.")
         _check_device(device)
         backbone = open_backbone(name, weights)
-        self.name, self.device, self.weights = name, device, backbone.weights
+        self.name, self.device, self.weights, self.dtype = name, device, backbone.weights, dtype
         self.image_size = image_size or backbone.image_size
         self.batch_size = BATCH_ON_CPU if device == "cpu" else BATCH_ON_GPU
-        self._interpolation = backbone.interpolation
-        self.model = _channels_last(fold_batch_norm(backbone.model)).to(device)
+        self._interpolation, self._dtype = backbone.interpolation, getattr(torch, dtype)
+        self.model = _channels_last(fold_batch_norm(backbone.model)).to(device, self._dtype)
         self._scale, self._shift = _normalisation(backbone, device)
+        self._enlarge = (
+            Enlarge(kernels, self._scale, self._shift, self.image_size)
+            if kernels is not None and backbone.interpolation == "bilinear"
+            else None
+        )
+        self._cuda = Cuda(device, shared=kernels is not None) if device.startswith("cuda") else None
+        self._pipelines: dict[tuple[int, ...], Pipeline] = {}
         self.features = self._count_features(backbone.image_size)
 
     def provenance(self) -> dict[str, Any]:
+        engine = "torch" if self.device == "cpu" else f"torch:{self.device}"
+        rounded = {} if self.dtype == "float32" else {"dtype": self.dtype}
         return {
             "name": self.name,
             "weights": self.weights,
             "image_size": self.image_size,
-            "engine": "torch" if self.device == "cpu" else f"torch:{self.device}",
+            "engine": engine if self._enlarge is None else f"{engine}, resize.cu",
+            **rounded,
         }
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
+        if self._cuda is None:
+            return self._step_by_step(images)
+        return next(self.batches(images), np.empty((0, self.features), np.float32))
+
+    def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        if self._cuda is None:
+            return super().batches(images)
+        shape = images.shape[1:]
+        if shape not in self._pipelines:
+            self._pipelines[shape] = Pipeline(self.forward, self._cuda, self.batch_size, shape, self.features)
+        return self._pipelines[shape].batches(images)
+
+    def _step_by_step(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode(), nullcontext() if self._cuda is None else self._cuda.computing():
             return np.asarray(self.forward(torch.as_tensor(np.ascontiguousarray(images), device=self.device)).cpu())
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features float32 (n, d) of uint8 images (n, 3, h, w), both on the device."""
+        features: torch.Tensor = self.model(self._prepared(images))
+        return features.float()
+
+    def _prepared(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels at the network's input size, channels last."""
+        if self._enlarge is not None and self.image_size >= min(images.shape[2:]):
+            return self._enlarge(images, self._dtype)
         # normalised while there are few of them: resizing takes averages, which come out the same
         pixels = images.to(torch.float32).mul_(self._scale).add_(self._shift)
-        resized = self._resize(pixels).contiguous(memory_format=torch.channels_last)
-        features: torch.Tensor = self.model(resized)
-        return features.float()
+        return self._resize(pixels).to(self._dtype).contiguous(memory_format=torch.channels_last)
 
     def _resize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels (n, 3, h, w) at the network's input size; bicubic overshoot is clipped, as in PIL."""
@@ -102,7 +144,7 @@ class VisionExtractor(Extractor):
 
     def _count_features(self, own_size: int) -> int:
         try:
-            features = self(np.zeros((1, 3, 32, 32), np.uint8))
+            features = self._step_by_step(np.zeros((1, 3, 32, 32), np.uint8))
         except (RuntimeError, AssertionError, ValueError) as error:
             if self.image_size == own_size:
                 raise
