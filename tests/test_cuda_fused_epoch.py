@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.errors import UsageError
+from fastmlp.errors import BackendError, UsageError
 from fastmlp.kernels import Head
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
-from fastmlp.kernels.cuda.layout import LAYOUTS, Layout, Shape, choose, refusal
+from fastmlp.kernels.cuda.layout import LAYOUTS, Layout, Shape, candidates, refusal
 from fastmlp.mlp import Network, Parameters, initial_parameters
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.testing.compare import assert_close, error
@@ -94,6 +94,7 @@ def name_of(layout):
 # One for each layout: what is compiled for it is compiled once.
 SHAPES = {
     "small": ((40, 24, 10), 64, 150),
+    "two steps": ((16, 40, 3), 32, 64),
     "the smallest": ((1, 1, 2), 1, 3),
     "no number a multiple of four": ((37, 13, 7), 19, 50),
     "more classes than lanes": ((20, 16, 70), 32, 70),
@@ -146,8 +147,22 @@ def test_more_heads_than_run_at_once_in_a_grid_emulated(emulated, monkeypatch):
 
 def test_too_few_blocks_at_once_are_an_error_not_a_hang_emulated(emulated, monkeypatch):
     monkeypatch.setattr(emulated.driver, "blocks_at_once", lambda program, threads: GRID.blocks - 1)
-    with pytest.raises(UsageError, match="runs 15 blocks at once, not 16"):
+    with pytest.raises(BackendError, match="15 blocks run at once, and not 16"):
         train(emulated, [Problem((24, 16, 5), 16, 20)], GRID)
+
+
+def test_a_layout_that_the_device_refuses_is_not_tried_again_emulated(emulated, monkeypatch):
+    monkeypatch.setattr(emulated.driver, "largest_cluster", 8)
+    problem = Problem((24, 16, 5), 16, 20)
+    network, head = problem.head(emulated)
+    features, labels = emulated.asarray(problem.features), emulated.asarray(problem.labels)
+    fused = FusedEpoch(emulated.driver, emulated.asarray)
+    first = candidates(Shape(24, 16, 5, 16, 1, False), emulated.driver.device)[0]
+    assert first.blocks > 8
+    ((loss, hits),) = fused.train([head], features, labels)
+    assert_same((loss, hits, network.state), problem.exact())
+    monkeypatch.setattr(emulated.driver, "largest_cluster", 16)
+    assert first not in fused._layouts(Shape(24, 16, 5, 16, 1, False), 1)
 
 
 @pytest.mark.parametrize("cluster", [True, False], ids=["cluster", "grid"])
@@ -189,9 +204,9 @@ def test_a_row_that_is_not_there_is_refused_emulated(emulated):
 
 
 def test_every_family_of_gpus_has_a_layout_for_the_papers_network():
-    chosen = {name: choose(PAPER, device) for name, device in GPUS.items()}
-    assert chosen["H100"] == Layout(2, 4, cluster=True, buffers=2, passes=1)
-    assert all(chosen.values())
+    chosen = {name: candidates(PAPER, device)[0] for name, device in GPUS.items()}
+    assert chosen["H100"] == Layout(2, 8, cluster=True, buffers=2, passes=1)
+    assert candidates(PAPER, GPUS["H100"], heads=132)[0] == Layout(2, 4, cluster=True, buffers=2, passes=1)
     assert not any(chosen[name].cluster for name in ("Turing", "A100", "RTX 4090"))
     for name, layout in chosen.items():
         assert layout.shared_memory(PAPER) <= GPUS[name].shared_memory

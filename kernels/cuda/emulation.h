@@ -19,6 +19,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <memory>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -65,7 +66,7 @@ using std::min;
 namespace emulation {
 
 constexpr int WARP = 32;
-constexpr size_t STACK = 256 * 1024;
+constexpr size_t STACK = 128 * 1024;
 constexpr size_t GUARD = 64; // bytes between two arrays in shared memory
 
 // Switching between stacks. The C library's way asks the kernel for the signal mask every time, ten times as long.
@@ -127,7 +128,7 @@ struct Block;
 
 struct Fiber {
     Context context;
-    std::vector<char> stack = std::vector<char>(STACK);
+    std::unique_ptr<char[]> stack{new char[STACK]}; // not set: memory is there once it is used
     void* shadow = nullptr; // the address sanitizer's own notes on the stack
 };
 
@@ -226,7 +227,7 @@ inline void start_fiber(Thread& thread) {
     if (idle_fibers.empty()) idle_fibers.push_back(new Fiber);
     thread.fiber = idle_fibers.back();
     idle_fibers.pop_back();
-    char* stack = thread.fiber->stack.data();
+    char* stack = thread.fiber->stack.get();
     ASAN_UNPOISON_MEMORY_REGION(stack, STACK);
     thread.fiber->shadow = nullptr;
     make_context(thread.fiber->context, stack, STACK, entry);
@@ -236,7 +237,7 @@ inline void resume(Thread& thread) {
     current = &thread;
     if (!thread.fiber) start_fiber(thread);
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&scheduler_shadow, thread.fiber->stack.data(), STACK);
+    __sanitizer_start_switch_fiber(&scheduler_shadow, thread.fiber->stack.get(), STACK);
 #endif
     switch_to(scheduler, thread.fiber->context);
 #if defined(__SANITIZE_ADDRESS__)
@@ -463,7 +464,7 @@ inline void run_group(const std::vector<dim3>& indices) {
         ASAN_UNPOISON_MEMORY_REGION(block.shared.data(), block.shared.size());
         for (Thread& thread : block.threads)
             if (Fiber* left_behind = std::exchange(thread.fiber, nullptr)) { // by a failure
-                ASAN_UNPOISON_MEMORY_REGION(left_behind->stack.data(), STACK);
+                ASAN_UNPOISON_MEMORY_REGION(left_behind->stack.get(), STACK);
                 delete left_behind;
             }
     }

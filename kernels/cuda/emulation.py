@@ -18,7 +18,7 @@ import numpy as np
 
 from fastmlp.errors import BackendError
 
-from .driver import Device, Driver, Launch, Program, Size
+from .driver import Device, Driver, Launch, LaunchRefusedError, Program, Size
 from .sources import FOLDER, define, kernels, source
 
 FLAGS = (
@@ -76,6 +76,7 @@ class EmulatedDriver(Driver):
 
     def __init__(self, device: Device = H100, seed: int = 1, sanitize: bool = True) -> None:
         self.device, self.seed, self.sanitize = device, seed, sanitize
+        self.largest_cluster = 16
         self.load = cache(self.load)  # type: ignore[method-assign]
 
     def load(self, program: Program) -> Launch:
@@ -102,6 +103,8 @@ class EmulatedDriver(Driver):
             raise RuntimeError(f"{program.kernel}: {blocks} blocks of {threads} threads cannot be launched")
         if program.shared_memory > self.device.shared_memory:
             raise RuntimeError(f"{program.kernel}: {program.shared_memory} bytes of shared memory are too many")
+        if program.cluster > self.largest_cluster:
+            raise LaunchRefusedError(f"{program.kernel}: a cluster of {program.cluster} blocks is too large")
         if (program.cooperative or program.cluster > 1) and blocks > self.blocks_at_once(program, threads):
             raise RuntimeError(f"{program.kernel}: {blocks} blocks that wait for one another do not run at once")
 

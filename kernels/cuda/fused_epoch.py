@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.errors import UsageError
+from fastmlp.errors import BackendError, UsageError
 from fastmlp.kernels import Head
 
-from .driver import Array, Driver
-from .layout import THREADS, WARPS, Layout, Shape, choose
+from .driver import Array, Driver, LaunchRefusedError
+from .layout import THREADS, WARPS, Layout, Shape, candidates
 
 KINDS = 3  # of messages, see exchange.cuh
 MOST_SLOTS = 3
@@ -35,20 +35,41 @@ class FusedEpoch:
 
     def __init__(self, driver: Driver, place: Place, layout: Layout | None = None) -> None:
         self._driver, self._place, self._layout = driver, place, layout
+        self._refused: set[tuple[Layout, Shape]] = set()
 
     def train(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
         """Train each head in place; the sum of the losses, and the hits, that it had on the way.
 
         features float32 (n, d), labels int64 (n,), on the device and each below the number of classes. The heads have
-        one shape and one batch size. Raises UsageError for a row that is not there.
+        one shape and one batch size. Raises UsageError for a row that is not there or features with gaps, BackendError
+        if the device runs none of the layouts.
         """
+        if not features.flags.c_contiguous:
+            raise UsageError("A fused epoch takes features without gaps between rows: copy them first.")
         for head in heads:
             if not (head.order.min() >= 0 and head.order.max() < len(features)):
                 raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
         shape = _shape(heads[0])
-        layout = self._layout or choose(shape, self._driver.device)
-        if layout is None:
-            raise UsageError(f"{self._driver.device.name} has too little shared memory for a fused epoch of {shape}.")
+        refusals = []
+        for layout in self._layouts(shape, len(heads)):
+            try:
+                return self._train(layout, shape, heads, features, labels)
+            except LaunchRefusedError as refused:
+                self._refused.add((layout, shape))
+                refusals.append(str(refused))
+        reasons = "; ".join(refusals) or "too little shared memory"
+        raise BackendError(
+            f"{self._driver.device.name} runs no fused epoch of {shape} ({reasons}): choose --backend numba."
+        )
+
+    def _layouts(self, shape: Shape, heads: int) -> list[Layout]:
+        """Those to try: a device may refuse a launch that looked right, and then would again."""
+        layouts = [self._layout] if self._layout else candidates(shape, self._driver.device, heads)
+        return [layout for layout in layouts if (layout, shape) not in self._refused]
+
+    def _train(
+        self, layout: Layout, shape: Shape, heads: Sequence[Head], features: Array, labels: Array
+    ) -> list[tuple[float, int]]:
         results: list[tuple[float, int]] = []
         together = self._heads_at_once(layout, shape)
         for start in range(0, len(heads), together):
@@ -61,7 +82,7 @@ class FusedEpoch:
             return 2**16
         running = self._driver.blocks_at_once(layout.program(shape), THREADS)
         if running < layout.blocks:
-            raise UsageError(f"{self._driver.device.name} runs {running} blocks at once, not {layout.blocks}.")
+            raise LaunchRefusedError(f"{running} blocks run at once, and not {layout.blocks}")
         return running // layout.blocks
 
     def _launch(
@@ -95,4 +116,5 @@ class FusedEpoch:
 
 
 def _shape(head: Head) -> Shape:
-    return Shape(*head.sizes, head.batch_size, len(head.slots), head.mean is not None)
+    inputs, hidden, classes = head.sizes
+    return Shape(inputs, hidden, classes, head.batch_size, len(head.slots), head.mean is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .driver import Device, Program
+from .driver import PORTABLE_CLUSTER, Device, Program
 from .sources import define
 
 FILE, KERNEL = "train_epoch.cu", "train_epoch"
@@ -15,6 +15,7 @@ CLUSTERS = 90  # the compute capability that has them
 MOST_UNITS = 32  # of a block: a lane's sums of them, and of four rows, still fit into registers
 SLOTS = {"sgd": 1, "adam": 3}
 ALIGNMENT = 16  # bytes
+FEW_HEADS = 4  # the paper's two models, and room
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Layout:
         rows, units = self.batch_rows(shape), self.units(shape)
         columns = _round_up(-(-shape.inputs // self.split_k), 4 * WARPS)
         of_slot = [units * (columns + 4), units, units * shape.classes, shape.classes]
-        floats = [rows * (columns + 4)] * self.buffers + of_slot * shape.slots
+        floats = [self.buffers * rows * (columns + 4)] + of_slot * shape.slots
         floats += [WARPS * rows // self.passes * units, rows * units, rows * units, columns]
         floats += [self.inbox(shape)] if self.cluster else [rows * shape.classes]
         wide = [3 * rows, 6] if self.cluster else [3 * rows]
@@ -105,10 +106,11 @@ class Layout:
         )
 
 
-# What should be the fastest first. A cluster's messages are faster than a grid's. The inputs split in two halve what a
-# block copies in a step, so that the next batch has room beside this one; more parts cost more messages, and need less
-# shared memory.
+# What should be the fastest first, for one network. A cluster's messages are faster than a grid's. The inputs split in
+# two halve what a block copies in a step, so that the next batch has room beside this one; more parts cost more
+# messages, and need less shared memory.
 LAYOUTS = (
+    Layout(2, 8, cluster=True, buffers=2, passes=1),
     Layout(2, 4, cluster=True, buffers=2, passes=1),
     Layout(2, 4, cluster=True, buffers=1, passes=1),
     Layout(1, 8, cluster=True, buffers=1, passes=1),
@@ -120,9 +122,14 @@ LAYOUTS = (
 )
 
 
-def choose(shape: Shape, device: Device) -> Layout | None:
-    """The first layout that the device has room for; None if there is none."""
-    return next((layout for layout in LAYOUTS if layout.fits(shape, device)), None)
+def candidates(shape: Shape, device: Device, heads: int = 1) -> list[Layout]:
+    """The layouts that the device has room for, in the order in which they are worth trying.
+
+    Many heads share the device best in clusters of up to eight blocks, of which more run at once.
+    """
+    fitting = [layout for layout in LAYOUTS if layout.fits(shape, device)]
+    few = heads <= FEW_HEADS
+    return [layout for layout in fitting if few or not layout.cluster or layout.blocks <= PORTABLE_CLUSTER]
 
 
 def refusal(sizes: Sequence[int], dtype: str, batch_size: int, device: Device) -> str:
@@ -133,7 +140,7 @@ def refusal(sizes: Sequence[int], dtype: str, batch_size: int, device: Device) -
         return "the fused epoch is for one hidden layer"
     inputs, hidden, classes = sizes
     largest = Shape(inputs, hidden, classes, batch_size, SLOTS["adam"], centred=True)
-    if choose(largest, device) is None:
+    if not candidates(largest, device):
         return f"the fused epoch needs more shared memory than the {device.shared_memory} bytes that {device.name} has"
     return ""
 

@@ -75,7 +75,7 @@ struct Update {
 
 // The block's share of the network and of a batch, in shared memory.
 struct Share {
-    float* batch[BUFFERS]; // A (BATCH_ROWS, STRIDE)
+    float* batches;        // A (BUFFERS, BATCH_ROWS, STRIDE)
     float* w1[SLOTS];      // transposed (UNITS, STRIDE)
     float* b1[SLOTS];      // (UNITS)
     float* w2[SLOTS];      // (UNITS, CLASSES)
@@ -88,7 +88,8 @@ struct Share {
     int64* rows;           // (3, BATCH_ROWS): which rows this, the last and the next batch have
 
     __device__ explicit Share(SharedMemory& memory) {
-        for (float*& buffer : batch) buffer = memory.take<float>(BATCH_ROWS * STRIDE);
+        batches = memory.take<float>(BUFFERS * BATCH_ROWS * STRIDE);
+#pragma unroll
         for (int slot = 0; slot < SLOTS; ++slot) {
             w1[slot] = memory.take<float>(UNITS * STRIDE);
             b1[slot] = memory.take<float>(UNITS);
@@ -102,6 +103,9 @@ struct Share {
         mean = memory.take<float>(COLUMNS);
         rows = memory.take<int64>(3 * BATCH_ROWS);
     }
+
+    __device__ float* batch(int step) const { return batches + step % BUFFERS * BATCH_ROWS * STRIDE; }
+    __device__ int64* rows_of(int step) const { return rows + step % 3 * BATCH_ROWS; }
 };
 
 // Who this thread is.
@@ -135,6 +139,7 @@ template <bool READ> __device__ inline void move(float* global, float& shared) {
 
 // The block's share of the weights, in (READ) or out; what lies beyond the network comes in as zero.
 template <bool READ> __device__ void move_weights(const Head& head, Share& share, const Place& me) {
+#pragma unroll
     for (int slot = 0; slot < SLOTS; ++slot) {
         const Slot& whole = head.slots[slot];
         for (int i = me.thread; i < UNITS * COLUMNS; i += THREADS) {
@@ -430,15 +435,12 @@ __device__ void train(const float* features, const int64* labels, const Head& he
     const int steps = static_cast<int>((head.rows + BATCH - 1) / BATCH);
     for (int i = me.thread; i < 2 * BATCH_ROWS; i += THREADS) share.rows[i] = row_of(head, i / BATCH_ROWS, i % BATCH_ROWS);
     __syncthreads();
-    start_batch(features, share.rows, rows_in(head, 0), share.batch[0], me);
+    start_batch(features, share.rows, rows_in(head, 0), share.batch(0), me);
     for (int step = 0; step < steps; ++step) {
-        float* batch = share.batch[step % BUFFERS];
+        float* batch = share.batch(step);
         const int count = rows_in(head, step);
-        const int64* rows = share.rows + step % 3 * BATCH_ROWS;
-        const int64* next_rows = share.rows + (step + 1) % 3 * BATCH_ROWS;
-        int64* after_next_rows = share.rows + (step + 2) % 3 * BATCH_ROWS;
         const auto start_next = [&] { // from a batch before it
-            start_batch(features, next_rows, rows_in(head, step + 1), share.batch[(step + 1) % BUFFERS], me);
+            start_batch(features, share.rows_of(step + 1), rows_in(head, step + 1), share.batch(step + 1), me);
         };
         exchange.begin(step);
         finish_copies();
@@ -451,7 +453,7 @@ __device__ void train(const float* features, const int64* labels, const Head& he
         int label[EACH] = {};
         for (int j = 0; j < EACH; ++j) {
             const int row = me.first_row + me.warp + WARPS * j;
-            if (me.warp + WARPS * j < OWN_ROWS && row < count) label[j] = static_cast<int>(labels[rows[row]]);
+            if (me.warp + WARPS * j < OWN_ROWS && row < count) label[j] = static_cast<int>(labels[share.rows_of(step)[row]]);
         }
 
         for (int first_row = 0; first_row < BATCH_ROWS; first_row += PASS_ROWS) {
@@ -462,7 +464,7 @@ __device__ void train(const float* features, const int64* labels, const Head& he
         }
         if (SPLIT_K > 1) exchange.sent<SUMS>(step);
         activate(share, exchange, step, me);
-        if (me.thread < BATCH_ROWS) after_next_rows[me.thread] = after_next;
+        if (me.thread < BATCH_ROWS) share.rows_of(step + 2)[me.thread] = after_next;
         send_logits(share, exchange, step, me);
         exchange.receive<LOGITS>(step);
         for (int j = 0; j < EACH; ++j)
