@@ -179,6 +179,8 @@ def config_of(options: argparse.Namespace) -> Config:
 
     given = vars(options)
     known = {name: given[name] for name in Config.__dataclass_fields__ if given.get(name) is not None}
+    if known.get("dtype") == "bfloat16":  # in which only backbones compute
+        known |= {"dtype": "float32", "extractor_dtype": "bfloat16"}
     return Config(**known)
 
 

@@ -176,7 +176,7 @@ def train_head(options: argparse.Namespace, config: Config) -> tuple[dict[str, f
     """A head on features made elsewhere: Table 1's four figures of it, and its folder."""
     from fastmlp.heads import HEAD, HeadExperiment, open_tables
 
-    _refuse_image_options(options)
+    _refuse_image_options(options, config)
     folder = options.out or Path("runs") / f"features-{options.features.stem}"
     tables = open_tables(
         options.features, options.labels, options.test_features, options.test_labels, config.seed, config.limit
@@ -188,12 +188,14 @@ def train_head(options: argparse.Namespace, config: Config) -> tuple[dict[str, f
     return row, folder / HEAD
 
 
-def _refuse_image_options(options: argparse.Namespace) -> None:
+def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:
     """UsageError for what was given on the command line; what stands in the environment is for other commands."""
     for name in NOT_WITH_FEATURES:
         value = getattr(options, name)
         if value is not None and str(value) != os.environ.get(f"FASTMLP_{name.upper()}"):
             raise UsageError(f"--{name.replace('_', '-')} is for images: leave it out with --features.")
+    if config.extractor_dtype != "float32":
+        raise UsageError(f"{config.extractor_dtype} is for extracting: leave --dtype out with --features.")
     if options.on != "original":
         raise UsageError("Features cannot be augmented: leave --on out with --features.")
 

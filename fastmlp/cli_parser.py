@@ -173,7 +173,7 @@ def _recipe_options() -> argparse.ArgumentParser:
     _option(group, "preset", str, "paper (default): the paper's 300 epochs; fast: two, in a hundredth of the time")
     _option(group, "epochs", positive, "instead of the preset's")
     _option(group, "batch-size", positive, "instead of the preset's")
-    _option(group, "dtype", str, "float32 (default) or float64")
+    _option(group, "dtype", str, "float32 (default), float64, or bfloat16 for a backbone on a GPU")
     return parser
 
 

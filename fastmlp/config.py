@@ -29,6 +29,7 @@ class Config:
     seed: int = 0
     seeds: int = 1
     dtype: str = "float32"
+    extractor_dtype: str = "float32"
     threads: int | None = None
     limit: int | None = None
     data_dir: Path | None = None

@@ -88,7 +88,8 @@ class Experiment:
     @cached_property
     def extractor(self) -> Extractor:
         weights, size = self.extractor_weights, self.config.image_size
-        return open_extractor(self.config.extractor, self.backend, weights=weights, image_size=size)
+        dtype = self.config.extractor_dtype
+        return open_extractor(self.config.extractor, self.backend, weights=weights, image_size=size, dtype=dtype)
 
     @cached_property
     def train_store(self) -> FeatureStore:

@@ -9,6 +9,8 @@ torch = pytest.importorskip("torch")
 models = pytest.importorskip("torchvision.models")
 
 from fastmlp.backends import open_backend, probe  # noqa: E402
+from fastmlp.cli import config_of, main  # noqa: E402
+from fastmlp.cli_parser import build_parser  # noqa: E402
 from fastmlp.errors import UsageError  # noqa: E402
 from fastmlp.extractors import open_extractor  # noqa: E402
 from fastmlp.extractors.gpu import UNDER_WAY, Cuda, Enlarge, Pipeline  # noqa: E402
@@ -223,3 +225,21 @@ def test_features_on_a_gpu_are_the_cpus(backend, dtype, weights, rng):
     tolerance = ROUNDING if dtype == "float32" else BFLOAT16_BACKBONE
     assert_close("features", got[rows], expected(images[rows]), tolerance)
     np.testing.assert_array_equal(np.concatenate(list(extractor.batches(images))), got)  # bit for bit, run after run
+
+
+# As an option.
+
+
+def test_the_option_is_the_extractors_and_the_head_trains_in_float32():
+    options = build_parser().parse_args(["extract", "--extractor", "resnet18", "--dtype", "bfloat16"])
+    config = config_of(options)
+    assert (config.dtype, config.extractor_dtype) == ("float32", "bfloat16")
+    config = config_of(build_parser().parse_args(["extract", "--dtype", "float64"]))
+    assert (config.dtype, config.extractor_dtype) == ("float64", "float32")
+
+
+def test_the_option_is_refused_with_features_made_elsewhere(tmp_path, capsys):
+    np.savez(tmp_path / "made.npz", features=np.zeros((4, 2), "f4"), labels=np.arange(4))
+    argv = ["train", "--features", str(tmp_path / "made.npz"), "--dtype", "bfloat16", "--out", str(tmp_path / "run")]
+    assert main(argv) == 2
+    assert "bfloat16 is for extracting: leave --dtype out with --features" in capsys.readouterr().err
