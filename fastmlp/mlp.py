@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Backend, EpochRunner, Ops, Scalar
+from fastmlp.backends.base import Array, Backend, Data, EpochRunner, Ops, Scalar
 from fastmlp.errors import UsageError
 from fastmlp.kernels import Head
 from fastmlp.mlp_ops import FUSED, OPS
@@ -42,8 +42,6 @@ __all__ = [
 EVALUATION_ROWS = 2048  # a batch that keeps the forward pass in cache and the number of calls low
 NO_ROWS = "There are no rows to take the mean loss of: give at least one."
 FLOPS_WORTH_THREADS = 16_000_000  # of one product: about 0.1 ms on one core
-
-Samples = tuple[Array, Array, Array | None]  # features (n, inputs), labels int64 (n,), weights of the loss (n,)
 
 
 # Which code runs.
@@ -113,7 +111,7 @@ class Network:
         self.biases, self.bias_gradients = self._biases.values.views, self._biases.gradients.views
         self._transposed_weights = [weight.T for weight in self.weights]
         self._workspaces: dict[int, Workspace] = {}
-        self._runner: tuple[Samples, EpochRunner] | None = None
+        self._runner: EpochRunner | None = None
 
     def _lower_tier(self, tier: int) -> Tier:
         if not 1 <= tier < self.tier.number:
@@ -241,30 +239,26 @@ class Network:
         return train_epoch_together([self], features, labels, [order], [learning_rates])[0]
 
     def _train_step_by_step(
-        self, samples: Samples, order: NDArray[np.int64], coefficients: NDArray[np.float64]
+        self, data: Data, order: NDArray[np.int64], coefficients: NDArray[np.float64]
     ) -> tuple[Array, Array]:
         """An epoch of single ops, handed to the device: its losses (steps,) and hits int64 (steps,) to come."""
         losses, hits = self._empty((len(coefficients),)), self._empty((len(coefficients),), "int64")
+        if self._runner is None:
+            self._runner = self.backend.epoch_runner(self.batch_size, kernels=self.tier.number > 1)
         with self.backend.without_autograd(), self._threading():
-            self._runner_over(samples)(partial(self._take_steps, samples), order, coefficients, losses, hits)
+            self._runner(self._take_steps, data, order, coefficients, losses, hits)
         return losses, hits
 
     def _take_steps(
-        self, samples: Samples, order: Array, coefficients: Sequence[Sequence[Scalar]], losses: Array, hits: Array
+        self, data: Data, order: Array, coefficients: Sequence[Sequence[Scalar]], losses: Array, hits: Array
     ) -> None:
         """Steps over the rows in that order; coefficients: the optimizer's three numbers for each."""
-        features, labels, weights = samples
+        features, labels, weights = data
         split = self.backend.split
         batches = zip(split(order, self.batch_size), split(losses, 1), split(hits, 1), coefficients, strict=True)
         for index, loss, hit, numbers in batches:
             self.gradients(features, labels, index, loss, hit, weights)
             self.update(*numbers)
-
-    def _runner_over(self, samples: Samples) -> EpochRunner:
-        """What takes the steps of an epoch: the same as last time, with what it has recorded, over the same arrays."""
-        if self._runner is None or any(a is not b for a, b in zip(self._runner[0], samples, strict=True)):
-            self._runner = samples, self.backend.epoch_runner(self.batch_size, kernels=self.tier.number > 1)
-        return self._runner[1]
 
     def _coefficients(self, learning_rates: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
         """The optimizer's numbers for each of the next steps, which go once over that many rows."""

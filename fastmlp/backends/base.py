@@ -20,12 +20,15 @@ Reference = Callable[..., None]  # op(xp, *inputs, *outputs): array code that fi
 Kernel = Callable[..., None]  # op(*inputs, *outputs): the same, without the namespace
 Scalar = Any  # a number, or a float64 array (1,) on the device
 
-# steps(order, coefficients, losses, hits): one training step for each batch of order int64 (rows,); coefficients: three
-# scalars a step; fills losses (steps,) and hits int64 (steps,). All on the device.
-Steps = Callable[[Array, Sequence[Sequence[Scalar]], Array, Array], None]
+# All that is trained on: features (n, inputs), labels int64 (n,), the losses' weights (n,) or None for none.
+Data = tuple[Array, Array, Array | None]
 
-# run(steps, order, coefficients, losses, hits): order and coefficients float64 (steps, 3) come from the host.
-EpochRunner = Callable[[Steps, NDArray[np.int64], NDArray[np.float64], Array, Array], None]
+# steps(data, order, coefficients, losses, hits): one training step for each batch of order int64 (rows,); coefficients:
+# three scalars a step; fills losses (steps,) and hits int64 (steps,). All on the device.
+Steps = Callable[[Data, Array, Sequence[Sequence[Scalar]], Array, Array], None]
+
+# run(steps, data, order, coefficients, losses, hits): order and coefficients float64 (steps, 3) come from the host.
+EpochRunner = Callable[[Steps, Data, NDArray[np.int64], NDArray[np.float64], Array, Array], None]
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,21 @@ class Backend(ABC):
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
         """What takes the steps of an epoch: here simply does; a backend may record them and repeat what it recorded.
 
-        For one network, in batches of that size. The steps that a runner gets differ in nothing but what they are
-        called with, and all read and write the same arrays otherwise. kernels: every op of a step is a kernel of ours.
+        For one network, in batches of that size: its steps are always the same, and read and write the same arrays but
+        for those that they are called with. kernels: every op of a step is a kernel of ours.
         """
         return self._run_epoch
 
     def _run_epoch(
-        self, steps: Steps, order: NDArray[np.int64], coefficients: NDArray[np.float64], losses: Array, hits: Array
+        self,
+        steps: Steps,
+        data: Data,
+        order: NDArray[np.int64],
+        coefficients: NDArray[np.float64],
+        losses: Array,
+        hits: Array,
     ) -> None:
-        steps(self.asarray(order), coefficients.tolist(), losses, hits)
+        steps(data, self.asarray(order), coefficients.tolist(), losses, hits)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         """An array on this backend's device, its content not set."""
