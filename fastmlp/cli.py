@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastmlp.cli_parser import parse
-from fastmlp.errors import FastMLPError, UsageError
+from fastmlp.errors import BackendError, FastMLPError, UsageError
 from fastmlp.files import to_json
 from fastmlp.progress import printable, quietly, say, warn
 
@@ -53,6 +53,10 @@ def explain(error: Exception) -> tuple[str, int]:
     """One sentence and the exit code."""
     if isinstance(error, FastMLPError):
         return str(error), error.exit_code
+    if type(error).__name__ == "OutOfMemoryError":  # CuPy's or PyTorch's
+        from fastmlp.backends.cuda_diagnosis import out_of_memory_within
+
+        return out_of_memory_within(error), BackendError.exit_code
     if isinstance(error, MemoryError):
         return "Memory ran out: try --limit, a smaller --batch-size, or a machine with more.", 1
     if isinstance(error, OSError) and error.strerror:

@@ -2,15 +2,19 @@
 
 import sys
 import types
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from fastmlp import backends
+from fastmlp import backends, cli
 from fastmlp.backends import cuda_diagnosis
-from fastmlp.backends.cuda_diagnosis import Installed, cupy_wheels, diagnose, out_of_memory, size
+from fastmlp.backends import cupy as cupy_module
+from fastmlp.backends.cuda_diagnosis import Installed, cupy_wheels, diagnose, size
 from fastmlp.backends.cupy import CupyBackend
 from fastmlp.errors import BackendError
+from fastmlp.kernels.cuda.driver import Device, Launch, Program
+from tests.shell import is_one_sentence
 
 CUDA_13 = Installed(("cupy-cuda13x",), 13000)
 
@@ -118,72 +122,61 @@ def test_wheels_are_known_by_their_names() -> None:
     assert cupy_wheels(names) == ("cupy", "cupy-cuda12x", "cupy-cuda13x")
 
 
-def test_memory_is_told_in_one_sentence() -> None:
-    told = out_of_memory("50,000 rows", 3 * 2**30, 2**29, "10,000 rows would fit")
-    assert told == (
-        "The GPU's memory is too small for 50,000 rows: 3 GiB are needed and 512 MiB are free; 10,000 rows would fit."
-    )
+def test_sizes_are_told_as_people_read_them() -> None:
     assert [size(count) for count in (0, 1000, 1536, 90 * 2**30)] == ["0 B", "1000 B", "1.5 KiB", "90 GiB"]
 
 
 # The probe, on a stand-in for CuPy that computes by NumPy.
 
 
-class FakeDevice:
-    id = 0
-    compute_capability = "90"
-    attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232_448}  # noqa: RUF012
+class FakeDriver:
+    """Launches bias_relu; fault is added to its result, or raised."""
 
+    device = Device("NVIDIA H100 80GB HBM3", 90, 132, 232_448)
+    fault: float | Exception = 0.0
 
-class FakeKernel:
-    """bias_relu, as the driver launches it."""
+    def load(self, program: Program) -> Launch:
+        assert program.kernel == "bias_relu"
 
-    max_dynamic_shared_size_bytes = 0
-
-    def __init__(self, fault: float) -> None:
-        self.fault = fault
-
-    @property
-    def kernel(self) -> object:
-        def launch(grid: object, block: object, arguments: tuple, *_: object, **__: object) -> None:
+        def launch(grid: object, block: object, arguments: Sequence[np.ndarray]) -> None:
+            if isinstance(self.fault, Exception):
+                raise self.fault
             z, bias, out = arguments[:3]
             out[...] = np.maximum(z + bias, 0) + self.fault
 
         return launch
 
 
-def fake_cupy(fault: float = 0.0, **changed: object) -> types.SimpleNamespace:
+def fake_cupy() -> types.SimpleNamespace:
     runtime = types.SimpleNamespace(
-        getDeviceProperties=lambda _: {"name": b"NVIDIA H100 80GB HBM3"},
         memGetInfo=lambda: (79 * 2**30, 80 * 2**30),
         driverGetVersion=lambda: 13020,
         runtimeGetVersion=lambda: 13000,
     )
-    module = types.SimpleNamespace(get_function=lambda _: FakeKernel(fault))
-    fake = {
-        "__version__": "14.2.0",
-        "cuda": types.SimpleNamespace(Device=FakeDevice, runtime=runtime),
-        "RawModule": lambda **_: module,
-        "asnumpy": np.asarray,
-    }
-    return types.SimpleNamespace(**fake | changed)
+    pool = types.SimpleNamespace(free_bytes=lambda: 2**30)
+    cuda = types.SimpleNamespace(runtime=runtime)
+    return types.SimpleNamespace(
+        __version__="14.2.0", cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool
+    )
 
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch):
-    """install(fake): `import cupy` gives that from now on."""
+    """install(fault): `import cupy` gives a stand-in from now on, on whose device our kernel has that fault."""
     monkeypatch.setattr(cuda_diagnosis.Installed, "here", classmethod(lambda cls: CUDA_13))
+    monkeypatch.setattr(cupy_module, "CupyDriver", FakeDriver)
 
-    def install(fake: types.SimpleNamespace) -> None:
-        monkeypatch.setitem(sys.modules, "cupy", fake)
-        namespace = types.SimpleNamespace(asarray=np.asarray)
+    def install(fault: float | Exception = 0.0) -> None:
+        monkeypatch.setattr(FakeDriver, "fault", fault)
+        monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
+        namespace = types.SimpleNamespace(asarray=np.asarray, empty=np.empty)
         monkeypatch.setitem(sys.modules, "array_api_compat.cupy", namespace)
 
     return install
 
 
 def test_a_gpu_that_works_is_described(install) -> None:
-    install(fake_cupy())
+    install()
     found = CupyBackend.probe()
     assert found.usable
     assert found.details == {
@@ -200,31 +193,63 @@ def test_a_gpu_that_works_is_described(install) -> None:
 
 @pytest.mark.parametrize("fault", [1.0, np.nan])
 def test_a_kernel_that_computes_wrong_numbers_makes_the_gpu_unusable(install, fault: float) -> None:
-    install(fake_cupy(fault))
+    install(fault)
     found = CupyBackend.probe()
     assert not found.usable
     assert "our kernel came out wrong" in found.reason
 
 
 def test_a_gpu_that_only_announces_itself_is_not_enough(install) -> None:
-    """Devices are there and memory too, but NVRTC is not, so that no kernel of ours runs."""
-
-    def no_nvrtc(**_: object) -> None:
-        raise NO_NVRTC
-
-    install(fake_cupy(RawModule=no_nvrtc))
+    """The device is there and memory too, but NVRTC is not, so that no kernel of ours runs."""
+    install(NO_NVRTC)
     found = CupyBackend.probe()
     assert not found.usable
     assert "NVRTC" in found.reason
 
 
-def test_auto_passes_by_a_gpu_that_fails_and_the_name_says_why(install, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise FULL
-
-    install(fake_cupy())
-    monkeypatch.setattr(CupyBackend, "asarray", full)
+def test_auto_passes_by_a_gpu_that_fails_and_the_name_says_why(install) -> None:
+    install(FULL)
     assert backends.open_backend("auto").name == "numba"
     with pytest.raises(BackendError) as raised:
         backends.open_backend("cupy")
     assert "no memory free" in str(raised.value)
+
+
+# Memory that runs out later.
+
+
+def test_an_array_too_large_for_the_gpu_tells_how_many_rows_would_fit(install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 GiB: the driver's 79 and CuPy's own 1."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OutOfMemoryError("Out of memory allocating 204,800,000,000 bytes (allocated so far: 0 bytes).")
+
+    install()
+    backend = CupyBackend()
+    monkeypatch.setattr(backend, "xp", types.SimpleNamespace(asarray=full, empty=full))
+    for make in (backend.empty, lambda shape, dtype: backend.asarray(np.broadcast_to(np.zeros((), dtype), shape))):
+        with pytest.raises(BackendError) as raised:
+            make((100_000_000, 512), "float32")
+        assert is_one_sentence(str(raised.value))
+        assert "an array of 100,000,000 x 512 (191 GiB, where 80 GiB are free, enough for 41,943,040 rows)" in str(
+            raised.value
+        )
+
+
+def test_the_budget_is_most_of_what_is_free(install) -> None:
+    install()
+    assert CupyBackend().memory_budget() == int(0.8 * 80 * 2**30)
+
+
+@pytest.mark.parametrize(
+    "message", ["Out of memory allocating 512 bytes (allocated so far: 0 bytes).", "CUDA out of memory.\nMore"]
+)
+def test_memory_that_runs_out_within_a_library_is_one_sentence_and_code_3(message: str) -> None:
+    sentence, code = cli.explain(OutOfMemoryError(message))
+    assert is_one_sentence(sentence)
+    assert message.splitlines()[0].rstrip(".") in sentence
+    assert code == 3
+
+
+def test_memory_that_runs_out_on_the_host_is_another_matter() -> None:
+    assert cli.explain(MemoryError())[1] == 1

@@ -73,9 +73,22 @@ def diagnose(error: BaseException, installed: Installed) -> Diagnosis:
     return f"The GPU failed when it was tried ({first_line(error)}).", f"Check nvidia-smi, then {installed.extra}."
 
 
-def out_of_memory(what: str, needed: int, free: int, mend: str) -> str:
-    """One sentence: what asked for more bytes than the GPU has free, and what would fit."""
-    return f"The GPU's memory is too small for {what}: {size(needed)} are needed and {size(free)} are free; {mend}."
+def out_of_memory(shape: tuple[int, ...], needed: int, free: int) -> str:
+    """One sentence for an array (n, ...) of so many bytes, when the GPU has so many free: how many rows would fit."""
+    rows = shape[0] * free // max(needed, 1) if shape else 0
+    lengths = " x ".join(f"{length:,}" for length in shape)
+    return (
+        f"The GPU's memory is too small for an array of {lengths} ({size(needed)}, where {size(free)} are free, enough "
+        f"for {rows:,} rows): take fewer by --limit, a smaller --batch-size, or end what else fills it (nvidia-smi)."
+    )
+
+
+def out_of_memory_within(error: BaseException) -> str:
+    """One sentence for what CuPy or PyTorch raise where memory runs out within them."""
+    return (
+        f"The GPU's memory is too small ({first_line(error).rstrip('.')}): take fewer rows by --limit, a smaller "
+        "--batch-size, or end what else fills it (nvidia-smi)."
+    )
 
 
 def size(count: int) -> str:
@@ -193,7 +206,10 @@ CAUSES: tuple[tuple[str, Explain], ...] = (
     (r"cudaErrorInsufficientDriver", _insufficient_driver),
     (r"(cuda|CUDA_)Error(NoDevice|InvalidDevice)|CUDA_ERROR_(NO|INVALID)_DEVICE", _no_device),
     (r"cudaErrorSystemDriverMismatch|cudaErrorCompatNotSupportedOnDevice|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", _mismatch),
-    (r"OutOfMemoryError|MemoryError|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY", _memory),
+    (
+        r"OutOfMemoryError|GPU's memory is too small|MemoryError|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY",
+        _memory,
+    ),
     (r"UnsupportedPtxVersion|UNSUPPORTED_PTX_VERSION", _newer_ptx),
     (
         r"cudaErrorNoKernelImageForDevice|CUDA_ERROR_NO_BINARY_FOR_GPU|invalid value for --gpu-architecture",

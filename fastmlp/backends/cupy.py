@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend, EpochRunner
-from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, size
+from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.recording import RecordedEpochs
+from fastmlp.errors import BackendError
 from fastmlp.kernels import Head
 from fastmlp.kernels.cuda.augmentations import Augmentations
 from fastmlp.kernels.cuda.dense import Dense
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.layout import refusal
+
+SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and what libraries take
 
 
 class CudaBackend(Backend):
@@ -66,7 +70,46 @@ class CupyBackend(CudaBackend):
         return Availability(True, details=details | {"wheel": " and ".join(installed.wheels) or "built here"})
 
     def asarray(self, array: NDArray[Any]) -> Array:
-        return self.xp.asarray(array)
+        """As `empty`, raises BackendError with the number of rows that would fit if the GPU's memory is too small."""
+        try:
+            return self.xp.asarray(array)
+        except MemoryError:
+            raise self._too_little_memory(array.shape, array.nbytes) from None
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        try:
+            return self.xp.empty(shape, dtype=dtype)
+        except MemoryError:
+            raise self._too_little_memory(shape, int(np.prod(shape)) * np.dtype(dtype).itemsize) from None
+
+    def _too_little_memory(self, shape: tuple[int, ...], needed: int) -> BackendError:
+        return BackendError(out_of_memory(shape, needed, self._free_memory()))
+
+    @staticmethod
+    def _free_memory() -> int:
+        """Bytes: what the driver has, and what CuPy holds and does not use."""
+        import cupy
+
+        return int(cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes())
+
+    def memory_budget(self) -> int:
+        return int(SHARE_OF_MEMORY * self._free_memory())
+
+    def upload_buffer(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        import cupyx
+
+        return cupyx.empty_pinned(shape, dtype)
+
+    def upload(self, source: NDArray[Any], out: Array) -> None:
+        """By a stream of its own, so that the copy runs beside the kernels of others."""
+        out.set(source, stream=self._uploads)
+        self._uploads.synchronize()
+
+    @cached_property
+    def _uploads(self) -> Any:
+        import cupy
+
+        return cupy.cuda.Stream(non_blocking=True)
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
         import cupy
