@@ -400,6 +400,7 @@ def main() -> None:
     seeds = Path(tempfile.mkdtemp(prefix="fastmlp-fuzz-"))
     for number, sample in enumerate(parser.samples()):
         (seeds / str(number)).write_bytes(sample)
+    parser.try_bytes(b"")  # imports what takes longer than a case may
     for function in functions_of("fastmlp", "tarfile", "gzip", "PIL"):
         atheris.instrument_func(function)
     limits = ["-timeout=10", "-rss_limit_mb=2048", "-max_len=20000", "-print_final_stats=1", "-verbosity=0"]

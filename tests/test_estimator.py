@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.exceptions import DataConversionWarning
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -326,7 +327,8 @@ def test_sample_weight_is_routed(digits: Arrays) -> None:
         model = quick().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
         routed = pipeline.fit(X, y, sample_weight=weights)[-1]
-        result = cross_validate(pipeline, X, y, cv=3, params={"sample_weight": weights})
+        scorer = get_scorer("accuracy").set_score_request(sample_weight=True)  # before 1.8 a Pipeline's own takes none
+        result = cross_validate(pipeline, X, y, cv=3, scoring=scorer, params={"sample_weight": weights})
     Z = StandardScaler().fit_transform(X)
     assert_same_weights(routed, quick().fit(Z, y, sample_weight=weights))
     assert np.isfinite(result["test_score"]).all()
