@@ -25,6 +25,8 @@ def as_images(X: ArrayLike, error: Callable[[str], FastMLPError] = UsageError) -
         raise error(f"{found}: {layout_mend(array.shape)}.")
     if not len(array):
         raise error("There are no images, found array with 0 sample(s): give at least one.")
+    if not array.size:
+        raise error(f"Images of shape {array.shape} have no pixels: give larger ones.")
     return _as_bytes(array, error)
 
 
