@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class EmulatedDriver(Driver):
     def __init__(self, device: Device = H100, seed: int = 1, sanitize: bool = True) -> None:
         self.device, self.seed, self.sanitize = device, seed, sanitize
         self.largest_cluster = 16
+        self._recorded: list[Callable[[], None]] | None = None
         self.load = cache(self.load)  # type: ignore[method-assign]
 
     def load(self, program: Program) -> Launch:
@@ -86,16 +87,21 @@ class EmulatedDriver(Driver):
 
         def launch(grid: Size, block: Size, arguments: Sequence[Any]) -> None:
             self._check(program, grid, block)
-            self.seed += 1
-            shape = _Launch(
-                _dim3(grid), _dim3(block), program.shared_memory, program.cluster, program.cooperative, self.seed
-            )
-            pointers, _kept = _pointers(program, types, arguments)
-            failure = _ask(start, pointers, ctypes.byref(shape))
-            if failure:
-                raise RuntimeError(f"{program.kernel}: {failure}")
+            pointers, kept = _pointers(program, types, arguments)
+            run = partial(self._run, program, start, pointers, (kept, arguments), _dim3(grid), _dim3(block))
+            if self._recorded is None:
+                run()
+            else:
+                self._recorded.append(run)
 
         return launch
+
+    def _run(self, program: Program, start: Any, pointers: Any, _kept: Any, grid: _Dim3, block: _Dim3) -> None:
+        self.seed += 1
+        shape = _Launch(grid, block, program.shared_memory, program.cluster, program.cooperative, self.seed)
+        failure = _ask(start, pointers, ctypes.byref(shape))
+        if failure:
+            raise RuntimeError(f"{program.kernel}: {failure}")
 
     def _check(self, program: Program, grid: Size, block: Size) -> None:
         threads, blocks = int(np.prod(block)), int(np.prod(grid))
@@ -105,8 +111,9 @@ class EmulatedDriver(Driver):
             raise RuntimeError(f"{program.kernel}: {program.shared_memory} bytes of shared memory are too many")
         if program.cluster > self.largest_cluster:
             raise LaunchRefusedError(f"{program.kernel}: a cluster of {program.cluster} blocks is too large")
-        if (program.cooperative or program.cluster > 1) and blocks > self.blocks_at_once(program, threads):
-            raise RuntimeError(f"{program.kernel}: {blocks} blocks that wait for one another do not run at once")
+        together = blocks if program.cooperative else program.cluster
+        if together > 1 and together > self.blocks_at_once(program, threads):
+            raise RuntimeError(f"{program.kernel}: {together} blocks that wait for one another do not run at once")
 
     def blocks_at_once(self, program: Program, threads: int) -> int:
         each = min(2048 // threads, self.device.shared_memory // max(program.shared_memory, 1))
@@ -119,7 +126,18 @@ class EmulatedDriver(Driver):
         return np.asarray(array)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        return work
+        """As a CUDA graph does: the launches alone, with the addresses and numbers that they are given now."""
+        launches = self._recorded = []
+        try:
+            work()
+        finally:
+            self._recorded = None
+
+        def repeat() -> None:
+            for launch in launches:
+                launch()
+
+        return repeat
 
 
 def guarded(shape: tuple[int, ...], dtype: Any) -> Any:
