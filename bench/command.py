@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from fastmlp.backends import open_backend
 from fastmlp.environment import available_cores
 from fastmlp.errors import BackendError, FastMLPError, UsageError
 from fastmlp.progress import is_quiet
@@ -17,6 +18,7 @@ from . import report, results, threads
 from .results import Measurement
 
 FOLDER = Path(__file__).parent
+ON_GPU = ("augment", "extract", "step", "sweep")  # suites with contenders there
 NEEDED = ("pytest", "pytest_benchmark")
 SMOKE = ("--smoke", "--turns=1", "--benchmark-min-rounds=1", "--benchmark-max-time=0.01")
 INTERRUPTED = 2  # exit code of pytest
@@ -33,8 +35,8 @@ def run(
     """Run the suite on that device (cpu, cuda, or emulated): append its measurements to `json`, write the report.
 
     `json` is OUT/results.jsonl where it is None. Returns the measurements; progress goes to stderr. Raises BackendError
-    without pytest-benchmark, UsageError for a suite that there is not, and FastMLPError, once the report is written, if
-    a contender failed.
+    without pytest-benchmark or that device, UsageError for a suite that there is not, and FastMLPError, once the report
+    is written, if a contender failed.
     """
     missing = [module for module in NEEDED if find_spec(module) is None]
     if missing:
@@ -42,6 +44,7 @@ def run(
     unknown = sorted(set(only) - set(suites()))
     if unknown:
         raise UsageError(f"There is no benchmark {unknown[0]!r}: choose one of {', '.join(suites())}.")
+    _check_device(device, only)
     lines = json or out / "results.jsonl"
     before = len(results.read(lines)) if lines.exists() else 0
     code = _pytest(only, smoke, thread_count or available_cores(), lines, device)
@@ -50,6 +53,17 @@ def run(
         report.write(measurements, out)
     _raise_for(code, measurements, out)
     return measurements
+
+
+def _check_device(device: str, only: Sequence[str]) -> None:
+    """BackendError without a GPU to measure, UsageError for a suite that has nothing to do there."""
+    if device == "cpu":
+        return
+    for name in only:
+        if name not in ON_GPU:
+            raise UsageError(f"The benchmark {name!r} is of the CPU: choose of {', '.join(ON_GPU)} for a GPU.")
+    if device == "cuda":
+        open_backend("cupy")
 
 
 def _pytest(only: Sequence[str], smoke: bool, thread_count: int, lines: Path, device: str) -> int:

@@ -170,7 +170,7 @@ def run_bench(options: argparse.Namespace) -> None:
     from fastmlp.bench import command, report
 
     out = options.out or Path("runs/bench")
-    measurements = command.run(options.only, options.smoke, options.threads, out, options.results)
+    measurements = command.run(options.only, options.smoke, options.threads, out, options.results, options.device)
     print(to_json([asdict(one) for one in measurements]) if options.json else report.table(measurements))
     say(f"Report: {out / 'report.html'}")
 

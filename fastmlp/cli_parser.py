@@ -59,6 +59,7 @@ EXAMPLES = {
         "fastmlp bench --only step growth --threads 2 --out runs/bench",
     ),
 }
+DEVICE_HELP = "where everybody computes; emulated tries what runs on cuda without a GPU (cpu)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -231,6 +232,7 @@ def _add_export(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
 def _add_bench(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
     bench = _add(commands, "bench", parents, "the benchmark suite and its report")
     bench.add_argument("--smoke", action="store_true", help="tiny problems, a round each: does everything run?")
+    bench.add_argument("--device", choices=("cpu", "cuda", "emulated"), default="cpu", help=DEVICE_HELP)
     bench.add_argument("--only", nargs="+", default=(), metavar="NAME", help="of the suite, such as step or growth")
     bench.add_argument("--results", type=Path, metavar="FILE", help="append JSON lines here (OUT/results.jsonl)")
     _option(bench, "threads", positive, "CPU threads for everybody (all available cores by default)")

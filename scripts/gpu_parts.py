@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -58,7 +60,9 @@ def opened(options: argparse.Namespace) -> Backend:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """What `fastmlp backends` tells; failed unless the GPU is usable."""
+    """What nvidia-smi and `fastmlp backends` tell; failed unless the GPU is usable."""
+    if smi := shutil.which("nvidia-smi"):
+        subprocess.run([smi], check=False)
     from fastmlp.doctor import print_table, survey
     from fastmlp.files import write_json
     from fastmlp.mlp import choose_tier
@@ -83,6 +87,15 @@ def parity(options: argparse.Namespace) -> int:
     report = check_backend(backend, on_result=lambda one: None if one.passed else print(one, flush=True))
     print(report)
     return report.exit_status
+
+
+def tests(_: argparse.Namespace) -> int:
+    """The parity tests on CuPy; where all are skipped nothing is proven."""
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "cupy", str(root / "tests" / "test_parity.py")]
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    print(done.stdout)
+    return done.returncode or (0 if re.search(r"\d passed", done.stdout) else 1)
 
 
 def short(options: argparse.Namespace) -> int:
@@ -180,6 +193,7 @@ PARTS = {
     "doctor": doctor,
     "parity": parity,
     "short": short,
+    "tests": tests,
     "bench": bench,
     "reproduce": reproduce,
     "report": report,

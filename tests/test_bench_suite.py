@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastmlp import cli
-from fastmlp.backends import open_backend
+from fastmlp.backends import open_backend, probe
 from fastmlp.bench import command, memory, ours, results, training
 from fastmlp.bench.contenders import Bound, Contender, Problem
 from fastmlp.bench.measure import Session
@@ -204,6 +204,24 @@ def test_an_unknown_benchmark_is_a_usage_error(capsys, tmp_path):
     assert "There is no benchmark 'speed': choose one of growth, ops," in capsys.readouterr().err.replace(
         "augment, ", ""
     ).replace("extract, ", "")
+
+
+def test_without_a_gpu_none_is_measured(capsys, tmp_path):
+    if probe("cupy").usable:
+        pytest.skip("there is a GPU")
+    assert cli.main(["bench", "--device", "cuda", "--out", str(tmp_path)]) == 3
+    assert "Backend cupy cannot run here" in capsys.readouterr().err
+
+
+def test_a_benchmark_of_the_cpu_is_none_for_a_gpu(capsys, tmp_path):
+    assert cli.main(["bench", "--device", "cuda", "--only", "ops", "--out", str(tmp_path)]) == 2
+    assert "'ops' is of the CPU: choose of augment, extract, step, sweep" in capsys.readouterr().err
+
+
+def test_everybody_computes_in_full_float32_on_a_gpu():
+    found = variables(3, "cuda")
+    assert (found["NVIDIA_TF32_OVERRIDE"], found["JAX_DEFAULT_MATMUL_PRECISION"]) == ("0", "highest")
+    assert "JAX_PLATFORMS" not in found
 
 
 def test_a_failure_is_told_after_the_report(monkeypatch, capsys, tmp_path):
