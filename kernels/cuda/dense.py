@@ -131,9 +131,9 @@ class Dense:
         launch((tiling.tiles(m, n),), (tiling.threads,), _contiguous(a, b, out, *sizes))
 
     def _tiling(self, m: int, n: int, k: int) -> Tiling:
-        """The largest tiles of which every multiprocessor gets one."""
+        """The largest tiles that leave no more than half of the device idle."""
         for tiling in (LARGE, MEDIUM):
-            if tiling.tiles(m, n) >= self._driver.device.multiprocessors:
+            if 2 * tiling.tiles(m, n) >= self._driver.device.multiprocessors:
                 return tiling
         return SMALL_OF_LONG_SUMS if k > LONG_SUM else SMALL
 
