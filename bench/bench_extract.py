@@ -7,8 +7,10 @@ as most people run it, too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 
 from fastmlp.backends.base import Backend
@@ -16,7 +18,7 @@ from fastmlp.extractors.patches import Patches
 
 from . import devices, ours
 from .contenders import Bound, Contender
-from .extracting import PatchExtraction, ResNetExtraction, draw_patches, draw_resnet
+from .extracting import Features, Images, PatchExtraction, ResNetExtraction, draw_patches, draw_resnet
 from .peers import onnxruntime, torch_patches, torchvision_resnet
 
 BEST, LARGE = 4, 32
@@ -29,12 +31,26 @@ def patches(backend: Backend, problem: PatchExtraction) -> Bound:
 
 
 def resnet(problem: ResNetExtraction) -> Bound:
-    """The same PyTorch on that device whatever the backend."""
+    """The same PyTorch on the CPU whatever the backend."""
     from fastmlp.extractors.vision import VisionExtractor
 
-    device = devices.torch_device(problem)
-    extractor = VisionExtractor("resnet18", problem.weights, problem.image_size, device)
+    extractor = VisionExtractor("resnet18", problem.weights, problem.image_size, "cpu")
     return problem.bound(extractor, extractor.batch_size)
+
+
+def resnet_on_gpu(backend: Backend, problem: ResNetExtraction, dtype: str) -> Bound:
+    """PyTorch's network, our kernel before it, one batch on its way while another is computed."""
+    from fastmlp.backends.cupy import CudaBackend
+    from fastmlp.extractors.vision import VisionExtractor
+
+    device, kernels = devices.torch_device(problem), backend if isinstance(backend, CudaBackend) else None
+    extractor = VisionExtractor("resnet18", problem.weights, problem.image_size, device, dtype, kernels)
+
+    def extract(images: Images) -> Features:
+        return np.concatenate(list(extractor.batches(images)))
+
+    bound = problem.bound(extract, len(problem.images), dtype)
+    return replace(bound, facts={**bound.facts, "batch_size": extractor.batch_size})
 
 
 def _on_gpu(name: str, dtype: str, compile: bool = False) -> Contender:
@@ -60,11 +76,15 @@ RESNET = (
     Contender("ONNX Runtime", "peer", onnxruntime.extract, needs=("onnx", "onnxruntime", *TORCHVISION)),
 )
 RESNET_ON_GPU = (
-    Contender("fastmlp", "ours", resnet, needs=TORCHVISION),
+    *(
+        replace(one, name=f"{one.name}, {dtype}", needs=TORCHVISION)
+        for dtype in ("float32", "bfloat16")
+        for one in ours.contenders(partial(resnet_on_gpu, dtype=dtype), ("cupy",))
+    ),
     *(
         _on_gpu(name, dtype, compile)
         for dtype in ("float32", "bfloat16")
-        for name, compile in (("eager, channels-last", False), ("torch.compile, max-autotune", True))
+        for name, compile in (("eager, channels-last", False), ("torch.compile, reduce-overhead", True))
     ),
 )
 SIZES = {"cpu": (1_024, 32), "cuda": (50_000, 4_096)}  # patches, ResNet-18

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastmlp.backends import Backend
 
 MEASURED = "measured.jsonl"  # until it is named after the GPU
+TESTED = ("parity", "samples", "golden", "gradients", "optimizers", "weights")
 TINY_OPS = ("add_bias", "bias_relu")
 SHORT_ROWS, SHORT_IMAGES = 130, 16
 
@@ -90,9 +91,10 @@ def parity(options: argparse.Namespace) -> int:
 
 
 def tests(_: argparse.Namespace) -> int:
-    """The parity tests on CuPy; where all are skipped nothing is proven."""
+    """The tests of numbers and of chunks on CuPy; where all are skipped nothing is proven."""
     root = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "cupy", str(root / "tests" / "test_parity.py")]
+    files = [str(root / "tests" / f"test_{name}.py") for name in TESTED]
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "cupy", *files]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     print(done.stdout)
     return done.returncode or (0 if re.search(r"\d passed", done.stdout) else 1)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from fastmlp import cli, training
-from fastmlp.backends import Backend, open_backend
+from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import BackendError
 from fastmlp.mlp import Network, initial_parameters
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.samples import Samples, StreamedSamples
-from fastmlp.testing.emulated import EmulatedBackend
+from fastmlp.testing.runs import tiers
 from fastmlp.training import Recipe
 
 SIZES = (12, 8, 5)
@@ -62,15 +62,9 @@ def assert_same(monkeypatch: pytest.MonkeyPatch, backend: Backend, optimizer: Op
 
 
 @pytest.mark.parametrize("optimizer", [SGD, Optimizer("adam", 0.1)], ids=["sgd", "adam"])
-@pytest.mark.parametrize(("name", "tier"), [("numpy", 1), ("numba", 2), ("numba", 3)])
-def test_chunks_train_the_same_weights(name, tier, optimizer, monkeypatch):
-    assert_same(monkeypatch, open_backend(name, 1), optimizer, tier)
-
-
-@pytest.mark.skipif(not EmulatedBackend.probe().usable, reason="no C++ compiler to emulate kernels with")
-def test_chunks_train_the_same_weights_emulated(monkeypatch):
-    """By our CUDA kernels, and as they are best: float32, whatever tier they have."""
-    assert_same(monkeypatch, EmulatedBackend(), SGD, None)
+def test_chunks_train_the_same_weights(backend, optimizer, monkeypatch):
+    for tier in tiers(backend, SIZES, "float32", optimizer):
+        assert_same(monkeypatch, backend, optimizer, tier)
 
 
 def test_features_of_another_dtype_are_converted_by_chunks(monkeypatch):

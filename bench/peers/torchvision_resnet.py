@@ -41,7 +41,7 @@ def on_gpu(problem: ResNetExtraction, dtype: str, compile: bool) -> Bound:
     device, kind = devices.torch_device(problem), getattr(torch, dtype)
     model = problem.network().to(device, kind, memory_format=torch.channels_last)
     if compile:
-        model = torch.compile(model, mode="max-autotune", dynamic=False)
+        model = torch.compile(model, mode="reduce-overhead", dynamic=False)
 
     def extract(images: Images) -> Features:
         with torch.inference_mode():
