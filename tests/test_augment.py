@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastmlp import augment
 from fastmlp.augment import KINDS, Plan, Policy
+from fastmlp.backends import open_backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import UsageError
 from fastmlp.testing.augment_cases import noise
@@ -219,6 +220,33 @@ def test_apply_equals_each_image_by_itself(rng: Rng, monkeypatch: pytest.MonkeyP
     got = augment.apply(NumpyBackend(), images, plan)
     for i in range(40):
         np.testing.assert_array_equal(got[[i]], _alone(images[[i]], plan[np.array([i])]))
+
+
+def test_apply_leaves_images_where_they_are(rng: Rng) -> None:
+    """On the host, or on the device, which nothing then leaves."""
+    torch = pytest.importorskip("torch")
+    backend = open_backend("torch:cpu")
+    images = noise(rng, (40, 3, 8, 8))
+    plan = augment.draw(rng, 40, height=8, width=8)
+    on_host, on_device = (augment.apply(backend, placed, plan) for placed in (images, backend.asarray(images)))
+    assert isinstance(on_host, np.ndarray)
+    assert isinstance(on_device, torch.Tensor)
+    np.testing.assert_array_equal(on_device.numpy(), on_host)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("kind", 4, r"kind must lie in 0\.\.3, but"),
+        ("dy", 9, r"dy must lie in 0\.\.8, but"),
+        ("degrees", np.nan, "degrees must be finite numbers"),
+    ],
+)
+def test_apply_refuses_a_plan_that_draw_does_not_draw(rng: Rng, name: str, value: float, sentence: str) -> None:
+    plan = augment.draw(rng, 3)
+    getattr(plan, name)[1] = value
+    with pytest.raises(UsageError, match=sentence):
+        augment.apply(NumpyBackend(), noise(rng, (3, 3, 32, 32)), plan)
 
 
 # Mistakes.
