@@ -128,7 +128,9 @@ class Pipeline:
         self._graph: Work | None = None
 
     def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
-        """The features of one batch after another, while later ones are under way."""
+        """The features of one batch after another, while later ones are under way; one such run at a time."""
+        for slot in self._slots:
+            slot.done.synchronize()  # an earlier run may have been given up
         waiting: list[_Slot] = []
         for number, start in enumerate(range(0, len(images), self._rows)):
             if len(waiting) == UNDER_WAY:  # whose slot is needed
