@@ -1,6 +1,9 @@
 """What a backbone does on a GPU, on the CPU: our kernel emulated, and a stand-in for CUDA's streams and graphs."""
 
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from unittest.mock import Mock, create_autospec
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from fastmlp.cli import config_of, main  # noqa: E402
 from fastmlp.cli_parser import build_parser  # noqa: E402
 from fastmlp.errors import UsageError  # noqa: E402
 from fastmlp.extractors import open_extractor  # noqa: E402
-from fastmlp.extractors.gpu import UNDER_WAY, Cuda, Enlarge, Pipeline  # noqa: E402
+from fastmlp.extractors.gpu import UNDER_WAY, WARM_UPS, Cuda, Enlarge, Pipeline  # noqa: E402
 from fastmlp.extractors.vision import VisionExtractor  # noqa: E402
 from fastmlp.testing.compare import assert_close  # noqa: E402
 from fastmlp.testing.emulated import EmulatedBackend  # noqa: E402
@@ -210,6 +213,51 @@ def test_results_stay_when_their_memory_is_used_again(rng):
     kept = first.copy()
     list(batches)
     np.testing.assert_array_equal(first, kept)
+
+
+class LentStream(nullcontext):
+    """CuPy's, as far as it is used."""
+
+    ptr = 1234
+
+
+@pytest.fixture
+def cuda_of_pytorch(monkeypatch):
+    """torch.cuda with stand-ins, which take the arguments that the real ones take, and no others."""
+    for name in ("ExternalStream", "Stream", "stream", "synchronize", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, create_autospec(getattr(torch.cuda, name)))
+    return torch.cuda
+
+
+def test_pytorch_computes_in_the_stream_that_cupy_launches_in(cuda_of_pytorch, monkeypatch):
+    cupy = SimpleNamespace(Stream=Mock(return_value=LentStream()))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cupy))
+    cuda = Cuda("cuda", shared=True)
+    cupy.Stream.assert_called_once_with(non_blocking=True)
+    cuda_of_pytorch.ExternalStream.assert_called_once_with(LentStream.ptr, device="cuda")
+    with cuda.computing():
+        cuda_of_pytorch.stream.assert_called_once_with(cuda_of_pytorch.ExternalStream.return_value)
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.deterministic
+    with cuda.copying():
+        cuda_of_pytorch.stream.assert_called_with(cuda_of_pytorch.Stream.return_value)
+
+
+def test_work_is_recorded_once_it_has_run_a_few_times(cuda_of_pytorch):
+    cuda, runs = Cuda("cuda", shared=False), []
+    recording = cuda_of_pytorch.graph.return_value
+    recording.__enter__.side_effect = lambda: runs.append("recording")
+
+    def work():
+        runs.append("work")
+        return torch.ones(1)
+
+    launch = cuda.record(work)
+    assert runs == ["work"] * WARM_UPS + ["recording", "work"]
+    graph = cuda_of_pytorch.CUDAGraph.return_value
+    cuda_of_pytorch.graph.assert_called_once_with(graph, stream=cuda_of_pytorch.Stream.return_value)
+    assert launch() is launch()
+    assert graph.replay.call_count == 2
 
 
 @pytest.mark.parametrize("backend", ["cupy", "torch:cuda"])
