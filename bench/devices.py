@@ -61,4 +61,4 @@ def require_jax(problem: Problem) -> None:
 def facts() -> dict[str, Any]:
     """The GPU, its driver and CUDA, as `fastmlp backends` tells them; nothing where CuPy does not work."""
     found = probe("cupy").details
-    return {name: found[name] for name in ("gpu", "compute_capability", "memory", "driver", "cuda") if name in found}
+    return {name: found[name] for name in ("gpu", "compute_capability", "driver", "cuda") if name in found}

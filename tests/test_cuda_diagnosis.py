@@ -3,6 +3,7 @@
 import sys
 import types
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,9 +118,13 @@ def test_every_cause_has_its_mend(error: Exception, installed: Installed, reason
     assert all(text.endswith(".") and "\n" not in text for text in told)
 
 
-def test_wheels_are_known_by_their_names() -> None:
-    names = ["numpy", "CuPy-CUDA13x", "cupy-cuda12x", "cupyx-tools", "cupy"]
-    assert cupy_wheels(names) == ("cupy", "cupy-cuda12x", "cupy-cuda13x")
+def test_wheels_are_known_by_their_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cupy_cuda12x", "cupy_cuda13x", "cupyx_tools"):
+        folder = tmp_path / f"{name}-14.0.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 14.0.0\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert cupy_wheels() == ("cupy-cuda12x", "cupy-cuda13x")
 
 
 def test_sizes_are_told_as_people_read_them() -> None:

@@ -106,3 +106,22 @@ def test_an_uninstalled_checkout_is_found(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(ROOT / "kernels/cuda/__init__.py"), str(ROOT / "bench/peers/__init__.py")]
+
+
+def test_a_fresh_machine_gets_an_environment_with_all_that_is_measured(monkeypatch, tmp_path):
+    extras = []
+
+    def enter(wanted: set[str]) -> Path:
+        extras.append(wanted)
+        return tmp_path
+
+    monkeypatch.setattr(gpu, "enter", enter)
+    monkeypatch.setattr(gpu, "needed", lambda options, variables: {"cuda13"})
+    assert gpu._python(gpu._parse([])) == str(tmp_path / "python")
+    assert gpu._python(gpu._parse(["--dry-run"])) == str(tmp_path / "python")
+    assert extras == [{"bench", "test", "cuda13"}, {"bench", "test"}]
+
+
+def test_an_unknown_part_is_told_with_those_there_are(capsys, tmp_path):
+    assert gpu.main(["--here", "--only", "doctor", "speed", "--out", str(tmp_path)]) == 2
+    assert "There is no part speed: choose of doctor, parity, short, bench-step," in capsys.readouterr().err

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distribution
 
 from fastmlp.errors import first_line
 
+WHEELS = ("cupy", *(f"cupy-cuda{major}x" for major in range(11, 16)))
 OLDEST_CUDA = 12  # that our extras have a CuPy for
 
 
@@ -25,7 +26,7 @@ class Installed:
 
     @classmethod
     def here(cls) -> Installed:
-        return cls(cupy_wheels(str(found.name) for found in distributions()), driver_cuda())
+        return cls(cupy_wheels(), driver_cuda())
 
     @property
     def wheel_cuda(self) -> int | None:
@@ -43,9 +44,17 @@ class Installed:
 Diagnosis = tuple[str, str]  # the reason and the mend, a sentence each
 
 
-def cupy_wheels(names: Iterable[str]) -> tuple[str, ...]:
-    """Those distributions that bring a module `cupy`, sorted."""
-    return tuple(sorted({name.lower() for name in names if re.fullmatch(r"(?i)cupy(-cuda\w+|-rocm\w+)?", name or "")}))
+def cupy_wheels() -> tuple[str, ...]:
+    """The installed distributions that bring a module `cupy`: there should be one."""
+    return tuple(name for name in WHEELS if _is_installed(name))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def driver_cuda() -> int | None:
