@@ -45,6 +45,7 @@ def run(
     if unknown:
         raise UsageError(f"There is no benchmark {unknown[0]!r}: choose one of {', '.join(suites())}.")
     _check_device(device, only)
+    smoke = smoke or device == "emulated"  # which would take days
     lines = json or out / "results.jsonl"
     before = len(results.read(lines)) if lines.exists() else 0
     code = _pytest(only, smoke, thread_count or available_cores(), lines, device)
