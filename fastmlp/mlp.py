@@ -180,23 +180,17 @@ class Network:
         """Fill activations[1:] from activations[0] by those weights and biases; the last are the logits."""
         last = len(weights) - 1
         for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            z = activations[layer + 1]
-            self.ops.matmul(activations[layer], weight, z)
-            if layer < last:
-                self.ops.bias_relu(z, bias, z)
-            else:
-                self.ops.add_bias(z, bias, z)
+            forward = self.ops.dense_relu if layer < last else self.ops.dense
+            forward(activations[layer], weight, bias, activations[layer + 1])
 
     def backward(self, work: Workspace) -> None:
         """Fill the gradients of all weights and biases from the activations and the last delta."""
         for layer in reversed(range(len(self.weights))):
             delta = work.deltas[layer]
-            self.ops.matmul(work.transposed[layer], delta, self.weight_gradients[layer])
-            self.ops.column_sum(delta, self.bias_gradients[layer])
+            inputs, weight = work.transposed[layer], self._transposed_weights[layer]
+            self.ops.dense_gradients(inputs, delta, self.weight_gradients[layer], self.bias_gradients[layer])
             if layer > 0:
-                below = work.deltas[layer - 1]
-                self.ops.matmul(delta, self._transposed_weights[layer], below)
-                self.ops.relu_backward(below, work.activations[layer], below)
+                self.ops.dense_backward(delta, weight, work.activations[layer], work.deltas[layer - 1])
 
     def update(self, decay: Scalar, step_size: Scalar, scale: Scalar) -> None:
         """One step of the optimizer on every weight and bias, in place, by a row of its coefficients."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.backends.base import Array
+from fastmlp.backends.base import Array, Ops, made_of
 from fastmlp.optimizers import BETA_1, BETA_2, EPSILON
 
 Namespace = Any
@@ -49,6 +49,35 @@ def relu_backward(xp: Namespace, gradient: Array, activation: Array, out: Array)
 def column_sum(xp: Namespace, values: Array, out: Array) -> None:
     """out (n,) = the sum of values (m, n) over its rows."""
     out[...] = xp.sum(values, axis=0)
+
+
+@made_of(matmul, add_bias)
+def dense(ops: Ops, a: Array, weight: Array, bias: Array, out: Array) -> None:
+    """out (m, n) = a (m, k) times weight (k, n) + bias (n,): a layer's forward pass."""
+    ops.matmul(a, weight, out)
+    ops.add_bias(out, bias, out)
+
+
+@made_of(matmul, bias_relu)
+def dense_relu(ops: Ops, a: Array, weight: Array, bias: Array, out: Array) -> None:
+    """out (m, n) = max(a (m, k) times weight (k, n) + bias (n,), 0), NaN kept."""
+    ops.matmul(a, weight, out)
+    ops.bias_relu(out, bias, out)
+
+
+@made_of(matmul, relu_backward)
+def dense_backward(ops: Ops, delta: Array, weight: Array, activation: Array, out: Array) -> None:
+    """out (m, n) = delta (m, k) times weight (k, n), a layer's transposed weights, * (activation (m, n) > 0)."""
+    ops.matmul(delta, weight, out)
+    ops.relu_backward(out, activation, out)
+
+
+@made_of(matmul, column_sum)
+def dense_gradients(ops: Ops, inputs: Array, delta: Array, weight_gradient: Array, bias_gradient: Array) -> None:
+    """weight_gradient (k, n) = inputs (k, m), a layer's transposed inputs, times delta (m, n); bias_gradient (n,) = the
+    sum of delta over its rows."""
+    ops.matmul(inputs, delta, weight_gradient)
+    ops.column_sum(delta, bias_gradient)
 
 
 def softmax_xent(xp: Namespace, logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
@@ -119,8 +148,8 @@ def adam_update(
 OPS = {
     op.__name__: op
     for op in (
-        gather, standardize, matmul, add_bias, bias_relu, relu_backward, column_sum, softmax_xent,
-        weighted_softmax_xent, sgd_update, adam_update,
+        gather, standardize, matmul, add_bias, bias_relu, relu_backward, column_sum, dense, dense_relu,
+        dense_backward, dense_gradients, softmax_xent, weighted_softmax_xent, sgd_update, adam_update,
     )
 }  # fmt: skip
 FUSED = ("bias_relu", "relu_backward", "softmax_xent")  # and the optimizer's update

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -151,13 +152,35 @@ class Backend(ABC):
         return self.name if self.device == "cpu" else f"{self.name}:{self.device}"
 
 
+def made_of(*parts: Reference) -> Callable[[Callable[..., None]], Reference]:
+    """Makes an op of a function that calls other ops, these parts: `body(ops, *inputs, *outputs)`.
+
+    A backend that has no kernel for the whole runs its own kernels for the parts (see `Ops`).
+    """
+
+    def make(body: Callable[..., None]) -> Reference:
+        @wraps(body)
+        def reference(xp: Any, *arguments: Any) -> None:
+            body(SimpleNamespace(**{part.__name__: partial(part, xp) for part in parts}), *arguments)
+
+        reference.parts = {part.__name__ for part in parts}  # type: ignore[attr-defined]
+        return reference
+
+    return make
+
+
 class Ops:
-    """The ops of a table, each an attribute bound to a backend: its kernel where there is one, else its array code."""
+    """The ops of a table, each an attribute bound to a backend: its kernel where there is one, else its array code.
+
+    An op that is `made_of` others of the table, and has no kernel, calls those.
+    """
 
     def __init__(self, table: Mapping[str, Reference], backend: Backend, kernels: bool = True) -> None:
         for name, reference in table.items():
-            kernel = backend.kernels.get(name) if kernels else None
-            setattr(self, name, kernel or partial(reference, backend.xp))
+            run = backend.kernels.get(name) if kernels else None
+            if run is None and getattr(reference, "parts", {""}) <= table.keys():
+                run = partial(reference.__wrapped__, self)  # type: ignore[attr-defined]
+            setattr(self, name, run or partial(reference, backend.xp))
 
     if TYPE_CHECKING:  # at run time it would cost half a microsecond an op
 

@@ -15,6 +15,7 @@ DECAY = 0.9  # far from 1, so that an update without it is found
 
 # (rows, columns): no row, one row, a ragged batch, the paper's logits, the paper's hidden layer
 MATRICES: tuple[Shape, ...] = ((0, 10), (1, 2), (37, 10), (64, 10), (64, 64))
+PRODUCTS: tuple[Shape, ...] = ((0, 5, 3), (1, 1, 2), (37, 10, 7), (64, 512, 64))  # (m, k, n)
 PARAMETERS: tuple[Shape, ...] = ((0, 10), (1, 2), (37, 10), (512, 64), (10,))
 
 
@@ -39,6 +40,42 @@ def draw_matmul(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     """Shape (m, k, n)."""
     m, k, n = shape
     return {"a": rng.standard_normal((m, k)).astype(dtype), "b": rng.standard_normal((k, n)).astype(dtype)}
+
+
+def draw_dense(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Shape (m, k, n)."""
+    product = draw_matmul(rng, shape, dtype)
+    bias = rng.standard_normal(shape[2]).astype(dtype)
+    return {"a": product["a"], "weight": product["b"], "bias": bias}
+
+
+def draw_dense_backward(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Shape (m, k, n)."""
+    product = draw_matmul(rng, shape, dtype)
+    activation = np.maximum(_away_from_zero(rng, (shape[0], shape[2])), 0).astype(dtype)
+    return {"delta": product["a"], "weight": product["b"], "activation": activation}
+
+
+def draw_dense_gradients(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Shape (m, k, n): m rows in a batch, k inputs, n units."""
+    m, k, n = shape
+    product = draw_matmul(rng, (k, m, n), dtype)
+    return {"inputs": product["a"], "delta": product["b"]}
+
+
+def gradient_outputs(inputs: Inputs) -> dict[str, tuple[Shape, str]]:
+    k, n = inputs["inputs"].shape[0], inputs["delta"].shape[1]
+    dtype = inputs["delta"].dtype.name
+    return {"weight_gradient": ((k, n), dtype), "bias_gradient": ((n,), dtype)}
+
+
+def product_flops(shape: Shape) -> int:
+    return 2 * size(shape)
+
+
+def product_bytes(shape: Shape, itemsize: int) -> int:
+    m, k, n = shape
+    return itemsize * (m * k + k * n + m * n)
 
 
 def draw_add_bias(rng: Rng, shape: Shape, dtype: str) -> Inputs:
@@ -181,11 +218,46 @@ MLP_CASES = (
         mlp_ops.matmul,
         draw_matmul,
         lambda inputs: {"out": ((inputs["a"].shape[0], inputs["b"].shape[1]), inputs["a"].dtype.name)},
-        shapes=((0, 5, 3), (1, 1, 2), (37, 10, 7), (64, 512, 64)),
+        shapes=PRODUCTS,
         planted=("nan", "inf"),
         transposed=("a", "b"),
-        flops=lambda shape: 2 * size(shape),
-        bytes=lambda shape, itemsize: itemsize * (shape[0] * shape[1] + shape[1] * shape[2] + shape[0] * shape[2]),
+        flops=product_flops,
+        bytes=product_bytes,
+    ),
+    *(
+        OpCase(
+            op.__name__,
+            op,
+            draw_dense,
+            lambda inputs: {"out": ((inputs["a"].shape[0], inputs["weight"].shape[1]), inputs["a"].dtype.name)},
+            shapes=PRODUCTS,
+            planted=("nan", "inf"),
+            flops=product_flops,
+            bytes=product_bytes,
+        )
+        for op in (mlp_ops.dense, mlp_ops.dense_relu)
+    ),
+    OpCase(
+        "dense_backward",
+        mlp_ops.dense_backward,
+        draw_dense_backward,
+        like("activation"),
+        shapes=PRODUCTS,
+        planted=("nan", "inf"),
+        transposed=("weight",),
+        flops=product_flops,
+        bytes=lambda shape, itemsize: product_bytes(shape, itemsize) + itemsize * shape[0] * shape[2],
+    ),
+    OpCase(
+        "dense_gradients",
+        mlp_ops.dense_gradients,
+        draw_dense_gradients,
+        gradient_outputs,
+        shapes=PRODUCTS,
+        planted=("nan", "inf"),
+        transposed=("inputs",),
+        flops=product_flops,
+        bytes=product_bytes,
     ),
     OpCase(
         "add_bias",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cache, lru_cache
 from numbers import Real
 from typing import Any
@@ -29,6 +30,16 @@ SUM_THREADS = 128  # of a block that sums 32 columns
 MOST_THREADS = 512  # of a block of softmax_xent.cu
 FEW_CLASSES = 16  # up to which a thread has a whole row of logits
 CONSTANTS = {"BETA_1": repr(BETA_1), "BETA_2": repr(BETA_2), "EPSILON": repr(EPSILON)}  # of update.cu
+
+
+class Finish(IntEnum):
+    """What matmul.cu does with a product before it stores it."""
+
+    NOTHING = 0
+    BIAS = 1
+    BIAS_RELU = 2
+    ACTIVE = 3
+    COLUMN_SUMS = 4
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,9 @@ class Dense:
     @property
     def ops(self) -> tuple[Callable[..., None], ...]:
         elementwise = (self.gather, self.standardize, self.add_bias, self.bias_relu, self.relu_backward)
-        sums = (self.matmul, self.column_sum, self.softmax_xent, self.weighted_softmax_xent)
-        return (*elementwise, *sums, self.sgd_update, self.adam_update)
+        products = (self.matmul, self.dense, self.dense_relu, self.dense_backward, self.dense_gradients)
+        sums = (self.column_sum, self.softmax_xent, self.weighted_softmax_xent)
+        return (*elementwise, *products, *sums, self.sgd_update, self.adam_update)
 
     def _new_launch(self, file: str, kernel: str, shared_memory: int = 0, **constants: str | int) -> Launch:
         return self._driver.load(Program(file, kernel, define(**constants), shared_memory))
@@ -120,15 +132,42 @@ class Dense:
     # Products.
 
     def matmul(self, a: Array, b: Array, out: Array) -> None:
+        self._product(a, b, out, Finish.NOTHING)
+
+    def dense(self, a: Array, weight: Array, bias: Array, out: Array) -> None:
+        self._product(a, weight, out, Finish.BIAS, given=bias)
+
+    def dense_relu(self, a: Array, weight: Array, bias: Array, out: Array) -> None:
+        self._product(a, weight, out, Finish.BIAS_RELU, given=bias)
+
+    def dense_backward(self, delta: Array, weight: Array, activation: Array, out: Array) -> None:
+        self._product(delta, weight, out, Finish.ACTIVE, given=activation)
+
+    def dense_gradients(self, inputs: Array, delta: Array, weight_gradient: Array, bias_gradient: Array) -> None:
+        self._product(inputs, delta, weight_gradient, Finish.COLUMN_SUMS, column_sums=bias_gradient)
+
+    def _product(
+        self,
+        a: Array,
+        b: Array,
+        out: Array,
+        finish: Finish,
+        given: Array | None = None,
+        column_sums: Array | None = None,
+    ) -> None:
         (m, n), k = out.shape, a.shape[1]
-        if not out.size:
+        rows = m + (finish == Finish.COLUMN_SUMS)
+        if not rows * n:
             return
-        tiling = self._tiling(m, n, k)
+        tiling = self._tiling(rows, n, k)
         (a, a_transposed), (b, b_transposed) = _stored(a), _stored(b)
+        given, column_sums = (out if array is None else array for array in (given, column_sums))  # some pointer
         real = REAL[out.dtype.name]
         launch = self._load("matmul.cu", "matmul", tiling.shared_memory, REAL=real, **tiling.constants)
-        sizes = (np.int64(m), np.int64(k), np.int64(n), np.bool_(a_transposed), np.bool_(b_transposed))
-        launch((tiling.tiles(m, n),), (tiling.threads,), _contiguous(a, b, out, *sizes))
+        sizes = (np.int64(m), np.int64(k), np.int64(n))
+        how = (np.bool_(a_transposed), np.bool_(b_transposed), np.int32(finish))
+        arguments = _contiguous(a, b, given, out, column_sums, *sizes, *how)
+        launch((tiling.tiles(rows, n),), (tiling.threads,), arguments)
 
     def _tiling(self, m: int, n: int, k: int) -> Tiling:
         """The largest tiles that leave no more than half of the device idle."""

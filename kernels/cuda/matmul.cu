@@ -1,5 +1,6 @@
 // out (m, n) = a (m, k) times b (k, n), either of which may be stored by columns (a transposed view), for the sizes of
-// an MLP: batches of 64 rows, layers of ten to a few thousand units.
+// an MLP: batches of 64 rows, layers of ten to a few thousand units. What a layer does with each number of a product is
+// done before it is stored (see Finish), for a launch costs more than most of these products.
 //
 // A block makes a tile of TILE x TILE numbers of out. It brings a and b through shared memory, a chunk of k at a time,
 // as a[k][row] and b[k][column]; while it multiplies one chunk, its threads hold the next one in registers, PACKS
@@ -19,6 +20,14 @@ constexpr int QUADS = TILE / 4; // in a row of the tile
 constexpr int GROUP = QUADS * QUADS;
 constexpr int PACK = 16 / sizeof(REAL);
 
+enum Finish {
+    NOTHING,
+    BIAS,        // out + given (n,)
+    BIAS_RELU,   // max(out + given (n,), 0), NaN kept
+    ACTIVE,      // out * (given (m, n) > 0)
+    COLUMN_SUMS, // and column_sums (n,) of b over k: the row after the last of out, of a row of ones after the last of a
+};
+
 struct alignas(16) Pack { // what one instruction loads
     REAL at[PACK];
 };
@@ -32,10 +41,10 @@ struct alignas(16) Quad {
 struct Operand {
     const REAL* numbers;
     int64 count, depth, first; // first: the row or column at which the block's tile begins
-    bool by_k, aligned;
+    bool by_k, with_ones, aligned; // with_ones: after its rows comes one of ones
 
-    __device__ Operand(const REAL* numbers, int64 count, int64 depth, int64 first, bool by_k)
-        : numbers(numbers), count(count), depth(depth), first(first), by_k(by_k),
+    __device__ Operand(const REAL* numbers, int64 count, int64 depth, int64 first, bool by_k, bool with_ones)
+        : numbers(numbers), count(count), depth(depth), first(first), by_k(by_k), with_ones(with_ones),
           aligned((by_k ? depth : count) % PACK == 0 && reinterpret_cast<size_t>(numbers) % 16 == 0) {}
 
     // The place of a pack in the chunk: neighbouring threads take neighbouring i, so that none waits for another's
@@ -50,8 +59,10 @@ struct Operand {
         const REAL* source = numbers + (by_k ? i * depth + k : k * count + i);
         if (aligned && left >= PACK) return *reinterpret_cast<const Pack*>(source);
         Pack edge = {};
-        for (int e = 0; e < PACK; ++e)
+        for (int e = 0; e < PACK; ++e) {
             if (e < left) edge.at[e] = source[e];
+            if (with_ones && (by_k ? i : i + e) == count) edge.at[e] = 1;
+        }
         return edge;
     }
 
@@ -106,16 +117,26 @@ __device__ inline void add_products(const REAL* a, const REAL* b, int depth, Qua
     }
 }
 
-// Shared memory: 2 * PACKS packs a thread, which the groups' sums fit in too.
+// The number of out to store, at that place and column of it.
+__device__ inline REAL finished(REAL sum, const REAL* given, int64 place, int64 column, int finish) {
+    if (finish == BIAS) return sum + given[column];
+    if (finish == BIAS_RELU) return sum + given[column] < 0 ? REAL(0) : sum + given[column];
+    if (finish == ACTIVE) return sum * REAL(given[place] > 0);
+    return sum;
+}
+
+// Shared memory: 2 * PACKS packs a thread, which the groups' sums fit in too. given and column_sums: see Finish.
 extern "C" __global__ void __launch_bounds__(256, 1)
-    matmul(const REAL* a, const REAL* b, REAL* out, int64 m, int64 k, int64 n, bool a_transposed, bool b_transposed) {
+    matmul(const REAL* a, const REAL* b, const REAL* given, REAL* out, REAL* column_sums, int64 m, int64 k, int64 n,
+           bool a_transposed, bool b_transposed, int finish) {
     const int numbers_of_chunk = PACKS * PACK * blockDim.x, depth_of_chunk = numbers_of_chunk / TILE;
     SharedMemory memory;
     REAL* tiles = memory.take<REAL>(2 * numbers_of_chunk);
     REAL *tile_of_a = tiles, *tile_of_b = tiles + numbers_of_chunk;
     const int64 tiles_in_row = (n + TILE - 1) / TILE;
     const int64 first_row = blockIdx.x / tiles_in_row * TILE, first_column = blockIdx.x % tiles_in_row * TILE;
-    const Operand left(a, m, k, first_row, !a_transposed), right(b, n, k, first_column, b_transposed);
+    const Operand left(a, m, k, first_row, !a_transposed, finish == COLUMN_SUMS);
+    const Operand right(b, n, k, first_column, b_transposed, false);
     const int row = threadIdx.x % GROUP / QUADS * 4, column = threadIdx.x % QUADS * 4;
 
     Quad sums[4] = {};
@@ -140,6 +161,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
         REAL sum = sums_of_groups[i];
         for (int g = 1; g < groups; ++g) sum += sums_of_groups[g * TILE * TILE + i];
         const int64 r = first_row + i / TILE, c = first_column + i % TILE;
-        if (r < m && c < n) out[r * n + c] = sum;
+        if (r < m && c < n) out[r * n + c] = finished(sum, given, r * n + c, c, finish);
+        if (r == m && c < n && finish == COLUMN_SUMS) column_sums[c] = sum;
     }
 }
