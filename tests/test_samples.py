@@ -1,7 +1,9 @@
 """Samples that do not fit on the device: chunks give the same numbers, the next is on its way while one is used."""
 
 import json
+import sys
 import threading
+import types
 from collections.abc import Callable
 
 import numpy as np
@@ -9,16 +11,19 @@ import pytest
 
 from fastmlp import cli, training
 from fastmlp.backends import Backend
+from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.errors import BackendError
 from fastmlp.mlp import Network, initial_parameters
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.samples import Samples, StreamedSamples
+from fastmlp.testing.emulated import EmulatedBackend
 from fastmlp.testing.runs import tiers
 from fastmlp.training import Recipe
+from tests import fake_cupy
 
 SIZES = (12, 8, 5)
-ROWS, BATCH = 310, 16
+ROWS, BATCH = 182, 16
 BUDGET = 4 * 40 * SIZES[0] * 4  # 40 rows a chunk: two batches, and a last chunk of one and a smaller one
 
 
@@ -65,6 +70,35 @@ def assert_same(monkeypatch: pytest.MonkeyPatch, backend: Backend, optimizer: Op
 def test_chunks_train_the_same_weights(backend, optimizer, monkeypatch):
     for tier in tiers(backend, SIZES, "float32", optimizer):
         assert_same(monkeypatch, backend, optimizer, tier)
+
+
+class Pinned(np.ndarray):
+    """Memory of the host that a GPU may read by itself, as cupyx.empty_pinned gives it."""
+
+
+def pinned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return np.empty(shape, dtype).view(Pinned)
+
+
+@pytest.mark.skipif(not EmulatedBackend.probe().usable, reason="no C++ compiler to emulate kernels with")
+def test_chunks_go_to_cupy_from_pinned_memory_in_a_stream_of_their_own_emulated(monkeypatch):
+    """What is not pinned, or copied in the stream of the kernels, would have the GPU wait."""
+    gpu = fake_cupy.install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(empty_pinned=pinned))
+    streams = set()
+
+    def set_(array: fake_cupy.Array, source: np.ndarray, stream: fake_cupy.Stream) -> None:
+        assert (array.shape, array.dtype) == (source.shape, source.dtype)
+        assert source.flags.c_contiguous
+        assert array.flags.c_contiguous
+        assert isinstance(source, Pinned)
+        streams.add(stream)
+        array[...] = source
+
+    monkeypatch.setattr(fake_cupy.Array, "set", set_)
+    assert_same(monkeypatch, CupyBackend(), SGD, None)
+    assert streams
+    assert gpu.streams[0] not in streams
 
 
 def test_features_of_another_dtype_are_converted_by_chunks(monkeypatch):
