@@ -55,6 +55,16 @@ def test_crops_by_every_offset(rng: np.random.Generator, height: int, width: int
     assert_equal_to_numpys("crop", images, dy, dx, 6)
 
 
+@pytest.mark.parametrize("shape", [(700, 3, 12, 10), (3, 3, 7, 9), (0, 3, 8, 8)], ids=str)
+def test_plans(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    """Of several parts and two threads, of no image of some kinds, and of none at all."""
+    images = rng.integers(0, 256, shape, dtype=np.uint8)
+    images.flags.writeable = False
+    plan = augment.draw(rng, len(images), height=shape[2], width=shape[3])
+    got, expected = (augment.apply(open_backend(name, threads=2), images, plan) for name in ("numba", "numpy"))
+    np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("op", ["crop", "cutout", "hflip"])
 def test_an_output_of_any_layout_is_filled(rng: np.random.Generator, op: str) -> None:
     images = rng.integers(0, 256, (150, 3, 6, 5), dtype=np.uint8)

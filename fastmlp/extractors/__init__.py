@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from fastmlp.backends.base import Backend
-from fastmlp.backends.cupy import CudaBackend
 from fastmlp.errors import BackendError, UsageError, did_you_mean
 from fastmlp.extractors.base import Extractor
 
@@ -45,6 +44,8 @@ def open_extractor(
         from fastmlp.extractors.vision import VisionExtractor
     except ImportError as error:
         raise BackendError(f"Extractor {name} needs PyTorch ({error}): pip install 'fastmlp[torch]'.") from None
+    from fastmlp.backends.cupy import CudaBackend
+
     # the device that trains also extracts
     kernels = backend if isinstance(backend, CudaBackend) else None
     return VisionExtractor(name, weights, image_size, backend.device, dtype, kernels)

@@ -142,8 +142,7 @@ def learn_codebook(images: NDArray[np.uint8], seed: int) -> Codebook:
     plain = Codebook(mean, whitening, centroids, np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32))
     extractor = Patches(plain, open_backend("numpy"))
     some = images[np.sort(rng.permutation(len(images))[:SAMPLE_IMAGES])]
-    size = extractor.batch_size
-    features = np.concatenate([extractor(some[start : start + size]) for start in range(0, len(some), size)])
+    features = np.concatenate(list(extractor.batches(some)))
     deviation = features.std(axis=0)
     scale = np.where(deviation > EPSILON, 1 / np.maximum(deviation, EPSILON), 0).astype(np.float32)
     return Codebook(mean, whitening, centroids, features.mean(axis=0), scale)
