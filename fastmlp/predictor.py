@@ -156,7 +156,9 @@ def _open_extractor(config: dict[str, Any], folder: Path, backend: Backend, weig
     name, size = expected["name"], expected.get("image_size")
     if weights is None and recorded is not None:
         weights = folder / recorded  # an absolute path stays as it is
-    extractor = open_extractor(name, backend, weights=weights, image_size=size)
+    # a CPU, which is not asked for bfloat16, gives features that are nearer to the exact ones
+    dtype = "bfloat16" if expected.get("dtype") == "bfloat16" and backend.device != "cpu" else "float32"
+    extractor = open_extractor(name, backend, weights=weights, image_size=size, dtype=dtype)
     if extractor.provenance().get("weights") != expected.get("weights"):
         raise DataError(f"The weights of {name} are not those the model was trained with: pass those with --weights.")
     return extractor

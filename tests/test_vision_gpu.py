@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock, create_autospec
 
@@ -11,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 models = pytest.importorskip("torchvision.models")
 
+from fastmlp import predictor  # noqa: E402
 from fastmlp.backends import open_backend, probe  # noqa: E402
 from fastmlp.cli import config_of, main  # noqa: E402
 from fastmlp.cli_parser import build_parser  # noqa: E402
@@ -292,3 +294,20 @@ def test_the_option_is_refused_with_features_made_elsewhere(tmp_path, capsys):
     argv = ["train", "--features", str(tmp_path / "made.npz"), "--dtype", "bfloat16", "--out", str(tmp_path / "run")]
     assert main(argv) == 2
     assert "bfloat16 is for extracting: leave --dtype out with --features" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("trained", "device", "dtype"),
+    [
+        ("bfloat16", "cuda", "bfloat16"),
+        ("bfloat16", "cpu", "float32"),
+        (None, "cuda", "float32"),
+    ],
+)
+def test_a_model_extracts_as_it_was_trained_where_it_can(monkeypatch, trained, device, dtype):
+    opened = Mock(**{"return_value.provenance.return_value": {"weights": "sha256:0"}})
+    monkeypatch.setattr(predictor, "open_extractor", opened)
+    rounded = {} if trained is None else {"dtype": trained}
+    config = {"extractor": {"name": "resnet18", "weights": "sha256:0", "image_size": 40, **rounded}, "weights": None}
+    predictor._open_extractor(config, Path(), Mock(device=device), None)
+    assert opened.call_args.kwargs["dtype"] == dtype
