@@ -82,11 +82,7 @@ class VisionExtractor(Extractor):
         self._interpolation, self._dtype = backbone.interpolation, getattr(torch, dtype)
         self.model = _channels_last(fold_batch_norm(backbone.model)).to(device, self._dtype)
         self._scale, self._shift = _normalisation(backbone, device)
-        self._enlarge = (
-            Enlarge(kernels, self._scale, self._shift, self.image_size)
-            if kernels is not None and backbone.interpolation == "bilinear"
-            else None
-        )
+        self._enlarge = self._enlarging(kernels)
         self._cuda = Cuda(device, shared=kernels is not None) if device.startswith("cuda") else None
         self._pipelines: dict[tuple[int, ...], Pipeline] = {}
         self.features = self._count_features(backbone.image_size)
@@ -123,6 +119,12 @@ class VisionExtractor(Extractor):
         """Features float32 (n, d) of uint8 images (n, 3, h, w), both on the device."""
         features: torch.Tensor = self.model(self._prepared(images))
         return features.float()
+
+    def _enlarging(self, kernels: CudaBackend | None) -> Enlarge | None:
+        """Our kernel, if there is one for this backbone's interpolation."""
+        if kernels is None or self._interpolation != "bilinear":
+            return None
+        return Enlarge(kernels, self._scale, self._shift, self.image_size)
 
     def _prepared(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised pixels at the network's input size, channels last."""

@@ -15,7 +15,7 @@ __device__ inline int64 block_sum(int64 value, int64* sums) {
 }
 
 __device__ inline float mean_level(const uint8* image, Shape shape, int64* sums) {
-    unsigned sum = 0; // of at most 2^31 / 128 levels
+    int64 sum = 0;
     for_each_pixel(shape, [&](int y, int x) {
         for (int c = 0; c < CHANNELS; ++c) sum += image[c * shape.pixels() + shape.place(y, x)];
     });
