@@ -69,8 +69,8 @@ def explain(error: Exception) -> tuple[str, int]:
 
 
 def run_reproduce(options: argparse.Namespace) -> None:
-    from fastmlp.experiment import reproduce
     from fastmlp.report import table1_text
+    from fastmlp.reproduction import reproduce
 
     config = config_of(options)
     results = reproduce(config)

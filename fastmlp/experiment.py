@@ -1,4 +1,4 @@
-"""The paper's experiment: data -> augment -> extract -> train on the original and on the augmented images -> report."""
+"""The paper's experiment: data -> augment -> extract -> train on the original and on the augmented images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import augment, card, datasets, environment, model, report, training
+from fastmlp import augment, card, datasets, environment, model, training
 from fastmlp.backends import Backend, open_backend
 from fastmlp.checkpoint import Checkpoint
 from fastmlp.config import Config
@@ -22,7 +22,7 @@ from fastmlp.datasets import Dataset, Split
 from fastmlp.errors import DataError, UsageError, first_line
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features import FeatureStore, open_or_extract
-from fastmlp.files import cache_dir, claimed, write_bytes, write_json, write_text
+from fastmlp.files import cache_dir, write_bytes, write_json, write_text
 from fastmlp.intervals import summarize
 from fastmlp.mlp import Network, Parameters, choose_tier, initial_parameters
 from fastmlp.progress import progress, say
@@ -32,10 +32,11 @@ from fastmlp.samples import Samples
 from fastmlp.seeds import train_seeds
 from fastmlp.training import History, Recipe
 
-SCHEMA = 1
 SHEET_IMAGES = 8
 CODEBOOK = "codebook.safetensors"
 SEEDS = "seeds.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+FUSED_EPOCH = 3  # the tier
 
 
 class Experiment:
@@ -131,25 +132,52 @@ class Experiment:
 
     def train(self, name: str) -> tuple[Network, History]:
         """The model `name` of MODELS, trained, and written to its folder; with resume, gone on with."""
-        folder, recipe = self.config.folder / name, self.recipe
-        samples, test = self.samples(name), self.test
-        fingerprint = self.fingerprint(name)
-        network, history = self._start(folder, fingerprint)
-        checkpoint = folder / "checkpoint.safetensors"
-        with self.timed(f"train_{name}"), progress(f"train {name}", recipe.epochs, "epochs", history.epochs) as bar:
-            kept = Checkpoint(
-                [network], [history], lambda: save_model(network, history, fingerprint, checkpoint, network.state)
-            )
+        return self._train({name: self._start(name)})[name]
 
-            def on_epoch(history: History) -> None:
+    def train_all(self) -> dict[str, tuple[Network, History]]:
+        """All models; at the same time where the backend has room for one beside the other, else in turns."""
+        started = {name: self._start(name) for name in MODELS}
+        fused = all(network.tier.number == FUSED_EPOCH for network, _ in started.values())
+        alike = len({history.epochs for _, history in started.values()}) == 1
+        if self.backend.beside_host and fused and alike:
+            return self._train(started)
+        return {name: self._train({name: model})[name] for name, model in started.items()}
+
+    def _train(self, models: dict[str, tuple[Network, History]]) -> dict[str, tuple[Network, History]]:
+        """Train these models further, each on the first rows of the last one's samples, and write them."""
+        names, recipe, test = list(models), self.recipe, self.test
+        networks, histories = [network for network, _ in models.values()], [history for _, history in models.values()]
+        samples = self.samples(names[-1])
+        rows = [sum(len(store.labels) for store in self.stores_of(name)) for name in names]
+        seeds, done = [self.config.seed] * len(names), histories[0].epochs
+        stage = f"train {names[0]}" if len(names) == 1 else "train both"
+        with self.timed(stage.replace(" ", "_")), progress(stage, recipe.epochs, "epochs", done) as bar:
+            kept = Checkpoint(networks, histories, lambda: self._save(models))
+
+            def on_epoch(histories: list[History]) -> None:
                 kept.after_epoch()
-                bar.advance(1, f"test accuracy {history.test_accuracy[-1]:.2%}")
+                accuracies = ", ".join(f"{history.test_accuracy[-1]:.2%}" for history in histories)
+                bar.advance(1, f"test accuracy {accuracies}")
 
             with kept.on_interrupt():
-                seed = self.config.seed
-                training.train(network, samples, recipe, seed, test=test, history=history, on_epoch=on_epoch)
-        self.finish(network, history, fingerprint, folder)
-        return network, history
+                training.train_together(
+                    networks,
+                    samples,
+                    [recipe] * len(names),
+                    seeds,
+                    rows=rows,
+                    test=test,
+                    histories=histories,
+                    on_epoch=on_epoch,
+                )
+        for name, (network, history) in models.items():
+            self.finish(network, history, self.fingerprint(name), self.config.folder / name)
+        return models
+
+    def _save(self, models: dict[str, tuple[Network, History]]) -> None:
+        for name, (network, history) in models.items():
+            path = self.config.folder / name / CHECKPOINT
+            save_model(network, history, self.fingerprint(name), path, network.state)
 
     def train_further_seeds(self, name: str) -> list[Network]:
         """The model `name` from each seed after the first, all trained together; with resume, gone on with."""
@@ -197,9 +225,10 @@ class Experiment:
         """The names of the features that a model is trained and tested on, which change with their content."""
         return [store.path.name for store in (*self.stores_of(name), self.test_store)]
 
-    def _start(self, folder: Path, fingerprint: dict[str, Any]) -> tuple[Network, History]:
-        """A new network, or the one an earlier run left in the folder."""
-        paths = (folder / "checkpoint.safetensors", folder / "model.safetensors")  # the newer first
+    def _start(self, name: str) -> tuple[Network, History]:
+        """A new network for the model `name`, or the one an earlier run left."""
+        folder, fingerprint = self.config.folder / name, self.fingerprint(name)
+        paths = (folder / CHECKPOINT, folder / "model.safetensors")  # the newer first
         left = next((path for path in paths if path.is_file()), None) if self.config.resume else None
         if left is None:
             network, history = self.new_network(self.config.seed), History()
@@ -236,7 +265,7 @@ class Experiment:
         write_text(folder / card.NAME, card.model_card(description, history.as_dict()))
         write_json(folder / "history.json", history.as_dict())
         save_model(network, history, fingerprint, folder / "model.safetensors")
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def data_description(self) -> dict[str, Any]:
         """The data and the extractor as a model's config.json tells them."""
@@ -343,33 +372,6 @@ class Experiment:
         start = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
-def reproduce(config: Config) -> dict[str, Any]:
-    """The whole experiment; results.json, the report, its figures and both models are written to config.folder."""
-    experiment = Experiment(config)
-    with claimed(config.folder):
-        return _reproduce(experiment)
-
-
-def _reproduce(experiment: Experiment) -> dict[str, Any]:
-    config = experiment.config
-    experiment.extract()
-    trained = {name: experiment.train(name) for name in MODELS}
-    results = {
-        "schema": SCHEMA,
-        "table1": {name: experiment.table_rows(name, [network])[0] for name, (network, _) in trained.items()},
-        **experiment.describe(),
-        "history": {name: history.as_dict() for name, (_, history) in trained.items()},
-        "confusion": {name: experiment.confusion(network) for name, (network, _) in trained.items()},
-    }
-    if config.seeds > 1:
-        results["over_seeds"] = experiment.over_seeds(results["table1"])
-    results["seconds"] = {stage: round(seconds, 3) for stage, seconds in experiment.seconds.items()}
-    results["claims"] = report.check_claims(results)
-    report.write(results, config.folder, experiment.sheet())
-    write_json(config.folder / "results.json", results)
-    return results
 
 
 def described(recipe: Recipe) -> dict[str, Any]:

@@ -63,10 +63,9 @@ class Samples:
         """See `Network.logits`."""
         return network.logits(self.features)
 
-    def spaced_rows(self, backend: Backend, count: int) -> NDArray[np.float64]:
-        """The features of that many evenly spaced rows, or somewhat more, on the host."""
-        rows = self.features[:: max(1, len(self) // count), ...]
-        return backend.to_numpy(rows).astype(np.float64)
+    def spaced_rows(self, backend: Backend, rows: int, count: int) -> NDArray[np.float64]:
+        """The features of `count`, or somewhat more, evenly spaced ones of the first rows, on the host."""
+        return backend.to_numpy(self.features[: rows : max(1, rows // count), ...]).astype(np.float64)
 
 
 class Stream:
@@ -176,8 +175,8 @@ class StreamedSamples(Samples):
     def logits(self, network: Network) -> NDArray[Any]:
         return np.concatenate([network.logits(features) for _, features, _ in self._in_order()])
 
-    def spaced_rows(self, backend: Backend, count: int) -> NDArray[np.float64]:
-        return self.features[:: max(1, len(self) // count)].astype(np.float64)
+    def spaced_rows(self, backend: Backend, rows: int, count: int) -> NDArray[np.float64]:
+        return self.features[: rows : max(1, rows // count)].astype(np.float64)
 
     def _in_order(self) -> Iterator[tuple[int, Array, Array]]:
         return self.stream.chunks(np.arange(len(self)), self.stream.rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral
 from typing import Any
@@ -15,7 +17,7 @@ from fastmlp.errors import FastMLPError, UsageError
 from fastmlp.mlp import Network, Parameters
 from fastmlp.optimizers import Optimizer
 from fastmlp.randomness import Stream, generator
-from fastmlp.samples import Samples
+from fastmlp.samples import Figures, Samples
 
 SCHEDULES = ("step", "one-cycle", "constant")
 WARM_UP = 0.2  # the share of one cycle's steps in which the learning rate rises
@@ -192,6 +194,7 @@ def train_together(
     recipes: Sequence[Recipe],
     seeds: Sequence[int],
     *,
+    rows: Sequence[int] | None = None,
     test: Samples | None = None,
     shuffle: bool = True,
     histories: Sequence[History] | None = None,
@@ -199,30 +202,29 @@ def train_together(
 ) -> list[History]:
     """Train networks in place on the same samples, each by its own recipe and seed, and as if it were alone.
 
-    All recipes have the same number of epochs and the same batch size. Training goes on from where the histories end,
-    and networks that were stopped then need their `state` back. The order of an epoch's rows depends on the seed and
-    the epoch alone, so a run that stops and goes on takes the same steps as one that never stopped. on_epoch is called
-    with all histories after every epoch, and ends the training by returning True. A loss that is not finite stands in
-    its history; DivergedError is raised when no network has a finite one, on its batches and on the test set.
+    rows: how many of the samples, from the first on, each network has; None: all. All recipes have the same number of
+    epochs and the same batch size. Training goes on from where the histories end, and networks that were stopped then
+    need their `state` back. The order of an epoch's rows depends on the seed and the epoch alone, so a run that stops
+    and goes on takes the same steps as one that never stopped. on_epoch is called with all histories after every epoch,
+    and ends the training by returning True. A loss that is not finite stands in its history; DivergedError is raised
+    when no network has a finite one, on its batches and on the test set.
     """
     _check_alike(networks, recipes)
     kept = [History() for _ in networks] if histories is None else list(histories)
+    counts = [len(samples)] * len(networks) if rows is None else rows
     done = kept[0].epochs
     if done == 0:
-        standardized = [network for network, recipe in zip(networks, recipes, strict=True) if recipe.standardize]
-        _standardize(standardized, samples)
-    steps = -(-len(samples) // networks[0].batch_size)
-    for epoch in range(done + 1, recipes[0].epochs + 1):
-        orders = _orders(seeds, epoch, len(samples), shuffle)
-        rates = [recipe.learning_rates(epoch, steps) for recipe in recipes]
+        _standardize(networks, recipes, samples, counts)
+    epochs = range(done + 1, recipes[0].epochs + 1)
+    for epoch, orders in _orders(seeds, counts, epochs, shuffle, ahead=networks[0].backend.beside_host):
+        steps = [-(-len(order) // networks[0].batch_size) for order in orders]
+        rates = [recipe.learning_rates(epoch, count) for recipe, count in zip(recipes, steps, strict=True)]
         with np.errstate(over="ignore", invalid="ignore"):  # divergence is checked once, here below
             trained = samples.train_epoch(networks, orders, rates)
             tested = [_evaluate(network, test) for network in networks]
-        highest = [float(rate.max()) for rate in rates]
-        losses = [loss + (figures[0] if figures else 0.0) for (loss, _), figures in zip(trained, tested, strict=True)]
-        _check_finite(losses, epoch, min(highest))
-        for history, rate, seen, test_figures in zip(kept, highest, trained, tested, strict=True):
-            history.add(rate, seen, test_figures)
+        _check_finite(trained, tested, epoch, rates)
+        for history, rate, seen, test_figures in zip(kept, rates, trained, tested, strict=True):
+            history.add(float(rate.max()), seen, test_figures)
         if on_epoch is not None and on_epoch(kept):
             break
     return kept
@@ -233,19 +235,21 @@ def _check_alike(networks: Sequence[Network], recipes: Sequence[Recipe]) -> None
         raise UsageError("Networks that are trained together need the same batch size and the same number of epochs.")
 
 
-def _standardize(networks: Sequence[Network], samples: Samples) -> None:
-    """Let the networks train on features less their mean, divided by their spread, both of evenly spaced rows.
+def _standardize(
+    networks: Sequence[Network], recipes: Sequence[Recipe], samples: Samples, counts: Sequence[int]
+) -> None:
+    """Let networks whose recipe says so train on features less their mean, divided by their spread.
 
-    One spread for all: the root of the mean variance. Centring is what speeds training up (LeCun et al. 1998, section
-    4.3); one number keeps what features weigh against each other, which a rare feature's own spread would not.
+    Both of evenly spaced rows of the network's own. One spread for all features: the root of the mean variance.
+    Centring is what speeds training up (LeCun et al. 1998, section 4.3); one number keeps what features weigh against
+    each other, which a rare feature's own spread would not.
     """
-    if not networks:
-        return
-    rows = samples.spaced_rows(networks[0].backend, SAMPLED_ROWS)
-    mean = rows.mean(axis=0)
-    spread = float(np.sqrt(np.mean((rows - mean) ** 2)))
-    for network in networks:
-        network.standardize(mean, 1 / spread if spread > 0 else 1.0)
+    for network, recipe, rows in zip(networks, recipes, counts, strict=True):
+        if recipe.standardize:
+            spaced = samples.spaced_rows(network.backend, rows, SAMPLED_ROWS)
+            mean = spaced.mean(axis=0)
+            spread = float(np.sqrt(np.mean((spaced - mean) ** 2)))
+            network.standardize(mean, 1 / spread if spread > 0 else 1.0)
 
 
 def odd_scale(features: Array, centred: bool = False) -> str | None:
@@ -270,17 +274,44 @@ def _evaluate(network: Network, test: Samples | None) -> tuple[float, float] | N
     return None if test is None else test.evaluate(network)
 
 
-def _orders(seeds: Sequence[int], epoch: int, rows: int, shuffle: bool) -> list[NDArray[np.int64]]:
-    """The rows' order for each seed; one array for equal seeds."""
-    if not shuffle:
-        return [np.arange(rows)] * len(seeds)
-    of_seed = {seed: generator(seed, Stream.BATCH_ORDER, epoch).permutation(rows) for seed in set(seeds)}
-    return [of_seed[seed] for seed in seeds]
+def _orders(
+    seeds: Sequence[int], counts: Sequence[int], epochs: Iterable[int], shuffle: bool, ahead: bool
+) -> Iterator[tuple[int, list[NDArray[np.int64]]]]:
+    """Each epoch, and the order of each network's rows in it: one array for equal seeds and numbers of rows.
+
+    ahead: an epoch's are drawn while the one before is computed.
+    """
+
+    def draw(epoch: int) -> list[NDArray[np.int64]]:
+        drawn = {
+            (seed, rows): generator(seed, Stream.BATCH_ORDER, epoch).permutation(rows) if shuffle else np.arange(rows)
+            for seed, rows in set(zip(seeds, counts, strict=True))
+        }
+        return [drawn[key] for key in zip(seeds, counts, strict=True)]
+
+    if not ahead:
+        yield from ((epoch, draw(epoch)) for epoch in epochs)
+        return
+    with ThreadPoolExecutor(1) as worker:
+        coming: deque[tuple[int, Future[list[NDArray[np.int64]]]]] = deque()
+        for epoch in epochs:
+            coming.append((epoch, worker.submit(draw, epoch)))
+            if len(coming) > 1:
+                drawn, orders = coming.popleft()
+                yield drawn, orders.result()
+        for drawn, orders in coming:
+            yield drawn, orders.result()
 
 
-def _check_finite(losses: Sequence[float], epoch: int, learning_rate: float) -> None:
+def _check_finite(
+    trained: Sequence[Figures],
+    tested: Sequence[Figures | None],
+    epoch: int,
+    learning_rates: Sequence[NDArray[np.float64]],
+) -> None:
+    losses = [loss + (figures[0] if figures else 0.0) for (loss, _), figures in zip(trained, tested, strict=True)]
     if not np.isfinite(losses).any():
         raise DivergedError(
             f"Training diverged in epoch {epoch} (the loss is {losses[0]}): lower the learning rate (now "
-            f"{learning_rate:g}) or scale the features to about -1 .. 1."
+            f"{min(rates.max() for rates in learning_rates):g}) or scale the features to about -1 .. 1."
         )

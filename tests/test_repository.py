@@ -24,8 +24,8 @@ MAPPED = ("kernels", "bench")  # folders here, packages of fastmlp once installe
 # From the top down: a module imports from its own layer and those below it. Names are modules or packages of fastmlp.
 LAYERS = (
     {"cli", "cli_models", "cli_parser", "completion", "doctor"},
-    {"experiment", "heads", "sweep", "bench"},
-    {"datasets", "extractors", "features", "training", "config", "checkpoint", "seeds", "testing", "model", "predictor"}
+    {"reproduction", "experiment", "heads", "sweep", "bench"},
+    {"datasets", "extractors", "features", "samples", "training", "config", "checkpoint", "seeds", "testing", "model", "predictor"}
     | {"card", "export", "metrics", "tables"}
     | {"estimator", "fitting", "transformers"}
     | {"report", "document", "stylesheet", "figures", "figure_network", "figure_style", "paper", "claims"},

@@ -55,6 +55,7 @@ class Backend(ABC):
     device: str = "cpu"
     threads: int = os.cpu_count() or 1  # that the CPU's share of the work may use
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
+    beside_host: ClassVar[bool] = False  # it computes while the host does something else, and has room for more
 
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, self.device):

@@ -26,6 +26,7 @@ SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and what librarie
 class CudaBackend(Backend):
     """What launches our CUDA kernels, whichever driver runs them."""
 
+    beside_host = True
     driver: Driver
 
     def __init__(self, device: str | None, driver: Driver) -> None:
