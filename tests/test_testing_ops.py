@@ -107,6 +107,33 @@ def column_sum_writes_outside(values: Array, out: Array) -> None:
     np.lib.stride_tricks.as_strided(out, (len(out) + 1,))[-1] = 0
 
 
+def dense_forgets_bias(a: Array, weight: Array, bias: Array, out: Array) -> None:
+    run("matmul", a, weight, out)
+
+
+def dense_relu_drops_nan(a: Array, weight: Array, bias: Array, out: Array) -> None:
+    run("dense", a, weight, bias, out)
+    np.fmax(out, 0, out=out)
+
+
+def dense_backward_passes_all(delta: Array, weight: Array, activation: Array, out: Array) -> None:
+    run("matmul", delta, weight, out)
+
+
+def dense_backward_drops_nan(delta: Array, weight: Array, activation: Array, out: Array) -> None:
+    run("dense_backward", delta, weight, activation, out)
+    out[~(activation > 0)] = 0
+
+
+def dense_gradients_without_last_row(inputs: Array, delta: Array, weights: Array, biases: Array) -> None:
+    run("dense_gradients", inputs[:, :-1], delta[:-1], weights, biases)
+
+
+def dense_gradients_mean_of_biases(inputs: Array, delta: Array, weights: Array, biases: Array) -> None:
+    run("dense_gradients", inputs, delta, weights, biases)
+    biases /= max(len(delta), 1)
+
+
 def softmax_without_mean(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
     run("softmax_xent", logits, labels, gradient, loss, hits)
     gradient *= max(len(labels), 1)
@@ -309,6 +336,12 @@ BUGS: list[tuple[str, Kernel, str]] = [
     ("column_sum", column_sum_is_mean, "over the tolerance"),
     ("column_sum", column_sum_skips_last_column, "error inf .* got nan"),
     ("column_sum", column_sum_writes_outside, "written outside, guard zones: 1 of 16 elements differ"),
+    ("dense", dense_forgets_bias, "over the tolerance"),
+    ("dense_relu", dense_relu_drops_nan, r"nan, .*error inf"),
+    ("dense_backward", dense_backward_passes_all, "over the tolerance"),
+    ("dense_backward", dense_backward_drops_nan, r"(nan|inf), .*error inf"),
+    ("dense_gradients", dense_gradients_without_last_row, "weight_gradient: error .* over the tolerance"),
+    ("dense_gradients", dense_gradients_mean_of_biases, "bias_gradient: error .* over the tolerance"),
     ("softmax_xent", softmax_without_mean, "gradient: error .* over the tolerance"),
     ("softmax_xent", softmax_downhill, "gradient: error 2 is over the tolerance"),
     ("softmax_xent", softmax_overflows, r"huge, .*loss: error inf"),
