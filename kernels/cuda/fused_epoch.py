@@ -105,7 +105,8 @@ class FusedEpoch:
         table = np.zeros(len(heads), HEAD)
         placed: list[Array] = []
         for row, head in zip(table, heads, strict=True):
-            order, coefficients = self._place(head.order), self._place(head.coefficients)
+            order = self._place(head.order)
+            coefficients = self._place(head.coefficients.astype(np.float32))
             placed += [order, coefficients]
             for slot, arrays in enumerate(head.slots):
                 row["slots"][slot] = [self._driver.address(array) for array in arrays]
