@@ -88,18 +88,19 @@ RESNET_ON_GPU = (
     ),
 )
 SIZES = {"cpu": (1_024, 32), "cuda": (50_000, 4_096)}  # patches, ResNet-18
+SMOKE_SIZES = {"cpu": 5, "cuda": 5, "emulated": 2}
 
 
 @pytest.fixture(scope="module")
 def patch_problem(threads: int, smoke: bool, device: str) -> PatchExtraction:
-    return draw_patches(threads, 5 if smoke else SIZES[device][0], device)
+    return draw_patches(threads, SMOKE_SIZES[device] if smoke else SIZES[device][0], device)
 
 
 @pytest.fixture(scope="module")
 def resnet_problem(
     threads: int, smoke: bool, device: str, tmp_path_factory: pytest.TempPathFactory
 ) -> ResNetExtraction:
-    n, image_size = (5, 40) if smoke else (SIZES[device][1], 224)
+    n, image_size = (SMOKE_SIZES[device], 40) if smoke else (SIZES[device][1], 224)
     return draw_resnet(threads, n, image_size, tmp_path_factory.mktemp("weights"), device)
 
 
