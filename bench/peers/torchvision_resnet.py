@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastmlp.errors import first_line
+
 from .. import devices
 from ..contenders import AbsentError, Bound
 from ..extracting import Features, Images, ResNetExtraction
@@ -22,16 +24,9 @@ def compiled(problem: ResNetExtraction) -> Bound:
     import torch
     from torch._inductor import config
 
-    from fastmlp.errors import first_line
-
     fused = torch.compile(problem.network().to(memory_format=torch.channels_last))
-    bound = problem.bound(_on_the_host(problem, fused, torch.channels_last), BATCH_SIZE)
-    try:
-        with config.patch(freezing=True):
-            bound.run()
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        raise AbsentError(f"torch.compile finds no working C++ compiler ({first_line(error)}).") from None
-    return bound
+    with config.patch(freezing=True):
+        return _compiled(problem.bound(_on_the_host(problem, fused, torch.channels_last), BATCH_SIZE))
 
 
 def on_gpu(problem: ResNetExtraction, dtype: str, compile: bool) -> Bound:
@@ -48,7 +43,19 @@ def on_gpu(problem: ResNetExtraction, dtype: str, compile: bool) -> Bound:
             pixels = problem.preprocessed(torch.from_numpy(images).to(device).float())
             return model(pixels.to(kind, memory_format=torch.channels_last)).float().cpu().numpy()
 
-    return problem.bound(extract, BATCH_ON_GPU, dtype)
+    bound = problem.bound(extract, BATCH_ON_GPU, dtype)
+    return _compiled(bound) if compile else bound
+
+
+def _compiled(bound: Bound) -> Bound:
+    """The contender after its first run; AbsentError where PyTorch has no compiler for it."""
+    import torch
+
+    try:
+        bound.run()
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        raise AbsentError(f"torch.compile finds no working compiler ({first_line(error)}).") from None
+    return bound
 
 
 def _on_the_host(problem: ResNetExtraction, model: Any, memory_format: Any = None) -> Callable[[Images], Features]:
