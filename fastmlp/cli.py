@@ -53,9 +53,9 @@ def explain(error: Exception) -> tuple[str, int]:
     """One sentence and the exit code."""
     if isinstance(error, FastMLPError):
         return str(error), error.exit_code
-    if type(error).__name__ == "OutOfMemoryError":  # CuPy's or PyTorch's
-        from fastmlp.backends.cuda_diagnosis import out_of_memory_within
+    from fastmlp.backends.cuda_diagnosis import is_out_of_memory, out_of_memory_within
 
+    if is_out_of_memory(error):
         return out_of_memory_within(error), BackendError.exit_code
     if isinstance(error, MemoryError):
         return "Memory ran out: try --limit, a smaller --batch-size, or a machine with more.", 1

@@ -247,12 +247,17 @@ def test_the_budget_is_most_of_what_is_free(install) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", ["Out of memory allocating 512 bytes (allocated so far: 0 bytes).", "CUDA out of memory.\nMore"]
+    "error",
+    [
+        OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes)."),
+        OutOfMemoryError("CUDA out of memory.\nMore"),
+        CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+    ],
 )
-def test_memory_that_runs_out_within_a_library_is_one_sentence_and_code_3(message: str) -> None:
-    sentence, code = cli.explain(OutOfMemoryError(message))
+def test_memory_that_runs_out_within_a_library_is_one_sentence_and_code_3(error: Exception) -> None:
+    sentence, code = cli.explain(error)
     assert is_one_sentence(sentence)
-    assert message.splitlines()[0].rstrip(".") in sentence
+    assert str(error).splitlines()[0].rstrip(".") in sentence
     assert code == 3
 
 

@@ -92,8 +92,14 @@ def out_of_memory(shape: tuple[int, ...], needed: int, free: int) -> str:
     )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether CuPy, PyTorch or the driver says by it that the GPU's memory is full."""
+    told = re.search(r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY", str(error))
+    return told is not None or type(error).__name__ == "OutOfMemoryError"
+
+
 def out_of_memory_within(error: BaseException) -> str:
-    """One sentence for what CuPy or PyTorch raise where memory runs out within them."""
+    """One sentence for an error that `is_out_of_memory`."""
     return (
         f"The GPU's memory is too small ({first_line(error).rstrip('.')}): take fewer rows by --limit, a smaller "
         "--batch-size, or end what else fills it (nvidia-smi)."
