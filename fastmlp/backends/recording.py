@@ -12,7 +12,7 @@ from fastmlp.backends.base import Array, Backend, Data, Steps
 from fastmlp.kernels.cuda.driver import Driver
 
 # Steps in one graph: milliseconds of work, beside which the microseconds between two graphs do not count. A step is
-# some fifteen launches, and a graph takes time to be made and memory for each of them.
+# some ten launches, and a graph takes time to be made and memory for each of them.
 RECORDED_STEPS = 128
 RECORDINGS = 8  # that are kept, each with the data that it reads: of whole parts and remainders, over a few data sets
 

@@ -25,7 +25,7 @@ enum Finish {
     BIAS,        // out + given (n,)
     BIAS_RELU,   // max(out + given (n,), 0), NaN kept
     ACTIVE,      // out * (given (m, n) > 0)
-    COLUMN_SUMS, // and column_sums (n,) of b over k: the row after the last of out, of a row of ones after the last of a
+    COLUMN_SUMS, // and column_sums (n,) of b over k: out's row m, by a row of ones that follows the last of a
 };
 
 struct alignas(16) Pack { // what one instruction loads
