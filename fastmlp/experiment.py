@@ -148,7 +148,7 @@ class Experiment:
         names, recipe, test = list(models), self.recipe, self.test
         networks, histories = [network for network, _ in models.values()], [history for _, history in models.values()]
         samples = self.samples(names[-1])
-        rows = [sum(len(store.labels) for store in self.stores_of(name)) for name in names]
+        rows = [*(sum(len(store.labels) for store in self.stores_of(name)) for name in names[:-1]), len(samples)]
         seeds, done = [self.config.seed] * len(names), histories[0].epochs
         stage = f"train {names[0]}" if len(names) == 1 else "train both"
         with self.timed(stage.replace(" ", "_")), progress(stage, recipe.epochs, "epochs", done) as bar:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastmlp import checkpoint, cli, experiment, model, training
+from fastmlp import checkpoint, cli, experiment, model, samples
 from fastmlp.mlp import train_epoch_together
 
 COMMAND = ["--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1"]
@@ -38,7 +38,7 @@ def interrupt_within(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
         real(networks, features, labels, rows, [rate[:half] for rate in rates], weights)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train_epoch_together", counted)
+    monkeypatch.setattr(samples, "train_epoch_together", counted)
 
 
 @pytest.mark.parametrize("preset", ["paper", "fast"])

@@ -59,9 +59,12 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+using std::exp;
 using std::isnan;
+using std::log;
 using std::max;
 using std::min;
+using std::sqrt;
 
 namespace emulation {
 
