@@ -28,11 +28,16 @@ class Launched:
 
 
 class RecordingDriver(Driver):  # type: ignore[misc]  # kernels are not checked from here
-    """Arrays are NumPy arrays; `launched` lists all launches, in order."""
+    """Arrays are NumPy arrays; `launched` lists all launches, in order, but those that are being recorded.
+
+    `recordings` lists what was recorded, and `repeated` each recording every time that it is called.
+    """
 
     def __init__(self, device: Device | None = None) -> None:
         self.device = device or Device("recorded", 90, 132, 232_448)
         self.launched: list[Launched] = []
+        self.recordings: list[list[Launched]] = []
+        self.repeated: list[list[Launched]] = []
 
     def load(self, program: Program) -> Launch:
         def launch(grid: Size, block: Size, arguments: Sequence[Any]) -> None:
@@ -50,4 +55,8 @@ class RecordingDriver(Driver):  # type: ignore[misc]  # kernels are not checked 
         return np.asarray(array)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        return work
+        before, self.launched = self.launched, []
+        work()
+        recording, self.launched = self.launched, before
+        self.recordings.append(recording)
+        return lambda: self.repeated.append(recording)

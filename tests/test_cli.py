@@ -251,7 +251,7 @@ def test_an_interrupted_run_exits_130(capsys: pytest.CaptureFixture[str], monkey
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train", interrupted)
+    monkeypatch.setattr(training, "train_together", interrupted)
     assert cli.main(["train", *SMALL, "--out", "run"]) == 130
     assert "--resume" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -20,51 +20,14 @@ from fastmlp.backends.cupy import CudaBackend
 from fastmlp.backends.recording import RECORDED_STEPS
 from fastmlp.errors import UsageError
 from fastmlp.kernels.cuda.dense import Dense
-from fastmlp.kernels.cuda.driver import CupyDriver, Device, Driver, Program
+from fastmlp.kernels.cuda.driver import CupyDriver, Device, Program
 from fastmlp.kernels.cuda.sources import source
 from fastmlp.mlp import Network, initial_parameters, train_epoch_together
 from fastmlp.testing.emulated import EmulatedBackend
+from tests.launches import RecordingDriver
 
 GRID_LIMIT = 2**31 - 1
 DEVICE = Device("stand-in", 90, 132, 232_448)
-
-
-@dataclass
-class Noted:
-    """One launch."""
-
-    program: Program
-    grid: tuple
-    block: tuple
-    arguments: tuple
-
-
-class NotingDriver(Driver):  # type: ignore[misc]  # kernels/ has another name in mypy
-    """Runs nothing: notes what is launched, what is recorded, and how often a recording is repeated."""
-
-    device = DEVICE
-
-    def __init__(self):
-        self.launched, self.recordings, self.repeated = [], [], []
-
-    def load(self, program):
-        return lambda grid, block, arguments: self.launched.append(Noted(program, grid, block, tuple(arguments)))
-
-    def record(self, work):
-        before, self.launched = self.launched, []
-        work()
-        recording, self.launched = self.launched, before
-        self.recordings.append(recording)
-        return lambda: self.repeated.append(recording)
-
-    def address(self, array):
-        return array.ctypes.data
-
-    def blocks_at_once(self, program, threads):
-        raise NotImplementedError
-
-    def to_host(self, array):
-        raise NotImplementedError
 
 
 class NotingBackend(CudaBackend):
@@ -72,7 +35,7 @@ class NotingBackend(CudaBackend):
     xp = array_api_compat.numpy
 
     def __init__(self):
-        super().__init__(None, NotingDriver())
+        super().__init__(None, RecordingDriver(DEVICE))
 
     @classmethod
     def probe(cls):
@@ -101,7 +64,7 @@ class Placed:
 
 @pytest.fixture
 def driver():
-    return NotingDriver()
+    return RecordingDriver(DEVICE)
 
 
 @pytest.fixture

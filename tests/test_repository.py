@@ -25,7 +25,19 @@ MAPPED = ("kernels", "bench")  # folders here, packages of fastmlp once installe
 LAYERS = (
     {"cli", "cli_models", "cli_parser", "completion", "doctor"},
     {"reproduction", "experiment", "heads", "sweep", "bench"},
-    {"datasets", "extractors", "features", "samples", "training", "config", "checkpoint", "seeds", "testing", "model", "predictor"}
+    {
+        "datasets",
+        "extractors",
+        "features",
+        "samples",
+        "training",
+        "config",
+        "checkpoint",
+        "seeds",
+        "testing",
+        "model",
+        "predictor",
+    }
     | {"card", "export", "metrics", "tables"}
     | {"estimator", "fitting", "transformers"}
     | {"report", "document", "stylesheet", "figures", "figure_network", "figure_style", "paper", "claims"},
