@@ -27,7 +27,7 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     try:
         import shtab
     except ImportError:
-        raise FastMLPError("Completion scripts are written by shtab: pip install shtab.") from None
+        raise FastMLPError("Completion scripts are written by shtab: pip install 'fastmlp[completion]'.") from None
     for action in _actions(parser):
         if action.dest in VALUES:
             action.choices = VALUES[action.dest]

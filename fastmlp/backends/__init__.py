@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from fastmlp.backends.base import Availability, Backend, Ops
-from fastmlp.errors import BackendError, UsageError
+from fastmlp.errors import BackendError, UsageError, did_you_mean
 
 __all__ = ["AUTO", "Availability", "Backend", "Ops", "names", "open_backend", "probe"]
 
@@ -67,4 +67,5 @@ def _class_of(name: str) -> type[Backend]:
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             return point.load()
-    raise UsageError(f"There is no backend {name!r}: choose one of {', '.join([AUTO, *names()])}.")
+    known = [AUTO, *names()]
+    raise UsageError(f"There is no backend {name!r}{did_you_mean(name, known)}: choose one of {', '.join(known)}.")

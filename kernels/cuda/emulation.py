@@ -39,6 +39,7 @@ SANITIZERS = (
     "-fno-sanitize=null,vptr,object-size,pointer-overflow",  # what the address sanitizer sees anyway, at half the time
 )
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
+SHADOW = (0x7FFF7000, 0x10007FFF8000)  # where the address sanitizer keeps its notes on all memory, on x86-64 Linux
 ZONE = 256  # bytes before and after an array on the device, which no kernel may touch
 H100 = Device("emulated H100", 90, 132, 232_448)
 
@@ -204,10 +205,26 @@ def _library(file: str, flags: tuple[str, ...], sanitize: bool) -> ctypes.CDLL:
     text = f"{source(file)}\n{host}\n"
     headers = [header.read_text() for header in sorted(FOLDER.glob("*.h"))]
     key = hashlib.sha256("\0".join([*command, text, *headers]).encode()).hexdigest()
+    if sanitize:
+        _check_shadow()
     path = Path(tempfile.gettempdir()) / f"fastmlp-emulation-{os.getuid()}" / f"{Path(file).stem}-{key[:16]}.so"
     if not path.exists():
         _compile(command, text, path)
     return ctypes.CDLL(str(path))
+
+
+def _check_shadow() -> None:
+    """RuntimeError if the address sanitizer, which would end the process, finds its memory taken by another library."""
+    maps = Path("/proc/self/maps")
+    taken = maps.read_text() if maps.is_file() else ""
+    if "libasan.so" in taken:
+        return
+    for line in taken.splitlines():
+        start, end = (int(address, 16) for address in line.split()[0].split("-"))
+        if start < SHADOW[1] and end > SHADOW[0]:
+            raise RuntimeError(
+                "Another library has taken the address sanitizer's memory: start the emulation before it."
+            )
 
 
 def _compile(command: Sequence[str], text: str, path: Path) -> None:
