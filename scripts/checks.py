@@ -10,6 +10,7 @@ from pathlib import Path
 from environment import INTERRUPTED, ROOT, enter
 from installer import say
 
+WORKERS = ["-n", "auto", "--maxprocesses", "4"]  # a process a core; each holds libraries of its own in memory
 STYLE_AND_TYPES = (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"])
 
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run the tests N times, to find flaky ones")
     options, pytest_options = parser.parse_known_args(arguments)
     programs = enter({"test"})
-    tests = ["python", "-m", "pytest", *pytest_options]
+    tests = ["python", "-m", "pytest", *WORKERS, *pytest_options]
     try:
         failed = [command for command in STYLE_AND_TYPES if not passes(programs, command)]
         failed += [tests for _ in range(options.repeat) if not passes(programs, tests)]

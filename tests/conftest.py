@@ -33,6 +33,7 @@ def pytest_configure() -> None:
     Small arrays gain nothing from a second one, and lose most of their time waiting for it on a busy machine.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.pop("PYTEST_XDIST_WORKER", None)  # a pytest that a test starts is not one of the workers
     if EmulatedBackend.probe().usable:
         EmulatedBackend().empty((1,), "float32")  # the sanitizer comes before libraries that take its memory
     os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scikit-learn 1.6 asks for it before SciPy is loaded

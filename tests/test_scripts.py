@@ -288,10 +288,13 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+WORKERS = "-n auto --maxprocesses 4"
+
+
 def test_all_checks_run_the_tests_last(programs):
     assert checks.main(["-k", "parity"]) == 0
     calls = (programs / "log").read_text().splitlines()
-    assert calls == ["ruff check", "ruff format --check", "mypy", "python -m pytest -k parity"]
+    assert calls == ["ruff check", "ruff format --check", "mypy", f"python -m pytest {WORKERS} -k parity"]
 
 
 @pytest.mark.parametrize(("name", "code"), [("ruff", 1), ("mypy", 1), ("python", 1), ("python", 5)])
@@ -303,4 +306,4 @@ def test_one_failed_check_fails_the_whole(programs, name, code, capsys):
 
 def test_the_tests_can_be_repeated(programs):
     assert checks.main(["--repeat", "3", "-x"]) == 0
-    assert (programs / "log").read_text().count("pytest -x\n") == 3
+    assert (programs / "log").read_text().count(f"pytest {WORKERS} -x\n") == 3
