@@ -128,6 +128,7 @@ class Stream:
 
     def end_capture(self):
         captured, self.captured = self.captured, None
+        assert captured is not None, "nothing is being captured"
         return Graph(captured)
 
     def synchronize(self):
@@ -170,9 +171,13 @@ class Gpu:
         return min(2048 // threads, H100.shared_memory // max(shared_memory, 1))
 
 
+def _module(name: str) -> Any:
+    return types.ModuleType(name)
+
+
 def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
     """What to put into sys.modules."""
-    cupy, cuda = types.ModuleType("cupy"), types.ModuleType("cupy.cuda")
+    cupy, cuda = _module("cupy"), _module("cupy.cuda")
     attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": H100.shared_memory}
     device = types.SimpleNamespace(id=0, compute_capability="90", attributes=attributes)
     cuda.Device = lambda: device
@@ -188,18 +193,18 @@ def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
     cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
     cupy.__version__ = "14.2.0"
 
-    namespace = types.ModuleType("array_api_compat.cupy")
+    namespace = _module("array_api_compat.cupy")
     namespace.__dict__.update(
         {name: value for name, value in vars(array_api_compat.numpy).items() if not name.startswith("__")}
     )
     namespace.asarray, namespace.empty = asarray, empty
 
-    backends, api = types.ModuleType("cupy_backends.cuda"), types.ModuleType("cupy_backends.cuda.api")
-    api.driver = types.ModuleType("cupy_backends.cuda.api.driver")
+    backends, api = _module("cupy_backends.cuda"), _module("cupy_backends.cuda.api")
+    api.driver = _module("cupy_backends.cuda.api.driver")
     api.driver.CUDADriverError = CUDADriverError
     api.driver.funcSetAttribute = gpu.set_attribute
     api.driver.occupancyMaxActiveBlocksPerMultiprocessor = gpu.occupancy
-    top = types.ModuleType("cupy_backends")
+    top = _module("cupy_backends")
     top.cuda, backends.api = backends, api
     found = (cupy, cuda, namespace, top, backends, api, api.driver)
     return {module.__name__: module for module in found}

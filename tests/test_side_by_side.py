@@ -1,12 +1,14 @@
 """The paper's two models trained at the same time, where a GPU has room for both: each as if it were alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastmlp import experiment as experiment_module
 from fastmlp.config import Config
 from fastmlp.experiment import Experiment
+from fastmlp.report.figures import MODELS
 from fastmlp.testing.emulated import EmulatedBackend
 from fastmlp.training import PRESETS
 
@@ -25,23 +27,24 @@ def emulated(monkeypatch, tmp_path):
 
 
 def experiment(folder: Path, preset: str, **options) -> Experiment:
-    data = {"dataset": "digits", "extractor": "pixels", "hidden_layer_sizes": (8,), "limit": 40}
+    data: dict[str, Any] = {"dataset": "digits", "extractor": "pixels", "hidden_layer_sizes": (8,), "limit": 40}
     return Experiment(Config(**data, backend="emulated", preset=preset, epochs=3, batch_size=32, out=folder, **options))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        f"{name}/{file}": (folder / name / file).read_bytes() for name in experiment_module.MODELS for file in FILES
-    }
+    return {f"{name}/{file}": (folder / name / file).read_bytes() for name in MODELS for file in FILES}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_both_models_at_once_are_as_if_alone_emulated(emulated, monkeypatch, tmp_path, preset):
     launched = []
     train = emulated._fused.train
-    monkeypatch.setattr(
-        emulated._fused, "train", lambda heads, *data: launched.append(len(heads)) or train(heads, *data)
-    )
+
+    def counted(heads, *data):
+        launched.append(len(heads))
+        return train(heads, *data)
+
+    monkeypatch.setattr(emulated._fused, "train", counted)
     experiment(tmp_path / "together", preset).train_all()
     assert launched == [2, 2, 2]
     monkeypatch.setattr(EmulatedBackend, "beside_host", False)
