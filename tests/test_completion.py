@@ -99,4 +99,4 @@ def test_without_shtab_the_mend_is_named(monkeypatch: pytest.MonkeyPatch, capsys
     assert stopped.value.code == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "fastmlp: Completion scripts are written by shtab: pip install shtab.\n"
+    assert captured.err == "fastmlp: Completion scripts are written by shtab: pip install 'fastmlp[completion]'.\n"

@@ -68,7 +68,7 @@ def is_running(process: int) -> bool:
     return True
 
 
-def test_a_part_gets_the_chance_to_keep_what_it_has(tmp_path):
+def test_a_part_gets_the_chance_to_keep_what_it_has(tmp_path, heed_interrupts):
     outcome = outcome_of(tmp_path, f"trap 'echo kept > {tmp_path}/kept; exit 1' INT; sleep 60 & wait", 1.0)
     assert outcome.status == "failed"
     assert (tmp_path / "kept").read_text() == "kept\n"

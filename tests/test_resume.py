@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 COMMAND = ["reproduce", "--dataset", "synthetic:400", "--extractor", "patches", "--epochs", "40"]
 COMMAND += ["--backend", "numpy", "--threads", "1"]
+pytestmark = pytest.mark.usefixtures("heed_interrupts")
 WEIGHTS = ("original/model.safetensors", "augmented/model.safetensors")
 
 
@@ -22,14 +23,6 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "FASTMLP_CACHE_DIR": str(folder / "cache")}
     command = [sys.executable, "-m", "fastmlp.cli", *COMMAND, "--out", str(folder / "out"), *options]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def heed_interrupts() -> Iterator[None]:
-    """A shell's background jobs ignore Ctrl-C, and so would all that they start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -100,6 +100,7 @@ class CupyDriver(Driver):
             shared_memory=attributes["MaxSharedMemoryPerBlockOptin"],
         )
         self._module = cache(self._new_module)
+        self.load = cache(self.load)  # type: ignore[method-assign]
         self._captured: list[Sequence[Any]] | None = None  # the arguments of launches that are being recorded
 
     @staticmethod

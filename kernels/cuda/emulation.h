@@ -105,6 +105,7 @@ inline void switch_to(Context& from, const Context& to) { emulation_switch(&from
 
 inline void make_context(Context& context, char* stack, size_t size, void (*entry)()) {
     auto* top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(stack + size) / 16 * 16);
+    std::fill(top - 8, top, nullptr); // whoever follows the calls back, as the sanitizer does, comes to an end here
     top[-2] = reinterpret_cast<void*>(entry);
     context = top - 8; // six registers below
 }
