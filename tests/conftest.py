@@ -69,14 +69,30 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def can_emulate() -> None:
+    """Skips what needs an emulated GPU where there is no compiler for it."""
+    availability = EmulatedBackend.probe()
+    if not availability.usable:
+        pytest.skip(f"backend {EmulatedBackend.name}: {availability.reason} {availability.mend}")
+
+
+@pytest.fixture(scope="module")
+def emulated(can_emulate: None) -> EmulatedBackend:
+    """The CUDA backend on an emulated GPU, which a module may change by monkeypatch."""
+    return EmulatedBackend()
+
+
 @pytest.fixture(scope="session", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each of our backends, opened; one that cannot run here is skipped, with its reason."""
-    emulated = request.param == EmulatedBackend.name
-    availability = EmulatedBackend.probe() if emulated else probe(request.param)
+    if request.param == EmulatedBackend.name:
+        request.getfixturevalue("can_emulate")
+        return EmulatedBackend()
+    availability = probe(request.param)
     if not availability.usable:
         pytest.skip(f"backend {request.param}: {availability.reason} {availability.mend}")
-    return EmulatedBackend() if emulated else open_backend(request.param)
+    return open_backend(request.param)
 
 
 @pytest.fixture(scope="session")

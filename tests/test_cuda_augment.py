@@ -23,14 +23,6 @@ LARGE = (1, 3, 66, 66)
 CASES = {case.op: case for case in AUGMENT_CASES}
 
 
-@pytest.fixture(scope="module")
-def emulated() -> EmulatedBackend:
-    availability = EmulatedBackend.probe()
-    if not availability.usable:
-        pytest.skip(availability.reason)
-    return EmulatedBackend()
-
-
 def assert_equal_to_numpys(
     emulated: EmulatedBackend, op: str, images: Images, *parameters: Any, **options: Any
 ) -> None:
@@ -81,12 +73,11 @@ def test_parameters_of_any_size_stay_in_memory_emulated(emulated: EmulatedBacken
     assert_equal_to_numpys(emulated, "crop", images, [0, far, 2 * far, far], [far, 0, far, 2 * far - 1], far)
 
 
+@pytest.mark.usefixtures("can_emulate")
 @pytest.mark.parametrize("op", augment_ops.OPS)
 @pytest.mark.parametrize("shape", [(37, 3, 4, 4), (37, 3, 5, 5)], ids=str)
 def test_a_block_takes_many_images_emulated(op: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Staged or not, sixteen bytes at a time or one; each image gets its own parameters and its own mean."""
-    if not EmulatedBackend.probe().usable:
-        pytest.skip(EmulatedBackend.probe().reason)
     inputs = Trial(CASES[op], shape, "uint8").inputs()
     expected = np.empty(shape, np.uint8)
     augment_ops.OPS[op](NumpyBackend.xp, *inputs.values(), expected)

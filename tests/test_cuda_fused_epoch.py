@@ -14,7 +14,6 @@ from fastmlp.kernels.cuda.layout import LAYOUTS, Layout, Shape, candidates, refu
 from fastmlp.mlp import Network, Parameters, initial_parameters
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.testing.compare import assert_close, error
-from fastmlp.testing.emulated import EmulatedBackend
 
 ADAM = Optimizer("adam", 0.3)
 TOLERANCE = 1e-5  # an epoch of few steps: rounding of float32, as for one step
@@ -27,14 +26,6 @@ GPUS = {
 }
 PAPER = Shape(512, 64, 10, 64, slots=1, centred=False)
 CLUSTER, GRID = LAYOUTS[0], next(layout for layout in LAYOUTS if not layout.cluster)
-
-
-@pytest.fixture(scope="module")
-def emulated():
-    availability = EmulatedBackend.probe()
-    if not availability.usable:
-        pytest.skip(availability.reason)
-    return EmulatedBackend()
 
 
 class Problem:

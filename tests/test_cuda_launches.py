@@ -439,11 +439,8 @@ def test_a_capture_ends_with_an_error_in_it(cupy_driver):
 
 
 @pytest.fixture(scope="module")
-def few_multiprocessors():
+def few_multiprocessors(can_emulate):
     """multiply(multiprocessors) of an emulated device: the fewer it has, the larger are the tiles."""
-    availability = EmulatedBackend.probe()
-    if not availability.usable:
-        pytest.skip(availability.reason)
     from fastmlp.kernels.cuda.emulation import EmulatedDriver
 
     return lambda count: EmulatedBackend(EmulatedDriver(replace(DEVICE, multiprocessors=count)))

@@ -19,14 +19,6 @@ ROUNDING_OF_PLACES = 1e-5  # and of a place of up to 32 pixels, times a step fro
 SHAPES = [(1, 1, 1, 1), (2, 1, 1, 4), (2, 7, 9, 20), (3, 9, 7, 24), (2, 7, 9, 10), (1, 5, 33, 40), (1, 32, 32, 224)]
 
 
-@pytest.fixture(scope="module")
-def emulated():
-    availability = EmulatedBackend.probe()
-    if not availability.usable:
-        pytest.skip(availability.reason)
-    return EmulatedBackend()
-
-
 def resized(backend, images, size, dtype="float32"):
     """By the kernel, into memory between guard zones."""
     out = backend.empty((len(images), size, size, 3), dtype)

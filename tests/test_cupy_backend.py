@@ -10,7 +10,6 @@ from fastmlp.mlp import Network, initial_parameters
 from fastmlp.optimizers import Optimizer
 from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import assert_close, assert_levels
-from fastmlp.testing.emulated import EmulatedBackend
 from tests import fake_cupy
 
 ROWS, BATCH = 50, 16
@@ -19,10 +18,7 @@ TOLERANCE = 1e-4  # as an epoch's
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    availability = EmulatedBackend.probe()
-    if not availability.usable:
-        pytest.skip(availability.reason)
+def gpu(can_emulate, monkeypatch):
     return fake_cupy.install(monkeypatch)
 
 

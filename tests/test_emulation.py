@@ -5,17 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp.testing.emulated import EmulatedBackend
-
 BLOCK = (64,)
-
-
-@pytest.fixture(scope="module")
-def emulated() -> EmulatedBackend:
-    availability = EmulatedBackend.probe()
-    if not availability.usable:
-        pytest.skip(availability.reason)
-    return EmulatedBackend()
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ import pytest
 from gpu import Part
 
 from fastmlp.bench import results
-from fastmlp.testing.emulated import EmulatedBackend
 from tests.shell import program
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.skipif(not EmulatedBackend.probe().usable, reason="no C++ compiler to emulate kernels with")
+@pytest.mark.usefixtures("can_emulate")
 def test_the_dry_run_runs_every_part_on_the_emulated_backend(tmp_path):
     pytest.importorskip("torch")  # a peer, measured in every suite
     command = [sys.executable, ROOT / "scripts" / "gpu_check", "--here", "--dry-run", "--out", tmp_path]

@@ -17,7 +17,6 @@ from fastmlp.errors import BackendError
 from fastmlp.mlp import Network, initial_parameters
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.samples import Samples, StreamedSamples
-from fastmlp.testing.emulated import EmulatedBackend
 from fastmlp.testing.runs import tiers
 from fastmlp.training import Recipe
 from tests import fake_cupy
@@ -82,7 +81,7 @@ def pinned(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.empty(shape, dtype).view(Pinned)
 
 
-@pytest.mark.skipif(not EmulatedBackend.probe().usable, reason="no C++ compiler to emulate kernels with")
+@pytest.mark.usefixtures("can_emulate")
 def test_chunks_go_to_cupy_from_pinned_memory_in_a_stream_of_their_own_emulated(monkeypatch):
     """What is not pinned, or copied in the stream of the kernels, would have the GPU wait."""
     gpu = fake_cupy.install(monkeypatch)

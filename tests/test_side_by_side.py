@@ -15,15 +15,10 @@ from fastmlp.training import PRESETS
 FILES = ("model.safetensors", "history.json")
 
 
-@pytest.fixture
-def emulated(monkeypatch, tmp_path):
-    availability = EmulatedBackend.probe()
-    if not availability.usable:
-        pytest.skip(availability.reason)
-    backend = EmulatedBackend()
+@pytest.fixture(autouse=True)
+def opened(emulated, monkeypatch, tmp_path):
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(experiment_module, "open_backend", lambda *_: backend)
-    return backend
+    monkeypatch.setattr(experiment_module, "open_backend", lambda *_: emulated)
 
 
 def experiment(folder: Path, preset: str, **options) -> Experiment:

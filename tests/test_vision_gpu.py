@@ -21,19 +21,10 @@ from fastmlp.extractors import open_extractor  # noqa: E402
 from fastmlp.extractors.gpu import UNDER_WAY, WARM_UPS, Cuda, Enlarge, Pipeline  # noqa: E402
 from fastmlp.extractors.vision import VisionExtractor  # noqa: E402
 from fastmlp.testing.compare import assert_close  # noqa: E402
-from fastmlp.testing.emulated import EmulatedBackend  # noqa: E402
 from fastmlp.testing.tolerances import BFLOAT16_BACKBONE  # noqa: E402
 
 ROUNDING = 1e-4  # another order of operations before some twenty float32 layers
 SIZE = 40
-
-
-@pytest.fixture(scope="module")
-def emulated():
-    availability = EmulatedBackend.probe()
-    if not availability.usable:
-        pytest.skip(availability.reason)
-    return EmulatedBackend()
 
 
 @pytest.fixture(scope="module")

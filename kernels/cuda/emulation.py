@@ -149,16 +149,19 @@ def guarded(shape: tuple[int, ...], dtype: Any) -> Any:
     memory = np.empty(whole + 2 * ZONE + 8, np.uint8)
     start = ZONE + -memory.ctypes.data % 8
     first = memory.ctypes.data + start
-    sanitizer = _library("dense.cu", define(REAL="float"), sanitize=True)
     for zone, length in ((first - ZONE, ZONE), (first + size, ZONE)):
-        sanitizer.__asan_poison_memory_region(ctypes.c_void_p(zone), ctypes.c_size_t(length))
+        _sanitizer().__asan_poison_memory_region(ctypes.c_void_p(zone), ctypes.c_size_t(length))
         weakref.finalize(memory, _lay_open, zone, length)
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _lay_open(zone: int, length: int) -> None:
-    sanitizer = _library("dense.cu", define(REAL="float"), sanitize=True)
-    sanitizer.__asan_unpoison_memory_region(ctypes.c_void_p(zone), ctypes.c_size_t(length))
+    _sanitizer().__asan_unpoison_memory_region(ctypes.c_void_p(zone), ctypes.c_size_t(length))
+
+
+def _sanitizer() -> ctypes.CDLL:
+    """The address sanitizer's own functions: every library that was made with it has them."""
+    return _library("dense.cu", define(REAL="float"), sanitize=True)
 
 
 def _dim3(size: Size) -> _Dim3:
