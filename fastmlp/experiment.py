@@ -147,6 +147,8 @@ class Experiment:
         """Train these models further, each on the first rows of the last one's samples, and write them."""
         names, recipe, test = list(models), self.recipe, self.test
         networks, histories = [network for network, _ in models.values()], [history for _, history in models.values()]
+        tier = networks[0].tier
+        say(f"Tier {tier.number}, {tier.name}: {tier.reason}.")
         samples = self.samples(names[-1])
         rows = [*(sum(len(store.labels) for store in self.stores_of(name)) for name in names[:-1]), len(samples)]
         seeds, done = [self.config.seed] * len(names), histories[0].epochs
@@ -235,7 +237,6 @@ class Experiment:
         else:
             network, history = self._restored(left, fingerprint)
             say(f"Going on with {left} after epoch {history.epochs}.")
-        say(f"Tier {network.tier.number}, {network.tier.name}: {network.tier.reason}.")
         return network, history
 
     def _restored(self, path: Path, fingerprint: dict[str, Any]) -> tuple[Network, History]:
