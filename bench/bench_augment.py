@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastmlp import augment
-from fastmlp.augment_ops import OPS
+from fastmlp.augment.ops import OPS
 from fastmlp.backends.base import Array, Backend
 
 from . import ours

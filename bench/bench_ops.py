@@ -10,7 +10,7 @@ import pytest
 
 from fastmlp.backends.base import Backend, Ops
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.mlp_ops import OPS
+from fastmlp.ops.network import OPS
 from fastmlp.testing import CASES, OpCase, Trial, assert_trial
 
 from . import ours

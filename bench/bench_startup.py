@@ -18,7 +18,7 @@ from .peers import keras
 DONE = "done"
 TRAIN = """
 import numpy as np
-from fastmlp.estimator import MLPClassifier
+from fastmlp.estimators.classifier import MLPClassifier
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((128, 512), dtype=np.float32), np.arange(128) % 10
 MLPClassifier(backend={backend!r}, max_iter=1).fit(X, y)
@@ -59,7 +59,7 @@ def _problem(title: str, threads: int) -> Startup:
 
 TRAIN_NUMBA, TRAIN_NUMPY = TRAIN.format(backend="numba"), TRAIN.format(backend="numpy")
 FLOOR = Contender("Python alone", "floor", partial(process, code="pass"))
-HELP = "import fastmlp.cli, contextlib\nwith contextlib.suppress(SystemExit): fastmlp.cli.main(['--help'])"
+HELP = "import fastmlp.cli.main, contextlib\nwith contextlib.suppress(SystemExit): fastmlp.cli.main.main(['--help'])"
 
 
 @pytest.fixture(scope="module")

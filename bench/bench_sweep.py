@@ -15,8 +15,8 @@ import pytest
 
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
-from fastmlp.mlp import Network, initial_parameters, train_epoch_together
-from fastmlp.samples import Samples
+from fastmlp.network.network import Network, initial_parameters, train_epoch_together
+from fastmlp.training.samples import Samples
 
 from . import ours
 from .contenders import Bound, Contender

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fastmlp.backends import open_backend
-from fastmlp.environment import available_cores
-from fastmlp.errors import BackendError, FastMLPError, UsageError
-from fastmlp.progress import is_quiet
+from fastmlp.common.environment import available_cores
+from fastmlp.common.errors import BackendError, FastMLPError, UsageError
+from fastmlp.common.progress import is_quiet
 
 from . import report, results, threads
 from .results import Measurement

@@ -17,7 +17,7 @@ TURNS = 3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    from fastmlp.environment import available_cores
+    from fastmlp.common.environment import available_cores
 
     group = parser.getgroup("fastmlp")
     group.addoption("--threads", type=int, default=available_cores(), help="CPU threads for everybody (all cores)")

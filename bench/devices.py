@@ -6,7 +6,7 @@ from typing import Any
 
 from fastmlp.backends import open_backend, probe
 from fastmlp.backends.base import Backend
-from fastmlp.errors import BackendError
+from fastmlp.common.errors import BackendError
 from fastmlp.testing.emulated import EmulatedBackend
 
 from .contenders import AbsentError, Problem

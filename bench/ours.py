@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
-from fastmlp.estimator import MLPClassifier
-from fastmlp.mlp import Network, Parameters, choose_tier
-from fastmlp.samples import Samples
+from fastmlp.estimators.classifier import MLPClassifier
+from fastmlp.network.network import Network, Parameters, choose_tier
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.runs import tiers
 from fastmlp.testing.tolerances import STEP
+from fastmlp.training.samples import Samples
 
 from . import devices
 from .contenders import AbsentError, Bound, Contender, Problem

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastmlp.errors import DataError
-from fastmlp.files import write_text
+from fastmlp.common.errors import DataError
+from fastmlp.common.files import write_text
 
 from . import results
 from .compare import Comparison, comparisons, digits

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastmlp.files import write_text
+from fastmlp.common.files import write_text
 from fastmlp.report.document import (
     Block,
     Document,

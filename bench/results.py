@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from fastmlp import environment
-from fastmlp.errors import DataError
+from fastmlp.common import environment
+from fastmlp.common.errors import DataError
 
 from . import devices
 from .contenders import Kind

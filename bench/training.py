@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.mlp import Network, Parameters, initial_parameters
-from fastmlp.samples import Samples
+from fastmlp.network.network import Network, Parameters, initial_parameters
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.tolerances import EPOCH, RUN_ACCURACY
+from fastmlp.training.samples import Samples
 
 from .contenders import Problem
 

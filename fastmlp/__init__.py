@@ -12,17 +12,17 @@ from fastmlp._version import __version__
 
 if TYPE_CHECKING:
     from fastmlp import augment
-    from fastmlp.estimator import MLPClassifier
-    from fastmlp.predictor import load_model
-    from fastmlp.transformers import Augmenter, FeatureExtractor
+    from fastmlp.estimators.classifier import MLPClassifier
+    from fastmlp.estimators.transformers import Augmenter, FeatureExtractor
+    from fastmlp.models.predictor import load_model
 
 __all__ = ["Augmenter", "FeatureExtractor", "MLPClassifier", "__version__", "augment", "load_model"]
 
 HOMES = {
-    "MLPClassifier": "estimator",
-    "FeatureExtractor": "transformers",
-    "Augmenter": "transformers",
-    "load_model": "predictor",
+    "MLPClassifier": "estimators.classifier",
+    "FeatureExtractor": "estimators.transformers",
+    "Augmenter": "estimators.transformers",
+    "load_model": "models.predictor",
 }
 
 

@@ -16,7 +16,7 @@ class Head:
 
     slots: the values (w1 (d, h), b1 (h,), w2 (h, c), b2 (c,)), and for Adam its first and its second moments, of the
     same shapes. order int64: the rows to train on, in batches. coefficients float64 (steps, 3): of each step, see
-    `fastmlp.optimizers`. mean (d,): it trains on (features - mean) * factor; None: on the features as they are.
+    `fastmlp.network.optimizers`. mean (d,): it trains on (features - mean) * factor; None: on the features as they are.
     """
 
     slots: Sequence[tuple[Any, Any, Any, Any]]

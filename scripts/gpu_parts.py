@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scratch", type=Path)
     options = parser.parse_args(arguments)
-    from fastmlp.errors import FastMLPError
+    from fastmlp.common.errors import FastMLPError
 
     try:
         return PARTS[options.part](options)
@@ -64,9 +64,9 @@ def doctor(options: argparse.Namespace) -> int:
     """What nvidia-smi and `fastmlp backends` tell; failed unless the GPU is usable."""
     if smi := shutil.which("nvidia-smi"):
         subprocess.run([smi], check=False)
-    from fastmlp.doctor import print_table, survey
-    from fastmlp.files import write_json
-    from fastmlp.mlp import choose_tier
+    from fastmlp.cli.doctor import print_table, survey
+    from fastmlp.common.files import write_json
+    from fastmlp.network.network import choose_tier
 
     found = survey()
     print_table(found)
@@ -135,8 +135,8 @@ def bench(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """The paper end to end, on generated images of CIFAR-10's number and size, with random weights of ResNet-18."""
-    from fastmlp import cli
-    from fastmlp.files import write_json
+    from fastmlp.cli.main import main
+    from fastmlp.common.files import write_json
 
     backend, folder = opened(options), options.scratch / "paper"
     size = (
@@ -146,7 +146,7 @@ def reproduce(options: argparse.Namespace) -> int:
     )
     extractor = ["--extractor=resnet18", f"--weights={random_weights(options.scratch)}"]
     began = time.monotonic()
-    code = cli.main(["reproduce", *size, *extractor, f"--backend={backend.name}", f"--out={folder}"])
+    code = main(["reproduce", *size, *extractor, f"--backend={backend.name}", f"--out={folder}"])
     if code == 0:
         results = json.loads((folder / "results.json").read_text())
         kept: dict[str, Any] = {name: results[name] for name in ("config", "tier", "table1", "seconds", "environment")}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.mlp import Parameters
+from fastmlp.network.network import Parameters
 
 from .. import devices
 from ..contenders import Bound

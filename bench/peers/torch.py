@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from fastmlp.errors import first_line
-from fastmlp.mlp import Parameters
+from fastmlp.common.errors import first_line
+from fastmlp.network.network import Parameters
 
 from .. import devices
 from ..contenders import AbsentError, Bound

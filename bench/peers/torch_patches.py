@@ -21,7 +21,7 @@ def compiled(problem: PatchExtraction) -> Bound:
     """The same through torch.compile: everything but the products is fused."""
     import torch
 
-    from fastmlp.errors import first_line
+    from fastmlp.common.errors import first_line
 
     try:
         steps = torch.compile(_unfold(problem))

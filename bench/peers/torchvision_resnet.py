@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastmlp.errors import first_line
+from fastmlp.common.errors import first_line
 
 from .. import devices
 from ..contenders import AbsentError, Bound

@@ -25,7 +25,7 @@ class _Echo(dict[str, str]):
 
 def parsers() -> list[argparse.ArgumentParser]:
     """The parser of each command, then of `fastmlp` itself; options that may stand in the environment default to it."""
-    from fastmlp.cli_parser import build_parser
+    from fastmlp.cli.parser import build_parser
 
     with mock.patch("os.environ", _Echo(os.environ)):
         parser = build_parser()

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from fastmlp.backends.base import Availability, Backend, Ops
-from fastmlp.errors import BackendError, UsageError, did_you_mean
+from fastmlp.common.errors import BackendError, UsageError, did_you_mean
 
 __all__ = ["AUTO", "Availability", "Backend", "Ops", "names", "open_backend", "probe"]
 

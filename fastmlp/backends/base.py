@@ -59,7 +59,7 @@ class Backend(ABC):
 
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, self.device):
-            from fastmlp.errors import BackendError
+            from fastmlp.common.errors import BackendError
 
             raise BackendError(f"Backend {self.name} has no device {device!r}: leave it out.")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 
-from fastmlp.errors import first_line
+from fastmlp.common.errors import first_line
 
 WHEELS = ("cupy", *(f"cupy-cuda{major}x" for major in range(11, 16)))
 OLDEST_CUDA = 12  # that our extras have a CuPy for

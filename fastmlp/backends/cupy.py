@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend, EpochRunner
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
-from fastmlp.backends.recording import RecordedEpochs
-from fastmlp.errors import BackendError
+from fastmlp.backends.cuda_graphs import RecordedEpochs
+from fastmlp.common.errors import BackendError
 from fastmlp.kernels import Head
 from fastmlp.kernels.cuda.augmentations import Augmentations
 from fastmlp.kernels.cuda.dense import Dense

@@ -12,7 +12,7 @@ from numba import config
 
 from fastmlp.backends.base import Array, Availability, Kernel
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.errors import first_line
+from fastmlp.common.errors import first_line
 from fastmlp.kernels import Head
 from fastmlp.kernels.cpu import parallel
 from fastmlp.kernels.cpu.augment import augment

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend, Kernel
-from fastmlp.errors import BackendError, first_line
-from fastmlp.optimizers import BETA_1, BETA_2, EPSILON
+from fastmlp.common.errors import BackendError, first_line
+from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON
 
 ZERO = torch.zeros(())  # on the CPU: every device takes a number from there
 NO_CLASS = -1

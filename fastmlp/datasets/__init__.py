@@ -5,8 +5,8 @@ A name always means the same images in the same order: what is random in a datas
 
 from pathlib import Path
 
+from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.datasets.base import Dataset, Split
-from fastmlp.errors import UsageError, did_you_mean
 
 __all__ = ["NAMES", "Dataset", "Split", "check_name", "load"]
 

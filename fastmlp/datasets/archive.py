@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastmlp.errors import DataError, first_line
+from fastmlp.common.errors import DataError, first_line
 
 # What gzip and tarfile raise for damaged bytes; the last four escape tarfile's reading of extended headers.
 DAMAGE = (

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.errors import DataError
+from fastmlp.common.errors import DataError
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]

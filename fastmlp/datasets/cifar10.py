@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.common.errors import DataError
+from fastmlp.common.files import cache_dir
 from fastmlp.datasets.base import IMAGE_SHAPE, Dataset, Split
-from fastmlp.errors import DataError
-from fastmlp.files import cache_dir
 
 FOLDER = "cifar-10-batches-bin"
 TRAIN_FILES = "data_batch_*.bin"

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from fastmlp.errors import DataError
-from fastmlp.files import locked
-from fastmlp.progress import progress, warn
+from fastmlp.common.errors import DataError
+from fastmlp.common.files import locked
+from fastmlp.common.progress import progress, warn
 
 TIMEOUTS = (10.0, 30.0)  # seconds to connect, and without a byte
 SECONDS_OF_PATIENCE = 60.0

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from fastmlp.common.errors import DataError, first_line
+from fastmlp.common.progress import progress
 from fastmlp.datasets.base import IMAGE_SHAPE, Dataset, Images, Split, stratified_split
-from fastmlp.errors import DataError, first_line
-from fastmlp.progress import progress
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others run programs, as EPS does

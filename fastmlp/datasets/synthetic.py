@@ -8,9 +8,9 @@ something to learn.
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.common.errors import UsageError
 from fastmlp.datasets.base import Dataset, Images, Split
 from fastmlp.datasets.upsample import upsample
-from fastmlp.errors import UsageError
 
 CLASSES = 10
 GRID = (3, 4, 4)

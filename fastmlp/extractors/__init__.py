@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from fastmlp.backends.base import Backend
-from fastmlp.errors import BackendError, UsageError, did_you_mean
+from fastmlp.common.errors import BackendError, UsageError, did_you_mean
 from fastmlp.extractors.base import Extractor
 
 __all__ = ["NAMES", "Extractor", "check_name", "open_extractor"]

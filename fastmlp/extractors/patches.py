@@ -19,12 +19,12 @@ from safetensors.numpy import save as to_bytes
 
 from fastmlp.backends import Backend, Ops, open_backend
 from fastmlp.backends.base import Array
+from fastmlp.common.errors import DataError, UsageError
+from fastmlp.common.files import read_safetensors, write_bytes
+from fastmlp.common.randomness import Stream, generator
 from fastmlp.datasets.base import Split
-from fastmlp.errors import DataError, UsageError
 from fastmlp.extractors.base import Extractor
-from fastmlp.extractors.patch_ops import OPS, SIDE, normalised
-from fastmlp.files import read_safetensors, write_bytes
-from fastmlp.randomness import Stream, generator
+from fastmlp.ops.patches import OPS, SIDE, normalised
 
 CENTROIDS = 128
 SAMPLE_PATCHES = 100_000

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fastmlp.backends.cupy import CudaBackend
-from fastmlp.errors import BackendError, DataError, UsageError, did_you_mean, first_line
+from fastmlp.common.errors import BackendError, DataError, UsageError, did_you_mean, first_line
+from fastmlp.common.files import sha256_of
+from fastmlp.common.progress import say
 from fastmlp.extractors.base import Extractor
 from fastmlp.extractors.gpu import Cuda, Enlarge, Pipeline
-from fastmlp.files import sha256_of
-from fastmlp.progress import say
 
 BATCH_ON_CPU, BATCH_ON_GPU = 8, 256  # on a CPU, a batch whose activations stay in cache is the fastest
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp.files import write_text
-from fastmlp.report import figures, paper
+from fastmlp import paper
+from fastmlp.common.files import write_text
+from fastmlp.report import figures
 from fastmlp.report.claims import Results, check_claims, number, points
 from fastmlp.report.document import (
     Document,

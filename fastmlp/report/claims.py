@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.intervals import summarize
+from fastmlp.common.statistics import summarize
 
 Results = Mapping[str, Any]
 Claim = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.errors import UsageError
+from fastmlp.common.errors import UsageError
 from fastmlp.report.claims import number
 from fastmlp.report.network import draw_network
 from fastmlp.report.style import DPI, PALETTE, WIDTH, new_figure, save, shortened, styled, svg

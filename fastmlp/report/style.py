@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 from xml.etree import ElementTree
 
-from fastmlp.files import atomic_path
+from fastmlp.common.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

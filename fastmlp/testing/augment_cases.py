@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import augment_ops
+from fastmlp.augment import ops
 from fastmlp.testing.op_case import Inputs, OpCase, Rng, Shape, like, size
 
 PADDING = 4
@@ -89,7 +89,7 @@ def _angles(rng: Rng, n: int) -> NDArray[np.float64]:
 AUGMENT_CASES = (
     OpCase(
         "crop",
-        augment_ops.crop,
+        ops.crop,
         draw_crop,
         like("images"),
         shapes=IMAGES,
@@ -100,7 +100,7 @@ AUGMENT_CASES = (
     ),
     OpCase(
         "rotate",
-        augment_ops.rotate,
+        ops.rotate,
         draw_rotate,
         like("images"),
         shapes=IMAGES,
@@ -110,7 +110,7 @@ AUGMENT_CASES = (
     ),
     OpCase(
         "rotate_by_shears",
-        augment_ops.rotate_by_shears,
+        ops.rotate_by_shears,
         draw_rotate_by_shears,
         like("images"),
         shapes=SQUARES,
@@ -120,7 +120,7 @@ AUGMENT_CASES = (
     ),
     OpCase(
         "cutout",
-        augment_ops.cutout,
+        ops.cutout,
         draw_cutout,
         like("images"),
         shapes=IMAGES,
@@ -131,7 +131,7 @@ AUGMENT_CASES = (
     ),
     OpCase(
         "contrast",
-        augment_ops.contrast,
+        ops.contrast,
         draw_contrast,
         like("images"),
         shapes=IMAGES,
@@ -142,7 +142,7 @@ AUGMENT_CASES = (
     ),
     OpCase(
         "hflip",
-        augment_ops.hflip,
+        ops.hflip,
         draw_hflip,
         like("images"),
         shapes=IMAGES,
@@ -153,7 +153,7 @@ AUGMENT_CASES = (
     ),
     OpCase(
         "augment",
-        augment_ops.augment,
+        ops.augment,
         draw_augment,
         like("images"),
         shapes=IMAGES,

@@ -9,8 +9,8 @@ from typing import Literal
 
 from fastmlp.backends import open_backend
 from fastmlp.backends.base import Backend
-from fastmlp.errors import BackendError
-from fastmlp.mlp import DTYPES
+from fastmlp.common.errors import BackendError
+from fastmlp.network.network import DTYPES
 from fastmlp.testing import runs
 from fastmlp.testing.cases import CASES
 from fastmlp.testing.parity import assert_parity, assert_signature

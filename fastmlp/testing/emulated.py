@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability
 from fastmlp.backends.cupy import CudaBackend
-from fastmlp.errors import BackendError
+from fastmlp.common.errors import BackendError
 from fastmlp.kernels.cuda.emulation import EmulatedDriver, compiler, guarded
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import mlp_ops
+from fastmlp.ops import network as mlp_ops
 from fastmlp.testing.op_case import Inputs, OpCase, Rng, Shape, like, size
 
 AWAY = 0.1  # how far from ReLU's kink inputs are drawn, against a spread of 1

@@ -9,7 +9,7 @@ import array_api_compat.numpy
 import numpy as np
 
 from fastmlp.backends.base import Array, Backend, Kernel, Ops
-from fastmlp.errors import FastMLPError
+from fastmlp.common.errors import FastMLPError
 from fastmlp.testing.compare import HostArray, assert_close, assert_equal, assert_levels, assert_same_kind, error
 from fastmlp.testing.op_case import Inputs, OpCase, Shape, Trial
 from fastmlp.testing.tolerances import OP_FLOOR, limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmlp.extractors import patch_ops
+from fastmlp.ops import patches as patch_ops
 from fastmlp.testing.op_case import Inputs, OpCase, Rng, Shape, like, size
 
 PATCH = patch_ops.SIDE**2  # pixels in one channel

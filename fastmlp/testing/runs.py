@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fastmlp import augment
 from fastmlp.backends.base import Backend, Kernel
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.mlp import Network, Parameters, choose_tier, initial_parameters
-from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.network.network import Network, Parameters, choose_tier, initial_parameters
+from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import (
     HostArray,

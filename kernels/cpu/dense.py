@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.optimizers import BETA_1, BETA_2, EPSILON
+from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON
 
 from .jit import jit
 

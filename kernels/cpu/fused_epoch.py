@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.errors import UsageError
+from fastmlp.common.errors import UsageError
 from fastmlp.kernels import Head
 
 from .team import dismiss, new_team

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.optimizers import BETA_1, BETA_2, EPSILON
+from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON
 
 from .exponential import exponential
 from .jit import jit

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.errors import UsageError
+from fastmlp.common.errors import UsageError
 
 from .driver import Array, Driver, Program, Size
 from .sources import define
@@ -23,7 +23,7 @@ MOST_BYTES = 2**31 - 1  # of an image: places in it are 32-bit numbers
 
 
 class Augmentations:
-    """The ops, by the names and with the arguments of `fastmlp.augment_ops`, less the namespace."""
+    """The ops, by the names and with the arguments of `fastmlp.augment.ops`, less the namespace."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver

@@ -1,6 +1,6 @@
 """The MLP's ops as launches: arrays of one float type, contiguous but where it says so, on the driver's device.
 
-Each is called as the op of its name in `fastmlp.mlp_ops`, less the namespace. It allocates nothing and does not wait,
+Each is called as the op of its name in `fastmlp.ops`, less the namespace. It allocates nothing and does not wait,
 so that it can be recorded.
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.errors import UsageError
-from fastmlp.optimizers import BETA_1, BETA_2, EPSILON
+from fastmlp.common.errors import UsageError
+from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON
 
 from .driver import Array, Driver, Launch, Program
 from .sources import define

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.errors import BackendError
+from fastmlp.common.errors import BackendError
 
 from .driver import Device, Driver, Launch, LaunchRefusedError, Program, Size
 from .sources import FOLDER, define, kernels, source

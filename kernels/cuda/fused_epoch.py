@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.errors import BackendError, UsageError
+from fastmlp.common.errors import BackendError, UsageError
 from fastmlp.kernels import Head
 
 from .driver import Array, Driver, LaunchRefusedError

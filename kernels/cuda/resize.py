@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from fastmlp.errors import UsageError
+from fastmlp.common.errors import UsageError
 
 from .driver import Array, Driver, Program
 from .sources import define

@@ -1,0 +1,44 @@
+"""Shell completion: `fastmlp --completion bash` prints a script that the shell loads, so that no Tab starts Python."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastmlp.common.errors import FastMLPError
+
+SHELLS = ("bash", "zsh", "fish")
+VALUES = {  # of options that take other values too
+    "dataset": ("cifar10", "digits", "synthetic"),
+    "extractor": ("patches", "pixels", "resnet18"),
+    "backend": ("auto", "numpy", "numba", "torch", "cupy"),
+    "check": ("numpy", "numba", "torch", "cupy"),
+    "preset": ("paper", "fast"),
+    "dtype": ("float32", "float64"),
+}
+
+
+def script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """The script for a shell of SHELLS; it changes the parser, which is not to parse anything after that.
+
+    Raises FastMLPError where shtab, which writes it, is missing.
+    """
+    try:
+        import shtab
+    except ImportError:
+        raise FastMLPError("Completion scripts are written by shtab: pip install 'fastmlp[completion]'.") from None
+    for action in _actions(parser):
+        if action.dest in VALUES:
+            action.choices = VALUES[action.dest]
+        elif action.type is Path:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks
+    return shtab.complete(parser, shell)
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions(command)

@@ -1,0 +1,49 @@
+"""`fastmlp backends`: which backends work here, why not the others, and what each would run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fastmlp.backends import names, open_backend, probe
+from fastmlp.common.errors import FastMLPError
+from fastmlp.network.network import choose_tier
+
+if TYPE_CHECKING:
+    from fastmlp.testing import Result
+
+PAPER_SIZES = (512, 64, 10)
+
+
+def survey() -> dict[str, dict[str, Any]]:
+    """For every registered backend: usable, reason, mend, details, and the tier it gives the paper's network."""
+    found = {}
+    for name in names():
+        availability = probe(name)
+        tier = asdict(choose_tier(PAPER_SIZES, "float32", open_backend(name))) if availability.usable else None
+        found[name] = {**asdict(availability), "details": dict(availability.details), "tier": tier}
+    return found
+
+
+def print_table(found: dict[str, dict[str, Any]]) -> None:
+    for name, backend in found.items():
+        if not backend["usable"]:
+            print(f"{name:8} not usable. {backend['reason']} {backend['mend']}")
+            continue
+        tier = backend["tier"]
+        print(f"{name:8} usable: {', '.join(f'{key} {value}' for key, value in backend['details'].items())}")
+        print(f"{'':8} tier {tier['number']} ({tier['name']}) for the paper's network: {tier['reason']}")
+
+
+def check(name: str) -> None:
+    """Run our own parity cases on a backend, a line each as it is found; FastMLPError if any fails."""
+    from fastmlp.testing import check_backend
+
+    report = check_backend(name, on_result=_print_result)
+    print(report)
+    if not report.ok:
+        raise FastMLPError(f"Backend {name} does not hold to NumPy's numbers: the lines above tell where.")
+
+
+def _print_result(result: Result) -> None:
+    print(f"{result.status}  {result.name}{f': {result.message}' if result.message else ''}", flush=True)

@@ -1,0 +1,217 @@
+"""The command line: results on stdout, progress and logs on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastmlp.cli.parser import parse
+from fastmlp.common.errors import BackendError, FastMLPError, UsageError
+from fastmlp.common.files import to_json
+from fastmlp.common.progress import printable, quietly, say, warn
+
+if TYPE_CHECKING:
+    from fastmlp.experiments.config import Config
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code: 0 done, 1 failed, 2 usage, 3 backend, 4 data or weights, 130 interrupted."""
+    options = parse(argv)
+    with quietly(options.quiet):
+        return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit code of a command, once it is parsed."""
+    try:
+        COMMANDS[options.command](options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        resumable = "resume" in options
+        warn("Interrupted: the same command with --resume goes on from here." if resumable else "Interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # a person gets a sentence; --debug gives the rest
+        if options.debug:
+            raise
+        sentence, code = explain(error)
+        warn(f"fastmlp: {sentence}")
+        return code
+    return 0
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """One sentence and the exit code."""
+    if isinstance(error, FastMLPError):
+        return str(error), error.exit_code
+    from fastmlp.backends.cuda_diagnosis import is_out_of_memory, out_of_memory_within
+
+    if is_out_of_memory(error):
+        return out_of_memory_within(error), BackendError.exit_code
+    if isinstance(error, MemoryError):
+        return "Memory ran out: try --limit, a smaller --batch-size, or a machine with more.", 1
+    if isinstance(error, OSError) and error.strerror:
+        place = f" {error.filename}" if error.filename else ""
+        return f"Cannot use{place}: {error.strerror}. Free some space or choose another place (--out).", 1
+    return f"This should not have happened ({type(error).__name__}: {error}); --debug shows where.", 1
+
+
+# The commands.
+
+
+def run_reproduce(options: argparse.Namespace) -> None:
+    from fastmlp.experiments.reproduce import reproduce
+    from fastmlp.report import table1_text
+
+    config = config_of(options)
+    results = reproduce(config)
+    print(to_json(results) if options.json else table1_text(results))
+    say(f"Report: {config.folder / 'report.html'}")
+
+
+def run_extract(options: argparse.Namespace) -> None:
+    from fastmlp.experiments.experiment import Experiment
+
+    stores = {store.provenance["split"]: store for store in Experiment(config_of(options)).extract()}
+    if options.json:
+        found = {name: {"path": str(store.path), "shape": store.features.shape} for name, store in stores.items()}
+        print(to_json(found))
+    else:
+        for name, store in stores.items():
+            print(f"{name:10} {store.features.shape[0]:>8,} x {store.features.shape[1]}  {printable(str(store.path))}")
+
+
+def run_train(options: argparse.Namespace) -> None:
+    from fastmlp.common.files import claimed
+    from fastmlp.experiments.experiment import Experiment
+
+    config = config_of(options)
+    if options.features is not None:
+        row, folder = cli_models().train_head(options, config)
+    elif any((options.labels, options.test_features, options.test_labels)):
+        raise UsageError("--labels, --test-features and --test-labels go with --features: give that too.")
+    else:
+        experiment, folder = Experiment(config), config.folder / options.on
+        with claimed(config.folder):
+            network, _ = experiment.train(options.on)
+            (row,) = experiment.table_rows(options.on, [network])
+    print_figures(row, options.json)
+    say(f"Model: {folder}")
+
+
+def run_sweep(options: argparse.Namespace) -> None:
+    from fastmlp.experiments.sweep import Grid, sweep
+    from fastmlp.report.sweep import table_text
+
+    options.preset, options.seeds = options.preset or "fast", options.seeds or 3
+    config = config_of(options)
+    grid = Grid.around(config.recipe, options.learning_rates, options.weight_decays, options.widths)
+    results = sweep(config, options.on, grid)
+    print(to_json(results) if options.json else table_text(results))
+    say(f"Chart: {config.folder / 'sweep.png'}, model: {config.folder / 'best'}")
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    cli_models().evaluate(options)
+
+
+def run_predict(options: argparse.Namespace) -> None:
+    cli_models().predict(options)
+
+
+def run_export(options: argparse.Namespace) -> None:
+    cli_models().export(options)
+
+
+def run_augment(options: argparse.Namespace) -> None:
+    from fastmlp.experiments.experiment import Experiment
+    from fastmlp.report.figures import draw_sheet
+    from fastmlp.report.style import save
+
+    experiment = Experiment(config_of(options))
+    path = experiment.config.folder / "augmentations.png"
+    save(draw_sheet(experiment.sheet()), path)
+    print(to_json({"path": str(path)}) if options.json else printable(str(path)))
+
+
+def run_backends(options: argparse.Namespace) -> None:
+    from fastmlp.cli.doctor import check, print_table, survey
+
+    if options.check:
+        check_to_json(options.check) if options.json else check(options.check)
+        return
+    found = survey()
+    if options.json:
+        print(to_json(found))
+    else:
+        print_table(found)
+
+
+def check_to_json(name: str) -> None:
+    """All results of our parity cases on a backend; FastMLPError, after them, if any failed."""
+    from fastmlp.testing import check_backend
+
+    report = check_backend(name)
+    print(to_json({**asdict(report), "ok": report.ok}))
+    if not report.ok:
+        raise FastMLPError(f"Backend {name} does not hold to NumPy's numbers: the failed results tell where.")
+
+
+def run_bench(options: argparse.Namespace) -> None:
+    from fastmlp.bench import command, report
+
+    out = options.out or Path("runs/bench")
+    measurements = command.run(options.only, options.smoke, options.threads, out, options.results, options.device)
+    print(to_json([asdict(one) for one in measurements]) if options.json else report.table(measurements))
+    say(f"Report: {out / 'report.html'}")
+
+
+# Shared by the commands.
+
+
+def config_of(options: argparse.Namespace) -> Config:
+    from fastmlp.experiments.config import Config
+
+    given = vars(options)
+    known = {name: given[name] for name in Config.__dataclass_fields__ if given.get(name) is not None}
+    if known.get("dtype") == "bfloat16":  # in which only backbones compute
+        known |= {"dtype": "float32", "extractor_dtype": "bfloat16"}
+    return Config(**known)
+
+
+def cli_models() -> Any:
+    """The commands on models, whose import would slow the help."""
+
+    return cli_models
+
+
+def print_figures(figures: dict[str, float], as_json: bool) -> None:
+    if as_json:
+        print(to_json(figures))
+        return
+    for name, value in figures.items():
+        shown = f"{value:.3%}" if name.endswith("accuracy") else f"{value:,.4g}"
+        print(f"{name.replace('_', ' '):15} {shown}")
+
+
+COMMANDS = {
+    "reproduce": run_reproduce,
+    "extract": run_extract,
+    "train": run_train,
+    "sweep": run_sweep,
+    "evaluate": run_evaluate,
+    "predict": run_predict,
+    "export": run_export,
+    "augment": run_augment,
+    "backends": run_backends,
+    "bench": run_bench,
+}

@@ -1,0 +1,207 @@
+"""The commands that use trained models, and that train a head on features made elsewhere; parsed by `fastmlp.cli`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import datasets
+from fastmlp.common.errors import UsageError
+from fastmlp.common.files import claimed, to_json
+from fastmlp.common.progress import printable, say
+from fastmlp.datasets.folder import read_images
+from fastmlp.experiments.config import Config
+from fastmlp.features.tables import SUFFIXES, read_features, read_labelled
+from fastmlp.models.predictor import Predictor, load_model
+
+SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
+NOT_WITH_FEATURES = ("dataset", "extractor", "weights", "image_size")  # options that --features rules out
+
+Row = dict[str, Any]
+
+
+# fastmlp predict
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Labels and probabilities of image files and folders, or of a file of features or images."""
+    model = _open(options)
+    origins, X = _inputs(options.inputs)
+    rows = answers(model, model.predict_proba(X), origins, options.top)
+    (_write_json if options.json else WRITERS[options.format])(rows)
+
+
+def _inputs(paths: Sequence[Path]) -> tuple[list[Row], NDArray[Any]]:
+    """Where each row comes from, and the rows: images, or features of one file."""
+    if not any(path.suffix.lower() in SUFFIXES for path in paths):
+        found, images = read_images(paths)
+        return [{"image": str(path)} for path in found], images
+    if len(paths) > 1:
+        raise UsageError("Give image files and folders, or one file of features: not several kinds at once.")
+    X = read_features(paths[0])
+    return [{"row": row} for row in range(len(X))], X
+
+
+def answers(model: Predictor, probabilities: NDArray[Any], origins: Sequence[Row], top: int) -> Iterator[Row]:
+    """For each row its origin, label and probability, and of the next likely classes label_2, probability_2, ..."""
+    labels = model.classes.tolist()
+    for origin, row in zip(origins, probabilities, strict=True):
+        answer = dict(origin)
+        for place, best in enumerate(np.argsort(-row, kind="stable")[:top], start=1):
+            suffix = f"_{place}" if place > 1 else ""
+            answer |= {f"label{suffix}": labels[best], f"probability{suffix}": float(row[best])}
+        yield answer
+
+
+def _write_json(rows: Iterator[Row]) -> None:
+    """One document with a line a row."""
+    lines = ",\n".join(map(json.dumps, rows))
+    print(f"[\n{lines}\n]")
+
+
+def _write_json_lines(rows: Iterator[Row]) -> None:
+    for row in rows:
+        print(json.dumps(row))
+
+
+def _write_csv(rows: Iterator[Row]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for number, row in enumerate(rows):
+        if number == 0:
+            writer.writerow(row)
+        writer.writerow([printable(str(value)) for value in row.values()])
+
+
+def _write_table(rows: Iterator[Row]) -> None:
+    cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    _print_aligned([list(cells[0]), *(list(row.values()) for row in cells)])
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else printable(str(value))
+
+
+WRITERS: dict[str, Callable[[Iterator[Row]], None]] = {
+    "table": _write_table,
+    "csv": _write_csv,
+    "jsonl": _write_json_lines,
+}
+
+
+# fastmlp evaluate
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """A model's figures on the test images of a dataset, or on labelled features."""
+    model = _open(options)
+    if options.features is not None:
+        X, labels = read_labelled(options.features, options.labels)
+    elif options.labels is not None:
+        raise UsageError("--labels go with --features: give both.")
+    else:
+        X, labels = _test_images(model, options)
+    X, labels = X[: options.limit], labels[: options.limit]
+    figures = model.evaluate(X, labels)
+    print(to_json(figures)) if options.json else _print_evaluation(figures)
+
+
+def _test_images(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    if model.config["extractor"] is None:
+        raise UsageError("The model was trained on features made elsewhere: give --features and --labels.")
+    dataset = datasets.load(options.dataset or model.config["dataset"], options.data_dir)
+    if list(dataset.class_names) != model.class_names:
+        raise UsageError(f"The model knows other classes than {dataset.name}: choose the --dataset it was trained on.")
+    return dataset.test.images, dataset.test.labels
+
+
+def _print_evaluation(figures: dict[str, Any]) -> None:
+    print(f"{figures['samples']:,} samples")
+    print(f"accuracy           {figures['accuracy']:.3%}")
+    print(f"loss               {figures['loss']:.4g}")
+    print(f"calibration error  {figures['calibration_error']:.3%}\n")
+    classes = figures["classes"]
+    _print_aligned([list(classes[0]), *([_cell(value) for value in row.values()] for row in classes)])
+    if len(classes) > SHOWN_CLASSES:
+        print("\nThe confusion matrix is in the output of --json.")
+        return
+    print("\nRows of each class, and the class they were taken for:\n")
+    names = [printable(row["name"]) for row in classes]
+    confusion = zip(names, figures["confusion"], strict=True)
+    _print_aligned([["", *names], *([name, *map(str, counts)] for name, counts in confusion)])
+
+
+def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their longest cell, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:{'>' if _is_number(cell) else '<'}{width}}" for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).isdecimal()
+
+
+# fastmlp export
+
+
+def export(options: argparse.Namespace) -> None:
+    """The model as one ONNX file."""
+    from fastmlp.models.export import export_onnx
+
+    path = options.out or options.model / "model.onnx"
+    # on the CPU, where nothing computes in fewer digits than the graph that is held against it
+    difference = export_onnx(load_model(options.model, "numpy", weights=options.weights), path, options.with_extractor)
+    if options.json:
+        print(to_json({"path": str(path), "bytes": path.stat().st_size, "largest_difference": difference}))
+    else:
+        print(printable(str(path)))
+    say(f"ONNX Runtime's probabilities are ours, to {difference:.1e}.")
+
+
+# fastmlp train --features
+
+
+def train_head(options: argparse.Namespace, config: Config) -> tuple[dict[str, float], Path]:
+    """A head on features made elsewhere: Table 1's four figures of it, and its folder."""
+    from fastmlp.experiments.feature_files import HEAD, HeadExperiment, open_tables
+
+    _refuse_image_options(options, config)
+    folder = options.out or Path("runs") / f"features-{options.features.stem}"
+    tables = open_tables(
+        options.features, options.labels, options.test_features, options.test_labels, config.seed, config.limit
+    )
+    experiment = HeadExperiment(replace(config, out=folder), tables)
+    with claimed(folder):
+        network, _ = experiment.train(HEAD)
+        (row,) = experiment.table_rows(HEAD, [network])
+    return row, folder / HEAD
+
+
+def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:
+    """UsageError for what was given on the command line; what stands in the environment is for other commands."""
+    for name in NOT_WITH_FEATURES:
+        value = getattr(options, name)
+        if value is not None and str(value) != os.environ.get(f"FASTMLP_{name.upper()}"):
+            raise UsageError(f"--{name.replace('_', '-')} is for images: leave it out with --features.")
+    if config.extractor_dtype != "float32":
+        raise UsageError(f"{config.extractor_dtype} is for extracting: leave --dtype out with --features.")
+    if options.on != "original":
+        raise UsageError("Features cannot be augmented: leave --on out with --features.")
+
+
+# Shared by the commands.
+
+
+def _open(options: argparse.Namespace) -> Predictor:
+    return load_model(options.model, options.backend or "auto", weights=options.weights, threads=options.threads)

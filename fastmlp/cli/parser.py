@@ -1,0 +1,271 @@
+"""What the command line takes: commands, their options, and help that ends with examples; `cli.main` runs them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fastmlp._version import __version__
+from fastmlp.cli.completion import SHELLS, script
+from fastmlp.common.errors import FastMLPError, did_you_mean
+from fastmlp.common.progress import printable
+
+MODELS = ("original", "augmented")  # those of fastmlp.report.figures, whose import would slow the help
+HELP_COLUMN = 28
+EXAMPLES = {
+    "reproduce": (
+        "fastmlp reproduce",
+        "fastmlp reproduce --dataset cifar10 --extractor resnet18 --backend numba --out runs/paper",
+        "fastmlp reproduce --dataset folder:photos --preset fast --seeds 10",
+    ),
+    "extract": (
+        "fastmlp extract --dataset cifar10 --extractor resnet18 --weights resnet18.safetensors",
+        "fastmlp extract --dataset folder:photos --json",
+    ),
+    "train": (
+        "fastmlp train --dataset digits --on augmented --epochs 30 --out runs/digits",
+        "fastmlp train --features X.npy --labels y.npy --preset fast --out runs/mine",
+        "fastmlp train --features train.npz --test-features test.npz --hidden-layer-sizes 128,64",
+    ),
+    "sweep": (
+        "fastmlp sweep --dataset digits",
+        "fastmlp sweep --learning-rates 0.001,0.003,0.01 --weight-decays 0,0.1 --widths 32,64 --seeds 3",
+    ),
+    "evaluate": (
+        "fastmlp evaluate --model runs/digits/original",
+        "fastmlp evaluate --model runs/mine/head --features X.npy --labels y.npy --json",
+    ),
+    "predict": (
+        "fastmlp predict --model runs/digits/original photo.png photos/ --top 3",
+        "fastmlp predict --model runs/mine/head X.npy --format csv",
+    ),
+    "export": (
+        "fastmlp export --model runs/mine/head --out head.onnx",
+        "fastmlp export --model runs/digits/original --with-extractor",
+    ),
+    "augment": (
+        "fastmlp augment --dataset cifar10 --out samples",
+        "fastmlp augment --dataset folder:photos --seed 1",
+    ),
+    "backends": (
+        "fastmlp backends",
+        "fastmlp backends --check numba",
+    ),
+    "bench": (
+        "fastmlp bench --smoke",
+        "fastmlp bench --only step growth --threads 2 --out runs/bench",
+    ),
+}
+DEVICE_HELP = "where everybody computes; emulated tries what runs on cuda without a GPU (cpu)"
+
+
+class Parser(argparse.ArgumentParser):
+    """One whose errors repeat no escape codes: what it cannot place may be the name of somebody's file."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_formatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """One that leaves examples as they are."""
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=HELP_COLUMN)
+
+
+class Completion(argparse.Action):
+    """Print the script that makes a shell complete our commands, and end."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: Any, shell: Any, option: str | None = None) -> NoReturn:
+        try:
+            print(script(parser, shell))
+        except FastMLPError as error:
+            parser.exit(error.exit_code, f"fastmlp: {error}\n")
+        parser.exit()
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command; SystemExit, with what may have been meant, for one that it does not know."""
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        command = commands.choices[options.command]
+        names = [name for action in command._actions for name in action.option_strings]
+        if unknown[0] in names:
+            command.error(f"{unknown[0]} belongs after the command: fastmlp {options.command} {unknown[0]}")
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{did_you_mean(unknown[0], names)}")
+    return options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="fastmlp",
+        description="One MLP, every array engine: small heads on frozen features.",
+        epilog="fastmlp reproduce tries it all on scikit-learn's digits, with nothing to download.\n"
+        "fastmlp COMMAND --help shows a command's options, and examples. Options may also stand in the\n"
+        "environment: FASTMLP_BACKEND for --backend, and so on.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
+    text = f"print a script that completes commands in that shell: {', '.join(SHELLS)}"
+    parser.add_argument("--completion", choices=SHELLS, action=Completion, metavar="SHELL", help=text)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    output, data, recipe, model = _output_options(), _data_options(), _recipe_options(), _model_options()
+    experiment = [output, data, recipe, _training_options()]
+    reproduce = _add(commands, "reproduce", experiment, "the paper: data to Table 1, figures and report")
+    _option(reproduce, "seeds", positive, "train that many models of each kind, from --seed on, for intervals (1)")
+    _add(commands, "extract", experiment, "the features of a dataset, stored")
+    train = _add(commands, "train", experiment, "one model on stored features, or on features made elsewhere")
+    train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
+    _add_features_options(train, "train on these features instead of a dataset's", test=True)
+    _add_sweep(commands, [output, data, recipe])
+    evaluate = _add(commands, "evaluate", [output, data, model], "accuracy, loss, confusion and calibration of a model")
+    _add_features_options(evaluate, "evaluate on these features instead of a dataset's test images")
+    _add_predict(commands, [output, data, model])
+    _add_export(commands, [output, model])
+    _add(commands, "augment", [output, data], "a sheet of augmented samples (the paper's Figure 1)")
+    backends = _add(commands, "backends", [output], "what is usable here, and why not the rest")
+    backends.add_argument("--check", metavar="NAME", help="run our own parity cases on that backend")
+    _add_bench(commands, [output])
+    return parser
+
+
+def _add(commands: Any, name: str, parents: Sequence[argparse.ArgumentParser], text: str) -> argparse.ArgumentParser:
+    examples = "\n".join(["examples:", *(f"  {example}" for example in EXAMPLES[name])])
+    description = text[0].upper() + text[1:] + "."
+    return commands.add_parser(name, help=text, description=description, parents=parents, epilog=examples)
+
+
+def _group(title: str) -> tuple[argparse.ArgumentParser, Any]:
+    """A parser to be a command's parent, and the one group of options it has."""
+    parser = argparse.ArgumentParser(add_help=False)
+    return parser, parser.add_argument_group(title)
+
+
+def _output_options() -> argparse.ArgumentParser:
+    parser, group = _group("output")
+    group.add_argument("--json", action="store_true", help="print the result as one JSON document")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress: only warnings and errors on stderr")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _data_options() -> argparse.ArgumentParser:
+    parser, group = _group("data and machine")
+    _option(group, "dataset", str, "cifar10, digits (default), synthetic or folder:PATH")
+    _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
+    _option(group, "extractor", str, "patches (default), pixels, resnet18, torchvision:NAME or timm:NAME")
+    _option(group, "weights", Path, "the extractor's weights: .safetensors, or a .pth state dict")
+    _option(group, "image-size", int, "pixels a side that a backbone sees (its own by default)")
+    _option(group, "limit", int, "use the first N training and the first N test images")
+    _option(group, "backend", str, "auto (default), numpy, numba, torch, torch:DEVICE or cupy")
+    _option(group, "threads", positive, "CPU threads (all available cores by default)")
+    _option(group, "seed", seed, "of weights, batch order and augmentation (0)")
+    _option(group, "out", Path, "where results go (runs/DATASET-EXTRACTOR)")
+    return parser
+
+
+def _recipe_options() -> argparse.ArgumentParser:
+    parser, group = _group("recipe")
+    _option(group, "preset", str, "paper (default): the paper's 300 epochs; fast: two, in a hundredth of the time")
+    _option(group, "epochs", positive, "instead of the preset's")
+    _option(group, "batch-size", positive, "instead of the preset's")
+    _option(group, "dtype", str, "float32 (default), float64, or bfloat16 for a backbone on a GPU")
+    return parser
+
+
+def _training_options() -> argparse.ArgumentParser:
+    parser, group = _group("training")
+    _option(group, "learning-rate", float, "instead of the preset's")
+    _option(group, "weight-decay", float, "instead of the preset's")
+    _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64 (64)")
+    group.add_argument("--resume", action="store_true", help="go on where an earlier run with this --out stopped")
+    return parser
+
+
+def _model_options() -> argparse.ArgumentParser:
+    parser, group = _group("model")
+    group.add_argument("--model", type=Path, required=True, metavar="DIR", help="the folder of a trained model")
+    return parser
+
+
+def _add_sweep(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
+    text = "many heads at once: the best learning rate, weight decay and width"
+    sweep = _add(commands, "sweep", parents, text)
+    sweep.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
+    grid = sweep.add_argument_group("grid")
+    _option(grid, "learning-rates", numbers, "a tenth to ten times the preset's by default")
+    _option(grid, "weight-decays", numbers, "0 and the preset's by default")
+    _option(grid, "widths", sizes, "hidden units (64)")
+    _option(grid, "seeds", positive, "heads of each setting, from --seed on (3)")
+
+
+def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool = False) -> None:
+    group = parser.add_argument_group("features made elsewhere (.npy, .npz, .safetensors or .parquet)")
+    group.add_argument("--features", type=Path, metavar="FILE", help=text)
+    group.add_argument("--labels", type=Path, metavar="FILE", help="their labels, if they are not in the same file")
+    if test:
+        group.add_argument("--test-features", type=Path, metavar="FILE", help="to test on (a tenth of --features)")
+        group.add_argument("--test-labels", type=Path, metavar="FILE", help="those of --test-features")
+
+
+def _add_predict(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
+    predict = _add(commands, "predict", parents, "the classes of images, or of rows of features")
+    text = "image files, folders of them, or a file of features: .npy, .npz, .safetensors or .parquet"
+    predict.add_argument("inputs", nargs="+", type=Path, metavar="IMAGES|FEATURES", help=text)
+    predict.add_argument("--format", choices=("table", "csv", "jsonl"), default="table", help="(%(default)s)")
+    predict.add_argument("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (%(default)s)")
+
+
+def _add_export(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
+    export = _add(commands, "export", parents, "a model as an ONNX file")
+    export.add_argument("--to", choices=("onnx",), default="onnx", help="(%(default)s)")
+    export.add_argument("--with-extractor", action="store_true", help="one graph from uint8 images to probabilities")
+    export.add_argument("--weights", type=Path, metavar="PATH", help="the extractor's weights, where they have moved")
+    export.add_argument("--out", type=Path, metavar="FILE", help="where it goes (DIR/model.onnx)")
+
+
+def _add_bench(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
+    bench = _add(commands, "bench", parents, "the benchmark suite and its report")
+    bench.add_argument("--smoke", action="store_true", help="tiny problems, a round each: does everything run?")
+    bench.add_argument("--device", choices=("cpu", "cuda", "emulated"), default="cpu", help=DEVICE_HELP)
+    bench.add_argument("--only", nargs="+", default=(), metavar="NAME", help="of the suite, such as step or growth")
+    bench.add_argument("--results", type=Path, metavar="FILE", help="append JSON lines here (OUT/results.jsonl)")
+    _option(bench, "threads", positive, "CPU threads for everybody (all available cores by default)")
+    _option(bench, "out", Path, "where report and charts go (runs/bench)")
+
+
+def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:
+    """An option whose default stands in the environment; None if it is given nowhere."""
+    variable = f"FASTMLP_{name.replace('-', '_').upper()}"
+    metavar = {str: "NAME", Path: "PATH", float: "X", sizes: "N,N", numbers: "X,X"}.get(kind, "N")
+    group.add_argument(f"--{name}", type=kind, default=os.environ.get(variable), metavar=metavar, help=text)
+
+
+# Kinds of values.
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
+    return number
+
+
+def seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"must be 0 or more and less than 2**32, not {number}")
+    return number
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(",") if part)
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    return tuple(positive(part) for part in text.split(",") if part)

@@ -1,0 +1,217 @@
+"""Files that are whole or absent: everything is written beside its place, then moved there. And locks on folders."""
+
+import errno
+import hashlib
+import json
+import os
+import shlex
+import socket
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastmlp.common.errors import DataError, FastMLPError, UsageError, first_line
+from fastmlp.common.progress import warn
+
+TEMPORARY = ".fastmlp.tmp"  # how the names of unfinished files end: a killed process leaves them behind
+LOCK = ".fastmlp.lock"
+PROBE_BYTES = 1_000_000
+LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say that have no locks
+
+
+# Writing and reading.
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path in the folder of `path` that takes its place when the block ends well.
+
+    Its bytes are on the disk before its name is: not even a power cut leaves half a file under the name. Where `path`
+    is a link, what it points to is replaced; UsageError if that is a pipe, a device or a folder.
+    """
+    path = _destination(Path(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # which a full disk does not tell
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _destination(path: Path) -> Path:
+    """The path of the file itself, past links: /dev/stdout is one, and must stay one."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no regular file, and would be replaced by one: choose another place.")
+    return Path(os.path.realpath(path))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, to_json(value) + "\n")
+
+
+def to_json(value: Any) -> str:
+    """One JSON document, which knows no NaN: ValueError for it."""
+    return json.dumps(value, indent=2, allow_nan=False)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; DataError if it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: run the step that writes it first.") from None
+    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+        raise DataError(f"{path} is damaged ({error}): delete it and run the step that wrote it again.") from None
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Metadata and NumPy arrays of a .safetensors file; ValueError, in one line, if it is damaged or not for NumPy.
+
+    The header is at most as long as the file and 100 MB, and no tensor reaches beyond the file: safetensors sees to it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            return file.metadata() or {}, tensors
+    except (SafetensorError, OSError, TypeError, AttributeError, ImportError) as error:  # NumPy knows no bfloat16
+        raise ValueError(first_line(error)) from None
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: $FASTMLP_CACHE_DIR, else fastmlp's place in the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("FASTMLP_CACHE_DIR")
+    return Path(chosen).expanduser() if chosen else user_cache_path("fastmlp", appauthor=False)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# One process at a time.
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The output folder, made, locked, tried now and not after hours of work, and cleared of half-written files.
+
+    Raises OSError if it cannot be written, FastMLPError if another process is writing in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK, f"writing in {folder}", "wait for it to end, or choose another --out"):
+        _probe(folder)
+        for pattern in (f".*{TEMPORARY}", f"*/.*{TEMPORARY}"):
+            for leftover in folder.glob(pattern):
+                leftover.unlink()
+        yield
+
+
+def _probe(folder: Path) -> None:
+    """OSError if no file fits into the folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        error.filename = str(folder)
+        raise
+
+
+@contextmanager
+def locked(path: Path, doing: str, mend: str | None = None) -> Iterator[None]:
+    """One process at a time is in the blocks locked by the file `path`, which is there only as long as one is.
+
+    Another one says who is in there, `doing` what, and waits; where a `mend` is given it raises FastMLPError instead.
+    The lock (flock) is the system's and ends with its holder: a file that a killed process left locks nothing.
+    Raises OSError if the file cannot be written. On Windows, which has no flock, nothing is locked.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _lock(path, doing, mend)
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, _myself().encode(errors="replace"))
+        yield
+    finally:
+        with suppress(OSError):  # a file that nobody locks does no harm
+            path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock(path: Path, doing: str, mend: str | None) -> int:
+    """A handle of the file at path, locked."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            _lock_handle(handle, path, doing, mend)
+            if _is_of(handle, path):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # of a file that its last holder removed meanwhile
+
+
+def _lock_handle(handle: int, path: Path, doing: str, mend: str | None) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 1000, 0).decode(errors="replace") or "it has only begun"
+        if mend is not None:
+            raise FastMLPError(f"Another process is {doing} ({holder}): {mend}.") from None
+        warn(f"Another process is {doing}: waiting for it ({holder}).")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in LOCKLESS:
+            raise
+        warn(f"{path.parent} cannot be locked ({error.strerror}): let no second process write there meanwhile.")
+
+
+def _is_of(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _myself() -> str:
+    """This process, for people who must decide whether to wait for it or to end it."""
+    program, *arguments = sys.argv or ["python"]
+    command = shlex.join([Path(program).name, *arguments])
+    return f"process {os.getpid()} on {socket.gethostname()}: {textwrap.shorten(command, 200)}"

@@ -1,0 +1,94 @@
+"""Arrays of any library, in and out: a caller's tensor stays on its device, and answers go back there.
+
+Follows scikit-learn's convention (`array_api_dispatch`): with the switch off, everything is made a NumPy array.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import array_api_compat
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import get_config
+
+from fastmlp.backends import open_backend
+from fastmlp.backends.base import Array, Backend
+from fastmlp.common.errors import UsageError
+from fastmlp.network.network import DTYPES
+
+
+def namespace_of(array: Any) -> Any | None:
+    """The array API namespace of a dispatched array of another library than NumPy; None for all else."""
+    if not get_config()["array_api_dispatch"] or not array_api_compat.is_array_api_obj(array):
+        return None
+    return None if array_api_compat.is_numpy_array(array) else array_api_compat.array_namespace(array)
+
+
+def place_of(array: Any) -> tuple[str, str]:
+    """The library and the device that hold an array, as words."""
+    xp = namespace_of(array)
+    if xp is None:
+        return "numpy", "cpu"
+    return xp.__name__.removeprefix("array_api_compat."), str(array_api_compat.device(array))
+
+
+def dtype_of(array: Any, name: str) -> Any:
+    """The dtype of that name as the array's library has it; UsageError if a network cannot have it."""
+    if name not in DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {name!r}.")
+    xp = namespace_of(array)
+    return name if xp is None else getattr(xp, name)
+
+
+def to_host(array: Any) -> Any:
+    """A dispatched array of another library as a NumPy array; all else as it is."""
+    if namespace_of(array) is None:
+        return array
+    if array_api_compat.is_torch_array(array):
+        array = array_api_compat.to_device(array.detach(), "cpu")
+    elif array_api_compat.is_cupy_array(array):
+        return array_api_compat.to_device(array, "cpu")
+    return np.from_dlpack(array)
+
+
+def beside(array: NDArray[Any], other: Any) -> Any:
+    """The host array as the other one's kind, on its device."""
+    xp = namespace_of(other)
+    return array if xp is None else xp.asarray(array, device=array_api_compat.device(other))
+
+
+def on_backend(backend: Backend, array: Any) -> Array:
+    """An array (n, d) as the backend's, rows without gaps; not by way of the host where it already is there."""
+    xp = namespace_of(array)
+    if xp is None or xp is not backend.xp or not _is_there(backend, array):
+        return backend.asarray(np.ascontiguousarray(to_host(array)))
+    return array.detach().contiguous() if array_api_compat.is_torch_array(array) else xp.ascontiguousarray(array)
+
+
+def rows_of(array: Any, index: NDArray[np.int64]) -> Any:
+    """Those rows of an array of any library."""
+    xp = namespace_of(array)
+    return array[index] if xp is None else xp.take(array, beside(index, array), axis=0)
+
+
+def backend_for(name: str, array: Any) -> Backend:
+    """The backend, opened; for "auto" and a dispatched tensor of PyTorch or CuPy, the one that works where it lies."""
+    if name == "auto" and namespace_of(array) is not None:
+        if array_api_compat.is_torch_array(array):
+            name = f"torch:{array_api_compat.device(array)}"
+        elif array_api_compat.is_cupy_array(array):
+            name = "cupy"
+    return _opened(name)
+
+
+@cache
+def _opened(name: str) -> Backend:
+    """Opened once: to try whether a backend works takes longer than a few predictions."""
+    return open_backend(name)
+
+
+def _is_there(backend: Backend, array: Any) -> bool:
+    """Whether an array of the backend's own library lies where the backend puts its arrays."""
+    return array_api_compat.device(backend.asarray(np.empty(0))) == array_api_compat.device(array)

@@ -1,0 +1,72 @@
+"""What to run: the options of an experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastmlp import datasets, extractors
+from fastmlp.common.errors import UsageError, did_you_mean
+from fastmlp.network.network import DTYPES
+from fastmlp.training.loop import PRESETS, Recipe
+
+SEEDS_END = 2**32  # the paper's generator takes no larger ones
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to run; None leaves a value to the preset, the dataset or the machine."""
+
+    dataset: str = "digits"
+    extractor: str = "patches"
+    backend: str = "auto"
+    preset: str = "paper"
+    hidden_layer_sizes: tuple[int, ...] = (64,)
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    seed: int = 0
+    seeds: int = 1
+    dtype: str = "float32"
+    extractor_dtype: str = "float32"
+    threads: int | None = None
+    limit: int | None = None
+    data_dir: Path | None = None
+    weights: Path | None = None
+    image_size: int | None = None
+    out: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            near = did_you_mean(self.preset, PRESETS)
+            raise UsageError(f"There is no preset {self.preset!r}{near}: choose one of {', '.join(PRESETS)}.")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}.")
+        datasets.check_name(self.dataset)
+        extractors.check_name(self.extractor)
+        _ = self.recipe  # checks itself
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
+        if not 1 <= self.seeds <= SEEDS_END - self.seed:
+            raise UsageError(f"--seeds must be 1 or more, and the last seed less than 2**32, not {self.seeds}.")
+
+    @property
+    def recipe(self) -> Recipe:
+        return PRESETS[self.preset].changed(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+
+    @property
+    def all_seeds(self) -> list[int]:
+        return list(range(self.seed, self.seed + self.seeds))
+
+    @property
+    def folder(self) -> Path:
+        """Where results go: --out, or runs/DATASET-EXTRACTOR."""
+        names = (self.dataset.rstrip("/").rsplit("/", 1)[-1], self.extractor)
+        return self.out or Path("runs") / "-".join(name.replace(":", "_").replace("/", "_") for name in names)

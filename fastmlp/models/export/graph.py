@@ -1,0 +1,75 @@
+"""An ONNX graph, built node by node, and the head as a part of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from fastmlp._version import __version__
+from fastmlp.network.network import Parameters
+
+OPSET, IR_VERSION = 18, 10  # what ONNX Runtime knows from version 1.18 on
+
+
+class Graph:
+    """Nodes, constants, inputs and outputs; every value has a name of its own."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, kind: int, shape: tuple[str | int, ...]) -> str:
+        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, name: str, kind: int, shape: tuple[str | int, ...]) -> None:
+        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
+
+    def constant(self, array: NDArray[Any]) -> str:
+        name = f"fastmlp.constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def add(self, op: str, *inputs: str | NDArray[Any] | float, output: str | None = None, **attributes: Any) -> str:
+        """A node of values, by name, and of constants: arrays, or numbers as float32; the name of what it gives."""
+        name = output or f"fastmlp.{op}_{len(self.nodes)}"
+        values = [value if isinstance(value, str) else self.constant(_array(value)) for value in inputs]
+        self.nodes.append(helper.make_node(op, values, [name], name=f"node_{name}", **attributes))
+        return name
+
+    def model(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
+        graph = helper.make_graph(self.nodes, "fastmlp", self.inputs, self.outputs, self.constants)
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="fastmlp",
+            producer_version=__version__,
+        )
+        helper.set_model_props(model, dict(metadata))
+        return model
+
+
+def _array(value: NDArray[Any] | float) -> NDArray[Any]:
+    return np.array(value, np.float32) if isinstance(value, float) else value
+
+
+def add_head(graph: Graph, features: str, parameters: Parameters) -> None:
+    """The network, in float32, from features (n, d) to the outputs `probabilities` (n, classes) and `label` (n,)."""
+    last, rounded = len(parameters.weights) - 1, parameters.astype("float32")
+    values = features
+    for layer, (weight, bias) in enumerate(zip(rounded.weights, rounded.biases, strict=True)):
+        values = graph.add("Gemm", values, weight, bias)
+        if layer < last:
+            values = graph.add("Relu", values)
+    graph.add("Softmax", values, output="probabilities", axis=1)
+    graph.add("ArgMax", values, output="label", axis=1, keepdims=0)
+    graph.output("probabilities", TensorProto.FLOAT, ("n", parameters.sizes[-1]))
+    graph.output("label", TensorProto.INT64, ("n",))

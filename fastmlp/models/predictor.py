@@ -1,0 +1,164 @@
+"""A trained model with its extractor: from images or features to labels and class probabilities."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends import Backend, open_backend
+from fastmlp.common.environment import available_cores
+from fastmlp.common.errors import DataError, UsageError
+from fastmlp.common.files import read_json
+from fastmlp.common.progress import progress
+from fastmlp.datasets.base import IMAGE_SHAPE
+from fastmlp.datasets.images import as_images
+from fastmlp.extractors import Extractor, open_extractor
+from fastmlp.features.tables import finite_rows, indices_of
+from fastmlp.models import metrics, storage
+from fastmlp.network.network import Network, softmax
+
+ROWS = 256
+MODEL = "model.safetensors"
+
+
+def load_model(
+    folder: str | Path, backend: str = "auto", *, weights: Path | None = None, threads: int | None = None
+) -> Predictor:
+    """The model in a folder that `fastmlp train`, `sweep` or `reproduce` wrote; nothing pickled is loaded.
+
+    Arguments and errors as for `Predictor`; backend by name. An extractor is opened when images first ask for it.
+    """
+    return Predictor(Path(folder), open_backend(backend, threads or available_cores()), weights)
+
+
+class Predictor:
+    """The model in a folder: X is images uint8 (n, 3, 32, 32), or features (n, d) as its extractor makes them.
+
+    classes are the labels (classes,) that predict gives: int64 where a head was trained on whole numbers, else strings.
+    weights replaces the extractor's weights file where that has moved. Raises DataError if the model or the weights
+    are missing, damaged, or the weights are not those the model was trained with, and for an X that does not fit.
+    """
+
+    def __init__(self, folder: Path, backend: Backend, weights: Path | None = None) -> None:
+        _check_folder(folder)
+        self.parameters = storage.load(folder / MODEL).parameters
+        self.config = _read_config(folder / "config.json", self.parameters.sizes[-1])
+        self.folder, self.backend, self.weights = folder, backend, weights
+        self.network = Network(self.parameters, backend, ROWS)
+        names = self.class_names
+        self.classes = np.array(names).astype(np.int64 if self.config.get("integer_classes") else np.str_)
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.config["class_names"]
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """Opened when first asked for; UsageError where the model was trained on features made elsewhere."""
+        if self.config["extractor"] is None:
+            raise UsageError(
+                f"The model in {self.folder} takes features made elsewhere, not images: give it "
+                f"{self.network.sizes[0]} features a row, made as those it was trained on."
+            )
+        extractor = _open_extractor(self.config, self.folder, self.backend, self.weights)
+        if extractor.features != self.network.sizes[0]:
+            raise DataError(f"The model in {self.folder} does not fit its extractor: train it again.")
+        return extractor
+
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The likeliest of classes for each row (n,)."""
+        return self.classes[self.logits(X).argmax(axis=1)]
+
+    def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Class probabilities (n, classes)."""
+        return softmax(self.logits(X))
+
+    def evaluate(self, X: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+        """All figures of `metrics.evaluate`; labels (n,): classes or, where those are strings, their places."""
+        labels, logits = np.asarray(labels), self.logits(X)
+        if labels.shape != logits.shape[:1]:
+            raise DataError(f"{len(logits):,} rows, but labels of shape {labels.shape}: give one label a row.")
+        if labels.dtype.kind == "U" or self.classes.dtype.kind == "i":
+            order = np.argsort(self.classes)
+            labels = order[indices_of(labels, self.classes[order], "the labels")]
+        elif len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
+            raise DataError(f"Labels run to {labels.max()}, but there are {len(self.classes)} classes: count from 0.")
+        return metrics.evaluate(logits, labels, self.class_names)
+
+    def logits(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Logits (n, classes)."""
+        X = np.asarray(X)
+        features = self.features(X) if X.ndim > 2 else self._checked(X)
+        return self.network.logits(self.backend.asarray(np.ascontiguousarray(features, self.network.dtype)))
+
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features (n, d) of uint8 images (n, 3, 32, 32)."""
+        size, parts = self.extractor.batch_size, []
+        images = as_images(images, DataError)
+        if images.shape[1:] != IMAGE_SHAPE:
+            raise DataError(f"Images must be (n, 3, 32, 32), not {images.shape}: resize them to 32x32 pixels.")
+        with progress(f"extract {self.extractor.name}", len(images), "images") as bar:
+            for start in range(0, len(images), size):
+                parts.append(self.extractor(images[start : start + size]))
+                bar.advance(len(parts[-1]))
+        return np.concatenate(parts)
+
+    def _checked(self, features: NDArray[Any]) -> NDArray[Any]:
+        """Finite features of the network's width and dtype."""
+        width = self.network.sizes[0]
+        if features.ndim != 2 or features.shape[1] != width or features.dtype.kind not in "fiu":
+            one = features.shape == (width,)
+            mend = "give X[None] for one row" if one else "give features made as those it was trained on"
+            raise DataError(
+                f"The model takes numbers (n, {width}), a row of {width} features each, not {features.dtype} "
+                f"{features.shape}: {mend}."
+            )
+        return finite_rows(features, None, self.network.dtype, "the features")
+
+
+def _check_folder(folder: Path) -> None:
+    """DataError, naming the folders that may have been meant, unless there is a model."""
+    if (folder / MODEL).exists():
+        return
+    if folder.name == MODEL and folder.is_file():
+        raise DataError(f"{folder} is the file of a model: give its folder, {folder.parent}.")
+    near = sorted(str(path.parent) for path in folder.glob(f"*/{MODEL}"))
+    mend = f"give {' or '.join(near)}" if near else "train one first, or check the path"
+    raise DataError(f"There is no model in {folder}: {mend}.")
+
+
+def _read_config(path: Path, classes: int) -> dict[str, Any]:
+    """config.json of a model with so many classes; DataError unless all that is read of it is of its kind."""
+    config = read_json(path)
+    try:
+        extractor, names = config["extractor"], config["class_names"]
+        kinds: list[tuple[Any, Any]] = [(config["dataset"], str), (config["weights"], str | None), (names, list)]
+        kinds += [(name, str) for name in names]
+        if extractor is not None:
+            kinds += [(extractor["name"], str), (extractor.get("image_size"), int | None)]
+        if config.get("integer_classes"):
+            kinds += [(np.array([int(name) for name in names], np.int64), np.ndarray)]
+        sound = len(names) == classes and all(isinstance(value, kind) for value, kind in kinds)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        sound = False
+    if not sound:
+        raise DataError(f"{path} is damaged: train the model again.")
+    return config
+
+
+def _open_extractor(config: dict[str, Any], folder: Path, backend: Backend, weights: Path | None) -> Extractor:
+    """The extractor that config.json names, with the very weights the model was trained on."""
+    expected, recorded = config["extractor"], config["weights"]
+    name, size = expected["name"], expected.get("image_size")
+    if weights is None and recorded is not None:
+        weights = folder / recorded  # an absolute path stays as it is
+    # a CPU, which is not asked for bfloat16, gives features that are nearer to the exact ones
+    dtype = "bfloat16" if expected.get("dtype") == "bfloat16" and backend.device != "cpu" else "float32"
+    extractor = open_extractor(name, backend, weights=weights, image_size=size, dtype=dtype)
+    if extractor.provenance().get("weights") != expected.get("weights"):
+        raise DataError(f"The weights of {name} are not those the model was trained with: pass those with --weights.")
+    return extractor

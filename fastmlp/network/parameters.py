@@ -1,0 +1,60 @@
+"""The parameters of a multi-layer perceptron on the host, and how they are first drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.common.errors import UsageError
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Host weights [(fan_in, fan_out), ...] and biases [(fan_out,), ...], one pair a layer."""
+
+    weights: tuple[NDArray[Any], ...]
+    biases: tuple[NDArray[Any], ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.weights[0].shape[0], *(weight.shape[1] for weight in self.weights))
+
+    @property
+    def dtype(self) -> str:
+        return self.weights[0].dtype.name
+
+    def astype(self, dtype: str) -> Parameters:
+        return Parameters(tuple(w.astype(dtype) for w in self.weights), tuple(b.astype(dtype) for b in self.biases))
+
+
+def initial_parameters(sizes: Sequence[int], init: str = "paper", seed: int = 0, dtype: str = "float32") -> Parameters:
+    """Weights for the layer sizes (inputs, hidden..., classes); biases are zero.
+
+    init="paper" draws randn/1000 from the legacy RandomState(seed), layer by layer, as the paper does; init="he"
+    scales normal weights by sqrt(2 / fan_in) (He et al. 2015, eq. 10), which also trains deep or narrow networks.
+    """
+    _check_sizes(sizes, dtype)
+    if init == "paper":
+        legacy = np.random.RandomState(seed)
+        weights = [legacy.randn(*shape) / 1000 for shape in pairwise(sizes)]
+    elif init == "he":
+        rng = np.random.default_rng(np.random.SeedSequence(seed))
+        weights = [rng.standard_normal(shape) * np.sqrt(2 / shape[0]) for shape in pairwise(sizes)]
+    else:
+        raise UsageError(f"init must be 'paper' or 'he', not {init!r}.")
+    biases = [np.zeros(fan_out) for fan_out in sizes[1:]]
+    return Parameters(tuple(weights), tuple(biases)).astype(dtype)
+
+
+def _check_sizes(sizes: Sequence[int], dtype: str) -> None:
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise UsageError(f"Layer sizes must be two or more positive numbers, not {tuple(sizes)}.")
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")

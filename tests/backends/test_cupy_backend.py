@@ -1,0 +1,74 @@
+"""The cupy backend itself, all but CuPy: its calls go to a stand-in for CuPy whose GPU is emulated."""
+
+import numpy as np
+import pytest
+
+from fastmlp import augment
+from fastmlp.backends.cupy import CupyBackend
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.network.network import Network, initial_parameters
+from fastmlp.network.optimizers import Optimizer
+from fastmlp.testing.augment_cases import noise
+from fastmlp.testing.compare import assert_close, assert_levels
+from tests.backends import fake_cupy
+
+ROWS, BATCH = 50, 16
+SIZES = {"fused": (24, 16, 5), "recorded": (24, 16, 12, 5)}
+TOLERANCE = 1e-4  # as an epoch's
+
+
+@pytest.fixture
+def gpu(can_emulate, monkeypatch):
+    return fake_cupy.install(monkeypatch)
+
+
+def train(backend, sizes, dtype, optimizer, epochs=4):
+    """The losses, a test's figures, and the state after that many epochs."""
+    rng = np.random.default_rng(0)
+    features = backend.asarray(rng.standard_normal((ROWS, sizes[0])).astype(dtype))
+    labels = backend.asarray(rng.integers(0, sizes[-1], ROWS))
+    network = Network(initial_parameters(sizes, "he", dtype=dtype), backend, BATCH, optimizer=optimizer)
+    rates = np.linspace(0.1, 0.05, -(-ROWS // BATCH)) * (0.1 if optimizer.moments else 1)
+    seen = [network.train_epoch(features, labels, rng.permutation(ROWS), rates) for _ in range(epochs)]
+    return network.tier.number, seen, network.evaluate(features, labels), network.state
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer("adam", 0.3)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("kind", SIZES)
+def test_training_through_cupy_emulated(gpu, kind, optimizer):
+    tier, seen, tested, state = train(CupyBackend(), SIZES[kind], "float32", optimizer)
+    _, exact_seen, exact_tested, exact_state = train(NumpyBackend(), SIZES[kind], "float64", optimizer)
+    assert tier == {"fused": 3, "recorded": 2}[kind]
+    assert_close("losses and accuracies", np.array(seen), np.array(exact_seen), TOLERANCE)
+    assert_close("test", np.array(tested), np.array(exact_tested), TOLERANCE)
+    for name, values in exact_state.items():
+        assert_close(name, state[name], values, TOLERANCE)
+
+
+def test_an_epoch_is_launched_once_or_repeated_as_a_graph_emulated(gpu):
+    """Neither takes the host a launch for each step, after the first epoch."""
+    backend = CupyBackend()
+    counts = {}
+    for kind, sizes in SIZES.items():
+        launched = []
+        for epochs in (2, 3, 4):
+            before = gpu.launched
+            train(backend, sizes, "float32", Optimizer(), epochs)
+            launched.append(gpu.launched - before)
+        counts[kind] = np.diff(launched)
+    assert (counts["fused"] == 1).all()
+    assert (counts["recorded"] <= 1).all()
+
+
+def test_augmentation_through_cupy_emulated(gpu):
+    rng = np.random.default_rng(0)
+    images = noise(rng, (60, 3, 32, 32))
+    plan = augment.draw(rng, len(images))
+    assert_levels("augmented", augment.apply(CupyBackend(), images, plan), augment.apply(NumpyBackend(), images, plan))
+
+
+def test_the_probe_tries_a_kernel_emulated(gpu):
+    availability = CupyBackend.probe()
+    assert availability.usable, availability
+    assert availability.details["gpu"] == "NVIDIA H100"
+    assert gpu.launched > 0

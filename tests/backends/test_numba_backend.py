@@ -1,0 +1,356 @@
+"""What only Numba has: how kernels are compiled, cached, run without the JIT, shared between threads, and in place."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core import caching, config
+
+from fastmlp.backends import numba as numba_module
+from fastmlp.backends import open_backend
+from fastmlp.kernels.cpu import jit, parallel
+
+KERNELS = Path(jit.__file__).parent
+BARE_JIT = re.compile(
+    r"\b(njit|prange|vectorize|guvectorize|stencil|cfunc|fastmath|parallel=)|^\s*(import numba|from numba import jit)",
+    re.MULTILINE,
+)
+compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="the JIT is off")
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    return open_backend("numba").kernels
+
+
+def dispatcher(op):
+    """The compiled function behind an op."""
+    return op if hasattr(op, "signatures") else op.__wrapped__
+
+
+def elementwise_inputs(dtype, shape=(7, 5)):
+    """Inputs by op; the first of them may also be the output."""
+    rng = np.random.default_rng(0)
+    z, other = rng.standard_normal((2, *shape)).astype(dtype)
+    bias = rng.standard_normal(shape[1]).astype(dtype)
+    return {
+        "add_bias": (z, bias),
+        "bias_relu": (z, bias),
+        "relu_backward": (z, other),
+        "sgd_update": (z, other, 0.3, 0.9),
+        "standardize": (z, bias, 1.7),
+    }
+
+
+def augmentation_inputs(n, side):
+    """Images and parameters by op."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, 3, side, side), dtype=np.uint8)
+    turn, rest = rng.uniform(-np.pi, np.pi, n), rng.uniform(-np.pi / 4, np.pi / 4, n)
+    dy, dx = rng.integers(0, 9, (2, n))
+    top, left = rng.integers(-4, side, (2, n))
+    return {
+        "crop": (images, dy, dx, 4),
+        "rotate": (images, np.cos(turn).astype("f4"), np.sin(turn).astype("f4")),
+        "rotate_by_shears": (
+            images, rng.integers(0, 4, n), np.tan(rest / 2).astype("f4"), np.sin(rest).astype("f4"),
+        ),
+        "cutout": (images, top, left, rng.integers(0, 8, n)),
+        "contrast": (images, rng.uniform(0, 3, n).astype("f4")),
+        "hflip": (images, rng.random(n) < 0.5),
+    }  # fmt: skip
+
+
+def answers(kernels):
+    """What every kernel makes of a small case, by op and dtype."""
+    found = {}
+    for dtype in ("float32", "float64"):
+        for op, inputs in elementwise_inputs(dtype).items():
+            found[f"{op} {dtype}"] = np.full_like(inputs[0], np.nan)
+            kernels[op](*inputs, found[f"{op} {dtype}"])
+        values = elementwise_inputs(dtype)["add_bias"][0]
+        found[f"column_sum {dtype}"] = np.full(values.shape[1], np.nan, dtype)
+        kernels["column_sum"](values, found[f"column_sum {dtype}"])
+        outputs = np.full_like(values, np.nan), np.full(1, np.nan, dtype), np.full(1, -1)
+        kernels["softmax_xent"](values, np.arange(len(values)) % values.shape[1], *outputs)
+        found |= {f"softmax_xent {dtype} {k}": output for k, output in enumerate(outputs)}
+    for op, inputs in augmentation_inputs(n=3, side=9).items():
+        found[op] = np.full_like(inputs[0], 170)
+        kernels[op](*inputs, found[op])
+    return found
+
+
+def run_python(code, *arguments, **environment):
+    """The last line that a fresh interpreter prints, as JSON."""
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# Compiling.
+
+
+def bare_jit(folder):
+    """The files, but jit.py, that reach for Numba themselves."""
+    return [
+        path.name
+        for path in sorted(folder.rglob("*.py"))
+        if path.name != "jit.py" and BARE_JIT.search(path.read_text())
+    ]
+
+
+def test_only_one_file_compiles():
+    assert len(list(KERNELS.glob("*.py"))) > 5
+    assert bare_jit(KERNELS) == []
+
+
+@pytest.mark.parametrize("line", ["@njit", "for i in prange(n):", "from numba import jit", "@jit(fastmath=True)"])
+def test_a_file_that_compiles_by_itself_is_found(tmp_path, line):
+    (tmp_path / "planted.py").write_text(f"x = 1\n{line}\n")
+    assert bare_jit(tmp_path) == ["planted.py"]
+
+
+@compiled_only
+def test_every_kernel_is_compiled_without_the_gil_and_without_fast_math(kernels):
+    composed = kernels["augment"]  # of the others
+    ours = [op for op in kernels.values() if op.__module__.startswith("fastmlp.kernels") and op is not composed]
+    assert len(ours) == len(numba_module.DENSE) + len(numba_module.AUGMENTATIONS) + len(numba_module.PATCHES)
+    for op in ours:
+        options = dispatcher(op).targetoptions
+        assert options["nogil"], op.__name__
+        assert not options["fastmath"], op.__name__
+
+
+@compiled_only
+def test_read_only_images_and_broadcast_parameters_compile_nothing_new(kernels):
+    images = np.zeros((2, 3, 4, 4), np.uint8)
+    kernels["cutout"](images, np.zeros(2, np.int64), np.zeros(2, np.int64), np.ones(2, np.int64), images.copy())
+    before = len(dispatcher(kernels["cutout"]).signatures)
+    images.flags.writeable = False
+    zeros = np.broadcast_to(np.int64(0), 2)
+    kernels["cutout"](images, zeros, zeros, zeros, images.copy())
+    assert len(dispatcher(kernels["cutout"]).signatures) == before
+
+
+COUNT_CACHE = """
+import json, numpy as np
+from fastmlp.backends import open_backend
+kernel = open_backend("numba").kernels["column_sum"]
+kernel(np.ones((2, 2)), np.ones(2))
+print(json.dumps([sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())]))
+"""
+
+
+@compiled_only
+def test_a_second_process_loads_what_the_first_compiled(tmp_path):
+    assert run_python(COUNT_CACHE, NUMBA_CACHE_DIR=str(tmp_path)) == [0, 1]
+    assert run_python(COUNT_CACHE, NUMBA_CACHE_DIR=str(tmp_path)) == [1, 0]
+
+
+@compiled_only
+def test_a_kernel_is_compiled_anew_when_any_kernels_file_changes(tmp_path):
+    changed = 'from fastmlp.kernels.cpu import jit\njit._sources = lambda: "another time and size"\n'
+    assert run_python(COUNT_CACHE, NUMBA_CACHE_DIR=str(tmp_path)) == [0, 1]
+    assert run_python(changed + COUNT_CACHE, NUMBA_CACHE_DIR=str(tmp_path)) == [0, 1]
+
+
+@compiled_only
+def test_a_kernel_still_compiles_where_no_cache_can_be_written(monkeypatch):
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    double = jit.jit(lambda x: 2 * x)
+    assert double(3) == 6
+    assert "NUMBA_CACHE_DIR" in jit.cache_folder(double)
+
+
+ANSWERS_WITHOUT_JIT = """
+import json, runpy, sys, numpy as np
+module = runpy.run_path(sys.argv[1])
+backend = module["open_backend"]("numba")
+np.savez(sys.argv[2], **module["answers"](backend.kernels))
+print(json.dumps(backend.probe().details["cache"]))
+"""
+
+
+def test_kernels_give_the_same_answers_without_the_jit(kernels, tmp_path):
+    saved = tmp_path / "answers.npz"
+    said = run_python(ANSWERS_WITHOUT_JIT, __file__, saved, NUMBA_DISABLE_JIT="1")
+    assert said == "none, NUMBA_DISABLE_JIT is set"
+    with np.load(saved) as plain:
+        for case, answer in answers(kernels).items():
+            if case.startswith("softmax_xent float"):  # NumPy's exp and log are not the C library's to the last bit
+                bound = 8 * np.finfo(case.split()[1]).eps
+                np.testing.assert_allclose(answer, plain[case], rtol=bound, atol=bound, err_msg=case)
+            else:
+                np.testing.assert_array_equal(answer, plain[case], err_msg=case)
+
+
+# Threads.
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_the_number_of_threads_changes_no_bit(kernels, monkeypatch, threads):
+    for op, inputs in augmentation_inputs(n=323, side=8).items():
+        outputs = []
+        for count in (1, threads):
+            monkeypatch.setattr(parallel._setting, "threads", count)
+            outputs.append(np.full_like(inputs[0], 170))
+            kernels[op](*inputs, outputs[-1])
+        np.testing.assert_array_equal(outputs[1], outputs[0], err_msg=op)
+
+
+def shares_of(n, threads, monkeypatch):
+    """For n images on so many threads: the thread and the images of each share."""
+    shares = []
+
+    @parallel.over_images
+    def record(images, weights, out):
+        shares.append((threading.get_ident(), images[:, 0].tolist()))
+        out[:] = images + weights[:, None]
+
+    monkeypatch.setattr(parallel._setting, "threads", threads)
+    images, weights, out = np.arange(n)[:, None], np.arange(n), np.zeros((n, 1), np.int64)
+    record(images, weights, out)
+    np.testing.assert_array_equal(out[:, 0], 2 * np.arange(n))
+    return shares
+
+
+def test_a_large_batch_is_shared_out_evenly(monkeypatch):
+    shares = shares_of(1001, 3, monkeypatch)
+    assert sorted(len(images) for _, images in shares) == [333, 334, 334]
+    assert sorted(image for _, images in shares for image in images) == list(range(1001))
+    assert len([thread for thread, _ in shares if thread == threading.get_ident()]) == 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 2 * parallel.IMAGES_A_THREAD - 1])
+def test_a_small_batch_stays_on_the_calling_thread(monkeypatch, n):
+    assert shares_of(n, 4, monkeypatch) == [(threading.get_ident(), list(range(n)))]
+
+
+def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
+    @parallel.over_images
+    def fail_in_the_middle(images, out):
+        if images[0, 0] > 0:
+            raise ValueError("no such image")
+
+    monkeypatch.setattr(parallel._setting, "threads", 2)
+    images = np.arange(1000)[:, None]
+    with pytest.raises(ValueError, match="no such image"):
+        fail_in_the_middle(images, images.copy())
+
+
+SET_THREADS = """
+import json
+from threadpoolctl import threadpool_info
+from fastmlp.backends import open_backend
+from fastmlp.kernels.cpu import parallel
+open_backend("numba", threads=3)
+blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+print(json.dumps([parallel._setting.threads, blas]))
+"""
+
+
+def test_set_threads_holds_for_kernels_and_for_matrix_products():
+    threads, blas = run_python(SET_THREADS)
+    assert threads == 3
+    assert max(blas) <= 3
+
+
+FORK = """
+import json, os, numpy as np, warnings
+from fastmlp.backends import open_backend
+flip = open_backend("numba", threads=2).kernels["hflip"]
+images = np.arange(500 * 3 * 4 * 4, dtype=np.uint8).reshape(500, 3, 4, 4)
+def flipped():
+    out = np.zeros_like(images)
+    flip(images, np.ones(500, bool), out)
+    return bool((out == images[..., ::-1]).all())
+assert flipped()
+warnings.simplefilter("ignore")
+child = os.fork()
+if child == 0:
+    os._exit(0 if flipped() else 1)
+print(json.dumps(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_has_threads_of_its_own():
+    assert run_python(FORK) == 0
+
+
+# Arrays.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(64, 64), (7, 5), (1, 1), (0, 3)])
+def test_elementwise_kernels_work_in_place(kernels, dtype, shape):
+    for op, (first, *rest) in elementwise_inputs(dtype, shape).items():
+        apart, in_place = np.full_like(first, np.nan), first.copy()
+        kernels[op](first, *rest, apart)
+        kernels[op](in_place, *rest, in_place)
+        np.testing.assert_array_equal(in_place, apart, err_msg=op)
+        strided = np.repeat(first, 2, axis=0)[::2]  # the generic layout, in place
+        kernels[op](strided, *rest, strided)
+        np.testing.assert_array_equal(strided, apart, err_msg=op)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_gradient_may_overwrite_the_logits(kernels, dtype):
+    logits = np.random.default_rng(0).standard_normal((9, 10)).astype(dtype)
+    labels = np.arange(9)
+    outputs = []
+    for gradient in (np.full_like(logits, np.nan), logits.copy()):
+        source = logits if np.isnan(gradient).any() else gradient
+        outputs.append((gradient, np.full(1, np.nan, dtype), np.full(1, -1)))
+        kernels["softmax_xent"](source, labels, *outputs[-1])
+    for apart, in_place in zip(*outputs, strict=True):
+        np.testing.assert_array_equal(in_place, apart)
+
+
+def test_the_loss_of_a_large_batch_is_summed_in_float64(kernels):
+    rows = 200_000
+    logits = np.zeros((rows, 10), np.float32)
+    loss, hits = np.zeros(1, np.float32), np.zeros(1, np.int64)
+    kernels["softmax_xent"](logits, np.zeros(rows, np.int64), logits, loss, hits)
+    assert abs(float(loss[0]) / rows / np.log(10) - 1) < 2 * np.finfo(np.float32).eps
+    assert hits[0] == rows
+
+
+# The doctor.
+
+
+def test_probe_compiles_a_kernel_and_names_versions_and_cache():
+    availability = numba_module.NumbaBackend.probe()
+    assert availability.usable
+    assert set(availability.details) == {"numba", "llvmlite", "numpy", "cache"}
+    if not config.DISABLE_JIT:
+        assert Path(availability.details["cache"]).is_dir()
+
+
+@pytest.mark.parametrize("kernel", [lambda z, bias, out: None, lambda z, bias, out: 1 / 0])
+def test_probe_finds_a_kernel_that_does_nothing_or_fails(monkeypatch, kernel):
+    monkeypatch.setattr(numba_module, "add_bias", kernel)
+    availability = numba_module.NumbaBackend.probe()
+    assert not availability.usable
+    assert "cannot compile" in availability.reason
+    assert "pip install" in availability.mend
+
+
+def test_numba_is_imported_when_the_backend_is_opened_and_not_before():
+    code = (
+        "import json, sys, fastmlp, fastmlp.augment, fastmlp.network.network, fastmlp.backends as b;"
+        "b.open_backend('numpy'); before = 'numba' in sys.modules; b.open_backend('numba');"
+        "print(json.dumps([before, 'numba' in sys.modules]))"
+    )
+    assert run_python(code) == [False, True]

@@ -1,0 +1,243 @@
+"""The suite itself: turns, parity before timing, absence, memory, and `fastmlp bench`."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fastmlp.backends import open_backend, probe
+from fastmlp.bench import command, memory, ours, results, training
+from fastmlp.bench.contenders import Bound, Contender, Problem
+from fastmlp.bench.measure import Session
+from fastmlp.bench.threads import variables
+from fastmlp.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+MEBIBYTE = 2**20
+
+# A benchmark with one contender who is right, one who is wrong and one who cannot run here; each writes when it runs.
+BENCHMARK = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fastmlp.bench.contenders import Bound, Contender, Problem
+
+LOG = Path(__file__).with_suffix(".log")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum(Problem):
+    def check(self, what, result):
+        assert result == 5, what
+
+
+def adding(name, answer):
+    def bind(problem):
+        def run():
+            with LOG.open("a") as log:
+                log.write(name + " ")
+        return Bound(run, lambda: answer)
+    return Contender(name, "ours", bind)
+
+
+MISSING = Contender("missing", "peer", adding, needs=("no_such_library",))
+
+
+@pytest.fixture(scope="module")
+def problem(threads):
+    return Sum(suite="sum", threads=threads, title="2 + 3", unit="sum", units=2, rounds=2)
+
+
+@pytest.mark.contenders(adding("right", 5), adding("wrong", 6), MISSING, adding("also right", 5))
+def bench_sum(measure, problem):
+    measure(problem)
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    """That benchmark with two turns for everybody: pytest's output, the measurements, and who ran in which order."""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "bench_sum.py").write_text(BENCHMARK)
+    arguments = [
+        "-c", ROOT / "bench" / "pytest.ini", "-p", "fastmlp.bench.conftest", folder / "bench_sum.py", "--turns=2",
+        "--threads=1", "--results", folder / "results.jsonl", "--benchmark-json", folder / "benchmark.json",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "pytest", *arguments]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # one of them fails
+    measurements = {one.contender: one for one in results.read(folder / "results.jsonl")}
+    order = (folder / "bench_sum.log").read_text().replace("also right", "also").split()
+    return SimpleNamespace(output=process.stdout, found=measurements, order=order, folder=folder)
+
+
+def test_who_fails_parity_is_not_timed(suite):
+    assert suite.order.count("wrong") == 1, "it ran once, to be checked"
+    assert suite.found["wrong"].status == "failed"
+    assert suite.found["wrong"].seconds == {}
+    assert "2 failed" in suite.output
+
+
+def test_who_is_absent_is_named_with_the_reason(suite):
+    assert suite.found["missing"].status == "absent"
+    assert suite.found["missing"].reason == "no_such_library not installed: pip install 'fastmlp[bench]'."
+    assert "no_such_library not installed" in suite.output
+
+
+def test_everybody_has_a_turn_before_anybody_has_the_next(suite):
+    checked_then_timed = [["right"] * 3, ["wrong"], ["also"] * 3]
+    assert suite.order == [name for part in [*checked_then_timed, ["right"] * 2, ["also"] * 2] for name in part]
+
+
+def test_all_turns_are_one_measurement(suite):
+    right = suite.found["right"]
+    assert (right.status, right.rounds, right.threads, right.unit) == ("measured", 4, 1, "sum")
+    assert 0 < right.seconds["min"] <= right.seconds["q1"] <= right.median <= right.seconds["q3"]
+
+
+def test_the_usual_options_work(suite):
+    assert (suite.folder / "benchmark.json").stat().st_size > 0
+
+
+def test_threads_are_the_same_for_all_libraries():
+    assert set(variables(3).values()) == {"3", "cpu"}
+
+
+# The problem of training.
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return training.draw("step", 1, rows=500, sizes=(64, 16, 10))
+
+
+def train_wrongly(problem, **changes):
+    bound = ours.train(open_backend("numpy", 1), replace(problem, **changes), None)
+    bound.run()
+    assert bound.result
+    return bound.result()
+
+
+def test_right_training_passes(problem):
+    problem.check("numpy", train_wrongly(problem))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate": 0.0105}, {"order": np.arange(448)}, {"batch_size": 63}, {"labels": np.zeros(500, int)}],
+)
+def test_wrong_training_is_seen(problem, changes):
+    with pytest.raises(AssertionError, match="loss: error"):
+        problem.check("numpy", train_wrongly(problem, **changes))
+
+
+def test_a_bound_contender_must_be_checked_somehow(problem):
+    unchecked = Contender("unchecked", "peer", lambda problem: Bound(lambda: None))
+    with pytest.raises(TypeError, match="neither a result"):
+        Session(1, smoke=True).bound(unchecked, problem)
+
+
+def test_the_floor_is_checked_by_itself(problem):
+    session = Session(1, smoke=True)
+    for floor in ours.FLOORS:
+        session.bound(floor, problem).run()
+
+
+# Memory.
+
+
+def hold(problem):
+    """A contender that takes 32 MiB and keeps them."""
+    held = []
+    return Bound(lambda: held.append(np.ones(32 * MEBIBYTE, np.uint8)))
+
+
+def small_problem(axis, value):
+    return Problem(suite="growth", threads=1, title="hold", unit="run", units=1, axis=axis, value=value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell how much memory a process holds")
+def test_peak_memory_is_what_a_contender_takes():
+    peaks = memory.Peaks(small_problem)
+    try:
+        for value in (1, 2):
+            peak = peaks.of(Contender("hold", "ours", hold), small_problem("rows", value))
+            assert peak == pytest.approx(32 * MEBIBYTE, rel=0.1)
+    finally:
+        peaks.close()
+
+
+# The command.
+
+
+def test_a_smoke_run_writes_everything(tmp_path, capfd):
+    out, lines = tmp_path / "out", tmp_path / "kept.jsonl"
+    lines.write_text("")
+    argv = ["bench", "--smoke", "--only", "ops", "--threads", "1", "--out", str(out), "--results", str(lines)]
+    assert main(argv) == 0
+    captured = capfd.readouterr()
+    assert "bench_ops[gather-turn 1-fastmlp numba]" in captured.err, "no progress"
+    assert "| fastmlp numba |" in captured.out
+    assert (out / "report.html").stat().st_size > 10_000
+    assert (out / "charts" / "ops.png").exists()
+    measurements = results.read(lines)
+    assert {one.smoke for one in measurements} == {True}
+    assert {one.threads for one in measurements} == {1}
+    assert {"gather, 64 x 512", "softmax_xent, 64 x 10"} <= {one.title for one in measurements}
+
+
+def test_without_pytest_benchmark_the_mend_is_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(command, "find_spec", lambda module: None if module == "pytest_benchmark" else object())
+    assert main(["bench", "--out", str(tmp_path)]) == 3
+    assert capsys.readouterr().err.strip() == (
+        "fastmlp: fastmlp bench needs pytest_benchmark: pip install 'fastmlp[bench]'."
+    )
+
+
+def test_an_unknown_benchmark_is_a_usage_error(capsys, tmp_path):
+    assert main(["bench", "--only", "speed", "--out", str(tmp_path)]) == 2
+    assert "There is no benchmark 'speed': choose one of growth, ops," in capsys.readouterr().err.replace(
+        "augment, ", ""
+    ).replace("extract, ", "")
+
+
+def test_without_a_gpu_none_is_measured(capsys, tmp_path):
+    if probe("cupy").usable:
+        pytest.skip("there is a GPU")
+    assert main(["bench", "--device", "cuda", "--out", str(tmp_path)]) == 3
+    assert "Backend cupy cannot run here" in capsys.readouterr().err
+
+
+def test_a_benchmark_of_the_cpu_is_none_for_a_gpu(capsys, tmp_path):
+    assert main(["bench", "--device", "cuda", "--only", "ops", "--out", str(tmp_path)]) == 2
+    assert "'ops' is of the CPU: choose of augment, extract, step, sweep" in capsys.readouterr().err
+
+
+def test_everybody_computes_in_full_float32_on_a_gpu():
+    found = variables(3, "cuda")
+    assert (found["NVIDIA_TF32_OVERRIDE"], found["JAX_DEFAULT_MATMUL_PRECISION"]) == ("0", "highest")
+    assert "JAX_PLATFORMS" not in found
+
+
+def test_a_failure_is_told_after_the_report(monkeypatch, capsys, tmp_path):
+    """The suite ends with a failed contender: exit code 1, but what was measured has its report."""
+
+    def fake(only, smoke, thread_count, lines, device):
+        problem = training.draw("step", 1, rows=100, sizes=(8, 4, 2))
+        session = Session(1, smoke=True)
+        session.add(ours.FLOORS[0], problem, [1.0])
+        wrong = Contender("wrong", "peer", lambda problem: Bound(lambda: None, lambda: problem.parameters))
+        with pytest.raises(AssertionError):
+            session.bound(wrong, problem)
+        results.append(lines, session.measurements())
+        return 1
+
+    monkeypatch.setattr(command, "_pytest", fake)
+    assert main(["bench", "--out", str(tmp_path)]) == 1
+    assert "wrong failed and was not timed" in capsys.readouterr().err
+    assert "wrong failed on 8-4-2" in (tmp_path / "report.html").read_text()

@@ -1,0 +1,347 @@
+"""Heads on features made elsewhere, and what the commands make of any model: predict, evaluate, the model card."""
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fastmlp
+from fastmlp.cli.main import main
+from fastmlp.common.errors import DataError, UsageError
+from fastmlp.datasets import synthetic
+from fastmlp.experiments.feature_files import Source, open_tables
+from fastmlp.extractors import patches
+from fastmlp.models.card import model_card
+from tests.features.test_tables import write_parquet
+
+MACHINE = ["--backend", "numpy", "--threads", "1"]
+WORDS = np.array(["ant", "bee", "cat"])
+Run = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """A command's stdout, or, where it must fail with a code, its last line on stderr."""
+
+    def run(command: str, *options: str, code: int = 0) -> str:
+        machine = [] if command == "export" else MACHINE
+        assert main([command, *options, *machine]) == code
+        captured = capsys.readouterr()
+        if code == 0:
+            return captured.out
+        assert captured.out == ""
+        return captured.err.strip().splitlines()[-1]
+
+    return run
+
+
+@pytest.fixture
+def blobs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Features (300, 8) of three classes that a head tells apart, and their places."""
+    labels = rng.integers(0, 3, 300)
+    centres = np.repeat(4 * np.eye(3), [3, 3, 2], axis=1)
+    return (centres[labels] + rng.normal(size=(300, 8))).astype(np.float32), labels
+
+
+@pytest.fixture
+def head(blobs: tuple[np.ndarray, np.ndarray], run: Run) -> Path:
+    """The folder of a head that knows words."""
+    np.save("x.npy", blobs[0])
+    np.save("y.npy", WORDS[blobs[1]])
+    run("train", "--features", "x.npy", "--labels", "y.npy", "--learning-rate", "0.5", "--epochs", "20")
+    return Path("runs/features-x/head")
+
+
+# Training.
+
+
+def test_a_head_learns_and_leaves_a_model_folder(head: Path) -> None:
+    left = {path.name for path in head.iterdir()}
+    assert left == {"README.md", "config.json", "history.json", "model.safetensors"}
+    config = json.loads((head / "config.json").read_text())
+    assert config["sizes"] == [8, 64, 3]
+    assert config["class_names"] == WORDS.tolist()
+    assert config["rows"] == {"training": 270, "test": 30}
+    assert json.loads((head / "history.json").read_text())["test_accuracy"][-1] > 0.9
+
+
+def test_every_kind_of_file_trains_the_same_head(blobs: tuple[np.ndarray, np.ndarray], run: Run) -> None:
+    X, y = blobs[0], blobs[1] + 5
+    np.savez("both.npz", features=X, labels=y)
+    write_parquet(Path("both.parquet"), X, y)
+    np.save("x64.npy", X.astype(np.float64))
+    np.save("xF.npy", np.asfortranarray(X))
+    np.save("y.npy", y)
+    choices = [["both.npz"], ["both.parquet"], ["x64.npy", "--labels", "y.npy"], ["xF.npy", "--labels", "y.npy"]]
+    figures = [run("train", "--features", *choice, "--epochs", "3", "--json") for choice in choices]
+    assert len(set(figures)) == 1
+
+
+def rows_of(source: Source) -> np.ndarray:
+    assert source.rows is not None
+    return source.rows
+
+
+def test_the_tenth_held_out_depends_on_the_seed_alone(blobs: tuple[np.ndarray, np.ndarray]) -> None:
+    np.savez("both.npz", features=blobs[0], labels=blobs[1])
+    first, again, other = (open_tables(Path("both.npz"), None, None, None, seed) for seed in (0, 0, 1))
+    for tables in (first, again, other):
+        rows = np.concatenate([rows_of(tables.train), rows_of(tables.test)])
+        np.testing.assert_array_equal(np.sort(rows), np.arange(300))
+        assert len(tables.test) == 30
+    np.testing.assert_array_equal(rows_of(first.test), rows_of(again.test))
+    assert not np.array_equal(rows_of(first.test), rows_of(other.test))
+
+
+def test_test_features_of_ones_own(blobs: tuple[np.ndarray, np.ndarray], run: Run) -> None:
+    X, y = blobs
+    np.savez("train.npz", features=X[:200], labels=y[:200])
+    np.savez("test.npz", features=X[200:], labels=y[200:])
+    trained = json.loads(
+        run("train", "--features", "train.npz", "--test-features", "test.npz", "--epochs", "5", "--json")
+    )
+    evaluated = json.loads(run("evaluate", "--model", "runs/features-train/head", "--features", "test.npz", "--json"))
+    assert evaluated["samples"] == 100
+    assert evaluated["accuracy"] == trained["test_accuracy"]
+    assert evaluated["loss"] == pytest.approx(trained["test_loss"], rel=1e-6)
+
+
+def test_a_head_resumes_to_the_same_bytes_and_refuses_other_features(head: Path, run: Run) -> None:
+    options = ["--features", "x.npy", "--labels", "y.npy", "--learning-rate", "0.5", "--epochs", "20", "--resume"]
+    before = (head / "model.safetensors").read_bytes()
+    run("train", *options)
+    assert (head / "model.safetensors").read_bytes() == before
+    np.save("x.npy", np.load("x.npy") + 1)
+    assert "another experiment" in run("train", *options, code=2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.arange(300), "300 classes in 300 labels"),
+        (np.zeros(300, int), "is one class in 300 labels"),
+        (np.arange(300) - 1, "Row 0 of y.npy has label -1"),
+        (np.arange(299), "300 rows of features in x.npy, but 299 labels"),
+    ],
+)
+def test_labels_that_are_refused(blobs: tuple[np.ndarray, np.ndarray], run: Run, labels: np.ndarray, says: str) -> None:
+    np.save("x.npy", blobs[0])
+    np.save("y.npy", labels)
+    assert says in run("train", "--features", "x.npy", "--labels", "y.npy", code=4)
+    assert not Path("runs").exists()
+
+
+def test_features_that_are_refused(blobs: tuple[np.ndarray, np.ndarray], run: Run) -> None:
+    X, y = blobs
+    np.savez("a.npz", features=X, labels=y)
+    np.savez("narrow.npz", features=X[:, 1:], labels=y)
+    np.savez("strange.npz", features=X, labels=y + 1)
+    np.savez("images.npz", features=synthetic.load(50).train.images, labels=np.arange(50) % 10)
+    np.savez("few.npz", features=X[:9], labels=y[:9])
+    X[7, 2] = np.nan
+    np.savez("nan.npz", features=X, labels=y)
+    train = ["train", "--features"]
+    assert "Row 7 of nan.npz" in run(*train, "nan.npz", code=4)
+    assert "7 features a row" in run(*train, "a.npz", "--test-features", "narrow.npz", code=4)
+    assert "has label '3'" in run(*train, "a.npz", "--test-features", "strange.npz", code=4)
+    assert "holds images" in run(*train, "images.npz", code=4)
+    assert "too few" in run(*train, "few.npz", code=4)
+
+
+@pytest.mark.parametrize("options", [["--dataset", "digits"], ["--extractor", "pixels"], ["--on", "augmented"]])
+def test_options_of_images_are_refused(options: list[str], run: Run) -> None:
+    assert "leave" in run("train", "--features", "x.npy", *options, code=2)
+
+
+def test_the_environment_is_not_taken_for_an_option(head: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTMLP_DATASET", "cifar10")
+    run("train", "--features", "x.npy", "--labels", "y.npy", "--epochs", "1")
+
+
+# Predicting.
+
+
+def test_predictions_in_every_format(head: Path, run: Run) -> None:
+    predict = ["predict", "--model", str(head), "x.npy"]
+    model = fastmlp.load_model(head, "numpy")
+    X = np.load("x.npy")
+    labels, probabilities = model.predict(X), model.predict_proba(X)
+    lines = [json.loads(line) for line in run(*predict, "--format", "jsonl").splitlines()]
+    assert [line["label"] for line in lines] == labels.tolist()
+    assert [line["row"] for line in lines] == list(range(300))
+    np.testing.assert_array_equal([line["probability"] for line in lines], probabilities.max(axis=1))
+    assert json.loads(run(*predict, "--json")) == lines
+    rows = list(csv.DictReader(io.StringIO(run(*predict, "--format", "csv", "--top", "3"))))
+    assert list(rows[0]) == ["row", "label", "probability", "label_2", "probability_2", "label_3", "probability_3"]
+    for row, line in zip(rows, lines, strict=True):
+        assert row["label"] == line["label"]
+        assert sum(float(row[name]) for name in row if name.startswith("prob")) == pytest.approx(1, abs=1e-6)
+        assert float(row["probability"]) >= float(row["probability_2"]) >= float(row["probability_3"])
+    table = run(*predict).splitlines()
+    assert table[0].split() == ["row", "label", "probability"]
+    assert table[1].split() == ["0", labels[0], f"{probabilities[0].max():.4f}"]
+
+
+def test_integer_labels_come_back_as_integers(blobs: tuple[np.ndarray, np.ndarray], run: Run) -> None:
+    np.savez("a.npz", features=blobs[0], labels=np.array([7, 30, 200])[blobs[1]])
+    run("train", "--features", "a.npz", "--learning-rate", "0.5", "--epochs", "20")
+    model = fastmlp.load_model("runs/features-a/head", "numpy")
+    assert model.predict(blobs[0]).dtype == np.int64
+    assert set(model.predict(blobs[0])) == {7, 30, 200}
+    rows = json.loads(run("predict", "--model", "runs/features-a/head", "a.npz", "--json"))
+    assert {row["label"] for row in rows} == {7, 30, 200}
+    assert (
+        json.loads(run("evaluate", "--model", "runs/features-a/head", "--features", "a.npz", "--json"))["accuracy"]
+        > 0.9
+    )
+
+
+@pytest.fixture
+def of_images(run: Run) -> Path:
+    run("train", "--dataset", "synthetic:100", "--extractor", "pixels", "--epochs", "2", "--out", "run")
+    return Path("run/original")
+
+
+def test_a_model_of_images_takes_images_and_features(of_images: Path, run: Run) -> None:
+    images = synthetic.load(100).test.images
+    model = fastmlp.load_model(of_images, "numpy")
+    np.testing.assert_array_equal(model.predict_proba(images), model.predict_proba(model.features(images)))
+    np.save("images.npy", images)
+    np.save("features.npy", model.features(images))
+    predict = ["predict", "--model", str(of_images), "--json"]
+    assert run(*predict, "images.npy") == run(*predict, "features.npy")
+    with pytest.raises(DataError, match=r"not float32 \(20, 5\)"):
+        model.predict(np.zeros((20, 5), np.float32))
+    with pytest.raises(DataError, match=r"whole numbers 0 \.\. 255, not float32 .* give np.rint\(X\)"):
+        model.predict(images.astype(np.float32))
+
+
+def test_what_a_model_cannot_take(head: Path, run: Run) -> None:
+    Image.new("RGB", (40, 40)).save("a.png")
+    predict = ["predict", "--model", str(head)]
+    assert "takes features made elsewhere" in run(*predict, "a.png", code=2)
+    assert "not several kinds" in run(*predict, "a.png", "x.npy", code=2)
+    np.save("wide.npy", np.zeros((2, 9)))
+    assert "not float64 (2, 9)" in run(*predict, "wide.npy", code=4)
+    np.save("inf.npy", np.full((2, 8), np.inf))
+    assert "Row 0 of the features" in run(*predict, "inf.npy", code=4)
+
+
+def test_names_that_steer_a_terminal_are_not_printed(of_images: Path, run: Run) -> None:
+    name = "a\x1b[31m.png"
+    Image.new("RGB", (40, 40)).save(name)
+    for format_ in ("table", "csv", "jsonl"):
+        printed = run("predict", "--model", str(of_images), name, "--format", format_)
+        assert printed.replace("\n", "").isprintable()
+    assert json.loads(printed)["image"] == name
+
+
+# Evaluating.
+
+
+def test_evaluation_as_text_and_as_json(head: Path, run: Run) -> None:
+    evaluate = ["evaluate", "--model", str(head), "--features", "x.npy", "--labels", "y.npy"]
+    figures = json.loads(run(*evaluate, "--json"))
+    assert set(figures) == {"accuracy", "loss", "calibration_error", "samples", "classes", "confusion"}
+    assert np.trace(figures["confusion"]) == round(figures["accuracy"] * 300)
+    text = run(*evaluate)
+    assert f"accuracy           {figures['accuracy']:.3%}" in text
+    bee = next(line for line in text.splitlines() if line.startswith("bee"))
+    assert bee.split()[-1] == str(figures["classes"][1]["support"])
+    limited = json.loads(run(*evaluate, "--limit", "50", "--json"))
+    assert limited["samples"] == 50
+
+
+def test_what_cannot_be_evaluated(head: Path, of_images: Path, run: Run) -> None:
+    evaluate = ["evaluate", "--model", str(head)]
+    assert "give --features and --labels" in run(*evaluate, code=2)
+    assert "give both" in run(*evaluate, "--labels", "y.npy", code=2)
+    assert "pass them with --labels" in run(*evaluate, "--features", "x.npy", code=4)
+    np.save("other.npy", np.array(["dog"] * 300))
+    assert "'dog'" in run(*evaluate, "--features", "x.npy", "--labels", "other.npy", code=4)
+    np.savez("places.npz", features=np.zeros((3, 3072)), labels=[0, 9, 10])
+    sentence = run("evaluate", "--model", str(of_images), "--features", "places.npz", code=4)
+    assert "there are 10 classes" in sentence
+
+
+# The model card.
+
+
+def test_the_card_tells_data_recipe_figures_and_licences(head: Path, of_images: Path) -> None:
+    card, config = (head / "README.md").read_text(), json.loads((head / "config.json").read_text())
+    history = json.loads((head / "history.json").read_text())
+    assert card == model_card(config, history)
+    assert f"| training rows | {config['rows']['training']} |" in card
+    assert f"{history['test_accuracy'][-1]:.3%}" in card
+    assert f"| fastmlp | {fastmlp.__version__} |" in card
+    assert config["features"][0].startswith("x.npy-")
+    assert "the licence of the model that made them" in card
+    assert "Synthetic images were generated" in (of_images / "README.md").read_text()
+
+
+def test_nothing_in_a_card_is_markup(head: Path) -> None:
+    config = json.loads((head / "config.json").read_text())
+    hostile = "<script>alert(1)</script>|[x](http://x)`\x1b[31m"
+    config |= {"class_names": [hostile, "b"], "dataset": hostile, "note": hostile}
+    card = model_card(config, json.loads((head / "history.json").read_text()))
+    assert "<script" not in card.replace("\\<", "")
+    assert "\x1b" not in card
+    rows = [line for line in card.splitlines() if "alert" in line]
+    assert len(rows) == 3
+    assert all(line.replace("\\|", "").count("|") == 3 for line in rows)
+
+
+def test_every_entry_of_a_config_is_checked(head: Path) -> None:
+    path = head / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text())
+    for name, value in (("integer_classes", True), ("class_names", ["a"]), ("extractor", "x"), ("weights", 3)):
+        path.write_text(json.dumps({**config, name: value}))
+        with pytest.raises(DataError, match="damaged"):
+            fastmlp.load_model(head, "numpy")
+    path.write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="takes features made elsewhere"):
+        fastmlp.load_model(head, "numpy").predict(np.zeros((1, 3, 32, 32), np.uint8))
+
+
+# The README's section.
+
+
+def test_the_readmes_commands_and_snippet_run(
+    blobs: tuple[np.ndarray, np.ndarray], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(patches, "SAMPLE_PATCHES", 5_000)
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    section = text.split("## Models and features that travel")[1].split("\n## ")[0]
+    np.save("X.npy", blobs[0])
+    np.save("y.npy", WORDS[blobs[1]])
+    Path("photos").mkdir()
+    for path in ("photo.png", "photos/one.png"):
+        Image.new("RGB", (40, 40), (90, 0, 90)).save(path)
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+    assert len(commands) == 7
+    for command in commands:
+        program, *options = shlex.split(command)
+        assert program == "fastmlp"
+        assert run(*options)
+    (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    names: dict[str, Any] = {"X": blobs[0]}
+    exec(snippet, names)
+    assert names["model"].predict_proba(blobs[0]).shape == (300, 3)

@@ -1,0 +1,68 @@
+"""The paper's two models trained at the same time, where a GPU has room for both: each as if it were alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmlp import experiment as experiment_module
+from fastmlp.experiments.config import Config
+from fastmlp.experiments.experiment import Experiment
+from fastmlp.report.figures import MODELS
+from fastmlp.testing.emulated import EmulatedBackend
+from fastmlp.training.loop import PRESETS
+
+FILES = ("model.safetensors", "history.json")
+
+
+@pytest.fixture(autouse=True)
+def opened(emulated, monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(experiment_module, "open_backend", lambda *_: emulated)
+
+
+def experiment(folder: Path, preset: str, **options) -> Experiment:
+    data: dict[str, Any] = {"dataset": "digits", "extractor": "pixels", "hidden_layer_sizes": (8,), "limit": 40}
+    return Experiment(Config(**data, backend="emulated", preset=preset, epochs=3, batch_size=32, out=folder, **options))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {f"{name}/{file}": (folder / name / file).read_bytes() for name in MODELS for file in FILES}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_both_models_at_once_are_as_if_alone_emulated(emulated, monkeypatch, tmp_path, preset):
+    launched = []
+    train = emulated._fused.train
+
+    def counted(heads, *data):
+        launched.append(len(heads))
+        return train(heads, *data)
+
+    monkeypatch.setattr(emulated._fused, "train", counted)
+    experiment(tmp_path / "together", preset).train_all()
+    assert launched == [2, 2, 2]
+    monkeypatch.setattr(EmulatedBackend, "beside_host", False)
+    experiment(tmp_path / "in turns", preset).train_all()
+    assert launched[3:] == [1] * 6
+    assert contents(tmp_path / "together") == contents(tmp_path / "in turns")
+
+
+def test_both_go_on_where_they_were_interrupted_emulated(emulated, monkeypatch, tmp_path):
+    experiment(tmp_path / "unbroken", "paper").train_all()
+    broken = experiment(tmp_path / "broken", "paper")
+    train, epochs = emulated._fused.train, []
+
+    def interrupted(heads, *data):
+        epochs.append(len(heads))
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        return train(heads, *data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(emulated._fused, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            broken.train_all()
+    resumed = experiment(tmp_path / "broken", "paper", resume=True).train_all()
+    assert [history.epochs for _, history in resumed.values()] == [3, 3]
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")

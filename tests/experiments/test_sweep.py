@@ -1,0 +1,364 @@
+"""`fastmlp sweep`: every head as if trained alone, an honest choice, and what it leaves behind."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastmlp.cli.main import main
+from fastmlp.common.errors import UsageError
+from fastmlp.common.statistics import summarize
+from fastmlp.experiments import sweep
+from fastmlp.experiments.config import Config
+from fastmlp.experiments.experiment import Experiment
+from fastmlp.experiments.sweep import Grid, Head, Setting
+from fastmlp.models.storage import load
+from fastmlp.report.sweep import draw_sweep, table_text
+from fastmlp.testing.compare import assert_close
+from fastmlp.testing.tolerances import EPOCH
+from fastmlp.training import loop
+from fastmlp.training.loop import History, Recipe
+
+DATA: dict[str, Any] = {"dataset": "synthetic:200", "extractor": "pixels", "threads": 2, "epochs": 2, "seeds": 2}
+OPTIONS = [
+    "--dataset",
+    "synthetic:200",
+    "--extractor",
+    "pixels",
+    "--backend",
+    "numpy",
+    "--threads",
+    "1",
+    "--epochs",
+    "3",
+]
+PAPER = ["--preset", "paper"]
+GRID = [
+    "--learning-rates",
+    "0.001,0.003",
+    "--weight-decays",
+    "0,0.1",
+    "--widths",
+    "8,16",
+    "--seeds",
+    "2",
+    "--out",
+    "run",
+]
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def swept(*options, code=0):
+    assert main(["sweep", *OPTIONS, *PAPER, *GRID, *options]) == code
+
+
+def results():
+    return json.loads(Path("run/sweep.json").read_text())
+
+
+# The heads.
+
+
+def test_each_head_is_as_if_trained_alone(backend, monkeypatch):
+    """To the bit where a backend takes step by step; a fused epoch splits a head that is alone between its threads."""
+    monkeypatch.setattr("fastmlp.experiments.experiment.open_backend", lambda *_: backend)
+    slow = backend.name == "emulated"
+    experiment = Experiment(Config(**DATA | ({"limit": 20, "epochs": 1} if slow else {})))
+    kept, held_out = sweep.hold_out(experiment, "augmented")
+    settings = Grid((0.001, 0.003), (0.1,) if slow else (0.0, 0.1), (8,) if slow else (8, 32)).settings()
+    heads = sweep.train_heads(experiment, settings, kept, held_out)
+    assert [(head.setting, head.seed) for head in heads] == [(setting, seed) for setting in settings for seed in (0, 1)]
+    for head in heads:
+        alone = experiment.changed(**head.setting.options())
+        network, recipe = alone.new_network(head.seed), alone.config.recipe
+        history = loop.train(network, kept, recipe, head.seed)
+        loss, _ = network.evaluate(held_out.features, held_out.labels)
+        if network.tier.number < 3:
+            assert (head.history, head.validation[0]) == (history, loss)
+        losses = np.array([*head.history.train_loss, head.validation[0]])
+        assert_close(f"{head.setting}", losses, np.array([*history.train_loss, loss]), EPOCH["float32"])
+
+
+# What is held out.
+
+
+@pytest.mark.parametrize("on", ["original", "augmented"])
+def test_held_out_images_and_their_copies_are_not_trained_on(on):
+    experiment = Experiment(Config(**DATA, backend="numpy"))
+    kept, held_out = sweep.hold_out(experiment, on)
+    assert len(held_out) == 20
+    assert len(kept) == (180 if on == "original" else 360)
+    stores = [experiment.train_store, experiment.augmented_store]
+    rows = {row.tobytes(): index for index, row in enumerate(stores[0].features)}
+    held = {rows[row.tobytes()] for row in held_out.features}  # of the originals, so none is an augmented copy
+    assert len(held) == 20
+    for index in held:
+        for store in stores:
+            assert not (kept.features == store.features[index]).all(axis=1).any()
+    np.testing.assert_array_equal(held_out.labels, stores[0].labels[sorted(held)])
+
+
+def test_another_seed_holds_out_other_images():
+    held = [sweep.hold_out(Experiment(Config(**DATA, seed=seed, backend="numpy")), "original")[1] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(held[0].features, held[1].features)
+    assert not np.array_equal(held[0].features, held[2].features)
+
+
+# The choice.
+
+
+NO_NETWORK: Any = None  # the choice looks at none
+
+
+def heads_of(setting, accuracies, losses=None, diverged=()):
+    heads = []
+    for seed, accuracy in enumerate(accuracies):
+        nan = seed in diverged
+        loss = 0.5 if losses is None else losses[seed]
+        history = History(train_loss=[1.0, math.nan if nan else 0.7])
+        heads.append(Head(setting, seed, Recipe(), NO_NETWORK, history, (math.nan,) * 2 if nan else (loss, accuracy)))
+    return heads
+
+
+LOW, MIDDLE, HIGH = (Setting(rate, 0.0, 64) for rate in (0.001, 0.01, 0.1))
+
+
+def ranking(*groups):
+    return [row["learning_rate"] for row in sweep.ranked([head for group in groups for head in group])]
+
+
+def test_the_best_mean_is_chosen_not_the_best_head():
+    assert ranking(heads_of(LOW, [0.68, 0.69]), heads_of(HIGH, [0.8, 0.6]), heads_of(MIDDLE, [0.72, 0.71])) == [
+        MIDDLE.learning_rate, HIGH.learning_rate, LOW.learning_rate,
+    ]  # fmt: skip
+
+
+def test_equal_accuracies_are_told_apart_by_the_loss():
+    assert ranking(heads_of(LOW, [0.7], [0.9]), heads_of(HIGH, [0.7], [0.8])) == [HIGH.learning_rate, LOW.learning_rate]
+
+
+def test_a_setting_with_a_diverged_head_is_never_before_one_without():
+    (first, second, third) = sweep.ranked(
+        [
+            *heads_of(HIGH, [0.9, 0.9], diverged=(0, 1)),
+            *heads_of(MIDDLE, [0.9, 0.9], diverged=(1,)),
+            *heads_of(LOW, [0.1] * 2),
+        ]
+    )
+    assert [row["diverged"] for row in (first, second, third)] == [0, 1, 2]
+    assert "validation_accuracy" not in second
+    assert second["heads"][0]["validation_accuracy"] == 0.9
+    assert second["heads"][1] == {"seed": 1, "diverged_in_epoch": 2}
+
+
+def test_figures_are_over_the_seeds():
+    (row,) = sweep.ranked(heads_of(LOW, [0.7, 0.72, 0.8], [0.5, 0.4, 0.6]))
+    assert row["validation_accuracy"] == summarize([0.7, 0.72, 0.8])
+    assert row["validation_loss"] == summarize([0.5, 0.4, 0.6])
+
+
+# The command.
+
+
+def test_what_a_sweep_leaves(capsys):
+    swept("--on", "augmented")
+    printed = capsys.readouterr()
+    found = results()
+    assert {"schema", "settings", "chosen", "grid", "config", "data", "tiers", "environment", "seconds"} <= set(found)
+    assert len(found["settings"]) == 8
+    assert found["heads"] == 16
+    assert found["heads_per_second"] == pytest.approx(16 / found["seconds"]["sweep"], rel=0.05)
+    assert found["data"] | {"rows_trained_on": 360, "held_out_images": 20, "test_images": 40} == found["data"]
+    means = [row["validation_accuracy"]["mean"] for row in found["settings"]]
+    assert means == sorted(means, reverse=True)
+    best = found["settings"][0]
+    assert [found["chosen"][name] for name in Setting._fields] == [best[name] for name in Setting._fields]
+    lines = printed.out.splitlines()
+    assert len([line for line in lines if line.endswith(f"{best['validation_loss']['mean']:.4f}")]) >= 1
+    assert f"test accuracy {found['chosen']['test_accuracy']:.2%}" in printed.out
+    assert "Tier 1" in printed.err
+    with Image.open("run/sweep.png") as image:
+        assert image.width == 1843
+    assert not list(Path("run").rglob(".*"))
+
+
+def test_the_best_is_the_model_that_train_writes(capsys):
+    swept()
+    chosen = results()["chosen"]
+    options = [f"--{name}={chosen[name.replace('-', '_')]}" for name in ("learning-rate", "weight-decay")]
+    options += [f"--hidden-layer-sizes={chosen['width']}", "--out", "alone"]
+    assert main(["train", *OPTIONS, *PAPER, *options]) == 0
+    best, alone = (load(Path(folder, "model.safetensors")) for folder in ("run/best", "alone/original"))
+    for one, two in zip(best.parameters.weights, alone.parameters.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert best.about["fingerprint"] == alone.about["fingerprint"]
+
+    capsys.readouterr()
+    assert main(["evaluate", "--model", "run/best", "--backend", "numpy", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["accuracy"] == chosen["test_accuracy"]
+    Image.new("RGB", (32, 32)).save("a.png")
+    assert main(["predict", "--model", "run/best", "--backend", "numpy", "a.png"]) == 0
+
+
+def test_no_test_image_is_looked_at_before_the_choice(monkeypatch):
+    def forbidden(_):
+        raise AssertionError("the test images were loaded")
+
+    experiment = Experiment(Config(**DATA, backend="numpy"))
+    monkeypatch.setattr(Experiment, "test_store", property(forbidden))
+    kept, held_out = sweep.hold_out(experiment, "original")
+    sweep.ranked(sweep.train_heads(experiment, Grid((0.001,), (0.0,), (8,)).settings(), kept, held_out))
+    with pytest.raises(AssertionError, match="the test images were loaded"):
+        sweep.train_chosen(experiment, "original", Setting(0.001, 0.0, 8))
+
+
+def test_json_is_all_of_stdout(capsys):
+    swept("--json")
+    assert json.loads(capsys.readouterr().out) == results()
+
+
+def test_digits(capsys):
+    """All of the grid by default, on real images."""
+    options = ["--extractor", "pixels", "--limit", "400", "--backend", "numba", "--epochs", "5", "--batch-size", "16"]
+    options += ["--out", "run"]
+    assert main(["sweep", *PAPER, *options]) == 0
+    found = results()
+    assert found["grid"] == {"learning_rates": [0.001, 0.003, 0.01, 0.03, 0.1], "weight_decays": [0.0], "widths": [64]}
+    assert found["config"]["seeds"] == [0, 1, 2]
+    assert found["tiers"]["64"]["number"] == 3
+    assert found["chosen"]["test_accuracy"] > 0.8
+    assert "largest: try larger" in capsys.readouterr().out
+
+
+# Divergence.
+
+
+def test_diverged_heads_are_shown_and_the_rest_is_chosen_from(capsys):
+    swept("--learning-rates", "0.001,1e30", "--widths", "8")
+    found = results()
+    assert found["chosen"]["learning_rate"] == 0.001
+    assert [row["diverged"] for row in found["settings"]] == [0, 0, 2, 2]
+    assert found["settings"][-1]["heads"][0]["diverged_in_epoch"] in (1, 2)
+    assert capsys.readouterr().out.count("2 of 2 diverged") == 2
+
+
+def test_a_width_of_which_all_diverge_does_not_end_the_sweep(monkeypatch):
+    def train_together(networks, *args, **kwargs):
+        rest = loop.train_together
+        if networks[0].sizes[1] == 16:
+            raise loop.DivergedError("all diverged")
+        return rest(networks, *args, **kwargs)
+
+    monkeypatch.setattr(sweep, "train_together", train_together)
+    swept()
+    assert [row["diverged"] for row in results()["settings"]] == [0] * 4 + [2] * 4
+    assert results()["settings"][-1]["heads"][0] == {"seed": 0, "diverged_in_epoch": 1}
+
+
+def test_a_sweep_of_which_all_diverge_fails(capsys):
+    swept("--learning-rates", "1e30", code=1)
+    assert "lower the --learning-rates" in capsys.readouterr().err
+    assert not Path("run/sweep.json").exists()
+
+
+# Interruption and mistakes.
+
+
+def test_an_interrupt_leaves_nothing_half_written(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    swept()
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    with monkeypatch.context() as patched:
+        patched.setattr(sweep, "train_together", interrupted)
+        swept("--seed", "1", code=130)
+        assert capsys.readouterr().err.endswith("Interrupted.\n")
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    monkeypatch.setattr(sweep, "train", interrupted)
+    swept("--seed", "1", code=130)
+    assert not Path("run/sweep.json").exists()  # it tells of another model than the one to come
+    assert not Path("run/best/model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--learning-rates", "0.1,-1"], "learning rate must be"),
+        (["--weight-decays", "-0.1"], "weight decay must be"),
+        (["--learning-rates", "nan"], "learning rate must be"),
+        (["--learning-rates", ","], "--learning-rates must be one or more"),
+        (["--widths", "8,8"], "--widths must be one or more different"),
+        (["--limit", "9"], "9 are too few, give 10"),
+        (["--preset", "quick"], "no preset 'quick'"),
+    ],
+)
+def test_mistakes(options, says, capsys):
+    swept(*options, code=2)
+    assert says in capsys.readouterr().err
+    assert not Path("run/sweep.json").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--widths", "0"], ["--learning-rates", "fast"], ["--seeds", "0"], ["--on", "both"]]
+)
+def test_impossible_options_are_refused_by_the_parser(options, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["sweep", *options])
+    assert stopped.value.code == 2
+    assert options[0] in capsys.readouterr().err
+
+
+def test_defaults_surround_the_preset():
+    grid = Grid.around(Recipe(learning_rate=0.003, weight_decay=0.2))
+    assert grid == Grid((0.0003, 0.0009, 0.003, 0.009, 0.03), (0.0, 0.2), (64,))
+    with pytest.raises(UsageError, match="--widths"):
+        Grid.around(Recipe(), widths=())
+
+
+# The chart.
+
+
+def drawn_of(settings, **grid):
+    rows = sweep.ranked([head for group in settings for head in group])
+    chosen = {name: rows[0][name] for name in Setting._fields} | {"test_accuracy": 0.7, "test_loss": 0.9}
+    return {
+        "settings": rows, "grid": grid, "chosen": chosen, "data": {"held_out_images": 100}, "config": {"seeds": [0, 1]},
+    }  # fmt: skip
+
+
+def test_the_chart_has_a_panel_a_width_and_a_cross_for_a_diverged_head():
+    settings = [
+        heads_of(Setting(rate, decay, width), [0.7, 0.71], diverged=(0,) if rate > 0.01 else ())
+        for width in (8, 16, 32, 64)
+        for decay in (0.0, 0.1)
+        for rate in (0.001, 0.1)
+    ]
+    grid = {"widths": [8, 16, 32, 64], "weight_decays": [0.0, 0.1], "learning_rates": [0.001, 0.1]}
+    figure = draw_sweep(drawn_of(settings, **grid))
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in panels] == [f"{width} hidden units" for width in (8, 16, 32, 64)]
+    for axes in panels:
+        assert len([line for line in axes.lines if line.get_marker() == "x"]) == 2
+    words = [text.get_text() for axes in panels for text in axes.texts]
+    assert sorted(words) == ["chosen: 70.5%", "weight decay 0", "weight decay 0.1"]
+
+
+def test_one_seed_and_one_setting_are_drawn_and_told_without_spread():
+    found = drawn_of([heads_of(LOW, [0.7])], widths=[64], weight_decays=[0.0], learning_rates=[0.001])
+    found["config"]["seeds"] = [0]
+    assert len(draw_sweep(found).axes) == 1
+    text = table_text(found)
+    assert "Means over 1 seed;" in text
+    assert "standard error of 4.58%" in text  # sqrt(0.7 * 0.3 / 100)
+    assert "try" not in text

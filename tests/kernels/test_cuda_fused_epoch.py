@@ -1,0 +1,241 @@
+"""The fused epoch's CUDA kernel, emulated, in every layout, against the array code on NumPy in float64."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.common.errors import BackendError, UsageError
+from fastmlp.kernels import Head
+from fastmlp.kernels.cuda.driver import Device
+from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
+from fastmlp.kernels.cuda.layout import LAYOUTS, Layout, Shape, candidates, refusal
+from fastmlp.network.network import Network, Parameters, initial_parameters
+from fastmlp.network.optimizers import SGD, Optimizer
+from fastmlp.testing.compare import assert_close, error
+
+ADAM = Optimizer("adam", 0.3)
+TOLERANCE = 1e-5  # an epoch of few steps: rounding of float32, as for one step
+GPUS = {
+    "Turing": Device("Turing", 75, 68, 65_536),
+    "A100": Device("A100", 80, 108, 166_912),
+    "RTX 4090": Device("RTX 4090", 89, 128, 101_376),
+    "H100": Device("H100", 90, 132, 232_448),
+    "RTX 5090": Device("RTX 5090", 120, 170, 101_376),
+}
+PAPER = Shape(512, 64, 10, 64, slots=1, centred=False)
+CLUSTER, GRID = LAYOUTS[0], next(layout for layout in LAYOUTS if not layout.cluster)
+
+
+class Problem:
+    """A network, rows to train it on, and what the array code makes of it in float64."""
+
+    def __init__(self, sizes, batch_size, rows, optimizer=SGD, centred=False, seed=0):
+        rng = np.random.default_rng([seed, rows, *sizes])
+        self.batch_size, self.optimizer, self.centred = batch_size, optimizer, centred
+        self.parameters = initial_parameters(sizes, "he", seed)
+        self.features = rng.standard_normal((rows + 5, sizes[0])).astype("f4")
+        self.labels = rng.integers(0, sizes[-1], rows + 5)
+        self.order = rng.permutation(rows + 5)[:rows]
+        self.rates = np.linspace(0.1, 0.02, -(-rows // batch_size)) * (0.1 if optimizer is ADAM else 1)
+
+    def bind(self, backend, dtype, tier=None):
+        network = Network(self.parameters.astype(dtype), backend, self.batch_size, tier, self.optimizer)
+        if self.centred:
+            network.standardize(np.full(network.sizes[0], 0.25), 1.5)
+        return network
+
+    def exact(self):
+        """Loss sum, hits and network after the epoch, by NumPy in float64."""
+        network = self.bind(NumpyBackend(), "float64", 1)
+        loss, accuracy = network.train_epoch(self.features.astype("f8"), self.labels, self.order, self.rates)
+        return loss * len(self.order), round(accuracy * len(self.order)), network.state
+
+    def head(self, backend):
+        network = self.bind(backend, "float32", 1)
+        return network, network._head(self.order, network._coefficients(self.rates, len(self.order)))
+
+
+def train(emulated, problems, layout=None):
+    """Each problem's network, trained together by the kernel; their features are the first problem's."""
+    bound = [problem.head(emulated) for problem in problems]
+    features, labels = emulated.asarray(problems[0].features), emulated.asarray(problems[0].labels)
+    fused = FusedEpoch(emulated.driver, emulated.asarray, layout)
+    results = fused.train([head for _, head in bound], features, labels)
+    return [(loss, hits, network.state) for (loss, hits), (network, _) in zip(results, bound, strict=True)]
+
+
+def assert_same(got, exact, tolerance=TOLERANCE):
+    loss, hits, state = got
+    exact_loss, exact_hits, exact_state = exact
+    assert abs(loss / exact_loss - 1) < tolerance
+    assert hits == exact_hits
+    for name, values in state.items():
+        assert_close(name, values, exact_state[name], tolerance)
+
+
+def name_of(layout):
+    if isinstance(layout, str):
+        return layout
+    kind = "cluster" if layout.cluster else "grid"
+    return f"{kind} {layout.split_k}x{layout.split_n}, {layout.buffers} buffers, {layout.passes} passes"
+
+
+# One for each layout: what is compiled for it is compiled once.
+SHAPES = {
+    "small": ((40, 24, 10), 64, 150),
+    "two steps": ((16, 40, 3), 32, 64),
+    "the smallest": ((1, 1, 2), 1, 3),
+    "no number a multiple of four": ((37, 13, 7), 19, 50),
+    "more classes than lanes": ((20, 16, 70), 32, 70),
+    "many inputs": ((600, 8, 3), 16, 40),
+    "large batches": ((32, 16, 10), 128, 300),
+    "many hidden units": ((16, 100, 4), 16, 33),
+    "a batch of all rows": ((16, 16, 5), 64, 20),
+}
+
+
+@pytest.mark.parametrize(("layout", "shape"), [*zip(LAYOUTS, SHAPES, strict=True)], ids=name_of)
+def test_any_layout_and_shape_emulated(emulated, layout, shape):
+    """Every second layout with all that can be added."""
+    adam = LAYOUTS.index(layout) % 2 == 1
+    problem = Problem(*SHAPES[shape], ADAM if adam else SGD, centred=adam)
+    (got,) = train(emulated, [problem], layout)
+    assert_same(got, problem.exact())
+
+
+def test_the_papers_network_emulated(emulated):
+    problem = Problem((512, 64, 10), 64, 150)
+    (got,) = train(emulated, [problem])
+    assert_same(got, problem.exact())
+
+
+@pytest.mark.parametrize("cluster", [True, False], ids=["cluster", "grid"])
+def test_heads_train_together_as_if_alone_emulated(emulated, cluster):
+    """Their epochs may differ in length: blocks of one never wait for those of another."""
+    layout = CLUSTER if cluster else GRID
+    problems = [Problem((24, 16, 5), 16, 60, seed=seed) for seed in range(3)]
+    for problem, rows in zip(problems, (60, 17, 33), strict=True):
+        problem.features, problem.labels = problems[0].features, problems[0].labels
+        problem.order, problem.rates = problem.order[:rows], problem.rates[: -(-rows // 16)]
+    together = train(emulated, problems, layout)
+    alone = [train(emulated, [problem], layout)[0] for problem in problems]
+    for got, by_itself, problem in zip(together, alone, problems, strict=True):
+        assert_same(got, problem.exact())
+        assert got[:2] == by_itself[:2]
+        for name in got[2]:
+            np.testing.assert_array_equal(got[2][name], by_itself[2][name])
+
+
+def test_more_heads_than_run_at_once_in_a_grid_emulated(emulated, monkeypatch):
+    monkeypatch.setattr(emulated.driver, "device", replace(emulated.driver.device, multiprocessors=2 * GRID.blocks))
+    monkeypatch.setattr(emulated.driver, "blocks_at_once", lambda program, threads: 2 * GRID.blocks)
+    problems = [Problem((24, 16, 5), 16, 20) for _ in range(3)]
+    for got in train(emulated, problems, GRID):
+        assert_same(got, problems[0].exact())
+
+
+def test_too_few_blocks_at_once_are_an_error_not_a_hang_emulated(emulated, monkeypatch):
+    monkeypatch.setattr(emulated.driver, "blocks_at_once", lambda program, threads: GRID.blocks - 1)
+    with pytest.raises(BackendError, match="15 blocks run at once, and not 16"):
+        train(emulated, [Problem((24, 16, 5), 16, 20)], GRID)
+
+
+def test_a_layout_that_the_device_refuses_is_not_tried_again_emulated(emulated, monkeypatch):
+    monkeypatch.setattr(emulated.driver, "largest_cluster", 8)
+    problem = Problem((24, 16, 5), 16, 20)
+    network, head = problem.head(emulated)
+    features, labels = emulated.asarray(problem.features), emulated.asarray(problem.labels)
+    fused = FusedEpoch(emulated.driver, emulated.asarray)
+    first = candidates(Shape(24, 16, 5, 16, 1, False), emulated.driver.device)[0]
+    assert first.blocks > 8
+    ((loss, hits),) = fused.train([head], features, labels)
+    assert_same((loss, hits, network.state), problem.exact())
+    monkeypatch.setattr(emulated.driver, "largest_cluster", 16)
+    assert first not in fused._layouts(Shape(24, 16, 5, 16, 1, False), 1)
+
+
+@pytest.mark.parametrize("cluster", [True, False], ids=["cluster", "grid"])
+def test_no_schedule_changes_a_bit_emulated(emulated, cluster):
+    """Threads, blocks and messages come in another order every time."""
+    layout = CLUSTER if cluster else GRID
+    problem = Problem((24, 16, 5), 16, 60)
+    (first,) = train(emulated, [problem], layout)
+    for _ in range(4):
+        (again,) = train(emulated, [problem], layout)
+        assert again[:2] == first[:2]
+        for name in first[2]:
+            np.testing.assert_array_equal(again[2][name], first[2][name])
+
+
+@pytest.mark.parametrize("where", ["features", "weights"])
+def test_nan_shows_emulated(emulated, where):
+    problem = Problem((24, 16, 5), 16, 40)
+    if where == "features":
+        problem.features[problem.order[3], 5] = np.nan
+    else:
+        weights = [weight.copy() for weight in problem.parameters.weights]
+        weights[0][3, 7] = np.nan
+        problem.parameters = Parameters(tuple(weights), problem.parameters.biases)
+    ((loss, _, state),) = train(emulated, [problem])
+    assert np.isnan(loss)
+    assert np.isnan(state["weights"]).any()
+
+
+def test_a_row_that_is_not_there_is_refused_emulated(emulated):
+    problem = Problem((24, 16, 5), 16, 40)
+    problem.order = np.array([0, 45])
+    problem.rates = problem.rates[:1]
+    with pytest.raises(UsageError, match=r"rows 0 \.\. 44"):
+        train(emulated, [problem])
+
+
+# Layouts, which are arithmetic.
+
+
+def test_every_family_of_gpus_has_a_layout_for_the_papers_network():
+    chosen = {name: candidates(PAPER, device)[0] for name, device in GPUS.items()}
+    assert chosen["H100"] == Layout(2, 8, cluster=True, buffers=2, passes=1)
+    assert candidates(PAPER, GPUS["H100"], heads=132)[0] == Layout(2, 4, cluster=True, buffers=2, passes=1)
+    assert not any(chosen[name].cluster for name in ("Turing", "A100", "RTX 4090"))
+    for name, layout in chosen.items():
+        assert layout.shared_memory(PAPER) <= GPUS[name].shared_memory
+
+
+def test_a_block_takes_exactly_the_shared_memory_that_it_is_given_emulated(emulated):
+    """A launch with less fails; see also emulation's own check that no more is taken."""
+    for layout in (CLUSTER, GRID):
+        shape = Shape(24, 16, 5, 16, slots=1, centred=False)
+        less = replace(layout.program(shape), shared_memory=layout.shared_memory(shape) - 16)
+        arrays = [np.zeros(1, dtype) for dtype in ("f4", "i8", "u1", "f8", "i8", "f4", "u4")]
+        with pytest.raises(RuntimeError, match=f"{layout.shared_memory(shape)} of {less.shared_memory} bytes"):
+            emulated.driver.load(less)((layout.blocks,), (256,), arrays)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dtype", "batch_size", "reason"),
+    [
+        ((512, 64, 10), "float64", 64, "float32"),
+        ((512, 10), "float32", 64, "one hidden layer"),
+        ((512, 64, 32, 10), "float32", 64, "one hidden layer"),
+        ((512, 1000, 10), "float32", 64, "shared memory"),
+        ((512, 64, 10), "float32", 4096, "shared memory"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused(sizes, dtype, batch_size, reason):
+    assert reason in refusal(sizes, dtype, batch_size, GPUS["H100"])
+    assert not refusal((512, 64, 10), "float32", 64, GPUS["H100"])
+
+
+def test_errors_of_the_comparison_itself():
+    """What assert_same is made of tells one part in 10,000 from nothing."""
+    ones = np.ones(3)
+    assert error(ones * (1 + 1e-4), ones) > TOLERANCE
+
+
+def test_head_is_laid_out_as_the_kernel_reads_it():
+    from fastmlp.kernels.cuda.fused_epoch import HEAD
+
+    assert HEAD.itemsize == 8 * (3 * 4 + 5)
+    assert isinstance(Head, type)

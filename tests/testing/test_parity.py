@@ -1,0 +1,166 @@
+"""Every backend against NumPy in float64: each op, step, epoch and run, in every tier that it has."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from fastmlp import augment
+from fastmlp.augment import ops
+from fastmlp.backends import Backend
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.common.errors import UsageError
+from fastmlp.network.network import DTYPES, FLOPS_WORTH_THREADS, Network, Parameters, choose_tier, initial_parameters
+from fastmlp.ops import network as mlp_ops
+from fastmlp.ops import patches as patch_ops
+from fastmlp.testing import CASES, assert_parity, assert_signature, runs
+from fastmlp.testing.augment_cases import noise
+from fastmlp.testing.compare import assert_levels
+
+OPS_AND_DTYPES = [(case.op, dtype) for case in CASES.values() for dtype in case.dtypes]
+NETWORKS = pytest.mark.parametrize("sizes", runs.SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
+BY_METHODS = pytest.mark.parametrize("method", runs.METHODS, ids=lambda method: method.name)
+BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2, "cupy": 3, "emulated": 3}
+
+
+def test_every_op_has_a_case() -> None:
+    assert {case.op: case.reference for case in CASES.values()} == {**mlp_ops.OPS, **ops.OPS, **patch_ops.OPS}
+
+
+def test_every_kernel_has_a_case_and_its_array_codes_arguments(backend: Backend) -> None:
+    assert set(backend.kernels) <= set(CASES)
+    for op, kernel in backend.kernels.items():
+        assert_signature(CASES[op], kernel)
+
+
+@pytest.mark.parametrize(("op", "dtype"), OPS_AND_DTYPES)
+def test_op(backend: Backend, op: str, dtype: str, seed: int) -> None:
+    assert_parity(CASES[op], backend, kernels=False, dtype=dtype, seed=seed)
+    if op in backend.kernels:
+        assert_parity(CASES[op], backend, kernels=True, dtype=dtype, seed=seed)
+
+
+def test_the_tier_is_the_one_we_claim(backend: Backend) -> None:
+    tier = choose_tier((512, 64, 10), "float32", backend)
+    assert tier.number == BEST_TIER.get(backend.name, tier.number)
+    assert backend.name in tier.reason
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@NETWORKS
+def test_step(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -> None:
+    for tier in runs.tiers(backend, sizes, dtype):
+        runs.assert_step(backend, sizes, dtype, tier, seed)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@NETWORKS
+@BY_METHODS
+def test_epoch(backend: Backend, sizes: tuple[int, ...], dtype: str, method: runs.Method, seed: int) -> None:
+    for tier in runs.tiers(backend, sizes, dtype, method.optimizer):
+        runs.assert_epoch(backend, sizes, dtype, tier, seed, method)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@NETWORKS
+@BY_METHODS
+def test_whole_run_twice(backend: Backend, sizes: tuple[int, ...], dtype: str, method: runs.Method, seed: int) -> None:
+    for tier in runs.tiers(backend, sizes, dtype, method.optimizer):
+        runs.assert_run(backend, sizes, dtype, tier, seed, method)
+
+
+def test_two_threads_repeat_bit_for_bit(backend: Backend, seed: int) -> None:
+    """Batches of 500 make products that are worth a second thread."""
+    assert FLOPS_WORTH_THREADS < 2 * 500 * 512 * 64
+    problem = runs.Problem.draw((512, 64, 10), seed)
+    with threadpool_limits():  # sets the threads back at the end
+        backend.set_threads(2)
+        one, two = (_train_in_large_batches(problem, backend) for _ in range(2))
+    for got, again in zip(one.weights + one.biases, two.weights + two.biases, strict=True):
+        np.testing.assert_array_equal(got, again)
+
+
+def _train_in_large_batches(problem: runs.Problem, backend: Backend) -> Parameters:
+    network = Network(problem.parameters.astype("float32"), backend, batch_size=500)
+    features, labels = backend.asarray(problem.features.astype("f4")), backend.asarray(problem.labels.copy())
+    for epoch in range(2):
+        network.train_epoch(features, labels, problem.order(epoch), np.full(2, 0.1))
+    return network.parameters
+
+
+@NETWORKS
+def test_nan_shows(backend: Backend, sizes: tuple[int, ...]) -> None:
+    for tier in runs.tiers(backend, sizes, "float32"):
+        runs.assert_divergence_shows(backend, sizes, tier)
+
+
+# Augmentations, as people call them.
+
+
+def test_mixed_augmentations(backend: Backend, seed: int) -> None:
+    runs.assert_augmentation(backend, seed)
+
+
+AUGMENTATIONS: dict[str, Callable[..., object]] = {
+    "crop": lambda images, **options: augment.crop(images, 0, 7, **options),
+    "crop each": lambda images, **options: augment.crop(images, [0, 3, 8], [8, 4, 0], **options),
+    "rotate": lambda images, **options: augment.rotate(images, 33.3, **options),
+    "rotate each": lambda images, **options: augment.rotate(images, [-90, 12.5, 200], **options),
+    "shear": lambda images, **options: augment.rotate(images, -130, method="shear", **options),
+    "cutout": lambda images, **options: augment.cutout(images, -3, 20, 9, **options),
+    "contrast": lambda images, **options: augment.contrast(images, [0.3, 1, 2.5], **options),
+    "hflip": lambda images, **options: augment.hflip(images, True, **options),
+    "hflip each": lambda images, **options: augment.hflip(images, [False, True, False], **options),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_function(backend: Backend, name: str, rng: np.random.Generator) -> None:
+    images = noise(rng, (3, 3, 32, 32))
+    expected = AUGMENTATIONS[name](images)
+    placed = backend.asarray(images.copy())
+    for options in ({}, {"backend": backend}):
+        got = backend.to_numpy(AUGMENTATIONS[name](placed, **options))
+        assert got.dtype == np.uint8
+        assert_levels(f"{backend} {name} {options}", got, np.asarray(expected))
+    assert np.array_equal(backend.to_numpy(placed), images)
+
+
+def test_real_images(backend: Backend, cifar10_folder: Path, rng: np.random.Generator) -> None:
+    records = np.fromfile(cifar10_folder / "data_batch_1.bin", np.uint8, count=600 * 3073).reshape(600, 3073)
+    images = records[:, 1:].reshape(600, 3, 32, 32)
+    plan = augment.draw(rng, len(images))
+    got, expected = augment.apply(backend, images, plan), augment.apply(NumpyBackend(), images, plan)
+    assert_levels(f"{backend} on CIFAR-10", got, expected)
+
+
+# The same mistake gives the same sentence on every backend.
+
+MISTAKES: dict[str, Callable[[Backend], object]] = {
+    "no batch": lambda backend: Network(initial_parameters((4, 3)), backend, 0),
+    "no such tier": lambda backend: Network(initial_parameters((4, 3)), backend, 4, tier=0),
+    "float images": lambda backend: augment.hflip(backend.asarray(np.zeros((2, 3, 8, 8), "f4")), True),
+    "two channels": lambda backend: augment.contrast(_images(backend, channels=2), 1.0),
+    "float offset": lambda backend: augment.crop(_images(backend), 1.5, 2, backend=backend),
+    "offset too far": lambda backend: augment.crop(_images(backend), 9, 2, backend=backend),
+    "NaN degrees": lambda backend: augment.rotate(_images(backend), np.nan, backend=backend),
+    "too many factors": lambda backend: augment.contrast(_images(backend), [1, 2, 3], backend=backend),
+    "too many flips": lambda backend: augment.hflip(_images(backend), [True] * 3, backend=backend),
+    "shears of oblongs": lambda backend: augment.rotate(_images(backend, width=9), 3, method="shear"),
+}
+
+
+def _images(backend: Backend, channels: int = 3, width: int = 8) -> object:
+    return backend.asarray(np.zeros((2, channels, 8, width), np.uint8))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_read_the_same_everywhere(backend: Backend, mistake: str) -> None:
+    with pytest.raises(UsageError) as expected:
+        MISTAKES[mistake](NumpyBackend())
+    with pytest.raises(UsageError) as got:
+        MISTAKES[mistake](backend)
+    if mistake != "no such tier":  # its sentence names the backend and what that has instead
+        assert str(got.value) == str(expected.value)

@@ -1,0 +1,469 @@
+"""`assert_parity` is seen to fail: bugs are planted in every op, and each must be found, for the right reason."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from fastmlp.augment import ops
+from fastmlp.backends import Backend
+from fastmlp.backends.base import Array, Kernel
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.network.optimizers import EPSILON
+from fastmlp.ops import network as mlp_ops
+from fastmlp.ops import patches as patch_ops
+from fastmlp.testing import CASES, assert_parity
+
+BackendWith = Callable[..., Backend]
+
+
+# Bugs planted in kernels. Each takes what its op takes, fills most of it rightly, and must be found.
+
+
+def run(op: str, *arguments: Any) -> None:
+    """The op's array code on NumPy, for bugs to start from."""
+    with np.errstate(all="ignore"):
+        {**mlp_ops.OPS, **ops.OPS, **patch_ops.OPS}[op](NumpyBackend.xp, *arguments)
+
+
+def gather_next_row(source: Array, index: Array, out: Array) -> None:
+    run("gather", source, np.minimum(index + 1, len(source) - 1), out)
+
+
+def gather_rounds(source: Array, index: Array, out: Array) -> None:
+    run("gather", source, index, out)
+    if out.dtype.kind == "f":
+        out *= 1 + np.finfo(out.dtype).eps
+
+
+def matmul_loses_digits(a: Array, b: Array, out: Array) -> None:
+    """Within 1e-5, but not within twice NumPy's own error."""
+    run("matmul", a, b, out)
+    out *= 1 + (3e-6 if out.dtype == np.float32 else 3e-12)
+
+
+def matmul_ignores_transposition(a: Array, b: Array, out: Array) -> None:
+    run("matmul", np.ascontiguousarray(a) if a.flags.c_contiguous else a.T.reshape(a.shape), b, out)
+
+
+def matmul_overwrites_an_input(a: Array, b: Array, out: Array) -> None:
+    run("matmul", a, b, out)
+    for owner in (b, b.base):
+        if owner is not None and owner.size:
+            owner.flags.writeable = True
+    b *= 2
+
+
+def add_bias_subtracts(z: Array, bias: Array, out: Array) -> None:
+    run("add_bias", z, -bias, out)
+
+
+def add_bias_down_the_rows(z: Array, bias: Array, out: Array) -> None:
+    swapped = z.shape[0] == z.shape[1]
+    run("add_bias", z.T if swapped else z, bias, out.T if swapped else out)
+
+
+def bias_relu_drops_nan(z: Array, bias: Array, out: Array) -> None:
+    with np.errstate(all="ignore"):
+        out[...] = np.fmax(z + bias, 0)
+
+
+def bias_relu_passes_minus_infinity(z: Array, bias: Array, out: Array) -> None:
+    with np.errstate(all="ignore"):
+        biased = z + bias
+        out[...] = biased * (biased > 0)
+
+
+def bias_relu_after_overwriting(z: Array, bias: Array, out: Array) -> None:
+    """Right unless out is z."""
+    out[...] = 0
+    run("bias_relu", z, bias, out)
+
+
+def relu_backward_passes_all(gradient: Array, activation: Array, out: Array) -> None:
+    run("relu_backward", gradient, np.abs(activation) + 1, out)
+
+
+def relu_backward_drops_nan(gradient: Array, activation: Array, out: Array) -> None:
+    out[...] = np.where(activation > 0, gradient, 0)
+
+
+def relu_backward_for_ones(gradient: Array, activation: Array, out: Array) -> None:
+    """Right if every upstream gradient is one."""
+    run("relu_backward", np.ones_like(gradient), activation, out)
+
+
+def column_sum_is_mean(values: Array, out: Array) -> None:
+    run("column_sum", values, out)
+    out /= max(len(values), 1)
+
+
+def column_sum_skips_last_column(values: Array, out: Array) -> None:
+    run("column_sum", values[:, :-1], out[:-1])
+
+
+def column_sum_writes_outside(values: Array, out: Array) -> None:
+    run("column_sum", values, out)
+    np.lib.stride_tricks.as_strided(out, (len(out) + 1,))[-1] = 0
+
+
+def dense_forgets_bias(a: Array, weight: Array, bias: Array, out: Array) -> None:
+    run("matmul", a, weight, out)
+
+
+def dense_relu_drops_nan(a: Array, weight: Array, bias: Array, out: Array) -> None:
+    run("dense", a, weight, bias, out)
+    np.fmax(out, 0, out=out)
+
+
+def dense_backward_passes_all(delta: Array, weight: Array, activation: Array, out: Array) -> None:
+    run("matmul", delta, weight, out)
+
+
+def dense_backward_drops_nan(delta: Array, weight: Array, activation: Array, out: Array) -> None:
+    run("dense_backward", delta, weight, activation, out)
+    out[~(activation > 0)] = 0
+
+
+def dense_gradients_without_last_row(inputs: Array, delta: Array, weights: Array, biases: Array) -> None:
+    run("dense_gradients", inputs[:, :-1], delta[:-1], weights, biases)
+
+
+def dense_gradients_mean_of_biases(inputs: Array, delta: Array, weights: Array, biases: Array) -> None:
+    run("dense_gradients", inputs, delta, weights, biases)
+    biases /= max(len(delta), 1)
+
+
+def softmax_without_mean(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+    run("softmax_xent", logits, labels, gradient, loss, hits)
+    gradient *= max(len(labels), 1)
+
+
+def softmax_downhill(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+    run("softmax_xent", logits, labels, gradient, loss, hits)
+    gradient *= -1
+
+
+def softmax_overflows(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+    run("softmax_xent", logits, labels, gradient, loss, hits)
+    with np.errstate(all="ignore"):
+        exponentials = np.exp(logits)
+        loss[...] = np.sum(np.log(exponentials.sum(axis=1)) - logits[np.arange(len(labels)), labels])
+
+
+def softmax_counts_every_tie(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+    rows = np.arange(len(labels))
+    tied = np.sum(logits[rows, labels] == logits.max(axis=1))
+    run("softmax_xent", logits, labels, gradient, loss, hits)
+    hits[...] = tied
+
+
+def softmax_counts_after_overwriting(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+    """Right unless gradient is logits, whose rounded log-softmax has ties of its own."""
+    counted = np.empty_like(hits)
+    run("softmax_xent", logits, labels, np.empty_like(gradient), loss, counted)
+    with np.errstate(all="ignore"):
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        rounded = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    if np.shares_memory(logits, gradient):
+        counted[...] = np.sum(rounded.argmax(axis=1) == labels)
+    run("softmax_xent", logits, labels, gradient, loss, hits)
+    hits[...] = counted
+
+
+def softmax_counts_nan(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+    counted = np.sum(logits.argmax(axis=1) == np.where(np.isnan(logits).any(axis=1), logits.argmax(axis=1), labels))
+    run("softmax_xent", logits, labels, gradient, loss, hits)
+    hits[...] = counted
+
+
+def softmax_forgets_weights(
+    logits: Array, labels: Array, weights: Array, gradient: Array, loss: Array, hits: Array
+) -> None:
+    run("weighted_softmax_xent", logits, labels, np.ones_like(weights), gradient, loss, hits)
+
+
+def softmax_weighs_hits(
+    logits: Array, labels: Array, weights: Array, gradient: Array, loss: Array, hits: Array
+) -> None:
+    run("weighted_softmax_xent", logits.copy(), labels, weights, gradient, loss, hits)
+    hits[...] = np.sum((logits.argmax(axis=1) == labels) * weights).astype(np.int64) if labels.size else 0
+
+
+def sgd_uphill(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+    run("sgd_update", parameter, gradient, -learning_rate, decay, out)
+
+
+def sgd_leaves_biases(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+    run("sgd_update", parameter, gradient, learning_rate if parameter.ndim > 1 else 0.0, decay, out)
+
+
+def sgd_forgets_decay(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+    run("sgd_update", parameter, gradient, learning_rate, 1.0, out)
+
+
+def adam_epsilon_in_the_root(*arguments: Any) -> None:
+    """parameter, gradient, first, second, step_size, scale, decay, out, out_first, out_second"""
+    parameter, _, _, _, step_size, scale, decay, out, out_first, out_second = arguments
+    run("adam_update", *arguments[:7], np.empty_like(out), out_first, out_second)
+    out[...] = decay * parameter - step_size * out_first / (np.sqrt(out_second + EPSILON**2) * scale)
+
+
+def adam_uses_the_old_moments(*arguments: Any) -> None:
+    parameter, _, first, second, step_size, scale, decay, out, out_first, out_second = arguments
+    stepped = decay * parameter - step_size * first / (np.sqrt(second) * scale + EPSILON)
+    run("adam_update", *arguments[:7], np.empty_like(out), out_first, out_second)
+    out[...] = stepped
+
+
+def adam_decays_gradients(*arguments: Any) -> None:
+    parameter, gradient, *rest = arguments
+    run("adam_update", parameter, gradient + 0.1 * parameter, *rest)
+
+
+def standardize_adds(features: Array, mean: Array, scale: float, out: Array) -> None:
+    run("standardize", features, -mean, scale, out)
+
+
+def standardize_divides(features: Array, mean: Array, scale: float, out: Array) -> None:
+    run("standardize", features, mean, 1 / scale, out)
+
+
+def crop_swaps_axes(images: Array, dy: Array, dx: Array, padding: int, out: Array) -> None:
+    run("crop", images, dx, dy, padding, out)
+
+
+def crop_wraps_around(images: Array, dy: Array, dx: Array, padding: int, out: Array) -> None:
+    for i in range(len(images)):
+        out[i] = np.roll(images[i], (padding - dy[i], padding - dx[i]), axis=(1, 2))
+
+
+def rotate_clockwise(images: Array, cosine: Array, sine: Array, out: Array) -> None:
+    run("rotate", images, cosine, -sine, out)
+
+
+def rotate_truncates(images: Array, cosine: Array, sine: Array, out: Array) -> None:
+    """Half of the pixels are one level too dark."""
+    rounded = np.empty_like(out)
+    run("rotate", images, cosine, sine, rounded)
+    turned = (cosine != 1)[:, None, None, None]
+    out[...] = np.where(turned & (rounded % 2 == 1), rounded - 1, rounded)
+
+
+def rotate_off_by_two(images: Array, cosine: Array, sine: Array, out: Array) -> None:
+    run("rotate", images, cosine, sine, out)
+    if out.size:
+        out.flat[out.size // 2] ^= 2
+
+
+def shears_forget_quarters(images: Array, quarters: Array, tangent: Array, sine: Array, out: Array) -> None:
+    run("rotate_by_shears", images, np.zeros_like(quarters), tangent, sine, out)
+
+
+def cutout_one_row_more(images: Array, top: Array, left: Array, size: Array, out: Array) -> None:
+    run("cutout", images, top - 1, left, size, out)
+
+
+def cutout_wraps_around(images: Array, top: Array, left: Array, size: Array, out: Array) -> None:
+    run("cutout", images, top % images.shape[2], left % images.shape[3], size, out)
+
+
+def contrast_wraps_around(images: Array, factor: Array, out: Array) -> None:
+    mean = images.mean(axis=(1, 2, 3), keepdims=True) if images.size else 0
+    out[...] = np.rint(mean + factor[:, None, None, None] * (images - mean)).astype(np.int64) % 256
+
+
+def contrast_by_channel(images: Array, factor: Array, out: Array) -> None:
+    for c in range(images.shape[1]):
+        run("contrast", images[:, c : c + 1], factor, out[:, c : c + 1])
+
+
+def hflip_upside_down(images: Array, flip: Array, out: Array) -> None:
+    out[...] = np.where(flip[:, None, None, None], images[:, :, ::-1], images)
+
+
+def augment_forgets_to_flip(images: Array, *parameters_and_out: Any) -> None:
+    *parameters, flip, out = parameters_and_out
+    run("augment", images, *parameters, flip & False, out)
+
+
+def patches_by_sample_variance(images: Array, mean: Array, out: Array) -> None:
+    """Divided by 107 in place of 108."""
+    run("extract_patches", images, 0 * mean, out)
+    out *= np.sqrt(1 - 1 / len(mean))
+    out -= mean[:, None]
+
+
+def patches_down_columns(images: Array, mean: Array, out: Array) -> None:
+    run("extract_patches", images.swapaxes(2, 3), mean, out)
+
+
+def squares_forget_total(values: Array, total: Array, out: Array) -> None:
+    run("add_squares", values, 0 * total, out)
+
+
+def squares_drop_infinity(values: Array, total: Array, out: Array) -> None:
+    run("add_squares", np.where(np.isinf(values), 0, values), total, out)
+
+
+def triangle_pool_unclamped(products: Array, squares: Array, lengths: Array, columns: int, out: Array) -> None:
+    """The root of a square that rounding made negative is NaN."""
+    run("triangle_pool", products, squares, lengths, columns, out)
+    negative = (squares[:, None, :] - 2 * products + lengths[:, None] < 0).any(axis=(1, 2))
+    out[negative] = np.nan
+
+
+def triangle_pool_splits_early(products: Array, squares: Array, lengths: Array, columns: int, out: Array) -> None:
+    """The smaller half first: as if positions came in reverse, and the quadrants with them."""
+    run("triangle_pool", products[:, :, ::-1], squares[:, ::-1], lengths, columns, out)
+    out[...] = out.reshape(len(out), 4, len(lengths))[:, ::-1].reshape(out.shape)
+
+
+BUGS: list[tuple[str, Kernel, str]] = [
+    ("gather", gather_next_row, "elements differ"),
+    ("gather", gather_rounds, "elements differ"),
+    ("matmul", matmul_loses_digits, r"error [23](\.\d+)?e-06 is over the tolerance"),
+    ("matmul", matmul_ignores_transposition, r"(transposed a|strided).*over the tolerance"),
+    ("matmul", matmul_overwrites_an_input, "changed its input b"),
+    ("add_bias", add_bias_subtracts, "over the tolerance"),
+    ("add_bias", add_bias_down_the_rows, r"shape \(64, 64\).*over the tolerance"),
+    ("bias_relu", bias_relu_drops_nan, r"nan, .*error inf"),
+    ("bias_relu", bias_relu_passes_minus_infinity, r"inf, .*error inf"),
+    ("bias_relu", bias_relu_after_overwriting, r"aliased, .*over the tolerance"),
+    ("relu_backward", relu_backward_passes_all, "over the tolerance"),
+    ("relu_backward", relu_backward_drops_nan, r"(nan|inf), .*error inf"),
+    ("relu_backward", relu_backward_for_ones, "over the tolerance"),
+    ("column_sum", column_sum_is_mean, "over the tolerance"),
+    ("column_sum", column_sum_skips_last_column, "error inf .* got nan"),
+    ("column_sum", column_sum_writes_outside, "written outside, guard zones: 1 of 16 elements differ"),
+    ("dense", dense_forgets_bias, "over the tolerance"),
+    ("dense_relu", dense_relu_drops_nan, r"nan, .*error inf"),
+    ("dense_backward", dense_backward_passes_all, "over the tolerance"),
+    ("dense_backward", dense_backward_drops_nan, r"(nan|inf), .*error inf"),
+    ("dense_gradients", dense_gradients_without_last_row, "weight_gradient: error .* over the tolerance"),
+    ("dense_gradients", dense_gradients_mean_of_biases, "bias_gradient: error .* over the tolerance"),
+    ("softmax_xent", softmax_without_mean, "gradient: error .* over the tolerance"),
+    ("softmax_xent", softmax_downhill, "gradient: error 2 is over the tolerance"),
+    ("softmax_xent", softmax_overflows, r"huge, .*loss: error inf"),
+    ("softmax_xent", softmax_counts_every_tie, r"ties, .*hits: 1 of 1 elements differ"),
+    ("softmax_xent", softmax_counts_after_overwriting, r"aliased ties, .*hits: 1 of 1 elements differ"),
+    ("softmax_xent", softmax_counts_nan, r"nan, .*hits: 1 of 1 elements differ"),
+    ("weighted_softmax_xent", softmax_forgets_weights, "over the tolerance"),
+    ("weighted_softmax_xent", softmax_weighs_hits, "hits: 1 of 1 elements differ"),
+    ("sgd_update", sgd_uphill, "over the tolerance"),
+    ("sgd_update", sgd_leaves_biases, r"shape \(10,\).*over the tolerance"),
+    ("sgd_update", sgd_forgets_decay, "over the tolerance"),
+    ("adam_update", adam_epsilon_in_the_root, r"tiny, .*out: error .* over the tolerance"),
+    ("adam_update", adam_uses_the_old_moments, "out: error .* over the tolerance"),
+    ("adam_update", adam_decays_gradients, "over the tolerance"),
+    ("standardize", standardize_adds, "over the tolerance"),
+    ("standardize", standardize_divides, "over the tolerance"),
+    ("crop", crop_swaps_axes, "elements differ"),
+    ("crop", crop_wraps_around, "elements differ"),
+    ("rotate", rotate_clockwise, "levels at"),
+    ("rotate", rotate_truncates, "pixels are off by one level, where at most"),
+    ("rotate", rotate_off_by_two, "off by 2 levels"),
+    ("rotate_by_shears", shears_forget_quarters, "levels at"),
+    ("cutout", cutout_one_row_more, "elements differ"),
+    ("cutout", cutout_wraps_around, "elements differ"),
+    ("contrast", contrast_wraps_around, "levels at"),
+    ("contrast", contrast_by_channel, "levels at"),
+    ("hflip", hflip_upside_down, "elements differ"),
+    ("augment", augment_forgets_to_flip, "levels at"),
+    ("extract_patches", patches_by_sample_variance, "over the tolerance"),
+    ("extract_patches", patches_down_columns, "over the tolerance"),
+    ("add_squares", squares_forget_total, "over the tolerance"),
+    ("add_squares", squares_drop_infinity, r"inf, .*error inf"),
+    ("triangle_pool", triangle_pool_unclamped, r"coinciding, .*error inf"),
+    ("triangle_pool", triangle_pool_splits_early, r"shape \(3, 7, 4, 3\).*over the tolerance"),
+]
+
+
+@pytest.mark.parametrize(("op", "bug", "sentence"), BUGS, ids=[bug.__name__ for _, bug, _ in BUGS])
+def test_a_planted_bug_is_found(backend_with: BackendWith, op: str, bug: Kernel, sentence: str, seed: int) -> None:
+    with pytest.raises(AssertionError, match=rf"planted kernel {op} \(.*{sentence}") as failure:
+        assert_parity(CASES[op], backend_with(**{op: bug}), seed=seed)
+    assert f"seed {seed}): " in str(failure.value)
+
+
+def test_every_op_has_a_planted_bug() -> None:
+    assert {op for op, _, _ in BUGS} == set(CASES)
+
+
+def test_with_ones_upstream_a_wrong_gradient_passes() -> None:
+    """Why upstream gradients are drawn at random."""
+    ones, activation, out = np.ones((4, 3)), np.array([[0.0, 1, 2]] * 4), np.empty((4, 3))
+    expected = np.empty((4, 3))
+    relu_backward_for_ones(ones, activation, out)
+    run("relu_backward", ones, activation, expected)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_an_unwritten_integer_or_byte_is_found(backend_with: BackendWith) -> None:
+    def forgets_hits(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+        run("softmax_xent", logits, labels, gradient, loss, np.empty_like(hits))
+
+    def forgets_last_row(images: Array, flip: Array, out: Array) -> None:
+        run("hflip", images[:, :, :-1], flip, out[:, :, :-1])
+
+    with pytest.raises(AssertionError, match=r"hits: 1 of 1 elements differ.*got -7777777"):
+        assert_parity(CASES["softmax_xent"], backend_with(softmax_xent=forgets_hits))
+    with pytest.raises(AssertionError, match=r"elements differ.*got 170"):
+        assert_parity(CASES["hflip"], backend_with(hflip=forgets_last_row))
+
+
+def test_writing_before_the_output_is_found(backend_with: BackendWith) -> None:
+    def underruns(images: Array, flip: Array, out: Array) -> None:
+        run("hflip", images, flip, out)
+        if out.size:
+            out.base.reshape(-1)[: out.base.size // 2 - out.size // 2][-1] ^= 1
+
+    with pytest.raises(AssertionError, match="written outside, guard zones: 1 of"):
+        assert_parity(CASES["hflip"], backend_with(hflip=underruns))
+
+
+def test_a_float64_leak_is_found() -> None:
+    class Widening(NumpyBackend):
+        name = "widening"
+        kernels: ClassVar[Mapping[str, Kernel]] = {}
+
+        def asarray(self, array: Array) -> Array:
+            return super().asarray(array).astype(np.float64) if array.dtype == np.float32 else super().asarray(array)
+
+    with pytest.raises(AssertionError, match=r"got float64 \(0, 10\), expected float32 \(0, 10\)"):
+        assert_parity(CASES["add_bias"], Widening(), dtype="float32")
+
+
+def test_a_kernel_that_raises_fails_the_check(backend_with: BackendWith) -> None:
+    def broken(z: Array, bias: Array, out: Array) -> None:
+        raise TypeError("no")
+
+    with pytest.raises(AssertionError, match=r"planted kernel add_bias \(plain, .*: raised TypeError: no"):
+        assert_parity(CASES["add_bias"], backend_with(add_bias=broken))
+
+
+def test_only_strided_inputs_may_be_refused(backend_with: BackendWith) -> None:
+    def contiguous_only(values: Array, out: Array) -> None:
+        if not values.flags.c_contiguous:
+            raise ValueError("values must be C-contiguous")
+        run("column_sum", values, out)
+
+    def transposed_refused(a: Array, b: Array, out: Array) -> None:
+        if not (a.flags.c_contiguous and b.flags.c_contiguous):
+            raise ValueError("a and b must be C-contiguous")
+        run("matmul", a, b, out)
+
+    def read_as_packed(values: Array, out: Array) -> None:
+        whole = values if values.base is None else values.base
+        run("column_sum", whole.reshape(-1)[: values.size].reshape(values.shape), out)
+
+    assert_parity(CASES["column_sum"], backend_with(column_sum=contiguous_only))
+    with pytest.raises(AssertionError, match=r"transposed ., .* raised ValueError"):
+        assert_parity(CASES["matmul"], backend_with(matmul=transposed_refused))
+    with pytest.raises(AssertionError, match=r"\(strided, .*over the tolerance"):
+        assert_parity(CASES["column_sum"], backend_with(column_sum=read_as_packed))
+
+
+def test_kernels_off_runs_array_code(backend_with: BackendWith) -> None:
+    assert_parity(CASES["add_bias"], backend_with(add_bias=add_bias_subtracts), kernels=False)

@@ -1,0 +1,91 @@
+"""A training is saved once a second at most, and where it is interrupted, always as it was between two epochs."""
+
+import math
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fastmlp.cli.main import main
+from fastmlp.experiments import experiment
+from fastmlp.models import storage
+from fastmlp.network.network import train_epoch_together
+from fastmlp.training import checkpoint, samples
+
+COMMAND = ["--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1"]
+COMMAND += ["--epochs", "8", "--out", "run"]
+CHECKPOINT = Path("run/original/checkpoint.safetensors")
+MODEL = Path("run/original/storage.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def interrupt_within(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, KeyboardInterrupt when half the batches of that epoch are trained."""
+    real, count = train_epoch_together, 0
+
+    def counted(networks, features, labels, orders, rates, weights):
+        nonlocal count
+        count += 1
+        if count < epoch:
+            return real(networks, features, labels, orders, rates, weights)
+        half = len(rates[0]) // 2
+        rows = [order[: half * networks[0].batch_size] for order in orders]
+        real(networks, features, labels, rows, [rate[:half] for rate in rates], weights)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(samples, "train_epoch_together", counted)
+
+
+@pytest.mark.parametrize("preset", ["paper", "fast"])
+@pytest.mark.parametrize("epoch", [2, 5])
+def test_an_interrupt_within_an_epoch_loses_only_that_epoch(
+    epoch: int, preset: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", *COMMAND, "--preset", preset]
+    assert main(command) == 0
+    whole = MODEL.read_bytes()
+    MODEL.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "SECONDS_BETWEEN_CHECKPOINTS", math.inf)
+        interrupt_within(epoch, patch)
+        assert main(command) == 130
+    _, about, _ = storage.load(CHECKPOINT)
+    assert about["history"]["epoch"] == list(range(1, epoch))
+    capsys.readouterr()
+
+    assert main([*command, "--resume"]) == 0
+    assert f"after epoch {epoch - 1}." in capsys.readouterr().err
+    assert MODEL.read_bytes() == whole
+    assert not CHECKPOINT.exists()
+
+
+def test_an_interrupt_before_the_first_epoch_leaves_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_within(1, monkeypatch)
+    assert main(["train", *COMMAND]) == 130
+    assert not CHECKPOINT.exists()
+
+
+def test_it_is_saved_after_the_first_epoch_and_then_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved, now = [], 0.0
+
+    def save(network, history, fingerprint, path, state=None):
+        if path.name == CHECKPOINT.name:
+            saved.append(history.epochs)
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.25  # which is asked once an epoch, and once more when it has saved
+        return now
+
+    monkeypatch.setattr(experiment, "save_model", save)
+    monkeypatch.setattr("fastmlp.training.checkpoint.time", SimpleNamespace(monotonic=clock))
+    assert main(["train", *COMMAND]) == 0
+    assert saved == [1, 5]
