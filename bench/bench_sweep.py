@@ -15,7 +15,8 @@ import pytest
 
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
-from fastmlp.network.network import Network, initial_parameters, train_epoch_together
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.training.samples import Samples
 
 from . import ours
@@ -27,7 +28,7 @@ from .training import SMOKE_ROWS, Training
 
 def together(backend: Backend, problem: Heads) -> Bound:
     """All heads in one call, going on from the weights that the last left."""
-    networks = [Network(head.parameters, backend, head.batch_size) for head in problem.heads]
+    networks = [Trainer(head.parameters, backend, head.batch_size) for head in problem.heads]
     samples = Samples.place(backend, problem.features, problem.labels, "float32")
     orders = [head.order for head in problem.heads]
     rates = [np.full(head.steps, head.learning_rate) for head in problem.heads]

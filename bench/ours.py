@@ -13,7 +13,9 @@ from fastmlp.backends import names, open_backend, probe
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
 from fastmlp.estimators.classifier import MLPClassifier
-from fastmlp.network.network import Network, Parameters, choose_tier
+from fastmlp.network.parameters import Parameters
+from fastmlp.network.tiers import choose_tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.runs import tiers
 from fastmlp.testing.tolerances import STEP
@@ -83,7 +85,7 @@ def train(backend: Backend, problem: Training, tier: int | None) -> Bound:
     best = choose_tier(problem.parameters.sizes, "float32", backend, batch_size=problem.batch_size)
     if tier is not None and tier > best.number:
         raise AbsentError(f"{best.reason}.")
-    network = Network(problem.parameters, backend, problem.batch_size, tier)
+    network = Trainer(problem.parameters, backend, problem.batch_size, tier)
     samples = Samples.place(backend, problem.features, problem.labels, "float32")
 
     def run() -> None:

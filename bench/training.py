@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.network.network import Network, Parameters, initial_parameters
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.tolerances import EPOCH, RUN_ACCURACY
 from fastmlp.training.samples import Samples
@@ -49,7 +50,7 @@ class Training(Problem):
     @cached_property
     def reference(self) -> Judgement:
         """Of all epochs by the array code on NumPy, in float64."""
-        network = Network(self.parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
+        network = Trainer(self.parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
         for _ in range(self.epochs):
             train_epoch(network, Samples(self.features, self.labels), self)
         return self.judge(network.parameters)
@@ -70,7 +71,7 @@ class Training(Problem):
         if parameters.sizes != self.parameters.sizes:
             raise AssertionError(f"got layers of sizes {parameters.sizes}, expected {self.parameters.sizes}")
         rows = self.order[:JUDGED_ROWS]
-        network = Network(parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
+        network = Trainer(parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
         return Judgement(*network.evaluate(self.features[rows].astype(np.float64), self.labels[rows]))
 
 
@@ -81,7 +82,7 @@ class Judgement(NamedTuple):
     accuracy: float
 
 
-def train_epoch(network: Network, samples: Samples, problem: Training) -> None:
+def train_epoch(network: Trainer, samples: Samples, problem: Training) -> None:
     rates = np.full(problem.steps, problem.learning_rate)
     network.train_epoch(samples.features, samples.labels, problem.order, rates)
 

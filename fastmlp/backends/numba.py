@@ -4,51 +4,76 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import version
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import config
 
 from fastmlp.backends.base import Array, Availability, Kernel
-from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.backends.numpy import NumpyBackend, NumpyOps
 from fastmlp.common.errors import first_line
-from fastmlp.kernels import Head
-from fastmlp.kernels.cpu import parallel
+from fastmlp.kernels import EpochTask
+from fastmlp.kernels.cpu import dense, optimizers, parallel, patches
 from fastmlp.kernels.cpu.augment import augment
 from fastmlp.kernels.cpu.contrast import contrast
 from fastmlp.kernels.cpu.crop import crop
 from fastmlp.kernels.cpu.cutout import cutout
-from fastmlp.kernels.cpu.dense import (
-    adam_update,
-    add_bias,
-    bias_relu,
-    column_sum,
-    relu_backward,
-    sgd_update,
-    standardize,
-)
 from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
 from fastmlp.kernels.cpu.hflip import hflip
 from fastmlp.kernels.cpu.jit import cache_folder
-from fastmlp.kernels.cpu.patches import add_squares, extract_patches, triangle_pool
 from fastmlp.kernels.cpu.rotate import rotate
 from fastmlp.kernels.cpu.rotate_by_shears import rotate_by_shears
 from fastmlp.kernels.cpu.softmax_xent import softmax_xent
+from fastmlp.ops.network import NetworkOps, Optimizer, Rule
+from fastmlp.ops.patches import PatchOps
 
-DENSE = (standardize, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update, adam_update)
 AUGMENTATIONS = (crop, rotate, rotate_by_shears, cutout, contrast, hflip)
-PATCHES = (extract_patches, add_squares, triangle_pool)
 BATCH_ROWS = 1024  # measured: in larger batches BLAS, which cuts them into blocks, catches up with the fused epoch
+
+
+class NumbaOps(NumpyOps):
+    """A kernel for every op that is not a product."""
+
+    optimizers = optimizers.NAMES
+
+    standardize = staticmethod(dense.standardize)
+    add_bias = staticmethod(dense.add_bias)
+    bias_relu = staticmethod(dense.bias_relu)
+    relu_backward = staticmethod(dense.relu_backward)
+    column_sum = staticmethod(dense.column_sum)
+    softmax_xent = staticmethod(softmax_xent)
+
+    def update(
+        self, optimizer: Optimizer, slots: Array, gradient: Array, coefficients: Any, decays: bool, out: Array
+    ) -> None:
+        if optimizer.name in self.optimizers:
+            dense.update(optimizers.rule_of(optimizer), slots, gradient, coefficients, decays, out)
+        else:
+            super().update(optimizer, slots, gradient, coefficients, decays, out)
+
+
+class NumbaPatchOps(PatchOps):
+    """A kernel for every op."""
+
+    extract_patches = staticmethod(patches.extract_patches)
+    add_squares = staticmethod(patches.add_squares)
+    triangle_pool = staticmethod(patches.triangle_pool)
 
 
 class NumbaBackend(NumpyBackend):
     name = "numba"
     fuses_evaluation = True
-    kernels: ClassVar[Mapping[str, Kernel]] = {
-        **NumpyBackend.kernels,
-        **{kernel.__name__: kernel for kernel in (*DENSE, *AUGMENTATIONS, *PATCHES, augment)},
-    }
+    kernels: ClassVar[Mapping[str, Kernel]] = {kernel.__name__: kernel for kernel in (*AUGMENTATIONS, augment)}
+
+    @cached_property
+    def network_ops(self) -> NetworkOps:
+        return NumbaOps(self.xp)
+
+    @cached_property
+    def patch_ops(self) -> PatchOps:
+        return NumbaPatchOps(self.xp)
 
     @classmethod
     def probe(cls) -> Availability:
@@ -58,32 +83,34 @@ class NumbaBackend(NumpyBackend):
             mend = "Reinstall both: pip install --force-reinstall numba llvmlite."
             return Availability(False, f"Numba cannot compile here ({first_line(error)}).", mend)
         versions = {name: version(name) for name in ("numba", "llvmlite", "numpy")}
-        return Availability(True, details={**versions, "cache": cache_folder(add_bias)})
+        return Availability(True, details={**versions, "cache": cache_folder(dense.add_bias)})
 
     def set_threads(self, threads: int) -> None:
         super().set_threads(threads)
         parallel.set_threads(threads)
 
-    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int) -> str:
+    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
         if config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT is set, and numba's fused epoch runs compiled only"
         if not hasattr(os, "sched_yield"):
             return "numba's fused epoch needs a POSIX system"
+        if optimizer.name not in optimizers.NAMES:
+            return f"numba's fused epoch has no step of {optimizer.name}"
         if len(sizes) != 3:
             return "numba's fused epoch is for one hidden layer"
         if batch_size > BATCH_ROWS:
             return f"numba's fused epoch is for batches of up to {BATCH_ROWS} rows"
         return ""
 
-    def fused_epoch(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
-        return fused_epoch(heads, features, labels, self.threads)
+    def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
+        return fused_epoch(tasks, features, labels, self.threads)
 
-    def fused_evaluation(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
-        return fused_evaluation(heads, features, labels, self.threads)
+    def fused_evaluation(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
+        return fused_evaluation(tasks, features, labels, self.threads)
 
 
 def _compile_and_run() -> None:
     ones = np.ones((1, 2), np.float32)
-    add_bias(ones, ones[0], ones)
+    dense.add_bias(ones, ones[0], ones)
     if ones.tolist() != [[2.0, 2.0]]:
         raise RuntimeError("a sum of ones came out wrong")

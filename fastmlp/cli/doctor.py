@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.common.errors import FastMLPError
-from fastmlp.network.network import choose_tier
+from fastmlp.network.tiers import choose_tier
 
 if TYPE_CHECKING:
     from fastmlp.testing import Result
@@ -20,7 +20,7 @@ def survey() -> dict[str, dict[str, Any]]:
     found = {}
     for name in names():
         availability = probe(name)
-        tier = asdict(choose_tier(PAPER_SIZES, "float32", open_backend(name))) if availability.usable else None
+        tier = choose_tier(PAPER_SIZES, "float32", open_backend(name)).as_dict() if availability.usable else None
         found[name] = {**asdict(availability), "details": dict(availability.details), "tier": tier}
     return found
 

@@ -28,7 +28,9 @@ from fastmlp.estimators.fitting import (
     weights_of_rows,
     widths_of,
 )
-from fastmlp.network.network import Network, Parameters, softmax
+from fastmlp.network.evaluation import softmax
+from fastmlp.network.parameters import Parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.loop import History, Recipe
 
 NUMBERS = "biuf"  # kinds of labels that other libraries' arrays can hold
@@ -390,5 +392,5 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         check_shapes(X)
         features = validate_data(self, X, dtype=dtype_of(X, self.dtype), reset=False)
         backend = backend_for(self.backend, X)
-        network = Network(Parameters(tuple(self.coefs_), tuple(self.intercepts_)), backend, UNTRAINED)
+        network = Trainer(Parameters(tuple(self.coefs_), tuple(self.intercepts_)), backend, UNTRAINED)
         return network.logits(on_backend(backend, features))

@@ -14,7 +14,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.estimators.arrays import on_backend, rows_of, to_host
-from fastmlp.network.network import Network, Parameters, initial_parameters
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.loop import PRESETS, History, Recipe, odd_scale, train
 from fastmlp.training.samples import Samples
 
@@ -164,7 +165,7 @@ class Stopping:
 class Watch:
     """The accuracy on rows held back, taken after every epoch, and the network's state at its best."""
 
-    def __init__(self, network: Network, held_back: Samples, stopping: Stopping) -> None:
+    def __init__(self, network: Trainer, held_back: Samples, stopping: Stopping) -> None:
         self.network, self.held_back, self.stopping = network, held_back, stopping
         self.labels = network.backend.to_numpy(held_back.labels)
         self.weights = None if held_back.weights is None else network.backend.to_numpy(held_back.weights)
@@ -207,7 +208,7 @@ class Rows:
 class Training:
     """A network in training, between two calls; all on the host, so that it can be pickled.
 
-    parameters: for features as they are. state: all that its training goes on from (see `Network.state`), if it began.
+    parameters: for features as they are. state: all that its training goes on from (see `Trainer.state`), if it began.
     """
 
     parameters: Parameters

@@ -19,7 +19,8 @@ from fastmlp.datasets.images import as_images
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.tables import finite_rows, indices_of
 from fastmlp.models import metrics, storage
-from fastmlp.network.network import Network, softmax
+from fastmlp.network.evaluation import softmax
+from fastmlp.network.trainer import Trainer
 
 ROWS = 256
 MODEL = "model.safetensors"
@@ -48,7 +49,7 @@ class Predictor:
         self.parameters = storage.load(folder / MODEL).parameters
         self.config = _read_config(folder / "config.json", self.parameters.sizes[-1])
         self.folder, self.backend, self.weights = folder, backend, weights
-        self.network = Network(self.parameters, backend, ROWS)
+        self.network = Trainer(self.parameters, backend, ROWS)
         names = self.class_names
         self.classes = np.array(names).astype(np.int64 if self.config.get("integer_classes") else np.str_)
 

@@ -18,7 +18,9 @@ from fastmlp import augment, backends
 from fastmlp.backends import Availability, Backend, open_backend
 from fastmlp.backends.base import Array, Kernel
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import Network, choose_tier, initial_parameters
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.tiers import choose_tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing import check_backend
 
 
@@ -73,7 +75,7 @@ def test_a_backend_without_kernels_runs_array_code() -> None:
 
 def test_network_on_the_standard_evaluates_and_predicts() -> None:
     backend, rng = StrictBackend(), np.random.default_rng(0)
-    network = Network(initial_parameters((6, 5, 4), "he"), backend, 16)
+    network = Trainer(initial_parameters((6, 5, 4), "he"), backend, 16)
     features, labels = rng.standard_normal((2100, 6)).astype("f4"), rng.integers(0, 4, 2100)
     logits = network.logits(backend.asarray(features))
     loss, accuracy = network.evaluate(backend.asarray(features), backend.asarray(labels))

@@ -6,8 +6,9 @@ import pytest
 from fastmlp import augment
 from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.network.network import Network, initial_parameters
-from fastmlp.network.optimizers import Optimizer
+from fastmlp.network.optimizers import SGD, make_optimizer
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import assert_close, assert_levels
 from tests.backends import fake_cupy
@@ -27,13 +28,13 @@ def train(backend, sizes, dtype, optimizer, epochs=4):
     rng = np.random.default_rng(0)
     features = backend.asarray(rng.standard_normal((ROWS, sizes[0])).astype(dtype))
     labels = backend.asarray(rng.integers(0, sizes[-1], ROWS))
-    network = Network(initial_parameters(sizes, "he", dtype=dtype), backend, BATCH, optimizer=optimizer)
+    network = Trainer(initial_parameters(sizes, "he", dtype=dtype), backend, BATCH, optimizer=optimizer)
     rates = np.linspace(0.1, 0.05, -(-ROWS // BATCH)) * (0.1 if optimizer.moments else 1)
     seen = [network.train_epoch(features, labels, rng.permutation(ROWS), rates) for _ in range(epochs)]
     return network.tier.number, seen, network.evaluate(features, labels), network.state
 
 
-@pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer("adam", 0.3)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [SGD(), make_optimizer("adam", 0.3)], ids=["sgd", "adam"])
 @pytest.mark.parametrize("kind", SIZES)
 def test_training_through_cupy_emulated(gpu, kind, optimizer):
     tier, seen, tested, state = train(CupyBackend(), SIZES[kind], "float32", optimizer)
@@ -53,7 +54,7 @@ def test_an_epoch_is_launched_once_or_repeated_as_a_graph_emulated(gpu):
         launched = []
         for epochs in (2, 3, 4):
             before = gpu.launched
-            train(backend, sizes, "float32", Optimizer(), epochs)
+            train(backend, sizes, "float32", SGD(), epochs)
             launched.append(gpu.launched - before)
         counts[kind] = np.diff(launched)
     assert (counts["fused"] == 1).all()

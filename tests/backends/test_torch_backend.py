@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fastmlp.backends import open_backend
-from fastmlp.network.network import Network, initial_parameters
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer
 
 torch = pytest.importorskip("torch")
 
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch")
 def test_buffers_made_without_autograd_can_be_written_to_with_it() -> None:
     """An epoch makes a network's buffers, and leaves them, and autograd, as if it had not."""
     backend = open_backend("torch:cpu")
-    network = Network(initial_parameters((6, 4, 3)), backend, batch_size=5)
+    network = Trainer(initial_parameters((6, 4, 3)), backend, batch_size=5)
     features, labels = backend.asarray(np.ones((7, 6), "f4")), backend.asarray(np.zeros(7, np.int64))
     network.train_epoch(features, labels, np.arange(7), np.full(2, 0.1))
     assert not torch.is_inference_mode_enabled()

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from fastmlp import MLPClassifier
 from fastmlp.backends import open_backend, probe
 from fastmlp.common.errors import BackendError, UsageError
-from fastmlp.network.network import initial_parameters
+from fastmlp.network.parameters import initial_parameters
 from fastmlp.training.loop import PRESETS, DivergedError, train
 from fastmlp.training.samples import Samples
 

@@ -38,7 +38,8 @@ from fastmlp.features import tables
 from fastmlp.features.store import key_of, open_or_extract, open_store
 from fastmlp.models import storage
 from fastmlp.models.predictor import _read_config
-from fastmlp.network.network import Network, initial_parameters
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.loop import History
 from tests.shell import is_one_sentence
 
@@ -135,7 +136,7 @@ def tar_samples() -> list[bytes]:
 
 
 def saved(about: dict[str, object], state: bool) -> bytes:
-    network = Network(initial_parameters(SIZES, "he"), open_backend("numpy"), 4)
+    network = Trainer(initial_parameters(SIZES, "he"), open_backend("numpy"), 4)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "m.safetensors")
         storage.save(network.parameters, about, path, network.state if state else None)
@@ -151,7 +152,7 @@ def history() -> dict[str, list[float]]:
 def parse_model(path: Path) -> object:
     found = storage.load(path)
     assert found.parameters.sizes[0] == found.parameters.weights[0].shape[0]
-    Network(found.parameters, open_backend("numpy"), 1)
+    Trainer(found.parameters, open_backend("numpy"), 1)
     return found
 
 
@@ -160,7 +161,7 @@ def parse_checkpoint(path: Path) -> object:
     parameters, about, state = storage.load(path)
     if parameters.sizes != SIZES:
         return None
-    network = Network(parameters, open_backend("numpy"), 1)
+    network = Trainer(parameters, open_backend("numpy"), 1)
     try:
         if state:
             storage.restore(network, state)

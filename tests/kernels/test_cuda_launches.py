@@ -21,7 +21,8 @@ from fastmlp.common.errors import UsageError
 from fastmlp.kernels.cuda.dense import Dense
 from fastmlp.kernels.cuda.driver import CupyDriver, Device, Program
 from fastmlp.kernels.cuda.sources import source
-from fastmlp.network.network import Network, initial_parameters, train_epoch_together
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.ops import network as mlp_ops
 from fastmlp.testing.emulated import EmulatedBackend
 from tests.kernels.launches import RecordingDriver
@@ -271,7 +272,7 @@ def data():
 
 
 def bound(backend, tier=2):
-    return Network(initial_parameters(SIZES), backend, BATCH, tier)
+    return Trainer(initial_parameters(SIZES), backend, BATCH, tier)
 
 
 def train(network, data, epoch=0, weights=None):

@@ -20,7 +20,7 @@ from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
 from fastmlp.kernels.cpu.jit import jit
 from fastmlp.kernels.cpu.team import dismiss, meet, new_team
 from fastmlp.kernels.cpu.tile import LINE, make_product
-from fastmlp.network.optimizers import Optimizer
+from fastmlp.network.optimizers import make_optimizer
 from fastmlp.testing.tolerances import STEP
 
 ROWS = 150
@@ -37,7 +37,7 @@ def make_head(
     rng = np.random.default_rng(seed)
     inputs, hidden, classes = sizes
     shapes = ((inputs, hidden), (hidden,), (hidden, classes), (classes,))
-    chosen = Optimizer(optimizer, weight_decay=0.1)
+    chosen = make_optimizer(optimizer, weight_decay=0.1)
     values = tuple((rng.standard_normal(shape) / np.sqrt(shape[0])).astype(dtype) for shape in shapes)
     moments = [tuple(np.zeros(shape, dtype) for shape in shapes) for _ in range(chosen.moments)]
     steps = -(-ROWS // batch_size)

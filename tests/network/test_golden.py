@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from fastmlp.backends import Backend
-from fastmlp.network.network import DTYPES, Network, Parameters
+from fastmlp.network.parameters import DTYPES, Parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close, assert_equal, assert_same_kind
 from fastmlp.testing.runs import tiers
 from fastmlp.testing.tolerances import EPOCH, STEP
@@ -61,18 +62,18 @@ def test_an_epoch(backend: Backend, golden: Golden, dtype: str) -> None:
         compare_last_parameters(what, network, golden, dtype)
 
 
-def bind(backend: Backend, golden: Golden, dtype: str, tier: int | None) -> tuple[Network, Any, Any]:
-    network = Network(parameters(golden, dtype), backend, int(golden["batch_size"]), tier)
+def bind(backend: Backend, golden: Golden, dtype: str, tier: int | None) -> tuple[Trainer, Any, Any]:
+    network = Trainer(parameters(golden, dtype), backend, int(golden["batch_size"]), tier)
     return network, backend.asarray(golden["features"].astype(dtype)), backend.asarray(golden["labels"].copy())
 
 
-def compare_first_gradients(what: str, backend: Backend, network: Network, golden: Golden, dtype: str) -> None:
+def compare_first_gradients(what: str, backend: Backend, network: Trainer, golden: Golden, dtype: str) -> None:
     gradients = (*network.weight_gradients, *network.bias_gradients)
     for name, gradient in zip(("dW1", "dW2", "dB1", "dB2"), gradients, strict=True):
         assert_close(f"{what}: {name}", backend.to_numpy(gradient), golden[name], STEP[dtype])
 
 
-def compare_last_parameters(what: str, network: Network, golden: Golden, dtype: str) -> None:
+def compare_last_parameters(what: str, network: Trainer, golden: Golden, dtype: str) -> None:
     got, last = network.parameters, parameters(golden, "float64", "last_")
     for array, reference in zip(got.weights + got.biases, last.weights + last.biases, strict=True):
         assert_same_kind(f"{what}: last parameters", array, reference.shape, dtype)

@@ -12,16 +12,11 @@ from fastmlp.backends import Backend
 from fastmlp.backends.base import Array, Ops
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import (
-    EVALUATION_ROWS,
-    Network,
-    Parameters,
-    choose_tier,
-    initial_parameters,
-    softmax,
-    train_epoch_together,
-)
-from fastmlp.network.optimizers import Optimizer
+from fastmlp.network.evaluation import ROWS, softmax
+from fastmlp.network.optimizers import make_optimizer
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.tiers import choose_tier
+from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.ops import network as mlp_ops
 from fastmlp.ops.network import FUSED
 
@@ -29,7 +24,7 @@ PAPER = (512, 64, 10)
 SGD_FUSED = (*FUSED, "sgd_update")
 
 
-def train(network: Network, features: Any, labels: Any, order: Any, learning_rate: float) -> tuple[float, float]:
+def train(network: Trainer, features: Any, labels: Any, order: Any, learning_rate: float) -> tuple[float, float]:
     """One epoch of the same learning rate for every step."""
     rates = np.full(-(-len(order) // network.batch_size), learning_rate)
     return network.train_epoch(features, labels, order, rates)
@@ -113,7 +108,7 @@ def test_a_tiers_reason_names_what_is_missing_and_for_which_network(backend_with
 
 def test_the_tier_needs_the_optimizers_own_update(backend_with: Callable[..., Backend]) -> None:
     only_sgd = backend_with(**dict.fromkeys(SGD_FUSED, nothing))
-    tier = choose_tier(PAPER, "float32", only_sgd, Optimizer("adam"))
+    tier = choose_tier(PAPER, "float32", only_sgd, make_optimizer("adam"))
     assert (tier.number, tier.reason) == (1, "planted has no kernel for adam_update (512-64-10 float32)")
 
 
@@ -146,14 +141,14 @@ def test_the_best_tier_calls_the_kernels_and_tier_1_does_not(backend_with: Calla
     calls: list[str] = []
     backend = counting_backend(backend_with, calls)
     features, labels, order = np.ones((5, 4), "f4"), np.zeros(5, np.int64), np.arange(5)
-    best = Network(initial_parameters((4, 3, 2), "he"), backend, 4)
+    best = Trainer(initial_parameters((4, 3, 2), "he"), backend, 4)
     assert best.tier.number == 2
     train(best, features, labels, order, 0.1)
     layers = {"dense", "dense_relu", "dense_backward", "dense_gradients"}
     assert set(calls) == layers | {"gather", "softmax_xent", "sgd_update"}
     assert calls.count("softmax_xent") == 2
     calls.clear()
-    lower = Network(initial_parameters((4, 3, 2), "he"), backend, 4, tier=1)
+    lower = Trainer(initial_parameters((4, 3, 2), "he"), backend, 4, tier=1)
     assert (lower.tier.number, lower.tier.reason) == (1, "asked for")
     train(lower, features, labels, order, 0.1)
     assert calls == []
@@ -162,20 +157,20 @@ def test_the_best_tier_calls_the_kernels_and_tier_1_does_not(backend_with: Calla
 @pytest.mark.parametrize("tier", [0, 2, 3, -1])
 def test_a_tier_that_is_not_there_is_refused(tier: int) -> None:
     with pytest.raises(UsageError, match=f"Backend numpy has no tier {tier} for this network: its best is 1"):
-        Network(initial_parameters((4, 3)), NumpyBackend(), 8, tier)
+        Trainer(initial_parameters((4, 3)), NumpyBackend(), 8, tier)
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])
 def test_a_batch_holds_at_least_one_row(batch_size: int) -> None:
     with pytest.raises(UsageError, match=f"The batch size must be 1 or more, not {batch_size}"):
-        Network(initial_parameters((4, 3)), NumpyBackend(), batch_size)
+        Trainer(initial_parameters((4, 3)), NumpyBackend(), batch_size)
 
 
 # Passes.
 
 
-def bound(sizes: tuple[int, ...] = (6, 5, 4), batch_size: int = 8, dtype: str = "float64") -> Network:
-    return Network(initial_parameters(sizes, "he", 1, dtype), NumpyBackend(), batch_size)
+def bound(sizes: tuple[int, ...] = (6, 5, 4), batch_size: int = 8, dtype: str = "float64") -> Trainer:
+    return Trainer(initial_parameters(sizes, "he", 1, dtype), NumpyBackend(), batch_size)
 
 
 def sample(rows: int, dtype: str = "float64") -> tuple[Any, Any]:
@@ -190,7 +185,7 @@ def mean_loss_and_accuracy(parameters: Parameters, features: Any, labels: Any) -
     return float(losses.mean()), float((logits.argmax(axis=1) == labels).mean())
 
 
-@pytest.mark.parametrize("rows", [1, 7, EVALUATION_ROWS, EVALUATION_ROWS + 1, 2 * EVALUATION_ROWS + 3])
+@pytest.mark.parametrize("rows", [1, 7, ROWS, ROWS + 1, 2 * ROWS + 3])
 def test_evaluate_is_the_mean_over_all_rows_whatever_the_parts(rows: int) -> None:
     network = bound()
     features, labels = sample(rows)
@@ -211,9 +206,9 @@ def test_evaluating_changes_nothing() -> None:
 
 def test_logits_keep_the_rows_order_over_several_parts() -> None:
     network = bound()
-    features, _ = sample(EVALUATION_ROWS + 50)
+    features, _ = sample(ROWS + 50)
     logits = network.logits(features)
-    np.testing.assert_allclose(logits[[0, EVALUATION_ROWS, -1]], network.logits(features[[0, EVALUATION_ROWS, -1]]))
+    np.testing.assert_allclose(logits[[0, ROWS, -1]], network.logits(features[[0, ROWS, -1]]))
     assert network.logits(features[:0]).shape == (0, 4)
 
 
@@ -266,7 +261,7 @@ def test_training_starts_from_a_copy_of_the_parameters() -> None:
     parameters = initial_parameters((6, 5, 4), "he", 1, "float64")
     before = parameters.weights[0].copy()
     features, labels = sample(20)
-    network = Network(parameters, NumpyBackend(), 8)
+    network = Trainer(parameters, NumpyBackend(), 8)
     snapshot = network.parameters
     train(network, features, labels, np.arange(20), 0.5)
     np.testing.assert_array_equal(parameters.weights[0], before)
@@ -304,9 +299,11 @@ def test_every_step_needs_its_learning_rate(count: int) -> None:
 # What is trained.
 
 
-def full(optimizer: str = "adam") -> Network:
+def full(optimizer: str = "adam") -> Trainer:
     """Everything at once: an optimizer with moments, weight decay, and standardised features."""
-    network = Network(initial_parameters((6, 5, 4), "he", 1), NumpyBackend(), 8, optimizer=Optimizer(optimizer, 0.1))
+    network = Trainer(
+        initial_parameters((6, 5, 4), "he", 1), NumpyBackend(), 8, optimizer=make_optimizer(optimizer, 0.1)
+    )
     mlp_ops.standardize(np.linspace(-1, 2, 6), 0.7)
     return network
 
@@ -331,7 +328,7 @@ def test_standardising_is_training_on_standardised_features() -> None:
         train(network, rows, labels, np.arange(40), 0.5)
     np.testing.assert_allclose(standardized.weights[0], plain.weights[0], rtol=1e-12)
     assert standardized.evaluate(features, labels) == pytest.approx(plain.evaluate((features - mean) * scale, labels))
-    alone = Network(standardized.parameters, NumpyBackend(), 8)
+    alone = Trainer(standardized.parameters, NumpyBackend(), 8)
     np.testing.assert_array_equal(alone.logits(features), standardized.logits(features))
 
 
@@ -340,7 +337,7 @@ def test_a_network_goes_on_from_its_state_bit_for_bit(optimizer: str) -> None:
     features, labels = sample(40, "float32")
     order = np.random.default_rng(0).permutation(40)
     unbroken, broken, resumed = full(optimizer), full(optimizer), bound(dtype="float32")
-    resumed = Network(resumed.parameters, NumpyBackend(), 8, optimizer=broken.optimizer)
+    resumed = Trainer(resumed.parameters, NumpyBackend(), 8, optimizer=broken.optimizer)
     for network in (unbroken, unbroken, broken):
         train(network, features, labels, order, 0.01)
     resumed.state = broken.state

@@ -7,8 +7,8 @@ import pytest
 
 from fastmlp.backends import Backend
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import Network
-from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON, SGD, Optimizer
+from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON, SGD, Optimizer, make_optimizer
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.runs import Problem, tiers
 from fastmlp.testing.tolerances import STEP
@@ -28,16 +28,16 @@ RATES = np.array([0.01, 0.02, 0.005, 0.0])
 )
 def test_optimizers_that_cannot_be(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        Optimizer(**wrong)
+        make_optimizer(**wrong)
 
 
 def test_plain_descent_has_its_rates_and_decays() -> None:
     np.testing.assert_array_equal(SGD.coefficients(RATES, 7), np.stack([np.ones(4), RATES, np.ones(4)], axis=1))
-    np.testing.assert_array_equal(Optimizer("sgd", 0.5).coefficients(RATES, 1)[:, 0], 1 - 0.5 * RATES)
+    np.testing.assert_array_equal(make_optimizer("sgd", 0.5).coefficients(RATES, 1)[:, 0], 1 - 0.5 * RATES)
 
 
 def test_adams_corrections_count_steps_from_the_first_of_the_training() -> None:
-    adam = Optimizer("adam", 0.5)
+    adam = make_optimizer("adam", 0.5)
     whole = adam.coefficients(RATES, 1)
     np.testing.assert_array_equal(
         np.concatenate([adam.coefficients(RATES[:1], 1), adam.coefficients(RATES[1:], 2)]), whole
@@ -50,7 +50,7 @@ def test_adams_corrections_count_steps_from_the_first_of_the_training() -> None:
 
 def test_first_step_of_adam_has_the_length_of_the_learning_rate() -> None:
     """Whatever the gradient's size: m / sqrt(v) is then its sign."""
-    _, step_size, scale = Optimizer("adam").coefficients(np.array([0.01]), 1)[0]
+    _, step_size, scale = make_optimizer("adam").coefficients(np.array([0.01]), 1)[0]
     for gradient in (1e-3, 1.0, 1e3):
         first, second = (1 - BETA_1) * gradient, (1 - BETA_2) * gradient**2
         assert step_size * first / (np.sqrt(second) * scale + EPSILON) == pytest.approx(0.01, rel=1e-4)
@@ -79,12 +79,14 @@ def steps_of_torch(problem: Problem, optimizer: Optimizer) -> list[Any]:
     return [leaf.detach().numpy() for leaf in leaves]
 
 
-@pytest.mark.parametrize("optimizer", [SGD, Optimizer("sgd", 0.3), Optimizer("adam"), Optimizer("adam", 0.3)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer", [SGD(), make_optimizer("sgd", 0.3), make_optimizer("adam"), make_optimizer("adam", 0.3)], ids=str
+)
 def test_steps_are_those_of_torch(backend: Backend, optimizer: Optimizer, seed: int) -> None:
     """AdamW in float64; with plain descent, decoupled decay is torch's L2 penalty."""
     problem = Problem.draw(SIZES, seed)
     for tier in tiers(backend, SIZES, "float64", optimizer):
-        network = Network(problem.parameters, backend, 50, tier, optimizer)
+        network = Trainer(problem.parameters, backend, 50, tier, optimizer)
         features, labels = backend.asarray(problem.features.copy()), backend.asarray(problem.labels.copy())
         for rate in RATES:
             network.train_epoch(features, labels, np.arange(50), np.array([rate]))

@@ -12,7 +12,9 @@ from fastmlp.augment import ops
 from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import DTYPES, FLOPS_WORTH_THREADS, Network, Parameters, choose_tier, initial_parameters
+from fastmlp.network.parameters import DTYPES, Parameters, initial_parameters
+from fastmlp.network.tiers import choose_tier
+from fastmlp.network.trainer import FLOPS_WORTH_THREADS, Trainer
 from fastmlp.ops import network as mlp_ops
 from fastmlp.ops import patches as patch_ops
 from fastmlp.testing import CASES, assert_parity, assert_signature, runs
@@ -83,7 +85,7 @@ def test_two_threads_repeat_bit_for_bit(backend: Backend, seed: int) -> None:
 
 
 def _train_in_large_batches(problem: runs.Problem, backend: Backend) -> Parameters:
-    network = Network(problem.parameters.astype("float32"), backend, batch_size=500)
+    network = Trainer(problem.parameters.astype("float32"), backend, batch_size=500)
     features, labels = backend.asarray(problem.features.astype("f4")), backend.asarray(problem.labels.copy())
     for epoch in range(2):
         network.train_epoch(features, labels, problem.order(epoch), np.full(2, 0.1))
@@ -139,8 +141,8 @@ def test_real_images(backend: Backend, cifar10_folder: Path, rng: np.random.Gene
 # The same mistake gives the same sentence on every backend.
 
 MISTAKES: dict[str, Callable[[Backend], object]] = {
-    "no batch": lambda backend: Network(initial_parameters((4, 3)), backend, 0),
-    "no such tier": lambda backend: Network(initial_parameters((4, 3)), backend, 4, tier=0),
+    "no batch": lambda backend: Trainer(initial_parameters((4, 3)), backend, 0),
+    "no such tier": lambda backend: Trainer(initial_parameters((4, 3)), backend, 4, tier=0),
     "float images": lambda backend: augment.hflip(backend.asarray(np.zeros((2, 3, 8, 8), "f4")), True),
     "two channels": lambda backend: augment.contrast(_images(backend, channels=2), 1.0),
     "float offset": lambda backend: augment.crop(_images(backend), 1.5, 2, backend=backend),

@@ -10,7 +10,7 @@ from fastmlp.augment import ops
 from fastmlp.backends import Backend
 from fastmlp.backends.base import Array, Kernel
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.network.network import Network
+from fastmlp.network.trainer import Trainer
 from fastmlp.ops import network as mlp_ops
 from fastmlp.testing import CASES, Report, Result, assert_signature, check, check_backend, runs
 
@@ -60,12 +60,12 @@ def test_a_step_that_loses_digits_is_found(backend_with: BackendWith) -> None:
 
 
 def test_an_epoch_without_its_last_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def whole_batches_only(self: Network, features: Array, labels: Array, order: Array, rates: Array) -> Any:
+    def whole_batches_only(self: Trainer, features: Array, labels: Array, order: Array, rates: Array) -> Any:
         return original(self, features, labels, order[: len(order) // 64 * 64], rates[:-1])
 
-    original = Network.train_epoch
+    original = Trainer.train_epoch
     runs.assert_epoch(NumpyBackend(), SIZES, "float32", None)  # keeps the reference
-    monkeypatch.setattr(Network, "train_epoch", whole_batches_only)
+    monkeypatch.setattr(Trainer, "train_epoch", whole_batches_only)
     with pytest.raises(AssertionError, match=r"losses: error .* over the tolerance"):
         runs.assert_epoch(NumpyBackend(), SIZES, "float32", None)
 
@@ -115,7 +115,7 @@ def test_a_hidden_divergence_is_found(backend_with: BackendWith) -> None:
 
 
 def test_another_tier_than_asked_for_is_found(backend_with: BackendWith, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Network, "_lower_tier", lambda self, tier: self.tier)
+    monkeypatch.setattr(Trainer, "_lower_tier", lambda self, tier: self.tier)
     fused = {op: lambda *arguments: None for op in (*mlp_ops.FUSED, "sgd_update")}
     with pytest.raises(AssertionError, match=r"tier 1 was asked for, Tier\(number=2"):
         runs.assert_step(backend_with(**fused), SIZES, "float32", 1)

@@ -10,7 +10,7 @@ import pytest
 from fastmlp.cli.main import main
 from fastmlp.experiments import experiment
 from fastmlp.models import storage
-from fastmlp.network.network import train_epoch_together
+from fastmlp.network.trainer import train_epoch_together
 from fastmlp.training import checkpoint, samples
 
 COMMAND = ["--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1"]

@@ -13,7 +13,7 @@ from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
 from fastmlp.models import storage
-from fastmlp.network.network import initial_parameters
+from fastmlp.network.parameters import initial_parameters
 from fastmlp.report import check_claims, table1_text
 from fastmlp.training import checkpoint, seeds
 from fastmlp.training.loop import DivergedError, Recipe, train
