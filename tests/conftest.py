@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +14,10 @@ from threadpoolctl import threadpool_limits
 from fastmlp.backends import Backend, open_backend, probe
 from fastmlp.backends.base import Kernel
 from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.network.optimizers import OPTIMIZERS
+from fastmlp.ops import names_of
+from fastmlp.ops.network import NetworkOps
+from fastmlp.ops.patches import PatchOps
 from fastmlp.testing.emulated import EmulatedBackend
 
 BACKENDS = ("numpy", "numba", "torch", "cupy", EmulatedBackend.name)
@@ -100,9 +104,17 @@ def backend_with() -> Callable[..., Backend]:
     """backend_with(op=kernel, ...): NumPy, but with these kernels, to plant bugs in."""
 
     def make(**planted: Kernel) -> Backend:
+        def with_planted(array_code: type, **attributes: Any) -> Any:
+            own = {op: staticmethod(kernel) for op, kernel in planted.items() if op in names_of(array_code)}
+            return type("Planted", (array_code,), own | attributes)(NumpyBackend.xp)
+
         class Planted(NumpyBackend):
             name = "planted"
-            kernels: ClassVar[Mapping[str, Kernel]] = planted
+            kernels: ClassVar[Mapping[str, Kernel]] = {
+                op: kernel for op, kernel in planted.items() if op not in names_of(NetworkOps) + names_of(PatchOps)
+            }
+            network_ops = with_planted(NetworkOps, optimizers=frozenset(OPTIMIZERS if "update" in planted else ()))
+            patch_ops = with_planted(PatchOps)
 
         return Planted()
 

@@ -92,7 +92,7 @@ class Problem:
         if method.mean is not None:
             network.standardize(np.full(network.sizes[0], method.mean), method.scale)
         if tier is not None and network.tier.tier != tier:
-            raise AssertionError(f"{backend}: tier {tier} was asked for, {network.tier} was bound")
+            raise AssertionError(f"{backend}: {_tier(tier)} was requested, {network.tier} was bound")
         return network
 
     def order(self, epoch: int) -> NDArray[np.int64]:

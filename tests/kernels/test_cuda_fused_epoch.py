@@ -16,7 +16,7 @@ from fastmlp.network.parameters import Parameters, initial_parameters
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close, error
 
-ADAM = make_optimizer("adam", 0.3)
+PLAIN, ADAM = SGD(), make_optimizer("adam", 0.3)
 TOLERANCE = 1e-5  # an epoch of few steps: rounding of float32, as for one step
 GPUS = {
     "Turing": Device("Turing", 75, 68, 65_536),
@@ -32,7 +32,7 @@ CLUSTER, GRID = LAYOUTS[0], next(layout for layout in LAYOUTS if not layout.clus
 class Problem:
     """A network, rows to train it on, and what the array code makes of it in float64."""
 
-    def __init__(self, sizes, batch_size, rows, optimizer=SGD(), centred=False, seed=0):
+    def __init__(self, sizes, batch_size, rows, optimizer=PLAIN, centred=False, seed=0):
         rng = np.random.default_rng([seed, rows, *sizes])
         self.batch_size, self.optimizer, self.centred = batch_size, optimizer, centred
         self.parameters = initial_parameters(sizes, "he", seed)
@@ -101,7 +101,7 @@ SHAPES = {
 def test_any_layout_and_shape_emulated(emulated, layout, shape):
     """Every second layout with all that can be added."""
     adam = LAYOUTS.index(layout) % 2 == 1
-    problem = Problem(*SHAPES[shape], ADAM if adam else SGD(), centred=adam)
+    problem = Problem(*SHAPES[shape], ADAM if adam else PLAIN, centred=adam)
     (got,) = train(emulated, [problem], layout)
     assert_same(got, problem.exact())
 

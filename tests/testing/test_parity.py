@@ -12,41 +12,46 @@ from fastmlp.augment import ops
 from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
+from fastmlp.network.optimizers import OPTIMIZERS
 from fastmlp.network.parameters import DTYPES, Parameters, initial_parameters
-from fastmlp.network.tiers import choose_tier
+from fastmlp.network.tiers import Tier, choose_tier
 from fastmlp.network.trainer import FLOPS_WORTH_THREADS, Trainer
-from fastmlp.ops import network as mlp_ops
-from fastmlp.ops import patches as patch_ops
+from fastmlp.ops import names_of
+from fastmlp.ops.network import NetworkOps
+from fastmlp.ops.patches import PatchOps
 from fastmlp.testing import CASES, assert_parity, assert_signature, runs
 from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import assert_levels
 
-OPS_AND_DTYPES = [(case.op, dtype) for case in CASES.values() for dtype in case.dtypes]
+OPS_AND_DTYPES = [(case.name, dtype) for case in CASES.values() for dtype in case.dtypes]
 NETWORKS = pytest.mark.parametrize("sizes", runs.SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
 BY_METHODS = pytest.mark.parametrize("method", runs.METHODS, ids=lambda method: method.name)
 BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2, "cupy": 3, "emulated": 3}
 
 
 def test_every_op_has_a_case() -> None:
-    assert {case.op: case.reference for case in CASES.values()} == {**mlp_ops.OPS, **ops.OPS, **patch_ops.OPS}
+    covered = {case.op for case in CASES.values()}
+    assert covered == {*names_of(NetworkOps), *names_of(PatchOps), *ops.OPS}
+    assert {f"{name} update" for name in OPTIMIZERS} <= set(CASES)
 
 
 def test_every_kernel_has_a_case_and_its_array_codes_arguments(backend: Backend) -> None:
     assert set(backend.kernels) <= set(CASES)
-    for op, kernel in backend.kernels.items():
-        assert_signature(CASES[op], kernel)
+    for case in CASES.values():
+        if kernel := case.kernel(backend):
+            assert_signature(case, kernel)
 
 
-@pytest.mark.parametrize(("op", "dtype"), OPS_AND_DTYPES)
-def test_op(backend: Backend, op: str, dtype: str, seed: int) -> None:
-    assert_parity(CASES[op], backend, kernels=False, dtype=dtype, seed=seed)
-    if op in backend.kernels:
-        assert_parity(CASES[op], backend, kernels=True, dtype=dtype, seed=seed)
+@pytest.mark.parametrize(("name", "dtype"), OPS_AND_DTYPES)
+def test_op(backend: Backend, name: str, dtype: str, seed: int) -> None:
+    assert_parity(CASES[name], backend, kernels=False, dtype=dtype, seed=seed)
+    if CASES[name].kernel(backend):
+        assert_parity(CASES[name], backend, kernels=True, dtype=dtype, seed=seed)
 
 
 def test_the_tier_is_the_one_we_claim(backend: Backend) -> None:
     tier = choose_tier((512, 64, 10), "float32", backend)
-    assert tier.number == BEST_TIER.get(backend.name, tier.number)
+    assert tier.tier == BEST_TIER.get(backend.name, tier.tier)
     assert backend.name in tier.reason
 
 
@@ -142,7 +147,7 @@ def test_real_images(backend: Backend, cifar10_folder: Path, rng: np.random.Gene
 
 MISTAKES: dict[str, Callable[[Backend], object]] = {
     "no batch": lambda backend: Trainer(initial_parameters((4, 3)), backend, 0),
-    "no such tier": lambda backend: Trainer(initial_parameters((4, 3)), backend, 4, tier=0),
+    "no such tier": lambda backend: Trainer(initial_parameters((4, 3)), backend, 4, tier=Tier.FUSED_EPOCH),
     "float images": lambda backend: augment.hflip(backend.asarray(np.zeros((2, 3, 8, 8), "f4")), True),
     "two channels": lambda backend: augment.contrast(_images(backend, channels=2), 1.0),
     "float offset": lambda backend: augment.crop(_images(backend), 1.5, 2, backend=backend),
