@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,10 @@ class Adam(Optimizer):
 
     name = "adam"
     moments = ("first", "second")
-    constants: ClassVar = {"beta_1": BETA_1, "beta_2": BETA_2, "epsilon": EPSILON}
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        return {"beta_1": BETA_1, "beta_2": BETA_2, "epsilon": EPSILON}
 
     def schedule(self, rates: NDArray[np.float64], steps: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
         step_size = rates / (1 - BETA_1**steps)

@@ -30,7 +30,10 @@ class Optimizer(ABC):
 
     name: ClassVar[str]
     moments: ClassVar[tuple[str, ...]] = ()
-    constants: ClassVar[Mapping[str, float]] = {}
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        return {}
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight_decay < np.inf:
