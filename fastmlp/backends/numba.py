@@ -14,7 +14,7 @@ from fastmlp.backends.base import Array, Availability, Kernel
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import first_line
 from fastmlp.kernels import Head
-from fastmlp.kernels.cpu import parallel
+from fastmlp.kernels.cpu import augment, parallel
 from fastmlp.kernels.cpu.dense import (
     adam_update,
     add_bias,
@@ -41,6 +41,7 @@ class NumbaBackend(NumpyBackend):
         **NumpyBackend.kernels,
         **{kernel.__name__: kernel for kernel in (*DENSE, *PATCHES)},
     }
+    image_kernels = augment.KERNELS
 
     @classmethod
     def probe(cls) -> Availability:
