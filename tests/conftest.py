@@ -103,6 +103,7 @@ def backend_with() -> Callable[..., Backend]:
         class Planted(NumpyBackend):
             name = "planted"
             kernels: ClassVar[Mapping[str, Kernel]] = planted
+            image_kernels = planted
 
         return Planted()
 

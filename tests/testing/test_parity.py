@@ -8,7 +8,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from fastmlp import augment
-from fastmlp.augment import ops
+from fastmlp.augment.kinds import KINDS
 from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
@@ -26,19 +26,22 @@ BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2, "cupy": 3, "emulated": 3}
 
 
 def test_every_op_has_a_case() -> None:
-    assert {case.op: case.reference for case in CASES.values()} == {**mlp_ops.OPS, **ops.OPS, **patch_ops.OPS}
+    others = {op: case.reference for op, case in CASES.items() if case.kernels == "kernels"}
+    assert others == {**mlp_ops.OPS, **patch_ops.OPS}
+    images = {op for op, case in CASES.items() if case.kernels == "image_kernels"}
+    assert images == {"hflip", "rotate_by_shears", *(kind.op.__name__ for kind in KINDS.values())}
 
 
 def test_every_kernel_has_a_case_and_its_array_codes_arguments(backend: Backend) -> None:
-    assert set(backend.kernels) <= set(CASES)
-    for op, kernel in backend.kernels.items():
+    for op, kernel in {**backend.kernels, **backend.image_kernels}.items():
+        assert CASES[op].kernel(backend) is kernel
         assert_signature(CASES[op], kernel)
 
 
 @pytest.mark.parametrize(("op", "dtype"), OPS_AND_DTYPES)
 def test_op(backend: Backend, op: str, dtype: str, seed: int) -> None:
     assert_parity(CASES[op], backend, kernels=False, dtype=dtype, seed=seed)
-    if op in backend.kernels:
+    if CASES[op].kernel(backend) is not None:
         assert_parity(CASES[op], backend, kernels=True, dtype=dtype, seed=seed)
 
 

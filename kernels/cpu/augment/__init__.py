@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from ..parallel import Kernel
+from fastmlp.kernels.cpu.parallel import Kernel
 
 
 def _found(name: str) -> Kernel:

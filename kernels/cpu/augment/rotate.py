@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import jit
-from ..parallel import over_images
+from fastmlp.kernels.cpu.jit import jit
+from fastmlp.kernels.cpu.parallel import over_images
 
 Images = NDArray[np.uint8]
 Integers = NDArray[np.int64]

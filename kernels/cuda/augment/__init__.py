@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from fastmlp.common.errors import UsageError
-
-from ..driver import Array, Driver, Program, Size
-from ..sources import define, names, parameters
+from fastmlp.kernels.cuda.driver import Array, Driver, Program, Size
+from fastmlp.kernels.cuda.sources import define, names, parameters
 
 BLOCK: Size = (32, 4)  # one warp per row of pixels
 SUMS = 8 * BLOCK[1]  # bytes: one number per warp
