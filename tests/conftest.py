@@ -2,9 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,9 +110,7 @@ def backend_with() -> Callable[..., Backend]:
 
         class Planted(NumpyBackend):
             name = "planted"
-            kernels: ClassVar[Mapping[str, Kernel]] = {
-                op: kernel for op, kernel in planted.items() if op not in names_of(NetworkOps) + names_of(PatchOps)
-            }
+            image_kernels = planted
             network_ops = with_planted(NetworkOps, optimizers=frozenset(OPTIMIZERS if "update" in planted else ()))
             patch_ops = with_planted(PatchOps)
 
