@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.augment.kind import Kind, Parameters
-from fastmlp.augment.kinds import KINDS, PAPER
+from fastmlp.augment.kinds import KINDS, PAPER, place
 from fastmlp.common.errors import UsageError, did_you_mean
 
 WORDS = {word: kind for kind in KINDS.values() for word in kind.settings}
@@ -36,7 +36,7 @@ class Policy:
             chosen[word] = type(kind)(**kind.ranges() | own)
         if ranges:
             raise TypeError(f"No kind of {', '.join(chosen)} has the range {', '.join(ranges)}.")
-        object.__setattr__(self, "kinds", tuple(chosen[word] for word in KINDS if word in chosen))
+        object.__setattr__(self, "kinds", tuple(sorted(chosen.values(), key=lambda kind: place(type(kind)))))
 
     @classmethod
     def parse(cls, text: str, option: str = "--augment") -> Self:

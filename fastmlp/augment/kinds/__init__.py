@@ -6,6 +6,7 @@ which kinds there are besides its own, nor on the order in which it names them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -14,10 +15,14 @@ from fastmlp.augment.kind import Kind
 PAPER = ("crop", "rotation", "cutout", "contrast")
 
 
-def _discovered() -> dict[str, type[Kind]]:
-    kinds: list[type[Kind]] = [import_module(f"{__name__}.{module.name}").KIND for module in iter_modules(__path__)]
-    by_word = {kind.word: kind for kind in kinds}
-    return {word: by_word[word] for word in (*PAPER, *sorted(by_word.keys() - set(PAPER)))}
+def place(kind: type[Kind]) -> tuple[int, str]:
+    """What kinds are sorted by."""
+    return (PAPER.index(kind.word) if kind.word in PAPER else len(PAPER), kind.word)
 
 
-KINDS = _discovered()
+def _discovered() -> Iterator[type[Kind]]:
+    for module in iter_modules(__path__):
+        yield import_module(f"{__name__}.{module.name}").KIND
+
+
+KINDS = {kind.word: kind for kind in sorted(_discovered(), key=place)}
