@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmlp.augment.ops import OPS, augment_by_kind
 from fastmlp.backends.base import Array, Backend, Ops
 from fastmlp.common.errors import UsageError
-from fastmlp.datasets.images import layout_mend
+from fastmlp.datasets.images import layout_fix
 
 CHUNK = 1000  # images a call of array code: enough to fill a device, little enough for its memory
 BYTES_AT_ONCE = 2**28  # of images a call of a kernel
@@ -215,7 +215,7 @@ def _check_images(images: Array) -> None:
     if dtype != "uint8" or images.ndim != 4 or images.shape[1] != 3:
         shape = tuple(getattr(images, "shape", ()))
         found = f"{dtype} {shape}"
-        mend = "round and clip them to 0 .. 255" if shape[1:2] == (3,) and len(shape) == 4 else layout_mend(shape)
+        mend = "round and clip them to 0 .. 255" if shape[1:2] == (3,) and len(shape) == 4 else layout_fix(shape)
         mend = mend if shape else "make them one array"
         raise UsageError(f"Images must be a uint8 array (n, 3, height, width), not {found}: {mend}.")
 

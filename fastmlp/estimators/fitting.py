@@ -56,7 +56,7 @@ def widths_of(hidden_layer_sizes: Any) -> tuple[int, ...]:
 
 
 def check_shapes(X: Any, y: Any = None) -> None:
-    """Name the mend where images are given as features, or one-hot rows as labels."""
+    """Name the fix where images are given as features, or one-hot rows as labels."""
     shape, labels = (tuple(getattr(array, "shape", ())) for array in (X, y))
     if len(shape) > 2:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What people get wrong, on the command line and in Python: one sentence each, which names the mend."""
+"""What people get wrong, on the command line and in Python: one sentence each, which names the fix."""
 
 import warnings
 from collections.abc import Callable
@@ -204,7 +204,7 @@ def of_images(place: Path) -> Predictor:
         (lambda: FeatureExtractor("pixels").fit(PIXELS.transpose(0, 2, 3, 1)), "give X.transpose(0, 3, 1, 2)."),
         (lambda: FeatureExtractor("pixels").fit(PIXELS / 255), "give np.rint(255 * X).clip(0, 255).astype('uint8')."),
         (lambda: FeatureExtractor("pixels").fit(PIXELS * 1.0), "give np.rint(X).clip(0, 255).astype('uint8')."),
-        (lambda: FeatureExtractor("pixels").fit(PIXELS * np.nan), "mend or remove those with NaN or infinity."),
+        (lambda: FeatureExtractor("pixels").fit(PIXELS * np.nan), "fix or remove those with NaN or infinity."),
         (lambda: FeatureExtractor("pixels").fit("pets"), "read files by PIL.Image.open(name).convert('RGB')."),
         (lambda: FeatureExtractor("pixels").fit(["a.png", "b.png"]), "not of shape (2,)"),
         (lambda: FeatureExtractor().fit(PIXELS[..., :4, :4]), "Patches are 6 pixels a side: give larger images"),

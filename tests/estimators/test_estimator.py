@@ -373,7 +373,7 @@ def test_impossible_parameters(wrong: dict[str, Any], digits: Arrays) -> None:
         MLPClassifier(backend="numpy", **wrong).fit(*digits)
 
 
-def test_mistakes_are_named_with_their_mend(digits: Arrays) -> None:
+def test_mistakes_are_named_with_their_fix(digits: Arrays) -> None:
     X, y = digits
     with pytest.raises(UsageError, match=r"FeatureExtractor before the classifier .* or flatten them"):
         quick().fit(np.zeros((5, 3, 32, 32), np.uint8), y[:5])

@@ -170,7 +170,7 @@ def test_tags_say_that_matrices_will_not_do(estimator: BaseEstimator) -> None:
 
 
 @pytest.mark.parametrize("estimator", ALL, ids=repr)
-def test_mistakes_are_named_with_their_mend(estimator: Any, digits: Arrays) -> None:
+def test_mistakes_are_named_with_their_fix(estimator: Any, digits: Arrays) -> None:
     images = digits[0][:4]
     with pytest.raises(NotFittedError):
         clone(estimator).transform(images)
