@@ -78,7 +78,7 @@ def can_emulate() -> None:
     """Skips what needs an emulated GPU where there is no compiler for it."""
     availability = EmulatedBackend.probe()
     if not availability.usable:
-        pytest.skip(f"backend {EmulatedBackend.name}: {availability.reason} {availability.mend}")
+        pytest.skip(f"backend {EmulatedBackend.name}: {availability.reason} {availability.fix}")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         return EmulatedBackend()
     availability = probe(request.param)
     if not availability.usable:
-        pytest.skip(f"backend {request.param}: {availability.reason} {availability.mend}")
+        pytest.skip(f"backend {request.param}: {availability.reason} {availability.fix}")
     return open_backend(request.param)
 
 

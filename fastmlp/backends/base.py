@@ -35,11 +35,11 @@ EpochRunner = Callable[[Steps, Data, NDArray[np.int64], NDArray[np.float64], Arr
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a backend can run here; if not, the reason and the mend, each a sentence."""
+    """Whether a backend can run here; if not, the reason and the fix, each a sentence."""
 
     usable: bool
     reason: str = ""
-    mend: str = ""
+    fix: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -72,8 +72,8 @@ class NumbaBackend(NumpyBackend):
         try:
             _compile_and_run()
         except Exception as error:  # noqa: BLE001  (Numba, llvmlite and LLVM each raise their own)
-            mend = "Reinstall both: pip install --force-reinstall numba llvmlite."
-            return Availability(False, f"Numba cannot compile here ({first_line(error)}).", mend)
+            fix = "Reinstall both: pip install --force-reinstall numba llvmlite."
+            return Availability(False, f"Numba cannot compile here ({first_line(error)}).", fix)
         versions = {name: version(name) for name in ("numba", "llvmlite", "numpy")}
         return Availability(True, details={**versions, "cache": cache_folder(dense.add_bias)})
 

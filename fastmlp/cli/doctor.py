@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastmlp.backends import names, open_backend, probe
@@ -16,12 +15,18 @@ PAPER_SIZES = (512, 64, 10)
 
 
 def survey() -> dict[str, dict[str, Any]]:
-    """For every registered backend: usable, reason, mend, details, and the tier it gives the paper's network."""
+    """What is known of every backend, by name; "mend" (the fix) is a key that programs read from --json."""
     found = {}
     for name in names():
         availability = probe(name)
         tier = choose_tier(PAPER_SIZES, "float32", open_backend(name)).as_dict() if availability.usable else None
-        found[name] = {**asdict(availability), "details": dict(availability.details), "tier": tier}
+        found[name] = {
+            "usable": availability.usable,
+            "reason": availability.reason,
+            "mend": availability.fix,
+            "details": dict(availability.details),
+            "tier": tier,
+        }
     return found
 
 

@@ -20,7 +20,7 @@ from fastmlp.common import environment
 from fastmlp.common.errors import DataError, UsageError, first_line
 from fastmlp.common.files import cache_dir, write_bytes, write_json, write_text
 from fastmlp.common.progress import progress, say
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.common.statistics import summarize
 from fastmlp.datasets import Dataset, Split
 from fastmlp.experiments.config import Config
@@ -77,7 +77,7 @@ class Experiment:
         """One augmented copy of every training image."""
         images = self.dataset.train.images
         with self.timed("augment"):
-            rng = generator(self.config.seed, Stream.AUGMENTATION)
+            rng = generator(self.config.seed, Purpose.AUGMENTATION)
             plan = augment.draw(rng, len(images), self.policy)
             return Split(augment.apply(self.backend, images, plan), self.dataset.train.labels)
 
@@ -361,7 +361,7 @@ class Experiment:
         """The paper's Figure 1: the first training images of different classes, as they are and augmented."""
         _, firsts = np.unique(self.dataset.train.labels, return_index=True)
         originals = self.dataset.train.images[firsts[:images]]
-        plan = augment.draw(generator(self.config.seed, Stream.AUGMENTATION), len(originals), self.policy)
+        plan = augment.draw(generator(self.config.seed, Purpose.AUGMENTATION), len(originals), self.policy)
         rows = [("original", originals)]
         for kind, name in enumerate(augment.KINDS):
             one_kind = replace(plan, kind=np.full(len(originals), kind))

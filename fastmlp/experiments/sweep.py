@@ -20,7 +20,7 @@ from fastmlp.common import environment
 from fastmlp.common.errors import UsageError
 from fastmlp.common.files import claimed, write_json
 from fastmlp.common.progress import Progress, progress, say, warn
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.experiment import Experiment, described
@@ -165,7 +165,7 @@ def hold_out(experiment: Experiment, on: str) -> tuple[Samples, Samples]:
     count = len(stores[0].labels)
     if count < HELD_OUT:
         raise UsageError(f"A sweep holds out a tenth of the training images: {count} are too few, give {HELD_OUT}.")
-    order = generator(experiment.config.seed, Stream.VALIDATION).permutation(count)
+    order = generator(experiment.config.seed, Purpose.VALIDATION).permutation(count)
     held, kept = np.sort(order[: count // HELD_OUT]), np.sort(order[count // HELD_OUT :])
     features = np.concatenate([store.features[kept] for store in stores])
     labels = np.concatenate([store.labels[kept] for store in stores])

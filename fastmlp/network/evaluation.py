@@ -47,6 +47,12 @@ def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def log_softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """Logarithms of the class probabilities (n, c), finite where a probability itself is rounded to 0."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
 def _batches(network: Network, features: Array) -> Iterator[tuple[int, Array]]:
     """(first row, logits) of each batch of the rows; the logits' memory is used again for the next."""
     count = features.shape[0]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import FastMLPError, UsageError
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.network.optimizers import Optimizer, make_optimizer
 from fastmlp.network.parameters import Parameters
 from fastmlp.network.trainer import Trainer
@@ -285,7 +285,7 @@ def _orders(
 
     def draw(epoch: int) -> list[NDArray[np.int64]]:
         drawn = {
-            (seed, rows): generator(seed, Stream.BATCH_ORDER, epoch).permutation(rows) if shuffle else np.arange(rows)
+            (seed, rows): generator(seed, Purpose.BATCH_ORDER, epoch).permutation(rows) if shuffle else np.arange(rows)
             for seed, rows in set(zip(seeds, counts, strict=True))
         }
         return [drawn[key] for key in zip(seeds, counts, strict=True)]

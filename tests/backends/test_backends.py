@@ -28,7 +28,7 @@ def test_unknown_name_lists_the_known() -> None:
 
 def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     working = {"numba", "numpy"}
-    monkeypatch.setattr(backends, "probe", lambda name: Availability(name in working, "broken", "mend it"))
+    monkeypatch.setattr(backends, "probe", lambda name: Availability(name in working, "broken", "fix it"))
     monkeypatch.setattr(backends, "_class_of", Named)
     assert open_backend("auto").name == "numba"
     working.discard("numba")
@@ -53,7 +53,7 @@ def test_an_explicit_backend_never_falls_back(monkeypatch: pytest.MonkeyPatch) -
         open_backend("cupy")
 
 
-def test_a_backend_whose_library_is_missing_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_whose_library_is_missing_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> type:
         raise ImportError("No module named 'torch'")
 
@@ -61,7 +61,7 @@ def test_a_backend_whose_library_is_missing_names_the_mend(monkeypatch: pytest.M
     availability = probe("torch")
     assert not availability.usable
     assert "No module named 'torch'" in availability.reason
-    assert "pip install 'fastmlp[torch]'" in availability.mend
+    assert "pip install 'fastmlp[torch]'" in availability.fix
 
 
 def test_a_device_that_is_not_there() -> None:

@@ -364,7 +364,7 @@ def test_probe_finds_a_kernel_that_does_nothing_or_fails(monkeypatch, kernel):
     availability = numba_module.NumbaBackend.probe()
     assert not availability.usable
     assert "cannot compile" in availability.reason
-    assert "pip install" in availability.mend
+    assert "pip install" in availability.fix
 
 
 def test_numba_is_imported_when_the_backend_is_opened_and_not_before():

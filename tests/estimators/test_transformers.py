@@ -16,7 +16,7 @@ from sklearn.utils import estimator_checks
 from fastmlp import Augmenter, FeatureExtractor, MLPClassifier, augment
 from fastmlp.backends import open_backend
 from fastmlp.common.errors import UsageError
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.datasets import load
 from fastmlp.extractors import patches
 
@@ -139,7 +139,7 @@ def test_training_sees_changed_images_and_answering_the_images(flat: bool, digit
 
 def test_all_augmented_are_the_command_lines_copies(digits: Arrays) -> None:
     images = digits[0][:50]
-    plan = augment.draw(generator(7, Stream.AUGMENTATION), len(images))
+    plan = augment.draw(generator(7, Purpose.AUGMENTATION), len(images))
     expected = augment.apply(open_backend("numpy"), images, plan)
     got = Augmenter(probability=1, backend="numpy", random_state=7).fit_transform(images)
     np.testing.assert_array_equal(got, expected)
@@ -170,7 +170,7 @@ def test_tags_say_that_matrices_will_not_do(estimator: BaseEstimator) -> None:
 
 
 @pytest.mark.parametrize("estimator", ALL, ids=repr)
-def test_mistakes_are_named_with_their_mend(estimator: Any, digits: Arrays) -> None:
+def test_mistakes_are_named_with_their_fix(estimator: Any, digits: Arrays) -> None:
     images = digits[0][:4]
     with pytest.raises(NotFittedError):
         clone(estimator).transform(images)

@@ -264,10 +264,10 @@ with locked(Path(sys.argv[1]), "counting", sys.argv[2] or None):
 """
 
 
-def hold(path: Path, mend: str = "") -> subprocess.Popen[str]:
+def hold(path: Path, fix: str = "") -> subprocess.Popen[str]:
     """A process that locks path until it is sent a line."""
     pipe = subprocess.PIPE
-    command = [sys.executable, "-c", HOLD, str(path), mend]
+    command = [sys.executable, "-c", HOLD, str(path), fix]
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 

@@ -465,7 +465,7 @@ def damaged(store):
 
 
 def assert_refused(path, said):
-    """Opened by its path and by what it should hold, it is refused, with the mend."""
+    """Opened by its path and by what it should hold, it is refused, with the fix."""
     for refused in (lambda: open_store(path), lambda: extract(path.parent)):
         with pytest.raises(DataError, match=said) as caught:
             refused()
@@ -474,7 +474,7 @@ def assert_refused(path, said):
 
 @pytest.mark.parametrize("name", ["features.npy", "labels.npy", "store.json"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "missing"])
-def test_damage_is_named_with_its_mend(name, damage, damaged):
+def test_damage_is_named_with_its_fix(name, damage, damaged):
     file = damaged / name
     whole = file.read_bytes()
     middle = len(whole) // 2
