@@ -35,6 +35,7 @@ def log_of(library, program):
     return text.value.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "architecture"), FIRST)
 def test_source_compiles_at_run_time(name, options, architecture):
     library = nvrtc()
