@@ -1,4 +1,4 @@
-"""Every parser of bytes that come from outside, as a function of bytes; `python -m tests.faults.fuzz` hunts with atheris.
+"""Every parser of bytes that come from outside, as a function of bytes; run as a program, it hunts with atheris.
 
 The property: any bytes give an object that is right, or a FastMLPError of one sentence; never another exception, a
 hang, or an allocation out of proportion. tests/faults/test_fuzz.py holds the parsers to it on a fixed number of cases,
