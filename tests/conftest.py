@@ -44,6 +44,18 @@ def pytest_configure() -> None:
     os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scikit-learn 1.6 asks for it before SciPy is loaded
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever runs on the emulated GPU is slow: its CUDA sources are compiled, with sanitizers."""
+    for item in items:
+        if is_emulated(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def is_emulated(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return EmulatedBackend.name in parameters.values() or "can_emulate" in getattr(item, "fixturenames", ())
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: {config.getoption('--seed')} (change it with --seed N)"
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.kernels import EpochTask
-from fastmlp.ops import Array
+from fastmlp.ops import Array as Array  # for modules of backends, ours and others'
 from fastmlp.ops.network import NetworkOps, Rule
 from fastmlp.ops.patches import PatchOps
 

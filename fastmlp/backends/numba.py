@@ -82,7 +82,7 @@ class NumbaBackend(NumpyBackend):
         parallel.set_threads(threads)
 
     def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
-        if config.DISABLE_JIT:
+        if config.DISABLE_JIT:  # type: ignore[attr-defined]  # Numba sets it as it is imported
             return "NUMBA_DISABLE_JIT is set, and numba's fused epoch runs compiled only"
         if not hasattr(os, "sched_yield"):
             return "numba's fused epoch needs a POSIX system"

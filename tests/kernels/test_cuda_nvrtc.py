@@ -41,6 +41,7 @@ def log_of(library, program):
     return text.value.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "architecture"), first_ones())
 def test_source_compiles_at_run_time(name, options, architecture):
     library = nvrtc()

@@ -81,6 +81,7 @@ def may_be_for(architecture: str, options: tuple[str, ...]) -> bool:
     return "-DCLUSTER=1" not in options or int(architecture.removeprefix("sm_")) >= CLUSTERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "architecture"), compiled())
 def test_source_compiles(name, options, architecture, tmp_path):
     compiler = shutil.which("nvcc")
