@@ -27,7 +27,7 @@ import numpy as np
 from fastmlp.features import store as feature_store
 from fastmlp.extractors.pixels import Pixels
 
-store.SECONDS_BETWEEN_JOURNALS = 0
+feature_store.SECONDS_BETWEEN_JOURNALS = 0
 
 class Slow(Pixels):
     batch_size = 3
@@ -41,7 +41,7 @@ class Slow(Pixels):
 
 def extract(root, log, count, seconds):
     images = np.random.default_rng(0).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
-    store = store.open_or_extract(images, np.arange(count), Slow(log, seconds), {"dataset": "slow"}, Path(root))
+    store = feature_store.open_or_extract(images, np.arange(count), Slow(log, seconds), {"dataset": "slow"}, Path(root))
     print("reused" if store.reused else "extracted", flush=True)
 
 def extract_and_die(root, log, count, fatal):
@@ -319,7 +319,7 @@ def test_a_second_process_waits_for_the_first_and_takes_what_it_made(tmp_path):
     assert (tmp_path / "log").stat().st_size == 20
 
 
-def test_a_second_process_goes_on_where_the_first_is_killed(tmp_path):
+def test_a_second_process_resumes_where_the_first_was_killed(tmp_path):
     call = f"extract({str(tmp_path / 'root')!r}, {str(tmp_path / 'log')!r}, 60, 0.05)"
     first = start(call)
     wait_until((tmp_path / "log").exists)
@@ -385,7 +385,7 @@ def test_partial_features_that_do_not_fit_start_over(damage, tmp_path, unbroken)
     assert contents(tmp_path) == unbroken
 
 
-def test_a_partial_store_of_full_length_is_gone_on_with(tmp_path, unbroken):
+def test_a_partial_store_of_full_length_is_resumed(tmp_path, unbroken):
     """Rows not yet done may be zeros in the file, not only missing at its end."""
     file = partial_of(tmp_path) / "features.npy"
     os.truncate(file, 128 + 3072 * 4 * COUNT)
