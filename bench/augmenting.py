@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -35,7 +35,7 @@ class Augmentation(Problem):
     def reference(self) -> Images:
         """By the array code on NumPy."""
         if self.kind == FLIP:
-            return augment.hflip(self.images, self.plan.flip)
+            return augment.hflip(self.images, self.plan.parameters["contrast"]["flip"])
         return augment.apply(NumpyBackend(), self.images, self.plan)
 
     def check(self, what: str, result: Images) -> None:
@@ -54,8 +54,9 @@ def draw(kind: str, threads: int, n: int, device: str = "cpu") -> Augmentation:
     shape = (n, 1 if kind == "contrast + flip" else 3, SIDE, SIDE)
     noise = rng.integers(0, 256, shape, dtype=np.uint8)
     plan = augment.draw(rng, n, height=SIDE, width=SIDE)
-    if kind in augment.KINDS:
-        plan = replace(plan, kind=np.full(n, augment.KINDS.index(kind)))
+    for one in plan.policy.kinds:
+        if one.name == kind:
+            plan = plan.only(one)
     return Augmentation(
         suite="augment",
         threads=threads,

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from fastmlp import augment
-from fastmlp.augment.ops import OPS
 from fastmlp.backends.base import Array, Backend
 
 from . import ours
@@ -27,7 +26,7 @@ SMOKE_IMAGES = {"cpu": 1_000, "cuda": 1_000, "emulated": 20}
 
 def augmented(backend: Backend, problem: Augmentation) -> Bound:
     """By the function that people call: all images at once by kernels, in `apply`'s batches by array code."""
-    one, compiled = OURS[problem.kind], set(OPS) <= set(backend.kernels)
+    one, compiled = OURS[problem.kind], bool(backend.image_kernels)
     batches = problem.batches(len(problem.images) if compiled else augment.CHUNK)
     placed = [(backend.asarray(images), plan) for images, plan in batches]
     last = placed[-1][0]
@@ -89,17 +88,8 @@ def copied_on_device(backend: Backend, problem: Augmentation) -> Bound:
 
 
 OURS: dict[str, Callable[[Array, augment.Plan, Backend], Array]] = {
-    "crop": lambda images, plan, backend: augment.crop(
-        images, plan.dy, plan.dx, plan.policy.crop_padding, backend=backend
-    ),
-    "rotation": lambda images, plan, backend: augment.rotate(images, plan.degrees, backend=backend),
-    "cutout": lambda images, plan, backend: augment.cutout(
-        images, plan.top, plan.left, plan.policy.cutout_size, backend=backend
-    ),
-    "contrast + flip": lambda images, plan, backend: augment.hflip(
-        augment.contrast(images, plan.factor, backend=backend), plan.flip, backend=backend
-    ),
-    FLIP: lambda images, plan, backend: augment.hflip(images, plan.flip, backend=backend),
+    **dict.fromkeys(augment.KINDS, lambda images, plan, backend: augment.apply(backend, images, plan)),
+    FLIP: lambda images, plan, backend: augment.hflip(images, plan.parameters["contrast"]["flip"], backend=backend),
 }
 COPIES = (
     Contender("plain copy", "floor", partial(copied, into_new=True)),

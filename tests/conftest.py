@@ -2,9 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +42,18 @@ def pytest_configure() -> None:
     if EmulatedBackend.probe().usable:
         EmulatedBackend().empty((1,), "float32")  # the sanitizer comes before libraries that take its memory
     os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scikit-learn 1.6 asks for it before SciPy is loaded
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever runs on the emulated GPU is slow: its CUDA sources are compiled, with sanitizers."""
+    for item in items:
+        if is_emulated(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def is_emulated(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return EmulatedBackend.name in parameters.values() or "can_emulate" in getattr(item, "fixturenames", ())
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -110,9 +122,7 @@ def backend_with() -> Callable[..., Backend]:
 
         class Planted(NumpyBackend):
             name = "planted"
-            kernels: ClassVar[Mapping[str, Kernel]] = {
-                op: kernel for op, kernel in planted.items() if op not in names_of(NetworkOps) + names_of(PatchOps)
-            }
+            image_kernels = planted
             network_ops = with_planted(NetworkOps, optimizers=frozenset(OPTIMIZERS if "update" in planted else ()))
             patch_ops = with_planted(PatchOps)
 

@@ -68,16 +68,17 @@ def _crop(plan: Plan) -> Callable[[Any], Any]:
     import torch
     from kornia.geometry.transform import crop_by_indices
 
-    padding, last = plan.policy.crop_padding, SIDE - 1
+    padding, last = int(plan.policy.as_dict()["crop_padding"]), SIDE - 1
+    dy, dx = plan.parameters["crop"]["dy"], plan.parameters["crop"]["dx"]
     corners = np.array([[0, 0], [last, 0], [last, last], [0, last]])
-    boxes = _placed(np.stack([plan.dx, plan.dy], axis=1)[:, None] + corners).float()
+    boxes = _placed(np.stack([dx, dy], axis=1)[:, None] + corners).float()
     return lambda images: crop_by_indices(torch.nn.functional.pad(images, [padding] * 4), boxes, (SIDE, SIDE))
 
 
 def _rotate(plan: Plan) -> Callable[[Any], Any]:
     from kornia.geometry.transform import rotate
 
-    degrees = _placed(plan.degrees).float()
+    degrees = _placed(plan.parameters["rotation"]["degrees"]).float()
     return lambda images: rotate(images, degrees)
 
 
@@ -85,10 +86,11 @@ def _cutout(plan: Plan) -> Callable[[Any], Any]:
     import torch
     from kornia.augmentation import RandomErasing
 
-    size = torch.full((len(plan),), float(plan.policy.cutout_size))
+    size = torch.full((len(plan),), float(plan.policy.as_dict()["cutout_size"]))
+    corner = plan.parameters["cutout"]
     parameters = {
-        "xs": _placed(plan.left).float(),
-        "ys": _placed(plan.top).float(),
+        "xs": _placed(corner["left"]).float(),
+        "ys": _placed(corner["top"]).float(),
         "widths": size,
         "heights": size,
         "values": torch.zeros(len(plan)),
@@ -102,7 +104,7 @@ def _cutout(plan: Plan) -> Callable[[Any], Any]:
 def _contrast_and_flip(plan: Plan) -> Callable[[Any], Any]:
     from kornia.enhance import adjust_contrast_with_mean_subtraction
 
-    factor, flip = _placed(plan.factor).float(), _flip(plan)
+    factor, flip = _placed(plan.parameters["contrast"]["factor"]).float(), _flip(plan)
     return lambda images: flip(adjust_contrast_with_mean_subtraction(images, factor))
 
 
@@ -110,7 +112,7 @@ def _flip(plan: Plan) -> Callable[[Any], Any]:
     import torch
     from kornia.geometry.transform import hflip
 
-    flip = _placed(plan.flip)[:, None, None, None]
+    flip = _placed(plan.parameters["contrast"]["flip"])[:, None, None, None]
     return lambda images: torch.where(flip, hflip(images), images)
 
 

@@ -46,8 +46,8 @@ def _crop() -> Callable[[Any, Plan, int], Any]:
     from torchvision.transforms.v2.functional import crop
 
     def operator(image: Any, plan: Plan, i: int) -> Any:
-        padding = plan.policy.crop_padding
-        return crop(image, int(plan.dy[i]) - padding, int(plan.dx[i]) - padding, SIDE, SIDE)
+        corner, padding = plan.parameters["crop"], int(plan.policy.as_dict()["crop_padding"])
+        return crop(image, int(corner["dy"][i]) - padding, int(corner["dx"][i]) - padding, SIDE, SIDE)
 
     return operator
 
@@ -56,7 +56,10 @@ def _rotate() -> Callable[[Any, Plan, int], Any]:
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2.functional import rotate
 
-    return lambda image, plan, i: rotate(image, float(plan.degrees[i]), InterpolationMode.BILINEAR)
+    def operator(image: Any, plan: Plan, i: int) -> Any:
+        return rotate(image, float(plan.parameters["rotation"]["degrees"][i]), InterpolationMode.BILINEAR)
+
+    return operator
 
 
 def _cutout() -> Callable[[Any, Plan, int], Any]:
@@ -66,8 +69,8 @@ def _cutout() -> Callable[[Any, Plan, int], Any]:
     black = torch.zeros((3, 1, 1), dtype=torch.uint8)
 
     def operator(image: Any, plan: Plan, i: int) -> Any:
-        size = plan.policy.cutout_size
-        return erase(image, int(plan.top[i]), int(plan.left[i]), size, size, black)
+        corner, size = plan.parameters["cutout"], int(plan.policy.as_dict()["cutout_size"])
+        return erase(image, int(corner["top"][i]), int(corner["left"][i]), size, size, black)
 
     return operator
 
@@ -76,13 +79,17 @@ def _contrast_and_flip() -> Callable[[Any, Plan, int], Any]:
     from torchvision.transforms.v2.functional import adjust_contrast
 
     flip = _flip()
-    return lambda image, plan, i: flip(adjust_contrast(image, float(plan.factor[i])), plan, i)
+
+    def operator(image: Any, plan: Plan, i: int) -> Any:
+        return flip(adjust_contrast(image, float(plan.parameters["contrast"]["factor"][i])), plan, i)
+
+    return operator
 
 
 def _flip() -> Callable[[Any, Plan, int], Any]:
     from torchvision.transforms.v2.functional import horizontal_flip
 
-    return lambda image, plan, i: horizontal_flip(image) if plan.flip[i] else image
+    return lambda image, plan, i: horizontal_flip(image) if plan.parameters["contrast"]["flip"][i] else image
 
 
 OPERATORS: dict[str, Callable[[], Callable[[Any, Plan, int], Any]]] = {

@@ -9,10 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from fastmlp.backends.base import Availability, Backend, Ops
+from fastmlp.backends.base import Availability, Backend
 from fastmlp.common.errors import BackendError, UsageError, did_you_mean
 
-__all__ = ["AUTO", "Availability", "Backend", "Ops", "names", "open_backend", "probe"]
+__all__ = ["AUTO", "Availability", "Backend", "names", "open_backend", "probe"]
 
 AUTO = "auto"
 ENTRY_POINTS = "fastmlp.backends"

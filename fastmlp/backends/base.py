@@ -7,19 +7,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.kernels import EpochTask
-from fastmlp.ops import Array
+from fastmlp.ops import Array as Array  # for modules of backends, ours and others'
 from fastmlp.ops.network import NetworkOps, Rule
 from fastmlp.ops.patches import PatchOps
 
-Reference = Callable[..., None]  # op(xp, *inputs, *outputs): array code that fills its outputs
-Kernel = Callable[..., None]  # op(*inputs, *outputs): the same, without the namespace
+Kernel = Callable[..., None]  # compiled code for an op: kernel(*inputs, *outputs)
 
 # All that is trained on: features (n, inputs), labels int64 (n,), the losses' weights (n,) or None for none.
 Data = tuple[Array, Array, Array | None]
@@ -47,11 +47,15 @@ class Backend(ABC):
     """One opened array engine: a namespace, the way to its device and back, and its ops.
 
     network_ops and patch_ops are ops in array code, of which a backend overrides those that it speeds up.
+
+    image_kernels maps an augmentation's op to a kernel(images, rows, *parameters, out) that takes rows int64 (m,) after
+    the images uint8 (n, 3, h, w): it makes out[rows[i]] of images[rows[i]] by the parameters' i-th numbers, and leaves
+    all other rows of out alone.
     """
 
     name: ClassVar[str]
     xp: Any
-    kernels: ClassVar[Mapping[str, Kernel]] = {}
+    image_kernels: Mapping[str, Kernel] = MappingProxyType({})
     device: str = "cpu"
     threads: int = os.cpu_count() or 1  # that the CPU's share of the work may use
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
@@ -161,16 +165,3 @@ class Backend(ABC):
 
     def __str__(self) -> str:
         return self.name if self.device == "cpu" else f"{self.name}:{self.device}"
-
-
-class Ops:
-    """The ops of a table, each an attribute bound to a backend: its kernel where there is one, else its array code."""
-
-    def __init__(self, table: Mapping[str, Reference], backend: Backend, kernels: bool = True) -> None:
-        for name, reference in table.items():
-            run = backend.kernels.get(name) if kernels else None
-            setattr(self, name, run or partial(reference, backend.xp))
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Kernel: ...

@@ -14,7 +14,7 @@ from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, o
 from fastmlp.backends.cuda_graphs import RecordedEpochs
 from fastmlp.common.errors import BackendError
 from fastmlp.kernels import EpochTask
-from fastmlp.kernels.cuda.augmentations import Augmentations
+from fastmlp.kernels.cuda.augment import image_kernels
 from fastmlp.kernels.cuda.dense import CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
@@ -33,7 +33,7 @@ class CudaBackend(Backend):
     def __init__(self, device: str | None, driver: Driver) -> None:
         super().__init__(device)
         self.driver = driver
-        self.kernels = {op.__name__: op for op in Augmentations(driver).ops}  # type: ignore[misc]
+        self.image_kernels = image_kernels(driver)
         self._fused = FusedEpoch(driver, self.asarray)
 
     @cached_property

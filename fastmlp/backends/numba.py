@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numba import config
 
-from fastmlp.backends.base import Array, Availability, Kernel
+from fastmlp.backends.base import Array, Availability
 from fastmlp.backends.numpy import NumpyBackend, NumpyOps
 from fastmlp.common.errors import first_line
 from fastmlp.kernels import EpochTask
-from fastmlp.kernels.cpu import dense, optimizers, parallel, patches
-from fastmlp.kernels.cpu.augment import augment
-from fastmlp.kernels.cpu.contrast import contrast
-from fastmlp.kernels.cpu.crop import crop
-from fastmlp.kernels.cpu.cutout import cutout
+from fastmlp.kernels.cpu import augment, dense, optimizers, parallel, patches
 from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
-from fastmlp.kernels.cpu.hflip import hflip
 from fastmlp.kernels.cpu.jit import cache_folder
-from fastmlp.kernels.cpu.rotate import rotate
-from fastmlp.kernels.cpu.rotate_by_shears import rotate_by_shears
 from fastmlp.kernels.cpu.softmax_xent import softmax_xent
 from fastmlp.ops.network import NetworkOps, Optimizer, Rule
 from fastmlp.ops.patches import PatchOps
 
-AUGMENTATIONS = (crop, rotate, rotate_by_shears, cutout, contrast, hflip)
 BATCH_ROWS = 1024  # measured: in larger batches BLAS, which cuts them into blocks, catches up with the fused epoch
 
 
@@ -65,7 +57,7 @@ class NumbaPatchOps(PatchOps):
 class NumbaBackend(NumpyBackend):
     name = "numba"
     fuses_evaluation = True
-    kernels: ClassVar[Mapping[str, Kernel]] = {kernel.__name__: kernel for kernel in (*AUGMENTATIONS, augment)}
+    image_kernels = augment.KERNELS
 
     @cached_property
     def network_ops(self) -> NetworkOps:
@@ -90,7 +82,7 @@ class NumbaBackend(NumpyBackend):
         parallel.set_threads(threads)
 
     def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
-        if config.DISABLE_JIT:
+        if config.DISABLE_JIT:  # type: ignore[attr-defined]  # Numba sets it as it is imported
             return "NUMBA_DISABLE_JIT is set, and numba's fused epoch runs compiled only"
         if not hasattr(os, "sched_yield"):
             return "numba's fused epoch needs a POSIX system"

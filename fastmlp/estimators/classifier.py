@@ -310,7 +310,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         y : array of shape (n,)
             Labels.
         """
-        labels = self._fit.classes[self._logits(X, "predict").argmax(axis=1)]
+        chosen = self._logits(X, "predict").argmax(axis=1)
+        labels = self._fit.classes[chosen]
         return labels if namespace_of(self.classes_) is None else beside(labels, X)
 
     def predict_proba(self, X: ArrayLike) -> Any:

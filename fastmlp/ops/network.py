@@ -149,8 +149,8 @@ class NetworkOps:
         value that weight decay leaves, counts only if `decays`. out may be slots.
         """
         kept, *own = coefficients
-        moments = [slots[1 + k, ...] for k in range(len(optimizer.moments))]
-        change, moments = optimizer.step(self.xp, gradient, moments, own)
+        before = [slots[1 + k, ...] for k in range(len(optimizer.moments))]
+        change, moments = optimizer.step(self.xp, gradient, before, own)
         value = slots[0, ...] if kept == 1 or not decays else kept * slots[0, ...]
         out[0, ...] = value - change
         for k, moment in enumerate(moments):

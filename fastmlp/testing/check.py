@@ -120,7 +120,7 @@ def _checks(backend: Backend, seed: int) -> Iterator[tuple[str, Check]]:
 def _compiled(backend: Backend) -> set[str]:
     """Every op that the backend has a kernel for."""
     families = [of(backend) for of in FAMILIES.values()]
-    return {*backend.kernels, *(op for ops, array_code in families for op in overridden(ops, array_code))}
+    return {*backend.image_kernels, *(op for ops, array_code in families for op in overridden(ops, array_code))}
 
 
 def _op_checks(backend: Backend, seed: int) -> Iterator[tuple[str, Check]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastmlp.network.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.ops.network import NetworkOps
-from fastmlp.testing.op_case import Draw, Inputs, OpCase, Rng, Shape, like, method, size
+from fastmlp.testing.op_case import Draw, Inputs, OpCase, Outputs, Rng, Shape, like, method, size
 
 AWAY = 0.1  # how far from ReLU's kink inputs are drawn, against a spread of 1
 HUGE = 1e4  # logits of a run about to diverge: their exponentials overflow unless the largest is taken off first
@@ -198,8 +198,8 @@ def _labels(rng: Rng, shape: Shape) -> NDArray[np.int64]:
 # The table.
 
 
-def _case(op: str, *arguments: Any, **fields: Any) -> OpCase:
-    return OpCase(op, method(NetworkOps, op), *arguments, family="network", **fields)
+def _case(op: str, draw: Draw, outputs: Outputs, **fields: Any) -> OpCase:
+    return OpCase(op, method(NetworkOps, op), draw, outputs, family="network", **fields)
 
 
 NETWORK_CASES = (

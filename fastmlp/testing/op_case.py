@@ -10,11 +10,12 @@ from zlib import crc32
 
 import numpy as np
 
-from fastmlp.backends.base import Backend, Kernel, Reference
+from fastmlp.backends.base import Backend, Kernel
 from fastmlp.ops import overridden
 from fastmlp.ops.network import NetworkOps
 from fastmlp.ops.patches import PatchOps
 
+Reference = Callable[..., None]  # op(xp, *inputs, *outputs): array code that fills its outputs
 Rng = np.random.Generator
 Shape = tuple[int, ...]
 Inputs = dict[str, Any]  # host arrays and plain numbers, by the op's argument names, in their order
@@ -34,7 +35,7 @@ PLANTED = {"nan": (np.nan,), "inf": (np.inf, -np.inf)}
 class OpCase:
     """All that the tests, the benchmarks and a backend's doctor need to know of one op.
 
-    op          its name in `fastmlp.network.network.OPS` or `fastmlp.augment.ops.OPS`, which is a kernel's name too
+    op          its name in `fastmlp.network.network.OPS`, or the name of an augmentation's op: a kernel's name too
     reference   its array code, `reference(xp, *inputs, *outputs)`
     draw        `draw(rng, shape, dtype)` gives inputs by argument name; away from ReLU's kink, gradients random
     outputs     the (shape, dtype) of every output, by argument name, for such inputs
@@ -74,7 +75,7 @@ class OpCase:
     def kernel(self, backend: Backend) -> Kernel | None:
         """What the backend has in place of the array code, called without the namespace; None if nothing."""
         if self.family == "images":
-            return backend.kernels.get(self.op)
+            return backend.image_kernels.get(self.op)
         ops, array_code = FAMILIES[self.family](backend)
         if self.op == "update":
             return ops.update if self.label.removesuffix(" update") in ops.optimizers else None

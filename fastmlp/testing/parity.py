@@ -89,7 +89,7 @@ class _Float64Namespace:
 
 
 def _run_on_numpy(case: OpCase, xp: Any, inputs: Inputs) -> dict[str, HostArray]:
-    outputs = {name: np.empty(shape, dtype) for name, (shape, dtype) in case.outputs(inputs).items()}
+    outputs = {name: np.full(shape, POISON[dtype], dtype) for name, (shape, dtype) in case.outputs(inputs).items()}
     with np.errstate(all="ignore"):
         case.reference(xp, *inputs.values(), *outputs.values())
     return outputs

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastmlp.ops.network import Rule
 
 FOLDER = Path(__file__).parent
-INCLUDE = re.compile(r'^#include "([\w/]+\.cuh?)"\n', re.MULTILINE)
+INCLUDE = re.compile(r'^#include "([\w/]+\.cuh?)"\n', re.MULTILINE)  # from FOLDER on
 KERNEL = re.compile(r'extern "C" __global__ void\s+(?:[A-Z]+\s+)?(?:__\w+__\([^)]*\)\s*)*((?!__)\w+)\(')
 
 Options = tuple[str, ...]  # of a compiler
@@ -51,9 +51,15 @@ def define_optimizer(rule: Rule) -> dict[str, str | int]:
     return {"OPTIMIZER": rule.name, **{name.upper(): repr(float(number)) for name, number in rule.constants.items()}}
 
 
+def parameters(name: str, kernel: str) -> list[str]:
+    """The names of a kernel's parameters, in order."""
+    (found,) = re.findall(rf'extern "C" __global__ [^;{{]*?\b{kernel}\(([^)]*)\) {{', source(name))
+    return [re.split(r"[\s*]+", parameter.strip())[-1] for parameter in found.split(",")]
+
+
 def names() -> list[str]:
-    """Every .cu file."""
-    return sorted(path.name for path in FOLDER.glob("*.cu"))
+    """Every .cu file, from FOLDER on."""
+    return sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.cu"))
 
 
 def define(**constants: str | int) -> Options:

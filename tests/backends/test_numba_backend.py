@@ -8,7 +8,10 @@ import re
 import subprocess
 import sys
 import threading
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import numpy as np
 import pytest
@@ -16,7 +19,12 @@ from numba.core import caching, config
 
 from fastmlp.backends import numba as numba_module
 from fastmlp.backends import open_backend
-from fastmlp.kernels.cpu import jit, parallel
+from fastmlp.kernels import cpu
+from fastmlp.kernels.cpu import dense, jit, optimizers, parallel
+from fastmlp.network.optimizers import OPTIMIZERS, make_optimizer
+from fastmlp.testing import CASES
+from fastmlp.testing.augment_cases import AUGMENT_CASES
+from fastmlp.testing.op_case import Trial
 
 KERNELS = Path(jit.__file__).parent
 BARE_JIT = re.compile(
@@ -26,9 +34,22 @@ BARE_JIT = re.compile(
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="the JIT is off")
 
 
+def kernels_of(backend):
+    """What it has in place of array code, by the names of their cases; updates with all given but the arrays."""
+    found = {name: case.kernel(backend) for name, case in CASES.items() if case.kernel(backend)}
+    for name in OPTIMIZERS:
+        found[f"{name} update"] = partial(update, backend.network_ops, make_optimizer(name, 0.1))
+    return found
+
+
+def update(ops, optimizer, slots, gradient, out):
+    (coefficients,) = optimizer.coefficients(np.full(1, 0.3), first_step=5)
+    ops.update(optimizer, slots, gradient, tuple(coefficients.tolist()), True, out)
+
+
 @pytest.fixture(scope="module")
 def kernels():
-    return open_backend("numba").kernels
+    return kernels_of(open_backend("numba"))
 
 
 def dispatcher(op):
@@ -45,28 +66,20 @@ def elementwise_inputs(dtype, shape=(7, 5)):
         "add_bias": (z, bias),
         "bias_relu": (z, bias),
         "relu_backward": (z, other),
-        "sgd_update": (z, other, 0.3, 0.9),
         "standardize": (z, bias, 1.7),
+        **{f"{name} update": update_inputs(kind, z, other) for name, kind in OPTIMIZERS.items()},
     }
 
 
-def augmentation_inputs(n, side):
-    """Images and parameters by op."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (n, 3, side, side), dtype=np.uint8)
-    turn, rest = rng.uniform(-np.pi, np.pi, n), rng.uniform(-np.pi / 4, np.pi / 4, n)
-    dy, dx = rng.integers(0, 9, (2, n))
-    top, left = rng.integers(-4, side, (2, n))
-    return {
-        "crop": (images, dy, dx, 4),
-        "rotate": (images, np.cos(turn).astype("f4"), np.sin(turn).astype("f4")),
-        "rotate_by_shears": (
-            images, rng.integers(0, 4, n), np.tan(rest / 2).astype("f4"), np.sin(rest).astype("f4"),
-        ),
-        "cutout": (images, top, left, rng.integers(0, 8, n)),
-        "contrast": (images, rng.uniform(0, 3, n).astype("f4")),
-        "hflip": (images, rng.random(n) < 0.5),
-    }  # fmt: skip
+def update_inputs(optimizer, values, gradient):
+    """Slots (1 + moments, n), the moments above zero as squares are, and a gradient (n,)."""
+    moments = [np.abs(values.ravel()) for _ in optimizer.moments]
+    return np.stack([values.ravel(), *moments]), gradient.ravel()
+
+
+def image_inputs(n, side):
+    """Images, rows and arguments by op."""
+    return {case.op: Trial(case, (n, 3, side, side), "uint8").inputs().values() for case in AUGMENT_CASES}
 
 
 def answers(kernels):
@@ -82,8 +95,8 @@ def answers(kernels):
         outputs = np.full_like(values, np.nan), np.full(1, np.nan, dtype), np.full(1, -1)
         kernels["softmax_xent"](values, np.arange(len(values)) % values.shape[1], *outputs)
         found |= {f"softmax_xent {dtype} {k}": output for k, output in enumerate(outputs)}
-    for op, inputs in augmentation_inputs(n=3, side=9).items():
-        found[op] = np.full_like(inputs[0], 170)
+    for op, inputs in image_inputs(n=3, side=9).items():
+        found[op] = np.full((3, 3, 9, 9), 170, np.uint8)
         kernels[op](*inputs, found[op])
     return found
 
@@ -121,32 +134,38 @@ def test_a_file_that_compiles_by_itself_is_found(tmp_path, line):
     assert bare_jit(tmp_path) == ["planted.py"]
 
 
+def compiled_functions():
+    """All that Numba compiles in the modules of kernels, by module and name."""
+    modules = [import_module(info.name) for info in walk_packages(cpu.__path__, f"{cpu.__name__}.")]
+    functions = [value for module in modules for value in vars(module).values() if hasattr(value, "targetoptions")]
+    return {f"{function.__module__}.{function.__name__}": function for function in functions}
+
+
 @compiled_only
-def test_every_kernel_is_compiled_without_the_gil_and_without_fast_math(kernels):
-    composed = kernels["augment"]  # of the others
-    ours = [op for op in kernels.values() if op.__module__.startswith("fastmlp.kernels") and op is not composed]
-    assert len(ours) == len(numba_module.DENSE) + len(numba_module.AUGMENTATIONS) + len(numba_module.PATCHES)
-    for op in ours:
-        options = dispatcher(op).targetoptions
-        assert options["nogil"], op.__name__
-        assert not options["fastmath"], op.__name__
+def test_every_kernel_is_compiled_without_the_gil_and_without_fast_math():
+    found = compiled_functions()
+    assert {f"fastmlp.kernels.cpu.optimizers.{name}.step" for name in optimizers.NAMES} <= set(found)
+    assert {"fastmlp.kernels.cpu.dense.bias_relu", "fastmlp.kernels.cpu.softmax_xent.softmax_xent"} <= set(found)
+    for name, function in found.items():
+        assert function.targetoptions["nogil"], name
+        assert not function.targetoptions["fastmath"], name
 
 
 @compiled_only
 def test_read_only_images_and_broadcast_parameters_compile_nothing_new(kernels):
-    images = np.zeros((2, 3, 4, 4), np.uint8)
-    kernels["cutout"](images, np.zeros(2, np.int64), np.zeros(2, np.int64), np.ones(2, np.int64), images.copy())
+    images, rows = np.zeros((2, 3, 4, 4), np.uint8), np.arange(2)
+    kernels["cutout"](images, rows, np.zeros(2, np.int64), np.zeros(2, np.int64), np.ones(2, np.int64), images.copy())
     before = len(dispatcher(kernels["cutout"]).signatures)
     images.flags.writeable = False
     zeros = np.broadcast_to(np.int64(0), 2)
-    kernels["cutout"](images, zeros, zeros, zeros, images.copy())
+    kernels["cutout"](images, np.r_[1, 0][::-1], zeros, zeros, zeros, images.copy())
     assert len(dispatcher(kernels["cutout"]).signatures) == before
 
 
 COUNT_CACHE = """
 import json, numpy as np
 from fastmlp.backends import open_backend
-kernel = open_backend("numba").kernels["column_sum"]
+kernel = open_backend("numba").network_ops.column_sum
 kernel(np.ones((2, 2)), np.ones(2))
 print(json.dumps([sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())]))
 """
@@ -177,7 +196,7 @@ ANSWERS_WITHOUT_JIT = """
 import json, runpy, sys, numpy as np
 module = runpy.run_path(sys.argv[1])
 backend = module["open_backend"]("numba")
-np.savez(sys.argv[2], **module["answers"](backend.kernels))
+np.savez(sys.argv[2], **module["answers"](module["kernels_of"](backend)))
 print(json.dumps(backend.probe().details["cache"]))
 """
 
@@ -200,28 +219,28 @@ def test_kernels_give_the_same_answers_without_the_jit(kernels, tmp_path):
 
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_the_number_of_threads_changes_no_bit(kernels, monkeypatch, threads):
-    for op, inputs in augmentation_inputs(n=323, side=8).items():
+    for op, inputs in image_inputs(n=323, side=8).items():
         outputs = []
         for count in (1, threads):
             monkeypatch.setattr(parallel._setting, "threads", count)
-            outputs.append(np.full_like(inputs[0], 170))
+            outputs.append(np.full((323, 3, 8, 8), 170, np.uint8))
             kernels[op](*inputs, outputs[-1])
         np.testing.assert_array_equal(outputs[1], outputs[0], err_msg=op)
 
 
 def shares_of(n, threads, monkeypatch):
-    """For n images on so many threads: the thread and the images of each share."""
+    """For n of 2 n images on so many threads: the thread and the rows of each share."""
     shares = []
 
     @parallel.over_images
-    def record(images, weights, out):
-        shares.append((threading.get_ident(), images[:, 0].tolist()))
-        out[:] = images + weights[:, None]
+    def record(images, rows, weights, out):
+        shares.append((threading.get_ident(), rows.tolist()))
+        out[rows] = images[rows] + weights[:, None]
 
     monkeypatch.setattr(parallel._setting, "threads", threads)
-    images, weights, out = np.arange(n)[:, None], np.arange(n), np.zeros((n, 1), np.int64)
-    record(images, weights, out)
-    np.testing.assert_array_equal(out[:, 0], 2 * np.arange(n))
+    images, rows, out = np.arange(2 * n)[:, None], np.arange(n), np.full((2 * n, 1), -1)
+    record(images, rows, rows, out)
+    np.testing.assert_array_equal(out[:, 0], np.r_[2 * np.arange(n), np.full(n, -1)])
     return shares
 
 
@@ -232,21 +251,21 @@ def test_a_large_batch_is_shared_out_evenly(monkeypatch):
     assert len([thread for thread, _ in shares if thread == threading.get_ident()]) == 1
 
 
-@pytest.mark.parametrize("n", [0, 1, 2 * parallel.IMAGES_A_THREAD - 1])
+@pytest.mark.parametrize("n", [0, 1, 2 * parallel.IMAGES_PER_THREAD - 1])
 def test_a_small_batch_stays_on_the_calling_thread(monkeypatch, n):
     assert shares_of(n, 4, monkeypatch) == [(threading.get_ident(), list(range(n)))]
 
 
 def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
     @parallel.over_images
-    def fail_in_the_middle(images, out):
-        if images[0, 0] > 0:
+    def fail_in_the_middle(images, rows, out):
+        if rows[0] > 0:
             raise ValueError("no such image")
 
     monkeypatch.setattr(parallel._setting, "threads", 2)
     images = np.arange(1000)[:, None]
     with pytest.raises(ValueError, match="no such image"):
-        fail_in_the_middle(images, images.copy())
+        fail_in_the_middle(images, np.arange(1000), images.copy())
 
 
 SET_THREADS = """
@@ -269,11 +288,12 @@ def test_set_threads_holds_for_kernels_and_for_matrix_products():
 FORK = """
 import json, os, numpy as np, warnings
 from fastmlp.backends import open_backend
-flip = open_backend("numba", threads=2).kernels["hflip"]
+from fastmlp.testing import CASES
+flip = CASES["hflip"].kernel(open_backend("numba", threads=2))
 images = np.arange(500 * 3 * 4 * 4, dtype=np.uint8).reshape(500, 3, 4, 4)
 def flipped():
     out = np.zeros_like(images)
-    flip(images, np.ones(500, bool), out)
+    flip(images, np.arange(500), np.ones(500, bool), out)
     return bool((out == images[..., ::-1]).all())
 assert flipped()
 warnings.simplefilter("ignore")
@@ -340,7 +360,7 @@ def test_probe_compiles_a_kernel_and_names_versions_and_cache():
 
 @pytest.mark.parametrize("kernel", [lambda z, bias, out: None, lambda z, bias, out: 1 / 0])
 def test_probe_finds_a_kernel_that_does_nothing_or_fails(monkeypatch, kernel):
-    monkeypatch.setattr(numba_module, "add_bias", kernel)
+    monkeypatch.setattr(dense, "add_bias", kernel)
     availability = numba_module.NumbaBackend.probe()
     assert not availability.usable
     assert "cannot compile" in availability.reason

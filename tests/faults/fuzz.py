@@ -1,11 +1,11 @@
-"""Every parser of bytes that come from outside, as a function of bytes; `python -m tests.fuzz` hunts with atheris.
+"""Every parser of bytes that come from outside, as a function of bytes; run as a program, it hunts with atheris.
 
 The property: any bytes give an object that is right, or a FastMLPError of one sentence; never another exception, a
-hang, or an allocation out of proportion. tests/test_fuzz.py holds the parsers to it on a fixed number of cases, and on
-tests/corpus/, where every file once broke one.
+hang, or an allocation out of proportion. tests/faults/test_fuzz.py holds the parsers to it on a fixed number of cases,
+and on tests/faults/corpus/, where every file once broke one.
 
-    pip install atheris                          # Linux, Python 3.11 to 3.13
-    python -m tests.fuzz model --seconds 600     # one parser; what breaks it is written to crash-* and named
+    pip install atheris                               # Linux, Python 3.11 to 3.13
+    python -m tests.faults.fuzz model --seconds 600   # one parser; what breaks it is written to crash-* and named
 """
 
 from __future__ import annotations

@@ -262,6 +262,7 @@ def test_the_journal_never_says_more_than_the_file_holds(tmp_path, journal_alway
     assert auditor.journalled == [3, 6, 9, 12, 15, 18]
 
 
+@pytest.mark.slow
 def test_killed_at_every_event_it_ends_with_the_same_bytes(tmp_path, unbroken):
     finish(start(f"die_everywhere({str(tmp_path)!r}, {COUNT})"))
     roots = sorted((path for path in tmp_path.iterdir() if path.is_dir()), key=lambda path: int(path.name))
@@ -276,6 +277,7 @@ def test_killed_at_every_event_it_ends_with_the_same_bytes(tmp_path, unbroken):
     assert set(redone) == {0, 1}, "no more than the batch that was not yet journalled"
 
 
+@pytest.mark.slow
 def test_killed_at_random_again_and_again_it_ends_with_the_same_bytes(tmp_path, rng, unbroken):
     root, log = tmp_path / "root", tmp_path / "log"
     batches, kills = 40, 6

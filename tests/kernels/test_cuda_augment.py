@@ -7,14 +7,15 @@ import pytest
 from numpy.typing import NDArray
 
 from fastmlp import augment
-from fastmlp.augment import ops
+from fastmlp.augment import running
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.kernels.cuda import augmentations
+from fastmlp.common.errors import UsageError
+from fastmlp.kernels.cuda import augment as cuda
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.emulation import EmulatedDriver
 from fastmlp.testing.augment_cases import AUGMENT_CASES
 from fastmlp.testing.emulated import EmulatedBackend
-from fastmlp.testing.op_case import Trial
+from fastmlp.testing.op_case import Inputs, OpCase, Trial
 
 Images = NDArray[np.uint8]
 
@@ -74,21 +75,31 @@ def test_parameters_of_any_size_stay_in_memory_emulated(emulated: EmulatedBacken
     assert_equal_to_numpys(emulated, "crop", images, [0, far, 2 * far, far], [far, 0, far, 2 * far - 1], far)
 
 
+def run_on_numpy(case: OpCase, inputs: Inputs) -> Images:
+    out = np.full(inputs["images"].shape, 170, np.uint8)
+    case.reference(NumpyBackend.xp, *inputs.values(), out)
+    return out
+
+
+def run_emulated(emulated: EmulatedBackend, case: OpCase, inputs: Inputs) -> Images:
+    out = emulated.asarray(np.full(inputs["images"].shape, 170, np.uint8))
+    emulated.image_kernels[case.op](*map(emulated.asarray, inputs.values()), out)
+    return emulated.to_numpy(out)
+
+
 @pytest.mark.usefixtures("can_emulate")
-@pytest.mark.parametrize("op", ops.OPS)
-@pytest.mark.parametrize("shape", [(37, 3, 4, 4), (37, 3, 5, 5)], ids=str)
-def test_a_block_takes_many_images_emulated(op: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Staged or not, sixteen bytes at a time or one; each image gets its own parameters and its own mean."""
-    inputs = Trial(CASES[op], shape, "uint8").inputs()
-    expected = np.empty(shape, np.uint8)
-    ops.OPS[op](NumpyBackend.xp, *inputs.values(), expected)
-    for staged_bytes in (augmentations.STAGED_BYTES, 0):
-        monkeypatch.setattr(augmentations, "STAGED_BYTES", staged_bytes)
+@pytest.mark.parametrize("case", AUGMENT_CASES, ids=lambda case: case.op)
+@pytest.mark.parametrize("shape", [(67, 3, 4, 4), (67, 3, 5, 5)], ids=str)
+def test_a_block_takes_many_images_emulated(
+    case: OpCase, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Staged or not, sixteen bytes at a time or one; each image gets its own arguments and its own mean."""
+    inputs = Trial(case, shape, "uint8", "part").inputs()
+    expected = run_on_numpy(case, inputs)
+    for staged_bytes in (cuda.STAGED_BYTES, 0):
+        monkeypatch.setattr(cuda, "STAGED_BYTES", staged_bytes)
         one = EmulatedBackend(EmulatedDriver(Device("one of a multiprocessor", 90, 1, 232_448)))
-        placed = [one.asarray(value) if isinstance(value, np.ndarray) else value for value in inputs.values()]
-        out = one.empty(shape, "uint8")
-        one.kernels[op](*placed, out)
-        np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(run_emulated(one, case, inputs), expected)
 
 
 @pytest.mark.parametrize("op", ["hflip", "contrast"])
@@ -96,18 +107,58 @@ def test_a_block_takes_many_images_emulated(op: str, shape: tuple[int, ...], mon
 def test_images_anywhere_in_memory_emulated(emulated: EmulatedBackend, op: str, start: int) -> None:
     """As a view has them: the kernel may take sixteen bytes at a time only where they lie at multiples of sixteen."""
     shape = (3, 3, 8, 8)
-    images, parameter = Trial(CASES[op], shape, "uint8").inputs().values()
+    inputs = Trial(CASES[op], shape, "uint8").inputs()
+    images, *others = inputs.values()
     memory, results = emulated.empty((start + images.size,), "uint8"), emulated.empty((start + images.size,), "uint8")
     view, out = memory[start:].reshape(shape), results[start:].reshape(shape)
     view[...] = images
-    emulated.kernels[op](view, emulated.asarray(parameter), out)
-    expected = np.empty(shape, np.uint8)
-    ops.OPS[op](NumpyBackend.xp, images, parameter, expected)
-    np.testing.assert_array_equal(out, expected)
+    emulated.image_kernels[op](view, *map(emulated.asarray, others), out)
+    np.testing.assert_array_equal(out, run_on_numpy(CASES[op], inputs))
 
 
-def test_a_plan_equals_its_kinds_emulated(emulated: EmulatedBackend, rng: np.random.Generator) -> None:
+def test_arrays_with_gaps_are_refused_emulated(emulated: EmulatedBackend) -> None:
+    images, rows, flip = np.zeros((2, 3, 4, 8), np.uint8), np.arange(2), np.array([True, False])
+    wide, narrow = images[..., ::2], images[..., :4].copy()
+    for pictures, out in ((wide, narrow), (narrow, wide)):
+        with pytest.raises(UsageError, match="contiguous"):
+            emulated.image_kernels["hflip"](pictures, rows, flip, out)
+
+
+def test_images_beyond_32_bit_places_are_refused_emulated(emulated: EmulatedBackend) -> None:
+    class Huge:
+        """One image of 2.7 GB that takes no memory."""
+
+        shape, size, flags = (1, 3, 30_000, 30_000), 2_700_000_000, np.zeros(1).flags
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> "Huge":
+            return self
+
+    with pytest.raises(UsageError, match=r"up to 2,147,483,647 bytes each, not 2,700,000,000: scale them down"):
+        emulated.image_kernels["hflip"](Huge(), np.arange(1), np.array([True]), np.empty(0))
+
+
+# Plans.
+
+
+def test_a_plan_equals_its_kinds_emulated(
+    emulated: EmulatedBackend, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one for more images than fit at once."""
     images = rng.integers(0, 256, (60, 3, 12, 10), dtype=np.uint8)
     plan = augment.draw(rng, 60, height=12, width=10)
     assert set(plan.kind) == set(range(4))
-    np.testing.assert_array_equal(augment.apply(emulated, images, plan), augment.apply(NumpyBackend(), images, plan))
+    expected = augment.apply(NumpyBackend(), images, plan)
+    np.testing.assert_array_equal(augment.apply(emulated, images, plan), expected)
+    monkeypatch.setattr(running, "BYTES_AT_ONCE", 25 * images[0].nbytes)
+    np.testing.assert_array_equal(augment.apply(emulated, images, plan), expected)
+
+
+def test_kernels_run_all_of_a_plan_emulated(emulated: EmulatedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kind of the paper's falls back to array code: there is none to fall back to here."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), dtype=np.uint8)
+    plan = augment.draw(np.random.default_rng(0), 40, height=8, width=8)
+    monkeypatch.delattr(running, "on_rows")
+    assert (augment.apply(emulated, images, plan) != images).any()

@@ -9,6 +9,7 @@ from fastmlp.backends import Backend
 from fastmlp.common.errors import UsageError
 from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
 from fastmlp.network.optimizers.adam import BETA_1, BETA_2, EPSILON
+from fastmlp.network.optimizers.momentum import Momentum
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.runs import Problem, tiers
@@ -23,6 +24,7 @@ RATES = np.array([0.01, 0.02, 0.005, 0.0])
     [
         ({"name": "adamw"}, "The optimizer must be one of .*sgd.*, not 'adamw', did you mean adam"),
         ({"weight_decay": -0.1}, "The weight decay must be a number of 0 or more, not -0.1"),
+        ({"name": "momentum", "weight_decay": -1}, "The weight decay must be a number of 0 or more, not -1"),
         ({"weight_decay": float("nan")}, "not nan"),
         ({"weight_decay": float("inf")}, "not inf"),
     ],
@@ -65,8 +67,11 @@ def steps_of_torch(problem: Problem, optimizer: Optimizer) -> list[Any]:
         {"params": leaves[:2], "weight_decay": optimizer.weight_decay},
         {"params": leaves[2:], "weight_decay": 0.0},
     ]
-    kind = torch.optim.AdamW if optimizer.name == "adam" else torch.optim.SGD
-    theirs = kind(groups, lr=1.0)
+    theirs: Any
+    if isinstance(optimizer, Momentum):
+        theirs = torch.optim.SGD(groups, lr=1.0, momentum=optimizer.momentum, nesterov=optimizer.nesterov)
+    else:
+        theirs = torch.optim.AdamW(groups, lr=1.0) if optimizer.name == "adam" else torch.optim.SGD(groups, lr=1.0)
     for rate in RATES:
         x = torch.tensor(problem.features[:50])
         for leaf in leaves:
@@ -81,7 +86,16 @@ def steps_of_torch(problem: Problem, optimizer: Optimizer) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "optimizer", [SGD(), make_optimizer("sgd", 0.3), make_optimizer("adam"), make_optimizer("adam", 0.3)], ids=str
+    "optimizer",
+    [
+        SGD(),
+        make_optimizer("sgd", 0.3),
+        make_optimizer("adam"),
+        make_optimizer("adam", 0.3),
+        Momentum(),
+        Momentum(momentum=0.5, nesterov=False),
+    ],
+    ids=str,
 )
 def test_steps_are_those_of_torch(backend: Backend, optimizer: Optimizer, seed: int) -> None:
     """AdamW in float64; with plain descent, decoupled decay is torch's L2 penalty."""

@@ -8,7 +8,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from fastmlp import augment
-from fastmlp.augment import ops
+from fastmlp.augment.kinds import KINDS
 from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
@@ -30,13 +30,13 @@ BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2, "cupy": 3, "emulated": 3}
 
 
 def test_every_op_has_a_case() -> None:
-    covered = {case.op for case in CASES.values()}
-    assert covered == {*names_of(NetworkOps), *names_of(PatchOps), *ops.OPS}
+    images = {"hflip", "rotate_by_shears", *(kind.op.__name__ for kind in KINDS.values())}
+    assert {case.op for case in CASES.values()} == {*names_of(NetworkOps), *names_of(PatchOps), *images}
     assert {f"{name} update" for name in OPTIMIZERS} <= set(CASES)
 
 
 def test_every_kernel_has_a_case_and_its_array_codes_arguments(backend: Backend) -> None:
-    assert set(backend.kernels) <= set(CASES)
+    assert set(backend.image_kernels) <= set(CASES)
     for case in CASES.values():
         if kernel := case.kernel(backend):
             assert_signature(case, kernel)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.augment import ops
+from fastmlp.augment.kinds.rotation import rotate
+from fastmlp.augment.running import on_rows
 from fastmlp.backends import Backend
 from fastmlp.backends.base import Array, Kernel
 from fastmlp.backends.numpy import NumpyBackend
@@ -126,12 +127,12 @@ def test_another_tier_than_requested_is_found(backend_with: BackendWith, monkeyp
 
 
 def test_wrong_augmentations_are_found(backend_with: BackendWith) -> None:
-    def rotate_clockwise(images: Array, cosine: Array, sine: Array, out: Array) -> None:
-        ops.rotate(xp, images, cosine, -sine, out)
+    def rotate_clockwise(images: Array, rows: Array, cosine: Array, sine: Array, out: Array) -> None:
+        on_rows(rotate)(xp, images, rows, cosine, -sine, out)
 
-    def rotate_truncates(images: Array, cosine: Array, sine: Array, out: Array) -> None:
-        ops.rotate(xp, images, cosine, sine, out)
-        out &= 254  # half of the pixels are one level too dark
+    def rotate_truncates(images: Array, rows: Array, cosine: Array, sine: Array, out: Array) -> None:
+        on_rows(rotate)(xp, images, rows, cosine, sine, out)
+        out[rows] &= 254  # half of the pixels are one level too dark
 
     with pytest.raises(AssertionError, match=r"augmentation .* levels at"):
         runs.assert_augmentation(backend_with(rotate=rotate_clockwise))

@@ -16,7 +16,7 @@ from fastmlp.training import checkpoint, samples
 COMMAND = ["--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1"]
 COMMAND += ["--epochs", "8", "--out", "run"]
 CHECKPOINT = Path("run/original/checkpoint.safetensors")
-MODEL = Path("run/original/storage.safetensors")
+MODEL = Path("run/original/model.safetensors")
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,7 @@ def test_features_of_another_dtype_are_converted_by_chunks(monkeypatch):
     whole = Samples(data()[0].astype(np.float64), data()[1])
     expected, got = (networks_of(backend, SGD(), 1, "float64") for _ in range(2))
     train(streamed, got), train(whole, expected)
-    np.testing.assert_array_equal(got[2].weights[0], expected[2].weights[0])
+    np.testing.assert_array_equal(got[2].parameters.weights[0], expected[2].parameters.weights[0])
 
 
 def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):

@@ -8,8 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from fastmlp import augment
-from fastmlp.augment.ops import OPS
 from fastmlp.backends import open_backend
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.testing.augment_cases import AUGMENT_CASES
+from fastmlp.testing.op_case import OpCase, Trial
 
 Images = NDArray[np.uint8]
 
@@ -65,16 +67,12 @@ def test_plans(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("op", ["crop", "cutout", "hflip"])
-def test_an_output_of_any_layout_is_filled(rng: np.random.Generator, op: str) -> None:
-    images = rng.integers(0, 256, (150, 3, 6, 5), dtype=np.uint8)
-    parameters = {
-        "crop": (*rng.integers(0, 5, (2, 150)), 2),
-        "cutout": (*rng.integers(-2, 6, (2, 150)), rng.integers(0, 4, 150)),
-        "hflip": (rng.random(150) < 0.5,),
-    }[op]
-    expected, whole = np.empty_like(images), np.full((150, 3, 6, 10), 170, np.uint8)
-    OPS[op](np, images, *parameters, expected)
-    open_backend("numba", threads=2).kernels[op](images, *parameters, whole[..., ::2])
+@pytest.mark.parametrize("case", AUGMENT_CASES, ids=lambda case: case.op)
+def test_an_output_of_any_layout_is_filled(case: OpCase) -> None:
+    shape = (150, 3, 6, 6)
+    inputs = Trial(case, shape, "uint8", "part").inputs().values()
+    expected, whole = np.full(shape, 170, np.uint8), np.full((150, 3, 6, 12), 170, np.uint8)
+    case.reference(NumpyBackend.xp, *inputs, expected)
+    open_backend("numba", threads=2).image_kernels[case.op](*inputs, whole[..., ::2])
     np.testing.assert_array_equal(whole[..., ::2], expected)
     assert (whole[..., 1::2] == 170).all()
