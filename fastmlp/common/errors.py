@@ -5,19 +5,19 @@ from collections.abc import Iterable
 
 
 class FastMLPError(Exception):
-    """A run that could not go on (exit code 1)."""
+    """A run that could not continue (exit code 1)."""
 
     exit_code = 1
 
 
 class UsageError(FastMLPError, ValueError):
-    """An option or argument that makes no sense (exit code 2)."""
+    """An invalid option or argument (exit code 2)."""
 
     exit_code = 2
 
 
 class BackendError(FastMLPError, RuntimeError):
-    """A backend that was asked for and cannot run here (exit code 3)."""
+    """A requested backend that cannot run here (exit code 3)."""
 
     exit_code = 3
 
@@ -29,11 +29,11 @@ class DataError(FastMLPError):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """What may stand between "There is no 'nunba'" and its fix: the names that are like it, or nothing."""
+    """The hint to insert between "There is no 'nunba'" and the fix: similar names, or nothing."""
     near = difflib.get_close_matches(name.lower(), names, cutoff=0.7)
     return f", did you mean {' or '.join(near)}" if near else ""
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, short enough to stand in a sentence of ours."""
+    """A library's error message, short enough to quote in a sentence of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: everything is written beside its place, then moved there. And locks on folders."""
+"""Atomic files, written beside their place and then moved there, so that they are whole or absent; locks on folders."""
 
 import errno
 import hashlib
@@ -17,10 +17,10 @@ from typing import Any
 from fastmlp.common.errors import DataError, FastMLPError, UsageError, first_line
 from fastmlp.common.progress import warn
 
-TEMPORARY = ".fastmlp.tmp"  # how the names of unfinished files end: a killed process leaves them behind
+TEMPORARY = ".fastmlp.tmp"  # suffix of unfinished files, which a killed process leaves behind
 LOCK = ".fastmlp.lock"
 PROBE_BYTES = 1_000_000
-LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems say that have no locks
+LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems without locks
 
 
 # Writing and reading.
@@ -28,10 +28,10 @@ LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems s
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path` that takes its place when the block ends well.
+    """A temporary path beside `path` that replaces it once the block ends without an error.
 
-    Its bytes are on the disk before its name is: not even a power cut leaves half a file under the name. Where `path`
-    is a link, what it points to is replaced; UsageError if that is a pipe, a device or a folder.
+    Its bytes are on disk before its name is, so not even a power cut leaves half a file under that name. If `path` is a
+    link, its target is replaced. Raises UsageError if that is a pipe, a device or a folder.
     """
     path = _destination(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,16 +45,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # which a full disk does not tell
+        error.filename = error.filename or str(path)  # a full disk does not name it
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _destination(path: Path) -> Path:
-    """The path of the file itself, past links: /dev/stdout is one, and must stay one."""
+    """The path with links resolved: /dev/stdout is a link, and must stay one."""
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no regular file, and would be replaced by one: choose another place.")
+        raise UsageError(f"{path} is not a regular file, and would be replaced by one: choose another path.")
     return Path(os.path.realpath(path))
 
 
@@ -72,12 +72,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any) -> str:
-    """One JSON document, which knows no NaN: ValueError for it."""
+    """A JSON document. Raises ValueError for NaN, which JSON does not have."""
     return json.dumps(value, indent=2, allow_nan=False)
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; DataError if it is missing or damaged."""
+    """The value in a JSON file. Raises DataError if it is missing or damaged."""
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
@@ -87,9 +87,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Metadata and NumPy arrays of a .safetensors file; ValueError, in one line, if it is damaged or not for NumPy.
+    """Metadata and NumPy arrays of a .safetensors file. Raises a one-line ValueError if it is damaged or not for NumPy.
 
-    The header is at most as long as the file and 100 MB, and no tensor reaches beyond the file: safetensors sees to it.
+    safetensors itself bounds the header by the length of the file and 100 MB, and keeps tensors within the file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -102,7 +102,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept: $FASTMLP_CACHE_DIR, else fastmlp's place in the user's cache folder."""
+    """Where downloads are kept: $FASTMLP_CACHE_DIR, or fastmlp's folder in the user's cache."""
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("FASTMLP_CACHE_DIR")
@@ -126,9 +126,10 @@ def _umask() -> int:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """The output folder, made, locked, tried now and not after hours of work, and cleared of half-written files.
+    """Create and lock the output folder, and delete half-written files in it.
 
-    Raises OSError if it cannot be written, FastMLPError if another process is writing in it.
+    Raises OSError if it cannot be written (now, not after hours of work), FastMLPError if another process is writing in
+    it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, f"writing in {folder}", "wait for it to end, or choose another --out"):
@@ -140,7 +141,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _probe(folder: Path) -> None:
-    """OSError if no file fits into the folder."""
+    """Raise OSError if no file fits into the folder."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(PROBE_BYTES))
@@ -151,11 +152,11 @@ def _probe(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, doing: str, fix: str | None = None) -> Iterator[None]:
-    """One process at a time is in the blocks locked by the file `path`, which is there only as long as one is.
+    """Let one process at a time into the blocks that lock the file `path`, which exists only while one is inside.
 
-    Another one says who is in there, `doing` what, and waits; where a `fix` is given it raises FastMLPError instead.
-    The lock (flock) is the system's and ends with its holder: a file that a killed process left locks nothing.
-    Raises OSError if the file cannot be written. On Windows, which has no flock, nothing is locked.
+    Other processes say who is inside, `doing` what, and wait; with a `fix`, they raise FastMLPError instead. The lock
+    (flock) is released by the system when its holder ends: a file left behind by a killed process locks nothing. Raises
+    OSError if the file cannot be written. On Windows, which has no flock, nothing is locked.
     """
     if sys.platform == "win32":
         yield
@@ -167,13 +168,13 @@ def locked(path: Path, doing: str, fix: str | None = None) -> Iterator[None]:
         os.write(handle, _myself().encode(errors="replace"))
         yield
     finally:
-        with suppress(OSError):  # a file that nobody locks does no harm
+        with suppress(OSError):  # an unlocked file is harmless
             path.unlink(missing_ok=True)
         os.close(handle)
 
 
 def _lock(path: Path, doing: str, fix: str | None) -> int:
-    """A handle of the file at path, locked."""
+    """A handle of the locked file at path."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
@@ -183,7 +184,7 @@ def _lock(path: Path, doing: str, fix: str | None) -> int:
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # of a file that its last holder removed meanwhile
+        os.close(handle)  # its last holder removed the file in the meantime
 
 
 def _lock_handle(handle: int, path: Path, doing: str, fix: str | None) -> None:
@@ -200,7 +201,7 @@ def _lock_handle(handle: int, path: Path, doing: str, fix: str | None) -> None:
     except OSError as error:
         if error.errno not in LOCKLESS:
             raise
-        warn(f"{path.parent} cannot be locked ({error.strerror}): let no second process write there meanwhile.")
+        warn(f"{path.parent} cannot be locked ({error.strerror}): let no other process write there meanwhile.")
 
 
 def _is_of(handle: int, path: Path) -> bool:
@@ -211,7 +212,7 @@ def _is_of(handle: int, path: Path) -> bool:
 
 
 def _myself() -> str:
-    """This process, for people who must decide whether to wait for it or to end it."""
+    """A description of this process, for people who must decide whether to wait for it or to end it."""
     program, *arguments = sys.argv or ["python"]
     command = shlex.join([Path(program).name, *arguments])
     return f"process {os.getpid()} on {socket.gethostname()}: {textwrap.shorten(command, 200)}"

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a live bar on a terminal, a plain line now and then in a log, or nothing."""
+"""Progress on stderr: a live bar on a terminal, a plain line now and then in a log, or nothing."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ _quiet = False
 
 
 class Progress:
-    """Counts finished units of one task and shows how many, how fast and for how long yet."""
+    """Counts the finished units of one task, and shows how many there are, their rate and the time left."""
 
     def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
         self.title, self.total, self.unit = title, total, unit
@@ -40,7 +40,7 @@ class Progress:
 
 
 class LiveProgress(Progress):
-    """The same on a terminal, drawn in place by rich, which leaves colours out where NO_COLOR is set."""
+    """The same as a live bar, drawn by rich, which omits colours where NO_COLOR is set."""
 
     def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
         from rich.console import Console
@@ -76,20 +76,20 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progr
 
 
 def say(text: str) -> None:
-    """A line of log on stderr, unless it shall be quiet."""
+    """Write a line of log to stderr, unless quiet."""
     if not _quiet:
         warn(text)
 
 
 def warn(text: str) -> None:
-    """A warning or an error on stderr, whatever names and messages of others stand in it."""
+    """Write a warning or an error to stderr, safe for a terminal even if it quotes names and messages from outside."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def quietly(quiet: bool = True) -> Iterator[None]:
-    """Show no progress and say nothing but warnings in the block; quiet=False: as usual."""
-    global _quiet  # noqa: PLW0603  (whoever has progress to show would otherwise have to be told)
+    """Within the block, show no progress and only write warnings; quiet=False: as usual."""
+    global _quiet  # noqa: PLW0603  (or every function with progress to show would need a parameter)
     before, _quiet = _quiet, quiet
     try:
         yield
@@ -102,7 +102,7 @@ def is_quiet() -> bool:
 
 
 def printable(text: str) -> str:
-    """The text without characters that could steer a terminal."""
+    """The text without characters that a terminal could interpret."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

@@ -1,4 +1,4 @@
-"""What several runs say together: their mean, standard deviation, and the 95% interval of the mean."""
+"""Several runs summarised: their mean, standard deviation, and the 95% confidence interval of the mean."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def summarize(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _students_t(freedom: int) -> float:
-    """How many standard errors the interval reaches to either side, at so many degrees of freedom."""
+    """The half-width of the interval, in standard errors, for that many degrees of freedom."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))

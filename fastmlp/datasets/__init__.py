@@ -1,6 +1,6 @@
-"""The datasets by name: `load("cifar10")`, `load("digits")`, `load("synthetic:60000")`, `load("folder:pets")`.
+"""Datasets by name: `load("cifar10")`, `load("digits")`, `load("synthetic:60000")`, `load("folder:pets")`.
 
-A name always means the same images in the same order: what is random in a dataset has a fixed seed.
+A name always means the same images in the same order: random datasets have a fixed seed.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = ("cifar10", "digits", "synthetic", "synthetic:N", "folder:PATH")
 def load(name: str, data_dir: Path | None = None) -> Dataset:
     """The dataset called `name`, one of NAMES; only `cifar10` looks into `data_dir`.
 
-    UsageError for a name that is none of them, DataError for data that are missing or damaged.
+    Raises UsageError for any other name, DataError if the data are missing or damaged.
     """
     match name.split(":", maxsplit=1):
         case ["cifar10"]:
@@ -39,7 +39,7 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
 
 
 def check_name(name: str) -> None:
-    """UsageError for a name that `load` does not know, before anything is downloaded or read."""
+    """Raise UsageError for a name that `load` does not know, before anything is downloaded or read."""
     kind, _, argument = name.partition(":")
     known = name in ("cifar10", "digits") or kind == "synthetic" or (kind == "folder" and argument)
     if not known:
@@ -48,7 +48,7 @@ def check_name(name: str) -> None:
 
 def _unknown(name: str) -> UsageError:
     if name and Path(name).is_dir():
-        return UsageError(f"There is no dataset {name!r}: write folder:{name} for that folder of images.")
+        return UsageError(f"There is no dataset {name!r}: use folder:{name} for that folder of images.")
     near = did_you_mean(name, ("cifar10", "digits", "synthetic"))
     return UsageError(f"There is no dataset {name!r}{near}: choose one of {', '.join(NAMES)}.")
 
@@ -56,5 +56,5 @@ def _unknown(name: str) -> UsageError:
 def _train_size(text: str) -> int:
     """The N of synthetic:N."""
     if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"synthetic:{text} asks for no whole number of images: write synthetic:10000, say.")
+        raise UsageError(f"synthetic:{text} needs a whole number of images: for example, synthetic:10000.")
     return int(text)

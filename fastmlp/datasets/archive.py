@@ -1,4 +1,4 @@
-"""Known files out of a tar archive, and nothing else: safe for an archive of unknown origin."""
+"""Unpacks known files from a tar archive, and nothing else: safe for archives of unknown origin."""
 
 import gzip
 import shutil
@@ -19,11 +19,11 @@ MOST_BESIDES = 1 << 24  # bytes in an archive besides the wanted files: a bomb h
 
 
 def unpack(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
-    """Makes `folder` of the archive's members FOLDER/NAME, each a regular file of exactly sizes[NAME] bytes.
+    """Create `folder` from the archive's members FOLDER/NAME, each a regular file of exactly sizes[NAME] bytes.
 
-    Other members are passed over, no path in the archive is used as a path on disk, and the folder appears
-    whole or not at all. No more is unpacked than the wanted files and a little besides. DataError if a member is
-    missing or not what it must be, or the archive is damaged.
+    Other members are skipped, no path in the archive is used as a path on disk, and the folder appears whole or not at
+    all. Little more than the wanted files is ever decompressed. Raises DataError if a member is missing or not as
+    expected, or if the archive is damaged.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def _copy_members(archive: Path, folder: Path, wanted: dict[str, int]) -> None:
                 continue
             if not member.isreg() or member.size != wanted.pop(name):
                 raise DataError(
-                    f"{archive}: {member.name} is not the file it must be: delete it and download it again."
+                    f"{archive}: {member.name} is not the expected file: delete the archive and download it again."
                 )
             _copy(members, member, folder / name)
     if wanted:
@@ -73,7 +73,7 @@ def _put(new_folder: Path, folder: Path) -> None:
 
 
 class _Limited(gzip.GzipFile):
-    """What an archive unpacks to, up to `most` bytes; DataError beyond."""
+    """The decompressed bytes of an archive. Raises DataError if there are more than `most`."""
 
     def __init__(self, archive: Path, most: int) -> None:
         super().__init__(archive, "rb")
@@ -83,5 +83,5 @@ class _Limited(gzip.GzipFile):
         content = super().read(size)
         self._left -= len(content)
         if self._left < 0:
-            raise DataError(f"{self._archive} unpacks to far more than it should: delete it and download it again.")
+            raise DataError(f"{self._archive} unpacks to far more than expected: delete it and download it again.")
         return content

@@ -1,4 +1,4 @@
-"""What every dataset is: labelled uint8 images, split in train and test."""
+"""What a dataset is: labelled uint8 images, split into train and test."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ class Split:
         return digest.hexdigest()
 
     def at(self, places: NDArray[np.intp]) -> "Split":
-        """The images at these places, in their order."""
+        """The images at these indices, in that order."""
         return Split(self.images[places], self.labels[places])
 
     def first(self, n: int) -> "Split":
@@ -63,24 +63,24 @@ class Dataset:
 
 
 def check_split(name: str, split: Split, classes: int) -> None:
-    """DataError unless the images are uint8 (n, 3, 32, 32), n > 0, and every label names a class."""
+    """Raise DataError unless the images are uint8 (n, 3, 32, 32), n > 0, and every label is a class's index."""
     images, labels = split.images, split.labels
     if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE:
         raise DataError(f"{name}: images must be uint8 (n, 3, 32, 32), not {images.dtype} {images.shape}.")
     if len(images) != len(labels):
-        raise DataError(f"{name}: {len(images)} images but {len(labels)} labels: give one label an image.")
+        raise DataError(f"{name}: {len(images)} images but {len(labels)} labels: give one label per image.")
     if len(images) == 0:
         raise DataError(f"{name} holds no images: add some, or choose another dataset.")
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise DataError(
             f"{name}: record {wrong[0]} has label {labels[wrong[0]]}, but labels run from 0 to "
-            f"{classes - 1}: the file is damaged or of another dataset."
+            f"{classes - 1}: the file is damaged or from another dataset."
         )
 
 
 def stratified_split(whole: Split, seed: int) -> tuple[Split, Split]:
-    """Train and test, both in random order; of each class about a fifth is to test, one image at least."""
+    """Train and test, both in random order; test has about a fifth of each class, at least one image."""
     rng = np.random.default_rng(seed)
     train, test = [], []
     for label in np.unique(whole.labels):

@@ -1,6 +1,6 @@
-"""CIFAR-10 (Krizhevsky 2009) in its official binary version, which holds no pickles.
+"""CIFAR-10 (Krizhevsky 2009) in its official binary version, which has no pickles.
 
-A file is a row of records of 3,073 bytes: the label, then the 32x32 red bytes, the green ones, the blue ones.
+A file is a sequence of records of 3,073 bytes: the label, then 32x32 red, green and blue bytes.
 https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
@@ -48,17 +48,17 @@ Records = NDArray[np.uint8]  # (n, 3073)
 
 
 def load(data_dir: Path | None = None) -> Dataset:
-    """CIFAR-10 out of `data_dir`, else of $FASTMLP_DATA_DIR, else of the cache, downloaded if it is not there.
+    """CIFAR-10 from `data_dir`, else from $FASTMLP_DATA_DIR, else from the cache, downloaded if it is not there.
 
-    The folder is, or holds, cifar-10-batches-bin/, or holds the archive. A folder that was named and has none
-    of them is a DataError, for a slip in its name must not start a download.
+    The folder is cifar-10-batches-bin/, or contains it or the archive. Raises DataError for a given folder with none of
+    them, because a typo in its name must not start a download.
     """
     named = data_dir or os.environ.get("FASTMLP_DATA_DIR")
     return read_folder(_find(Path(named).expanduser()) if named else _cached())
 
 
 def read_folder(folder: Path) -> Dataset:
-    """The dataset in the files of `folder`; DataError for one that is missing or damaged."""
+    """The dataset in the files of `folder`. Raises DataError if one is missing or damaged."""
     train_paths, test_path = sorted(folder.glob(TRAIN_FILES)), folder / TEST_FILE
     if not train_paths or not test_path.is_file():
         missing = TEST_FILE if train_paths else TRAIN_FILES
@@ -74,7 +74,7 @@ def read_folder(folder: Path) -> Dataset:
 
 
 def _find(folder: Path) -> Path:
-    """The folder of the files, in a folder that the user named."""
+    """The folder of the files, given the user's folder."""
     if (folder / FOLDER).is_dir():
         return folder / FOLDER
     if (folder / TEST_FILE).exists() or any(folder.glob(TRAIN_FILES)):
@@ -82,13 +82,13 @@ def _find(folder: Path) -> Path:
     if (folder / ARCHIVE).is_file():
         return _unpacked(folder / ARCHIVE)
     raise DataError(
-        f"{folder} holds neither {FOLDER}/ nor {ARCHIVE} (CIFAR-10's binary version, not the Python one): "
-        "name the folder that does, or none to download it."
+        f"{folder} has neither {FOLDER}/ nor {ARCHIVE} (CIFAR-10's binary version, not the Python one): "
+        "pass the folder that has one, or none to download it."
     )
 
 
 def _cached() -> Path:
-    """The folder of the files in the cache, after a download if it is not there."""
+    """The folder of the files in the cache, downloaded if it is not there."""
     archive = cache_dir() / ARCHIVE
     if not (cache_dir() / FOLDER).is_dir() and not archive.is_file():
         from fastmlp.datasets.download import RemoteFile, download
@@ -99,7 +99,7 @@ def _cached() -> Path:
 
 
 def _unpacked(archive: Path) -> Path:
-    """The folder of the archive's files in the cache."""
+    """The folder in the cache that the archive is unpacked to."""
     from fastmlp.datasets.archive import unpack
     from fastmlp.datasets.download import md5_of
 
@@ -113,15 +113,15 @@ def _unpacked(archive: Path) -> Path:
 
 def _read_records(path: Path) -> Records:
     if not path.is_file():  # reading a pipe or a device might never end
-        raise DataError(f"{path} cannot be read, for it is no file: {FIX}.")
+        raise DataError(f"{path} cannot be read, because it is not a file: {FIX}.")
     try:
         content = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check what it is.") from error
     if len(content) == 0 or len(content) % RECORD_BYTES:
         raise DataError(
-            f"{path} is truncated, for {len(content):,} bytes are no whole number of "
-            f"{RECORD_BYTES:,}-byte records: {FIX}."
+            f"{path} is truncated: its {len(content):,} bytes are not a whole number of {RECORD_BYTES:,}-byte records: "
+            f"{FIX}."
         )
     records = content.reshape(-1, RECORD_BYTES)
     wrong = np.flatnonzero(records[:, 0] >= len(CLASS_NAMES))
@@ -138,7 +138,7 @@ def _split(files: Sequence[Records]) -> Split:
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    """The ten names in batches.meta.txt, or the standard ones if it is not there or holds something else."""
+    """The ten names in batches.meta.txt, or the standard ones if it is missing or has anything else."""
     try:
         names = tuple(path.read_text(errors="replace").split()) if path.is_file() else ()
     except OSError:

@@ -1,7 +1,7 @@
-"""Large files over HTTP: mirrors in turn, resumed where an earlier try broke off, checked, whole or absent.
+"""Downloads large files over HTTP: tries mirrors in turn, resumes, verifies; a file is whole or absent.
 
-What has arrived is kept in NAME.part beside the file. A file here never changes, so one mirror may complete what
-another began.
+The bytes so far are kept in NAME.part beside the file. The files never change, so one mirror can complete what another
+began.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from fastmlp.common.progress import progress, warn
 
 TIMEOUTS = (10.0, 30.0)  # seconds to connect, and without a byte
 SECONDS_OF_PATIENCE = 60.0
-SLOWEST = 1000  # bytes a second: two days for CIFAR-10
+SLOWEST = 1000  # bytes per second: two days for CIFAR-10
 CHUNK_BYTES = 1 << 14  # at most this much is read at once
 MOST_TRIES = 100
 
@@ -36,11 +36,11 @@ class RemoteFile:
 
 
 class _MirrorError(Exception):
-    """Why one mirror did not deliver."""
+    """Why one mirror failed."""
 
 
 def download(remote: RemoteFile, path: Path) -> None:
-    """Brings `remote` to `path`, unless it is there, from the first mirror that delivers it; DataError if none does."""
+    """Download `remote` to `path`, unless it exists, from the first mirror that works; DataError if none does."""
     part = path.with_name(f"{path.name}.part")
     try:
         with locked(path.with_name(f"{path.name}.lock"), f"downloading {remote.title}"):
@@ -61,7 +61,7 @@ def md5_of(path: Path) -> str:
 
 
 def _bring_from_any(remote: RemoteFile, part: Path) -> None:
-    """Completes `part` from the first mirror that can; DataError with every mirror's reason if none can."""
+    """Complete `part` from the first mirror that can. Raises DataError with each mirror's reason if none can."""
     failures = []
     for url in remote.urls:
         try:
@@ -70,13 +70,13 @@ def _bring_from_any(remote: RemoteFile, part: Path) -> None:
             failures.append(f"{_host(url)}: {error}")
             warn(f"{remote.title}: {failures[-1]}")
     raise DataError(
-        f"{remote.title} could not be downloaded ({'; '.join(failures)}): try again later, which goes on "
-        f"where this stopped, or download {remote.urls[0]} by hand and pass its folder as --data-dir."
+        f"{remote.title} could not be downloaded ({'; '.join(failures)}): try again later, which resumes this "
+        f"download, or download {remote.urls[0]} by hand and pass its folder as --data-dir."
     )
 
 
 def _bring(remote: RemoteFile, url: str, part: Path) -> None:
-    """Completes `part` from one mirror and checks it; wrong content is deleted."""
+    """Complete `part` from one mirror and verify it; wrong content is deleted."""
     part.touch()
     resumed = part.stat().st_size > 0
     _complete(remote, url, part)
@@ -85,11 +85,11 @@ def _bring(remote: RemoteFile, url: str, part: Path) -> None:
     part.unlink()
     if not resumed:
         raise _MirrorError("sent wrong content (its MD5 differs), which was deleted")
-    _bring(remote, url, part)  # what an earlier try had left may be at fault, not this mirror
+    _bring(remote, url, part)  # the bytes of an earlier attempt may be at fault, not this mirror
 
 
 def _complete(remote: RemoteFile, url: str, part: Path) -> None:
-    """Asks for the rest of `part` again for as long as every try brings a fair share of the file."""
+    """Request the rest of `part` again as long as each attempt brings a fair share of the file."""
     while (have := part.stat().st_size) < remote.size:
         trouble = "ended too early"
         try:
@@ -101,7 +101,7 @@ def _complete(remote: RemoteFile, url: str, part: Path) -> None:
 
 
 def _ask(remote: RemoteFile, url: str, part: Path, have: int) -> None:
-    """One request for what follows the first `have` bytes; what it brings is written in its place."""
+    """Make one request for what follows the first `have` bytes, and write the answer in its place."""
     headers = {"Accept-Encoding": "identity", "Range": f"bytes={have}-"}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as answer:
         start = _start(answer, remote.size, have)
@@ -110,14 +110,14 @@ def _ask(remote: RemoteFile, url: str, part: Path, have: int) -> None:
             pace = _Pace(start)
             while chunk := answer.raw.read1(CHUNK_BYTES, decode_content=False):
                 if file.tell() + len(chunk) > remote.size:
-                    raise _MirrorError("sends more than the file holds")
+                    raise _MirrorError("sends more bytes than the file has")
                 file.write(chunk)
                 bar.advance(len(chunk))
                 pace.check(file.tell())
 
 
 class _Pace:
-    """Sees a server that sends a byte now and then, which no timeout of the connection sees."""
+    """Detects a server that sends a byte now and then, which no connection timeout detects."""
 
     def __init__(self, place: int) -> None:
         self._place, self._time = place, time.monotonic()
@@ -132,7 +132,7 @@ class _Pace:
 
 
 def _start(answer: requests.Response, size: int, have: int) -> int:
-    """The place in the file of the answer's first byte; _MirrorError if it answers another question."""
+    """The position in the file of the answer's first byte. Raises _MirrorError if that is not what was asked for."""
     if not answer.ok:
         raise _MirrorError(f"answered {answer.status_code} {answer.reason}")
     if "text/html" in answer.headers.get("Content-Type", ""):
@@ -154,7 +154,7 @@ def _host(url: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """In the user's words."""
+    """The reason in the user's terms."""
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return "stopped answering"
     if isinstance(error, requests.ConnectionError):

@@ -1,4 +1,4 @@
-"""Images as people have them, in the one layout that we take; and for every other the fix."""
+"""Users' images in the one layout that we accept, with the fix for every other one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANNELS = 3
 
 
 def as_images(X: ArrayLike, error: Callable[[str], FastMLPError] = UsageError) -> Images:
-    """uint8 images (n, 3, h, w) of those, or of rows (n, 3 s s) of square ones; the error for anything else."""
+    """uint8 images (n, 3, h, w), also from rows (n, 3 s s) of square images. Raises the error for anything else."""
     array = np.asarray(X)
     if array.ndim == 2:
         array = _unflattened(array, error)
@@ -31,12 +31,12 @@ def as_images(X: ArrayLike, error: Callable[[str], FastMLPError] = UsageError) -
 
 
 def layout_fix(shape: Sequence[int]) -> str:
-    """How an array X of that shape becomes images (n, 3, h, w), as far as its shape tells."""
+    """How to turn an array X of that shape into images (n, 3, h, w), as far as its shape shows."""
     match tuple(shape):
         case (_, _, _, 3):
             return "give X.transpose(0, 3, 1, 2)"
         case (_, 1, _, _):
-            return "give X.repeat(3, axis=1), for they are grey"
+            return "give X.repeat(3, axis=1), because they are grey"
         case (_, 4, _, _):
             return "give X[:, :3], without their transparency"
         case (3, _, _):
@@ -47,14 +47,14 @@ def layout_fix(shape: Sequence[int]) -> str:
             return "give X[:, None].repeat(3, axis=1) for grey ones"
         case ():
             return "read files by PIL.Image.open(name).convert('RGB')"
-    return "stack them so"
+    return "stack them into that shape"
 
 
 def _unflattened(rows: NDArray[Any], error: Callable[[str], FastMLPError]) -> NDArray[Any]:
     side = isqrt(rows.shape[1] // CHANNELS)
     if side < 1 or CHANNELS * side * side != rows.shape[1]:
         raise error(
-            f"Rows of {rows.shape[1]} numbers are no square images of three channels: give images as (n, 3, h, w)."
+            f"Rows of {rows.shape[1]} numbers are not square images of three channels: give images as (n, 3, h, w)."
         )
     return rows.reshape(len(rows), CHANNELS, side, side)
 
@@ -68,7 +68,7 @@ def _as_bytes(array: NDArray[Any], error: Callable[[str], FastMLPError]) -> Imag
         return array.astype(np.uint8)
     found = f"{array.dtype} from {array.min()} to {array.max()}"
     if not np.isfinite(array).all():
-        raise error(f"Images must be whole numbers 0 .. 255, not {found}: fix or remove those with NaN or infinity.")
+        raise error(f"Images must be whole numbers 0 .. 255, not {found}: fix or remove images with NaN or infinity.")
     scale = "255 * X" if array.dtype.kind in "bf" and array.max() <= 1 else "X"
     fix = f"give np.rint({scale}).clip(0, 255).astype('uint8')"
     raise error(f"Images must be whole numbers 0 .. 255, not {found}: {fix}.")

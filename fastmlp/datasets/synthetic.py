@@ -1,8 +1,7 @@
-"""Generated images of CIFAR-10's shape in any number: for benchmarks and tests.
+"""Any number of generated images in CIFAR-10's shape, for benchmarks and tests.
 
-Every image is a smooth field of colour, drawn as 4x4 RGB values about the mean of its class. The means are
-mirror images of themselves, so that a flipped image keeps its class; the classes overlap, so that there is
-something to learn.
+Each image is a smooth field of colour, drawn as 4x4 RGB values around the mean of its class. The means are symmetric,
+so that a flipped image keeps its class; the classes overlap, so that there is something to learn.
 """
 
 import numpy as np
@@ -14,10 +13,10 @@ from fastmlp.datasets.upsample import upsample
 
 CLASSES = 10
 GRID = (3, 4, 4)
-CLASS_SPREAD = 0.5  # standard deviation between the classes, in that within a class
+CLASS_SPREAD = 0.5  # standard deviation between classes, in units of that within a class
 MEAN_LEVEL = 120
-CONTRAST = 40  # grey levels a standard deviation
-NOISE_LEVELS = 16  # every pixel is brightened by 0 to 15 levels
+CONTRAST = 40  # grey levels per standard deviation
+NOISE_LEVELS = 16  # each pixel is brightened by 0 to 15 levels
 CHUNK = 1000
 TRAIN_SIZE = 5_000
 MIN_TRAIN_SIZE = 50
@@ -25,7 +24,7 @@ TRAIN_TO_TEST = 5  # as in CIFAR-10
 
 
 def load(train_size: int = TRAIN_SIZE) -> Dataset:
-    """`train_size` training images and a fifth of that to test on, every class equally often."""
+    """`train_size` training images and a fifth as many for testing, in balanced classes."""
     if train_size < MIN_TRAIN_SIZE:
         raise UsageError(f"synthetic:{train_size} is too small: ask for at least {MIN_TRAIN_SIZE} images.")
     means = _class_means(np.random.default_rng(0))
@@ -38,7 +37,7 @@ def load(train_size: int = TRAIN_SIZE) -> Dataset:
 
 
 def _class_means(rng: np.random.Generator) -> NDArray[np.float32]:
-    """(10, 3, 4, 4), each its own mirror image."""
+    """(10, 3, 4, 4), each symmetric."""
     means = rng.standard_normal((CLASSES, *GRID), dtype=np.float32)
     return CLASS_SPREAD * (means + means[..., ::-1]) / np.sqrt(2, dtype=np.float32)
 
@@ -50,7 +49,7 @@ def _draw(rng: np.random.Generator, means: NDArray[np.float32], n: int) -> Split
 
 
 def _images(rng: np.random.Generator, means: NDArray[np.float32]) -> Images:
-    """uint8 (n, 3, 32, 32) about the means (n, 3, 4, 4)."""
+    """uint8 (n, 3, 32, 32) around the means (n, 3, 4, 4)."""
     fields = means + rng.standard_normal(means.shape, dtype=np.float32)
     levels = np.rint(MEAN_LEVEL + CONTRAST * fields)  # whole numbers interpolate alike on every machine
     smooth = np.clip(upsample(levels), 0, 256 - NOISE_LEVELS).astype(np.uint8)

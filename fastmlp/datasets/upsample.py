@@ -1,4 +1,4 @@
-"""Small images made 32x32 by bilinear interpolation."""
+"""Enlarges small images to 32x32 by bilinear interpolation."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ def upsample(images: NDArray[np.float32]) -> NDArray[np.floating]:
 
 
 def interpolation(size: int, new_size: int) -> NDArray[np.float32]:
-    """The matrix (new_size, size) that interpolates `size` samples linearly at `new_size` places."""
+    """The matrix (new_size, size) that interpolates `size` samples linearly at `new_size` positions."""
     places = (np.arange(new_size) + 0.5) * size / new_size - 0.5
     columns = [np.interp(places, np.arange(size), unit) for unit in np.eye(size)]
     return np.stack(columns, axis=1).astype(np.float32)

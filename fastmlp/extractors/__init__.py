@@ -27,13 +27,13 @@ def open_extractor(
 ) -> Extractor:
     """The extractor of that name.
 
-    weights is the state dict of a backbone of torchvision or timm (by default its own, downloaded), or the codebook
-    of `patches` (see `fastmlp.extractors.patches.learned_codebook`); image_size in pixels is for backbones, and so is
-    dtype, in which they compute: float32, or on a GPU bfloat16, whose features are float32 with errors of a percent.
-    Raises UsageError for an unknown name, BackendError where PyTorch is missing, DataError for bad weights.
+    weights: the state dict of a torchvision or timm backbone (by default its own, downloaded), or the codebook of
+    `patches` (see `fastmlp.extractors.patches.learned_codebook`). For backbones only: image_size, in pixels, and dtype,
+    in which they compute: float32, or on a GPU bfloat16, whose features are float32 with errors of about a percent.
+    Raises UsageError for an unknown name, BackendError if PyTorch is missing, DataError for bad weights.
     """
     if dtype == "bfloat16" and (name in ("patches", "pixels") or backend.device == "cpu"):
-        # a CPU that has no instructions for it, as most, takes several times as long as in float32
+        # a CPU without instructions for it, like most, takes several times as long as in float32
         raise UsageError(f"bfloat16 is for backbones on a GPU: leave --dtype out with {name} on backend {backend}.")
     if name in ("patches", "pixels"):
         if image_size is not None:
@@ -52,7 +52,7 @@ def open_extractor(
 
 
 def check_name(name: str) -> None:
-    """UsageError for a name that `open_extractor` does not know, as far as no library has to be asked for it."""
+    """Raise UsageError for a name that `open_extractor` does not know, as far as that is known without any library."""
     library, _, model = name.partition(":")
     if name in BUILT_IN or (library in LIBRARIES and model):
         return

@@ -1,4 +1,4 @@
-"""What an extractor is: frozen, from uint8 images to float32 features."""
+"""What an extractor is: a frozen function from uint8 images to float32 features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class Extractor(ABC):
-    """Turns uint8 images (n, 3, 32, 32) into float32 features (n, features), in batches of batch_size."""
+    """Turns uint8 images (n, 3, 32, 32) into float32 features (n, features), up to batch_size images at a time."""
 
     name: str
     features: int
@@ -19,13 +19,13 @@ class Extractor(ABC):
 
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
-        """Everything besides the images that shapes the features: weights hash, sizes, engine."""
+        """Everything that determines the features besides the images: weights hash, sizes, engine."""
 
     @abstractmethod
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The features of up to batch_size images."""
 
     def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
-        """The features of any number of images, batch after batch; later ones may be under way already."""
+        """The features of any number of images, batch by batch; later batches may already be in progress."""
         for start in range(0, len(images), self.batch_size):
             yield self(images[start : start + self.batch_size])

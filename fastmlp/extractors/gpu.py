@@ -1,6 +1,6 @@
-"""How batches of images go through a backbone on a GPU: one on its way there while another is computed.
+"""Pipelines batches of images through a backbone on a GPU: one is copied while another is computed.
 
-All that needs a GPU is in `Cuda`; a `Pipeline` and `Enlarge` work with whatever stands in for it and for the kernel.
+Everything that needs a GPU is in `Cuda`; `Pipeline` and `Enlarge` also work with stand-ins for it and for the kernel.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fastmlp.backends.cupy import CudaBackend
 from fastmlp.kernels.cuda.resize import Resize
 
-UNDER_WAY = 2  # batches: one is computed, one is on its way
-WARM_UPS = 3  # before a graph is recorded: by then cuDNN has chosen, and every kernel is loaded
-BITS = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}  # what a kernel writes for numbers of that type
+IN_FLIGHT = 2  # batches: one is computed, one is copied
+WARM_UPS = 3  # before a graph is recorded, so that cuDNN has chosen its algorithms and every kernel is loaded
+BITS = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}  # the dtype in which a kernel writes each dtype
 
 Work = Callable[[], torch.Tensor]
 
@@ -26,9 +26,9 @@ Work = Callable[[], torch.Tensor]
 class Enlarge:
     """Images (n, 3, h, w) to normalised pixels (n, 3, size, size), channels last, by the backend's kernel.
 
-    Tensors and the kernel's arrays are the same memory (DLPack). It belongs to PyTorch, whose allocator gives freed
-    memory away again in the order of its current stream; so the kernel has to run in that stream (`Cuda.computing`),
-    and DLPack, which finds one stream on both sides, adds no waiting.
+    Tensors and the kernel's arrays share memory (DLPack). It belongs to PyTorch, whose allocator reuses freed memory in
+    the order of its current stream; so the kernel must run in that stream (`Cuda.computing`), and DLPack, which finds
+    the same stream on both sides, adds no synchronisation.
     """
 
     def __init__(self, backend: CudaBackend, scale: torch.Tensor, shift: torch.Tensor, size: int) -> None:
@@ -37,7 +37,7 @@ class Enlarge:
         self._scale, self._shift, self._size = scale.reshape(3), shift.reshape(3), size
 
     def __call__(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Pixels of that dtype, float32 or bfloat16."""
+        """Pixels in that dtype, float32 or bfloat16."""
         shape = (len(images), self._size, self._size, 3)
         pixels = torch.empty(shape, dtype=BITS[dtype], device=images.device)
         self._kernel(*(self._view(tensor) for tensor in (images, self._scale, self._shift, pixels)))
@@ -45,10 +45,10 @@ class Enlarge:
 
 
 class Cuda:
-    """Two streams of a device, and what is recorded in them.
+    """Two streams of a device, and graphs recorded in them.
 
-    shared: CuPy launches kernels in the first one too. It is CuPy's then and lent to PyTorch, for CuPy 14 destroys, or
-    deprecates, whatever it borrows.
+    shared: CuPy also launches kernels in the first stream. That stream is then created by CuPy and lent to PyTorch,
+    because CuPy 14 destroys, or deprecates, borrowed ones.
     """
 
     def __init__(self, device: str, shared: bool) -> None:
@@ -63,28 +63,28 @@ class Cuda:
         else:
             self._compute = torch.cuda.Stream(device)
         self._copy = torch.cuda.Stream(device)
-        torch.cuda.synchronize(device)  # the weights, which other streams brought, are there
+        torch.cuda.synchronize(device)  # other streams have finished copying the weights
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """In the first stream, numbers as they are: no TF32, and the same algorithms in every run."""
+        """Within it, work runs in the first stream, without TF32, and with the same algorithms in every run."""
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with self._cupy, torch.cuda.stream(self._compute), exact:
             yield
 
     def copying(self) -> AbstractContextManager[Any]:
-        """In the second stream."""
+        """Within it, work runs in the second stream."""
         return torch.cuda.stream(self._copy)
 
     def event(self) -> Any:
         return torch.cuda.Event()
 
     def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Memory of the host that copies to and from the device do not wait for."""
+        """Pinned host memory, so that copies to and from the device are asynchronous."""
         return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def record(self, work: Work) -> Work:
-        """What launches all of the work at once, a CUDA graph; its result is always in the same place."""
+        """A function that launches the work as one CUDA graph; its result is always the same tensor."""
         for _ in range(WARM_UPS):
             work()
         graph = torch.cuda.CUDAGraph()
@@ -99,7 +99,7 @@ class Cuda:
 
 
 class _Slot:
-    """The memory of one batch under way, on the host and on the device."""
+    """The memory of one batch in flight, on the host and on the device."""
 
     def __init__(self, cuda: Cuda, rows: int, shape: tuple[int, ...], features: int) -> None:
         self.sent = cuda.pinned((rows, *shape), torch.uint8)
@@ -109,41 +109,41 @@ class _Slot:
         self.count = 0
 
     def result(self) -> NDArray[np.float32]:
-        """The features of the batch, once they are there."""
+        """The features of the batch, once they have arrived."""
         self.done.synchronize()
         return np.array(self.features[: self.count].numpy())
 
 
 class Pipeline:
-    """Features of images uint8 (n, *shape) by forward, which takes up to `rows` of them on the device.
+    """Features of images uint8 (n, *shape), computed by `forward` from up to `rows` of them on the device.
 
-    A whole batch is launched as one recorded graph; the last one, if smaller, step by step.
+    A full batch is launched as one recorded graph; a last, smaller batch is launched kernel by kernel.
     """
 
     def __init__(
         self, forward: Callable[[torch.Tensor], torch.Tensor], cuda: Cuda, rows: int, shape: tuple[int, ...], width: int
     ) -> None:
         self._forward, self._cuda, self._rows = forward, cuda, rows
-        self._slots = [_Slot(cuda, rows, shape, width) for _ in range(UNDER_WAY)]
-        self._images = torch.empty_like(self._slots[0].images)  # where the graph reads
+        self._slots = [_Slot(cuda, rows, shape, width) for _ in range(IN_FLIGHT)]
+        self._images = torch.empty_like(self._slots[0].images)  # the input of the graph
         self._graph: Work | None = None
 
     def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
-        """The features of one batch after another, while later ones are under way; one such run at a time."""
+        """The features, batch by batch, while later batches are in flight; only one such iterator at a time."""
         for slot in self._slots:
-            slot.done.synchronize()  # an earlier run may have been given up
+            slot.done.synchronize()  # an earlier iterator may have been abandoned
         waiting: list[_Slot] = []
         for number, start in enumerate(range(0, len(images), self._rows)):
-            if len(waiting) == UNDER_WAY:  # whose slot is needed
+            if len(waiting) == IN_FLIGHT:  # the next batch needs the first one's slot
                 yield waiting.pop(0).result()
-            slot = self._slots[number % UNDER_WAY]
+            slot = self._slots[number % IN_FLIGHT]
             self._send(slot, images[start : start + self._rows])
             waiting.append(slot)
         for slot in waiting:
             yield slot.result()
 
     def _send(self, slot: _Slot, images: NDArray[np.uint8]) -> None:
-        """Start it all: images to the device in one stream, and in the other, once they are there, all the rest."""
+        """Start copying the images in one stream and, once they have arrived, everything else in the other."""
         n = slot.count = len(images)
         np.copyto(slot.sent[:n].numpy(), images)
         with torch.inference_mode():

@@ -1,8 +1,8 @@
-"""K-means patch features (Coates, Ng and Lee 2011): learned from the training images, no download.
+"""K-means patch features (Coates, Ng and Lee 2011), learned from the training images without a download.
 
-Every 6x6 patch of an image is brightness- and contrast-normalised, whitened (ZCA) and compared with 128 centroids; the
-triangle activation max(0, mean(z) - z_k) of its distances z is averaged over the four quadrants: 4 * 128 = 512
-features, each standardised by its mean and deviation on training images.
+Each 6x6 patch of an image is normalised in brightness and contrast, whitened (ZCA) and compared with 128 centroids; the
+triangle activation max(0, mean(z) - z_k) of its distances z is averaged over each of the four quadrants. That gives
+4 * 128 = 512 features, each standardised by its mean and deviation on training images.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ WHITENING_NOISE = 0.1  # added to the eigenvalues
 EPSILON = 1e-8
 
 PATCH = 3 * SIDE * SIDE
-BLOCK = PATCH // 3  # rows of the triangle at a time: fewer leave out more zeros, but make narrow products
+BLOCK = PATCH // 3  # rows of the triangle at a time: smaller blocks skip more zeros, but make narrow products
 FEATURES = 4 * CENTROIDS
 BATCH = 256
-PART_ON_CPU, PART_ON_GPU = 4, 32  # images at a time; on a CPU few enough that their patches stay in cache
-RECIPE = 1  # the version of everything above and of learn_codebook
+PART_ON_CPU, PART_ON_GPU = 4, 32  # images at a time; few enough on a CPU for their patches to stay in cache
+RECIPE = 1  # the version of all constants above and of learn_codebook
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """What is learned, all float32."""
+    """What is learned; all float32."""
 
     mean: NDArray[np.float32]  # of patches (108,)
     whitening: NDArray[np.float32]  # (108, 108)
@@ -69,11 +69,11 @@ SHAPES = {
 
 
 class Patches(Extractor):
-    """The features by a codebook, on any backend.
+    """Features computed with a codebook, on any backend.
 
     A patch x becomes w = W (x - mean), and its squared distance to the centroid c is |w|^2 - 2 c'w + |c|^2. So w itself
-    is not needed: c'w is a product with C W, and |w| is |R (x - mean)| for the triangular R of W = Q R, whose zeros
-    blocks of rows leave out.
+    is not needed: c'w is a product with C W, and |w| is |R (x - mean)| for the triangular R of W = Q R, whose zeros are
+    skipped block by block.
     """
 
     name = "patches"
@@ -103,7 +103,7 @@ class Patches(Extractor):
         parts = [images[start : start + self._part] for start in range(0, len(images), self._part)]
         if self.backend.device != "cpu":
             return np.concatenate([self._features(part) for part in parts])
-        # a part a thread: element-wise work is shared out too, and no product waits for a second core
+        # one part per thread: element-wise work is parallel too, and no product waits for a second core
         with self.backend.one_thread(), ThreadPoolExecutor(self.backend.threads) as pool:
             return np.concatenate(list(pool.map(self._features, parts)))
 
@@ -120,11 +120,11 @@ class Patches(Extractor):
         return np.asarray(self.backend.to_numpy((pooled - self._shift) * self._scale))
 
 
-# Learning, on the host, so that every backend has the same codebook.
+# Learning runs on the host, so that every backend gets the same codebook.
 
 
 def learned_codebook(train: Split, seed: int, folder: Path) -> Path:
-    """The file in folder with the codebook of these training images and this seed; learned if it is not there."""
+    """The file in folder with the codebook for these training images and this seed, learned if it is missing."""
     path = folder / f"patches-{train.content_hash[:16]}-{seed}-v{RECIPE}.safetensors"
     if not path.is_file():
         save_codebook(learn_codebook(train.images, seed), path)
@@ -132,9 +132,9 @@ def learned_codebook(train: Split, seed: int, folder: Path) -> Path:
 
 
 def learn_codebook(images: NDArray[np.uint8], seed: int) -> Codebook:
-    """Whitening and centroids from a sample of patches, then the features' mean and deviation on some images."""
+    """Whitening and centroids from a sample of patches, then the features' mean and scale from some images."""
     if min(images.shape[2:]) < SIDE:
-        raise UsageError(f"Patches are {SIDE} pixels a side: give larger images than {images.shape[2:]}.")
+        raise UsageError(f"Patches are {SIDE} pixels wide: give larger images than {images.shape[2:]}.")
     rng = generator(seed, Purpose.PATCHES)
     patches = normalised(np, sample_patches(images, SAMPLE_PATCHES, rng).astype(np.float32), axis=-1)
     mean, whitening = learn_whitening(patches)
@@ -153,21 +153,21 @@ def save_codebook(codebook: Codebook, path: Path) -> None:
 
 
 def load_codebook(path: Path) -> Codebook:
-    """The codebook in a file; DataError if it is missing, damaged or something else."""
+    """The codebook in a file. Raises DataError if it is missing, damaged or something else."""
     if not path.is_file():
         raise DataError(f"The codebook {path} does not exist: leave --weights out to learn one.")
     try:
         _, arrays = read_safetensors(path)
     except ValueError as error:
-        raise DataError(f"The codebook {path} is damaged ({error}): delete it, and it is learned again.") from None
+        raise DataError(f"The codebook {path} is damaged ({error}): delete it to learn it again.") from None
     found = {name: array.shape for name, array in arrays.items()}
     if found != SHAPES or any(a.dtype != np.float32 or not np.isfinite(a).all() for a in arrays.values()):
-        raise DataError(f"{path} is not a codebook of patch features: delete it, and it is learned again.")
+        raise DataError(f"{path} is not a codebook of patch features: delete it to learn it again.")
     return Codebook(**arrays)
 
 
 def sample_patches(images: NDArray[np.uint8], count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """`count` patches at random places of random images: uint8 (count, 3 * 6 * 6)."""
+    """`count` patches at random positions in random images: uint8 (count, 3 * 6 * 6)."""
     n, channels, height, width = images.shape
     which = rng.integers(0, n, count)[:, None, None, None]
     top = rng.integers(0, height - SIDE + 1, count)[:, None, None, None]
@@ -187,7 +187,7 @@ def learn_whitening(patches: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
 
 
 def learn_centroids(patches: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """K-means by Lloyd's rounds from random patches; a centroid that loses all its patches takes a random one."""
+    """K-means (Lloyd's algorithm) from random patches; a centroid that loses all its patches moves to a random one."""
     centroids = patches[rng.permutation(len(patches))[:count]].copy()
     for _ in range(ROUNDS):
         distance = (centroids**2).sum(axis=1) - 2 * patches @ centroids.T

@@ -1,4 +1,4 @@
-"""The raw pixels, scaled to -0.5 .. 0.5: the simplest features, for tests and as a floor."""
+"""The raw pixels, scaled to -0.5 .. 0.5: the simplest features, for tests and as a baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frozen vision backbones from torchvision and timm, their last layer off, run by PyTorch."""
+"""Frozen vision backbones from torchvision and timm without their last layer, run by PyTorch."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from fastmlp.common.progress import say
 from fastmlp.extractors.base import Extractor
 from fastmlp.extractors.gpu import Cuda, Enlarge, Pipeline
 
-BATCH_ON_CPU, BATCH_ON_GPU = 8, 256  # on a CPU, a batch whose activations stay in cache is the fastest
+BATCH_ON_CPU, BATCH_ON_GPU = 8, 256  # on a CPU, batches whose activations stay in cache are fastest
 
-# What torchvision itself sets when it builds these networks for their published weights.
+# What torchvision itself sets to build these networks for their published weights.
 BUILT_WITH: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "init_weights": False},
@@ -39,7 +39,7 @@ State = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model that ends in features, the preprocessing its weights were trained with, and a hash of the weights."""
+    """A model that outputs features, the preprocessing its weights were trained with, and a hash of the weights."""
 
     model: nn.Module
     mean: tuple[float, ...]
@@ -52,15 +52,15 @@ class Backbone:
 class VisionExtractor(Extractor):
     """Normalise, resize, backbone; batch norm folded into the convolutions, channels-last.
 
-    The preprocessing is what the weights declare, but that the whole image is resized to the network's input and
-    nothing is cropped off its border. Bilinear enlargement is the same with antialiasing and without; bicubic has
-    another kernel with it (PIL's), and that is what published weights were evaluated with.
+    The preprocessing is the one the weights declare, except that the whole image is resized to the network's input,
+    without cropping its border. Bilinear enlargement is the same with and without antialiasing; for bicubic,
+    antialiasing means another kernel (PIL's), the one that published weights were evaluated with.
 
     Weights and activations are of dtype, float32 or bfloat16; features are always float32. On a GPU a batch is one
     recorded graph, and `kernels`, if given, enlarges its images.
 
-    Raises DataError if the weights are missing, damaged or of another network, UsageError for an unknown name or an
-    image size (pixels) that the network does not take, BackendError where PyTorch cannot use the device.
+    Raises DataError if the weights are missing, damaged or for another network, UsageError for an unknown name or an
+    image size (in pixels) that the network does not accept, BackendError if PyTorch cannot use the device.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class VisionExtractor(Extractor):
         kernels: CudaBackend | None = None,
     ) -> None:
         if image_size is not None and image_size < 1:
-            raise UsageError(f"--image-size is {image_size}: give a number of pixels, or leave it out.")
+            raise UsageError(f"--image-size is {image_size}: give a positive number of pixels, or leave it out.")
         _check_device(device)
         backbone = open_backbone(name, weights)
         self.name, self.device, self.weights, self.dtype = name, device, backbone.weights, dtype
@@ -130,7 +130,7 @@ class VisionExtractor(Extractor):
         """Normalised pixels at the network's input size, channels last."""
         if self._enlarge is not None and self.image_size >= min(images.shape[2:]):
             return self._enlarge(images, self._dtype)
-        # normalised while there are few of them: resizing takes averages, which come out the same
+        # normalised before resizing, while there are fewer pixels: resizing averages, so the result is the same
         pixels = images.to(torch.float32).mul_(self._scale).add_(self._shift)
         return self._resize(pixels).to(self._dtype).contiguous(memory_format=torch.channels_last)
 
@@ -151,18 +151,18 @@ class VisionExtractor(Extractor):
             if self.image_size == own_size:
                 raise
             raise UsageError(
-                f"{self.name} takes no images of {self.image_size} pixels ({first_line(error)}): "
-                f"leave --image-size out, and they are {own_size}."
+                f"{self.name} does not accept images of {self.image_size} pixels ({first_line(error)}): "
+                f"leave --image-size out for {own_size}."
             ) from None
         if features.ndim != 2:
             raise UsageError(
-                f"{self.name} gives an output of shape {features.shape}, not features (n, d): choose another."
+                f"{self.name} outputs shape {features.shape}, not features (n, d): choose another backbone."
             )
         return features.shape[1]
 
 
 def open_backbone(name: str, weights: Path | None) -> Backbone:
-    """The backbone `resnet18`, `torchvision:NAME` or `timm:NAME`, with the weights in that file or its own."""
+    """The backbone `resnet18`, `torchvision:NAME` or `timm:NAME`, with the weights in that file or its own weights."""
     library, _, model = name.partition(":")
     if library == "timm":
         return _open_timm(model, weights)
@@ -196,7 +196,7 @@ def _open_torchvision(name: str, weights: Path | None) -> Backbone:
 
 
 def _last_linear(model: nn.Module, name: str) -> str:
-    """The path of the classifier's last layer, which gives way to the identity so that its input comes out."""
+    """The path of the classifier's last layer, to be replaced by the identity so that the model outputs its input."""
     linear = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise UsageError(f"torchvision:{name} does not end in a linear layer: choose another backbone.")
@@ -204,7 +204,7 @@ def _last_linear(model: nn.Module, name: str) -> str:
 
 
 def _downloaded(name: str, url: str) -> Path:
-    """The file at url in PyTorch's own download folder, fetched if it is not there, the hash in its name checked."""
+    """The file at url in PyTorch's own download folder; if missing, downloaded and checked against its name's hash."""
     path = Path(torch.hub.get_dir(), "checkpoints", _file_name(url))
     if path.is_file():
         return path
@@ -225,12 +225,12 @@ def _file_name(url: str) -> str:
 
 
 def _published_hash(url: str) -> str:
-    """The first digits of the SHA-256 of torchvision's files end their names."""
+    """The first digits of the SHA-256, with which the names of torchvision's files end."""
     return _file_name(url).removesuffix(".pth").rsplit("-", 1)[-1]
 
 
 def _renamed(state: State) -> State:
-    """DenseNet's published weights have the names of an older layout."""
+    """The state with new names for DenseNet's published weights, which use those of an older layout."""
     return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key): value for key, value in state.items()}
 
 
@@ -300,7 +300,7 @@ def _read_state(path: Path) -> tuple[State, str]:
         ) from None
     named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
     if not named or not all(isinstance(value, torch.Tensor) and not value.is_complex() for value in state.values()):
-        raise DataError(f"The weights file {path} holds no plain state dict: save model.state_dict() and pass that.")
+        raise DataError(f"The weights file {path} has no plain state dict: save model.state_dict() and pass that.")
     return state, f"sha256:{sha256_of(path)}"
 
 
@@ -310,7 +310,7 @@ def _read_tensors(path: Path) -> Any:
 
         return load_file(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch warns of what it then refuses
+        warnings.simplefilter("ignore")  # PyTorch warns about files that it then refuses
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -329,19 +329,19 @@ def _load(model: nn.Module, state: State, name: str, path: Path) -> None:
 def fold_batch_norm(model: nn.Module) -> nn.Module:
     """The same function with every batch norm that follows a convolution folded into that convolution's weights.
 
-    A model that torch.fx cannot trace (control flow that depends on its input) comes back as it is: slower, not wrong.
+    A model that torch.fx cannot trace (its control flow depends on its input) is returned as it is: slower, not wrong.
     """
     from torch.fx.experimental.optimization import fuse
     from torch.fx.proxy import TraceError
 
     try:
         return fuse(model, inplace=True)
-    except (TraceError, TypeError, RuntimeError):  # whichever its code runs into
+    except (TraceError, TypeError, RuntimeError):  # depends on its code
         return model
 
 
 def _channels_last(model: nn.Module) -> nn.Module:
-    """The model, its convolutions' weights laid out for channels-last images."""
+    """The model with its convolutions' weights laid out for channels-last images."""
     for weight in model.parameters():
         if weight.dim() == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
@@ -349,7 +349,7 @@ def _channels_last(model: nn.Module) -> nn.Module:
 
 
 def _normalisation(backbone: Backbone, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """scale and shift, (1, 3, 1, 1), so that pixel * scale + shift = (pixel / 255 - mean) / std."""
+    """scale and shift, (1, 3, 1, 1), such that pixel * scale + shift = (pixel / 255 - mean) / std."""
     mean, std = (
         torch.tensor(v, dtype=torch.float32, device=device).view(1, 3, 1, 1) for v in (backbone.mean, backbone.std)
     )

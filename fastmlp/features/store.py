@@ -1,8 +1,8 @@
-"""The feature store: features, labels and provenance of one extraction, in a folder keyed by all that shaped them.
+"""The feature store: features, labels and provenance of one extraction, in a folder keyed by all that determines them.
 
-A store is written as `<key>.partial`, batch by batch, with a journal of the rows that are safely on disk, so a killed
-extraction goes on where it stopped; finished and checksummed, it is renamed to `<key>`. `<key>.lock` keeps a second
-process waiting meanwhile.
+A store is written as `<key>.partial`, batch by batch, with a journal of the rows that are safely on disk, so that a
+killed extraction can resume; once finished and checksummed, it is renamed to `<key>`. Meanwhile `<key>.lock` keeps a
+second process waiting.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from fastmlp.extractors.base import Extractor
 
 FORMAT = 1
 FILES = ("features.npy", "labels.npy")
-HEADER_BYTES = 256  # a .npy file's header of two numbers ends before
-SECONDS_BETWEEN_JOURNALS = 0.25  # at most so much work is done again after a kill
+HEADER_BYTES = 256  # longer than the header of a .npy file with one or two dimensions
+SECONDS_BETWEEN_JOURNALS = 0.25  # the most work that is repeated after a kill
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """features float32 (n, d), read from disk as they are needed, labels int64 (n,), and where they came from."""
+    """features float32 (n, d), read from disk on demand; labels int64 (n,); and where both came from."""
 
     path: Path
     features: NDArray[np.float32]
@@ -47,7 +47,7 @@ class FeatureStore:
 def key_of(provenance: dict[str, Any]) -> str:
     """A readable name and a hash of everything in the provenance (JSON values, no NaN, no entry `format`)."""
     if "format" in provenance:
-        raise UsageError("A provenance has no entry 'format', for that is the store's: name it otherwise.")
+        raise UsageError("The entry 'format' of a provenance is reserved for the store: choose another name.")
     content = {"format": FORMAT, **provenance}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -65,13 +65,14 @@ def open_or_extract(
     provenance: dict[str, Any],
     root: Path,
 ) -> FeatureStore:
-    """The store with that provenance under root: opened if it is there, else extracted, going on from a partial one.
+    """The store with that provenance under root: opened if it exists, else extracted, resuming a partial extraction.
 
-    Raises DataError if a store is there but damaged, FastMLPError if root cannot be written, UsageError if the
-    labels are not one integer an image.
+    Raises DataError if the store exists but is damaged, FastMLPError if root cannot be written, UsageError if the
+    labels are not one integer per image.
     """
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise UsageError(f"{labels.dtype} labels {labels.shape} for {len(images):,} images: pass one integer an image.")
+        found = f"{labels.dtype} labels {labels.shape} for {len(images):,} images"
+        raise UsageError(f"{found}: pass one integer per image.")
     provenance = {**provenance, "extractor": extractor.provenance()}
     path = root / key_of(provenance)
     reused = path.is_dir()
@@ -84,16 +85,16 @@ def open_or_extract(
         except OSError as error:
             raise FastMLPError(
                 f"The features cannot be written under {root} ({error.strerror or error}): make room there, or set "
-                "FASTMLP_CACHE_DIR to another folder; the same command then goes on with what is done."
+                "FASTMLP_CACHE_DIR to another folder; the same command then resumes."
             ) from error
     store = open_store(path, provenance, reused)
     if store.features.shape != (len(images), extractor.features) or not np.array_equal(store.labels, labels):
-        raise DataError(f"The feature store {path} is of other images: delete that folder and extract again.")
+        raise DataError(f"The feature store {path} is for other images: delete that folder and extract again.")
     return store
 
 
 def open_store(path: Path, provenance: dict[str, Any] | None = None, reused: bool = True) -> FeatureStore:
-    """A finished store, its checksums verified and, if given, its provenance compared; else DataError."""
+    """A finished store, its checksums verified and, if given, its provenance compared. Raises DataError otherwise."""
     fix = f"delete the folder {path} and extract again."
     meta = _read_meta(path, fix)
     if provenance is not None and key_of(provenance) != key_of(meta["provenance"]):
@@ -103,12 +104,12 @@ def open_store(path: Path, provenance: dict[str, Any] | None = None, reused: boo
             raise DataError(f"The feature store's {path / name} is missing or damaged: {fix}")
     features, labels = _mapped(path / "features.npy", "<f4", fix), _mapped(path / "labels.npy", "<i8", fix)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise DataError(f"The feature store {path} holds no features (n, d) with labels (n,): {fix}")
+        raise DataError(f"The feature store {path} does not have features (n, d) with labels (n,): {fix}")
     return FeatureStore(path, features, np.array(labels), meta["provenance"], reused)
 
 
 def _mapped(file: Path, dtype: str, fix: str) -> NDArray[Any]:
-    """The array in a .npy file as we write it, read as it is needed; a header of others is not even parsed."""
+    """The array in a .npy file that we wrote, read on demand; any other header is not even parsed."""
     with file.open("rb") as content:
         start, size = content.read(HEADER_BYTES), content.seek(0, os.SEEK_END)
     found = re.search(rb"'shape': \((\d{1,18}), ?(\d{1,18})?\)", start)
@@ -116,11 +117,11 @@ def _mapped(file: Path, dtype: str, fix: str) -> NDArray[Any]:
     header = _npy_header(shape, dtype)
     if 0 < math.prod(shape) * np.dtype(dtype).itemsize == size - len(header) and start.startswith(header):
         return np.memmap(file, dtype, "r", len(header), shape)
-    raise DataError(f"The feature store's {file} is no array of {dtype} numbers: {fix}")
+    raise DataError(f"The feature store's {file} is not an array of {dtype} numbers: {fix}")
 
 
 def _read_meta(path: Path, fix: str) -> dict[str, Any]:
-    """store.json; its provenance is intact if it gives the folder's name."""
+    """store.json, whose provenance is intact if its key is the folder's name."""
     damaged = DataError(f"The feature store's {path / 'store.json'} is missing or damaged: {fix}")
     try:
         meta: dict[str, Any] = read_json(path / "store.json")
@@ -129,7 +130,7 @@ def _read_meta(path: Path, fix: str) -> dict[str, Any]:
     except (DataError, OSError, KeyError, TypeError, ValueError):  # JSON, but not what we wrote
         raise damaged from None
     if not same_format:
-        raise DataError(f"The feature store {path} is of format {meta['format']}, not {FORMAT}: {fix}")
+        raise DataError(f"The feature store {path} has format {meta['format']}, not {FORMAT}: {fix}")
     if not intact:
         raise damaged
     return meta
@@ -161,11 +162,11 @@ def _extract(
 
 
 def _fill(partial: Path, images: NDArray[np.uint8], extractor: Extractor, title: str) -> None:
-    """Extract the rows that are missing, in the same batches as an unbroken run, journalling what is on disk."""
+    """Extract the missing rows, in the same batches as an uninterrupted run, journalling what is on disk."""
     header = _npy_header((len(images), extractor.features))
     done = _finished_rows(partial, header, len(images), extractor)
     if done:
-        say(f"Going on with {partial.name} after {done:,} images.")
+        say(f"Resuming {partial.name} after {done:,} images.")
     else:
         _start_partial(partial, header)
     last_journal = time.monotonic()
@@ -185,7 +186,7 @@ def _fill(partial: Path, images: NDArray[np.uint8], extractor: Extractor, title:
 
 
 def _checked(features: NDArray[np.float32], extractor: Extractor, rows: int) -> NDArray[np.float32]:
-    """The features, without gaps; FastMLPError unless there is one row an image, of the extractor's width."""
+    """The features, contiguous. Raises FastMLPError unless there is one row per image, of the extractor's width."""
     shape = (rows, extractor.features)
     if features.shape != shape or features.dtype != np.float32:
         raise FastMLPError(
@@ -195,14 +196,14 @@ def _checked(features: NDArray[np.float32], extractor: Extractor, rows: int) -> 
 
 
 def _journal(partial: Path, file: BinaryIO, rows: int) -> None:
-    """First the rows on disk, then the word that they are there."""
+    """Force the rows to disk, then record that they are there."""
     file.flush()
     os.fsync(file.fileno())
     write_json(partial / "journal.json", {"rows": rows})
 
 
 def _finished_rows(partial: Path, header: bytes, count: int, extractor: Extractor) -> int:
-    """How many rows, in whole batches, an earlier run left safely on disk; 0 if what it left cannot be used."""
+    """How many rows, in whole batches, an earlier run left safely on disk; 0 if they cannot be used."""
     try:
         rows = read_json(partial / "journal.json")["rows"]
         with (partial / "features.npy").open("rb") as file:
@@ -222,7 +223,7 @@ def _row_bytes(extractor: Extractor) -> int:
 
 
 def _npy_header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
-    """How a .npy file of an array of this shape starts."""
+    """The header of a .npy file with an array of this shape."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
     return header.getvalue()

@@ -1,7 +1,8 @@
-"""Features and labels in files made elsewhere: .npy, .npz, .safetensors and Parquet; nothing pickled is ever loaded.
+"""Features and labels in files made elsewhere: .npy, .npz, .safetensors and Parquet; pickles are never loaded.
 
-In files of several arrays or columns the features are called one of FEATURES, or are the only ones of two dimensions;
-the labels are called one of LABELS. A Parquet file has its features in a column of lists, or in columns of numbers.
+In files of several arrays or columns, the features have one of the names FEATURES or are the only two-dimensional
+array; the labels have one of the names LABELS. A Parquet file has its features in a column of lists, or in columns of
+numbers.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ SUFFIXES = (".npy", ".npz", ".parquet", ".safetensors")
 TEXTS = (".csv", ".tsv", ".txt")
 FEATURES = ("features", "X", "x", "embeddings", "embedding", "images")
 LABELS = ("labels", "label", "y", "target")
-ONLY = ""  # the name of the array in a file of one
+ONLY = ""  # the name of the array in a file that has only one
 LARGEST_LABEL = 2**31 - 1
-BLOCK = 4096  # rows that are checked or copied at a time
-# No honest array of a .npz file is both: larger unpacked, bytes, and so many times its packed size.
+BLOCK = 4096  # rows to check or copy at a time
+# No honest array in a .npz file exceeds both: bytes unpacked, and the ratio of unpacked to packed size.
 BOMB_BYTES, BOMB_FACTOR = 2**30, 200
-DAMAGE = (  # what reading a damaged or a crafted file ends in
+DAMAGE = (  # what reading a damaged or crafted file may raise
     *(ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
     *(MemoryError, RecursionError, OverflowError, NotImplementedError, TypeError, LookupError),
 )
@@ -40,24 +41,24 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def read_features(path: Path) -> NDArray[Any]:
-    """Features (n, d) of some type of real numbers, or images uint8 (n, 3, h, w); of a .npy file, mapped to memory.
+    """Features (n, d) of a real dtype, or images uint8 (n, 3, h, w); from a .npy file, memory-mapped.
 
-    Raises DataError for a file that is missing, damaged or holds something else, BackendError where pyarrow is missing.
+    Raises DataError if the file is missing, damaged or has something else, BackendError if pyarrow is missing.
     """
     arrays = _read(path)
     return _checked_features(_features_in(arrays, path), path)
 
 
 def read_labels(path: Path) -> NDArray[Any]:
-    """Labels (n,), int64 from 0 or strings; DataError for anything else."""
+    """Labels (n,): int64 from 0 on, or strings. Raises DataError for anything else."""
     labels = _labels_in(_read(path))
     if labels is None:
-        raise DataError(f"{path} holds no labels: name them {LABELS[0]!r}.")
+        raise DataError(f"{path} has no labels: name them {LABELS[0]!r}.")
     return _checked_labels(labels, path)
 
 
 def read_labelled(features: Path, labels: Path | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Features and labels of as many rows; without a second file both are in the first."""
+    """Features and labels of the same number of rows; without a second file, both are in the first."""
     arrays = _read(features)
     found = _features_in(arrays, features)
     X = _checked_features(found, features)
@@ -67,35 +68,36 @@ def read_labelled(features: Path, labels: Path | None = None) -> tuple[NDArray[A
     elif beside is not None:
         y = _checked_labels(beside, features)
     else:
-        raise DataError(f"{features} holds no labels: pass them with --labels FILE.")
+        raise DataError(f"{features} has no labels: pass them with --labels FILE.")
     if len(X) != len(y):
-        fix = "save X.T, for it seems transposed" if X.ndim == 2 and X.shape[1] == len(y) else "give one label a row"
+        transposed = X.ndim == 2 and X.shape[1] == len(y)
+        fix = "X seems transposed, so save X.T" if transposed else "give one label per row"
         raise DataError(f"{len(X):,} rows of features in {features}, but {len(y):,} labels: {fix}.")
     return X, y
 
 
 def finite_rows(features: NDArray[Any], rows: NDArray[np.int64] | None, dtype: str, place: object) -> NDArray[Any]:
-    """Those rows of features, in their order, as finite numbers of that dtype; None takes all.
+    """Those rows of features (None: all), in that order, in that dtype, checked to be finite.
 
-    Not copied where all rows are taken and are of that dtype already. Raises DataError, naming the place, for NaN,
-    infinity, or a number beyond the dtype.
+    Not copied if all rows are taken and have that dtype already. Raises DataError, naming the place, for NaN, infinity,
+    or a number beyond the range of the dtype.
     """
     whole = rows is None and features.dtype == dtype and features.flags.c_contiguous
     taken = features if whole else np.empty((len(features) if rows is None else len(rows), features.shape[1]), dtype)
     for block in _blocks(len(taken)):
         if not whole:
-            with np.errstate(over="ignore"):  # the infinity is found below
+            with np.errstate(over="ignore"):  # infinity is detected below
                 taken[block] = features[block if rows is None else rows[block]]
         finite = np.isfinite(taken[block]).all(axis=1)
         if not finite.all():
             row = block.start + int(finite.argmin())
             row = row if rows is None else int(rows[row])
-            raise DataError(f"Row {row} of {place} holds NaN, infinity or a number beyond {dtype}: fix or remove it.")
+            raise DataError(f"Row {row} of {place} has NaN, infinity or a number beyond {dtype}: fix or remove it.")
     return np.asarray(taken)
 
 
 def indices_of(labels: NDArray[Any], classes: NDArray[Any], place: object) -> NDArray[np.int64]:
-    """The place (n,) of each label among the sorted classes; DataError for one that is none of them."""
+    """The index (n,) of each label in the sorted classes. Raises DataError for a label that is not among them."""
     if labels.dtype.kind != classes.dtype.kind:
         kinds = {"i": "whole numbers", "U": "strings"}
         found, wanted = kinds[labels.dtype.kind], kinds[classes.dtype.kind]
@@ -105,7 +107,7 @@ def indices_of(labels: NDArray[Any], classes: NDArray[Any], place: object) -> ND
     if len(strange):
         row = strange[0]
         known = textwrap.shorten(", ".join(map(str, classes.tolist())), 60, placeholder=" ...")
-        raise DataError(f"Row {row} of {place} has label {str(labels[row])!r}, which is no class: they are {known}.")
+        raise DataError(f"Row {row} of {place} has label {str(labels[row])!r}, but the classes are {known}.")
     return places.astype(np.int64)
 
 
@@ -117,15 +119,15 @@ def _blocks(rows: int) -> Iterator[slice]:
 
 
 def _read(path: Path) -> Arrays:
-    """The arrays in a file by name."""
+    """The arrays in a file, by name."""
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors, ".parquet": _read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         text = path.suffix.lower() in TEXTS
-        fix = "read it by numpy.loadtxt, and save that by numpy.save" if text else "save one of these"
-        raise DataError(f"{path} is no file {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}: {fix}.")
+        fix = "read it with numpy.loadtxt and save it with numpy.save" if text else "save it as one of these"
+        raise DataError(f"{path} is not a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file: {fix}.")
     if not path.is_file():
-        raise DataError(f"{path} does not exist or is no file: check the path.")
+        raise DataError(f"{path} does not exist or is not a file: check the path.")
     try:
         return reader(path)
     except DAMAGE as error:
@@ -135,7 +137,7 @@ def _read(path: Path) -> Arrays:
 def _read_npy(path: Path) -> Arrays:
     with path.open("rb") as file:
         _check_header(file, path.stat().st_size)
-    # "c", copy on write: some libraries take no read-only arrays; the file is not written
+    # "c", copy on write: some libraries reject read-only arrays; the file is not written
     return {ONLY: np.lib.format.open_memmap(path, mode="c")}
 
 
@@ -157,14 +159,14 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[A
 
 
 def _check_header(file: IO[bytes], size: int) -> None:
-    """ValueError unless what the start of a .npy file claims to follow has room in a file of that many bytes."""
+    """Raise ValueError unless the array that a .npy header declares fits into a file of that many bytes."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are never loaded; of words, make strings by y.astype(str)")
+        raise ValueError("it has Python objects, which are never loaded; turn words into strings by y.astype(str)")
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size - file.tell():
-        raise ValueError("it is cut off")
+        raise ValueError("it is truncated")
 
 
 def _read_safetensors(path: Path) -> Arrays:
@@ -184,7 +186,7 @@ def _read_parquet(path: Path) -> Arrays:
 
 
 def _column(name: str, column: Any) -> NDArray[Any]:
-    """A column (n,), or (n, d) of lists of one length; ValueError where something is missing or of no plain type."""
+    """A column (n,), or (n, d) from lists of equal length. Raises ValueError for missing values or other types."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -192,14 +194,14 @@ def _column(name: str, column: Any) -> NDArray[Any]:
     if isinstance(array, pa.DictionaryArray):
         array = array.dictionary_decode()
     if array.null_count:
-        raise ValueError(f"column {name!r} has gaps")
+        raise ValueError(f"column {name!r} has missing values")
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         return np.array(array.to_pylist(), dtype=np.str_)
     if not hasattr(array, "flatten") or not hasattr(array.type, "value_type"):
         return np.asarray(array.to_numpy(zero_copy_only=False))
     values = array.flatten()
     if values.null_count or not len(array) or len(values) % len(array):
-        raise ValueError(f"column {name!r} has gaps, or lists of different lengths")
+        raise ValueError(f"column {name!r} has missing values, or lists of different lengths")
     width = len(values) // len(array)
     if (np.asarray(compute.list_value_length(array)) != width).any():
         raise ValueError(f"column {name!r} has lists of different lengths")
@@ -216,10 +218,10 @@ def _features_in(arrays: Arrays, path: Path) -> NDArray[Any]:
         return arrays[(named or wide)[0]]
     columns = {name: array for name, array in arrays.items() if name not in LABELS}
     if wide or not columns or path.suffix.lower() != ".parquet":
-        raise DataError(f"Which array of {path} are the features cannot be told: name it {FEATURES[0]!r}.")
+        raise DataError(f"Several arrays in {path} could be the features: name the right one {FEATURES[0]!r}.")
     words = [name for name, column in columns.items() if column.dtype.kind not in "fiu"]
     if words:
-        raise DataError(f"Column {words[0]!r} of {path} holds no numbers: leave it out, or name it {LABELS[0]!r}.")
+        raise DataError(f"Column {words[0]!r} of {path} is not numeric: leave it out, or name it {LABELS[0]!r}.")
     return np.stack(list(columns.values()), axis=1)
 
 
@@ -236,27 +238,27 @@ def _checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
         return as_images(features, lambda sentence: DataError(f"{path}: {sentence}"))
     if features.ndim != 2 or features.dtype.kind not in "fiu":
         fix = "; flatten them by X.reshape(len(X), -1)" if features.ndim > 2 else ""
-        raise DataError(f"{path} holds {features.dtype} {features.shape}: features are numbers (n, d){fix}.")
+        raise DataError(f"{path} has {features.dtype} {features.shape}: features must be numbers (n, d){fix}.")
     if features.size == 0:
-        raise DataError(f"{path} holds no features, its shape is {features.shape}: give a row at least.")
+        raise DataError(f"{path} has no features, its shape is {features.shape}: give at least one row.")
     return features
 
 
 def _checked_labels(labels: NDArray[Any], path: Path) -> NDArray[Any]:
     """int64 or strings (n,)."""
     if labels.ndim != 1:
-        fix = "y.ravel()" if labels.shape[1:] == (1,) else "of one-hot rows, y.argmax(axis=1)"
-        raise DataError(f"{path} holds labels {labels.shape}: give one a row (n,), {fix}.")
+        fix = "save y.ravel()" if labels.shape[1:] == (1,) else "for one-hot rows, save y.argmax(axis=1)"
+        raise DataError(f"{path} has labels {labels.shape}, not one per row (n,): {fix}.")
     if labels.dtype.kind in "SU":
         return _decoded(labels, path)
     if labels.dtype.kind not in "iu":
-        fix = "whole numbers, by y.astype(int), or strings"
-        raise DataError(f"{path} holds labels of type {labels.dtype}: save them as {fix}.")
+        fix = "whole numbers, y.astype(int), or strings"
+        raise DataError(f"{path} has labels of type {labels.dtype}: save them as {fix}.")
     wrong = np.flatnonzero((labels < 0) | (labels > LARGEST_LABEL))
     if len(wrong):
         raise DataError(
-            f"Row {wrong[0]} of {path} has label {labels[wrong[0]]}: labels run from 0 to {LARGEST_LABEL}; leave rows "
-            "without a class out."
+            f"Row {wrong[0]} of {path} has label {labels[wrong[0]]}, but labels run from 0 to {LARGEST_LABEL}: leave "
+            "out rows without a class."
         )
     return np.array(labels, np.int64)
 
@@ -265,4 +267,4 @@ def _decoded(labels: NDArray[Any], path: Path) -> NDArray[np.str_]:
     try:
         return np.array(labels).astype(np.str_)
     except UnicodeDecodeError:
-        raise DataError(f"{path} holds labels that are no text: save them as strings (dtype U).") from None
+        raise DataError(f"{path} has labels that are not valid text: save them as strings (dtype U).") from None

@@ -34,7 +34,7 @@ def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     link.symlink_to(pipe)
     for path in (pipe, link):
-        with pytest.raises(UsageError, match=f"{path.name} is no regular file, .* choose another place"):
+        with pytest.raises(UsageError, match=f"{path.name} is not a regular file, .* choose another path"):
             write_text(path, "mine")
     assert pipe.is_fifo()
     assert link.is_symlink()
@@ -43,7 +43,7 @@ def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="no regular file"):
+    with pytest.raises(UsageError, match="not a regular file"):
         write_text(tmp_path / "folder", "mine")
     assert not list((tmp_path / "folder").iterdir())
 

@@ -144,7 +144,7 @@ class TestReading:
     def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(self, tmp_path):
         folder = write_folder(tmp_path, data_batch_1=None)
         os.mkfifo(folder / "data_batch_1.bin")
-        with pytest.raises(DataError, match=r"data_batch_1\.bin cannot be read, for it is no file"):
+        with pytest.raises(DataError, match=r"data_batch_1\.bin cannot be read, because it is not a file"):
             cifar10.read_folder(folder)
 
     @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ class TestFinding:
 
     def test_a_named_folder_without_the_data_starts_no_download(self, tmp_path, cache):
         write_folder(cache / "cifar-10-batches-bin")
-        with pytest.raises(DataError, match=r"holds neither cifar-10-batches-bin/ nor cifar-10-binary\.tar\.gz"):
+        with pytest.raises(DataError, match=r"has neither cifar-10-batches-bin/ nor cifar-10-binary\.tar\.gz"):
             load("cifar10", tmp_path / "typo")
 
     def test_an_archive_in_the_named_folder_is_unpacked_into_the_cache(self, archive, cache):
@@ -234,12 +234,12 @@ class TestUnpacking:
     def test_a_member_that_is_no_regular_file_is_refused(self, tmp_path, kind):
         link = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
         link.type, link.linkname = kind, "/etc/passwd"
-        self.refused(tmp_path, [(link, bytes(2 * RECORD)), *good_members()], "not the file it must be")
+        self.refused(tmp_path, [(link, bytes(2 * RECORD)), *good_members()], "not the expected file")
 
     @pytest.mark.parametrize("size", [0, 2 * RECORD - 1, 2 * RECORD + 1, 1 << 20])
     def test_a_member_of_another_size_is_refused(self, tmp_path, size):
         members = [("cifar-10-batches-bin/data_batch_1.bin", bytes(size)), *good_members()]
-        self.refused(tmp_path, members, r"data_batch_1\.bin is not the file it must be")
+        self.refused(tmp_path, members, r"data_batch_1\.bin is not the expected file")
 
     def test_a_second_member_of_the_same_name_does_not_replace_the_first(self, tmp_path):
         path = write_archive(tmp_path / "a.tar.gz", [*good_members(), ("cifar-10-batches-bin/test_batch.bin", b"x")])

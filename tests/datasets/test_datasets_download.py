@@ -302,7 +302,7 @@ class TestBadly:
     def test_an_endless_answer_is_cut_off(self, mirrors, path):
         longer = mirrors(CONTENT * 4)
         longer.knows_ranges = longer.tells_length = False
-        with pytest.raises(DataError, match="sends more than the file holds"):
+        with pytest.raises(DataError, match="sends more bytes than the file has"):
             fetch(path, longer)
         assert part_of(path).stat().st_size <= len(CONTENT)
 

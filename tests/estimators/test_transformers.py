@@ -180,7 +180,7 @@ def test_mistakes_are_named_with_their_fix(estimator: Any, digits: Arrays) -> No
         clone(estimator).fit(4 * images.astype(np.int64))
     with pytest.raises(UsageError, match=r"give X.transpose\(0, 3, 1, 2\)"):
         clone(estimator).fit(images.transpose(0, 2, 3, 1))
-    with pytest.raises(UsageError, match="Rows of 100 numbers are no square images"):
+    with pytest.raises(UsageError, match="Rows of 100 numbers are not square images"):
         clone(estimator).fit(images.reshape(4, -1)[:, :100])
     with pytest.raises(UsageError, match=r"There are no images, found array with 0 sample\(s\)"):
         clone(estimator).fit(images[:0])

@@ -17,7 +17,7 @@ from fastmlp.cli.main import config_of, main  # noqa: E402
 from fastmlp.cli.parser import build_parser  # noqa: E402
 from fastmlp.common.errors import UsageError  # noqa: E402
 from fastmlp.extractors import open_extractor  # noqa: E402
-from fastmlp.extractors.gpu import UNDER_WAY, WARM_UPS, Cuda, Enlarge, Pipeline  # noqa: E402
+from fastmlp.extractors.gpu import IN_FLIGHT, WARM_UPS, Cuda, Enlarge, Pipeline  # noqa: E402
 from fastmlp.extractors.vision import VisionExtractor  # noqa: E402
 from fastmlp.models import predictor  # noqa: E402
 from fastmlp.testing.compare import assert_close  # noqa: E402
@@ -122,7 +122,7 @@ class NoCuda(Cuda):
 
     def __init__(self):
         self.log = []
-        self.events = iter(f"{event} {slot}" for slot in range(UNDER_WAY) for event in ("arrived", "done"))
+        self.events = iter(f"{event} {slot}" for slot in range(IN_FLIGHT) for event in ("arrived", "done"))
 
     @contextmanager
     def computing(self):

@@ -183,7 +183,7 @@ def test_what_goes_in_comes_out(tmp_path_factory, count, width, labelled, draw):
 
 @pytest.mark.parametrize("labels", [LABELS[:-1], LABELS[:, None], LABELS.astype(float)])
 def test_labels_that_are_not_one_integer_an_image_are_refused(labels, tmp_path):
-    with pytest.raises(UsageError, match="one integer an image"):
+    with pytest.raises(UsageError, match="one integer per image"):
         extract(tmp_path, labels=labels)
     assert contents(tmp_path) == {}
 
@@ -291,7 +291,7 @@ def test_killed_at_random_again_and_again_it_ends_with_the_same_bytes(tmp_path, 
         process.kill()
         process.communicate()
     _, said = finish(start(call))
-    assert "Going on with" in said
+    assert "Resuming" in said
     assert batches <= log.stat().st_size <= batches + kills
     finish(start(f"extract({str(tmp_path / 'other')!r}, {str(log)!r}, {3 * batches}, 0)"))
     assert contents(root) == contents(tmp_path / "other")
@@ -321,7 +321,7 @@ def test_a_second_process_waits_for_the_first_and_takes_what_it_made(tmp_path):
     assert (tmp_path / "log").stat().st_size == 20
 
 
-def test_a_second_process_goes_on_where_the_first_is_killed(tmp_path):
+def test_a_second_process_resumes_where_the_first_was_killed(tmp_path):
     call = f"extract({str(tmp_path / 'root')!r}, {str(tmp_path / 'log')!r}, 60, 0.05)"
     first = start(call)
     wait_until((tmp_path / "log").exists)
@@ -332,7 +332,7 @@ def test_a_second_process_goes_on_where_the_first_is_killed(tmp_path):
     first.communicate()
     output, said = finish(second)
     assert output == "extracted\n"
-    assert "Going on with" in said
+    assert "Resuming" in said
     assert (tmp_path / "log").stat().st_size <= 21
 
 
@@ -387,7 +387,7 @@ def test_partial_features_that_do_not_fit_start_over(damage, tmp_path, unbroken)
     assert contents(tmp_path) == unbroken
 
 
-def test_a_partial_store_of_full_length_is_gone_on_with(tmp_path, unbroken):
+def test_a_partial_store_of_full_length_is_resumed(tmp_path, unbroken):
     """Rows not yet done may be zeros in the file, not only missing at its end."""
     file = partial_of(tmp_path) / "features.npy"
     os.truncate(file, 128 + 3072 * 4 * COUNT)

@@ -135,15 +135,15 @@ def zipped(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.txt", b"1 2", "is no file .* read it by numpy.loadtxt"),
+        ("a.txt", b"1 2", "is not a .* file: read it with numpy.loadtxt"),
         ("a.npy", b"", "cannot be read"),
         ("a.npy", b"\x93NUMPY\x01\x00junk", "cannot be read"),
         ("a.npy", pickle.dumps(X), "cannot be read"),
         ("a.npy", npz_with(features=X), "cannot be read"),
         ("a.npy", npy_of(np.array([{}, {}])), "never loaded"),
-        ("a.npy", npy_of(X)[:-1], "cut off"),
-        ("a.npy", claiming((2**62, 2**62)), "cut off"),
-        ("a.npy", claiming((-4, -4)), "cut off"),
+        ("a.npy", npy_of(X)[:-1], "truncated"),
+        ("a.npy", claiming((2**62, 2**62)), "truncated"),
+        ("a.npy", claiming((-4, -4)), "truncated"),
         ("a.npy", npy_of(X[0]), r"float32 \(3,\)"),
         ("a.npy", npy_of(X > 3), "bool"),
         ("a.npy", npy_of(X + 1j), "complex64"),
@@ -151,18 +151,18 @@ def zipped(content: bytes) -> bytes:
         ("a.npy", npy_of(X[:0]), r"shape is \(0, 3\)"),
         ("a.npy", npy_of(np.zeros((2, 3, 8, 8), np.float32)), r"a.npy: Images must be whole numbers .*255 \* X"),
         ("a.npz", b"PK\x03\x04", "cannot be read"),
-        ("a.npz", npz_with(a=X, b=X), "name it 'features'"),
+        ("a.npz", npz_with(a=X, b=X), "name the right one 'features'"),
         ("a.npz", npz_with(features=np.array([{}, None])), "never loaded"),
-        ("a.npz", zipped(claiming((2**40, 8))), "cut off"),
+        ("a.npz", zipped(claiming((2**40, 8))), "truncated"),
         ("a.safetensors", b"\xff" * 20, "cannot be read"),
         ("a.parquet", b"PAR1", "cannot be read"),
         ("a.parquet", parquet_of(features=[[1.0, 2.0], [1.0]]), "different lengths"),
         ("a.parquet", parquet_of(features=[[1.0, 2.0], [1.0], [1.0, 2.0, 3.0]]), "different lengths"),
-        ("a.parquet", parquet_of(features=[[1.0], None]), "gaps"),
-        ("a.parquet", parquet_of(features=[[1.0], [None]]), "gaps"),
-        ("a.parquet", parquet_of(a=[1.0, None]), "gaps"),
+        ("a.parquet", parquet_of(features=[[1.0], None]), "missing values"),
+        ("a.parquet", parquet_of(features=[[1.0], [None]]), "missing values"),
+        ("a.parquet", parquet_of(a=[1.0, None]), "missing values"),
         ("a.parquet", parquet_of(a=[1.0, 2.0], b=["x", "y"]), "Column 'b'"),
-        ("a.parquet", parquet_of(features=[[["x"]], [["y"]]]), "features are numbers"),
+        ("a.parquet", parquet_of(features=[[["x"]], [["y"]]]), "features must be numbers"),
     ],
 )
 def test_features_that_are_refused(tmp_path: Path, name: str, content: bytes, says: str) -> None:
@@ -181,7 +181,7 @@ def test_features_that_are_refused(tmp_path: Path, name: str, content: bytes, sa
         (np.array([0.0, 1.0]), "float64: save them as whole numbers"),
         (np.array([True, False]), "bool"),
         (np.eye(3, dtype=int), "argmax"),
-        (np.array([b"\xff"]), "no text"),
+        (np.array([b"\xff"]), "not valid text"),
     ],
 )
 def test_labels_that_are_refused(tmp_path: Path, labels: np.ndarray, says: str) -> None:
@@ -200,7 +200,7 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read_features(tmp_path / "gone.npy")
     np.savez(tmp_path / "x.npz", features=X, other=Y)
-    with pytest.raises(DataError, match="holds no labels"):
+    with pytest.raises(DataError, match="has no labels"):
         read_labels(tmp_path / "x.npz")
 
 
