@@ -150,7 +150,7 @@ def test_all_augmented_are_the_command_lines_copies(digits: Arrays) -> None:
 @pytest.mark.parametrize("given", ["jitter=0.8:1.2,crop=2", Policy.parse("jitter=0.8:1.2,crop=2")], ids=type)
 def test_kinds_and_ranges_may_be_text_or_a_policy(given: str | Policy, digits: Arrays) -> None:
     images = digits[0][:50]
-    plan = augment.draw(generator(0, Stream.AUGMENTATION), len(images), Policy.parse("jitter=0.8:1.2,crop=2"))
+    plan = augment.draw(generator(0, Purpose.AUGMENTATION), len(images), Policy.parse("jitter=0.8:1.2,crop=2"))
     expected = augment.apply(open_backend("numpy"), images, plan)
     augmenter = clone(Augmenter(probability=1, augment=given, backend="numpy"))
     np.testing.assert_array_equal(augmenter.fit_transform(images), expected)
