@@ -43,6 +43,7 @@ MEASURES = "it takes minutes; tests/bench/test_bench_suite.py and .ci/run try it
 NOT_RUN = {
     "scripts/reproduce": SETS_UP,
     "scripts/test": SETS_UP,
+    "scripts/test --quick": SETS_UP,
     "scripts/reproduce --dataset cifar10 --extractor resnet18": CIFAR10,
     "scripts/reproduce --dataset cifar10 --extractor resnet18 --backend cupy": f"{CIFAR10}, and needs a GPU",
     ". .venv/bin/activate": "it changes the shell it is typed in",
