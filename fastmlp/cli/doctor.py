@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fastmlp import paper
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.common.errors import FastMLPError
 from fastmlp.network.network import choose_tier
@@ -12,15 +13,13 @@ from fastmlp.network.network import choose_tier
 if TYPE_CHECKING:
     from fastmlp.testing import Result
 
-PAPER_SIZES = (512, 64, 10)
-
 
 def survey() -> dict[str, dict[str, Any]]:
     """For every registered backend: usable, reason, mend, details, and the tier it gives the paper's network."""
     found = {}
     for name in names():
         availability = probe(name)
-        tier = asdict(choose_tier(PAPER_SIZES, "float32", open_backend(name))) if availability.usable else None
+        tier = asdict(choose_tier(paper.SIZES, "float32", open_backend(name))) if availability.usable else None
         found[name] = {**asdict(availability), "details": dict(availability.details), "tier": tier}
     return found
 

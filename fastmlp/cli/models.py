@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastmlp import datasets
 from fastmlp.common.errors import UsageError
-from fastmlp.common.files import claimed, to_json
+from fastmlp.common.files import to_json
 from fastmlp.common.progress import printable, say
 from fastmlp.datasets.folder import read_images
 from fastmlp.experiments.config import Config
@@ -174,18 +174,17 @@ def export(options: argparse.Namespace) -> None:
 
 def train_head(options: argparse.Namespace, config: Config) -> tuple[dict[str, float], Path]:
     """A head on features made elsewhere: Table 1's four figures of it, and its folder."""
-    from fastmlp.experiments.feature_files import HEAD, HeadExperiment, open_tables
+    from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
+    from fastmlp.experiments.machine import Machine
+    from fastmlp.experiments.models import train_one
 
     _refuse_image_options(options, config)
-    folder = options.out or Path("runs") / f"features-{options.features.stem}"
+    config = replace(config, out=options.out or Path("runs") / f"features-{options.features.stem}")
     tables = open_tables(
         options.features, options.labels, options.test_features, options.test_labels, config.seed, config.limit
     )
-    experiment = HeadExperiment(replace(config, out=folder), tables)
-    with claimed(folder):
-        network, _ = experiment.train(HEAD)
-        (row,) = experiment.table_rows(HEAD, [network])
-    return row, folder / HEAD
+    machine = Machine(config.backend, config.threads)
+    return train_one(config, machine, HEAD, FileFeatures(tables, config)), config.folder / HEAD
 
 
 def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:

@@ -12,8 +12,8 @@ from fastmlp._version import __version__
 from fastmlp.cli.completion import SHELLS, script
 from fastmlp.common.errors import FastMLPError, did_you_mean
 from fastmlp.common.progress import printable
+from fastmlp.paper import MODELS
 
-MODELS = ("original", "augmented")  # those of fastmlp.report.figures, whose import would slow the help
 HELP_COLUMN = 28
 EXAMPLES = {
     "reproduce": (

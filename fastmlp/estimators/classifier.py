@@ -29,7 +29,8 @@ from fastmlp.estimators.fitting import (
     widths_of,
 )
 from fastmlp.network.network import Network, Parameters, softmax
-from fastmlp.training.loop import History, Recipe
+from fastmlp.training.history import History
+from fastmlp.training.recipe import Recipe
 
 NUMBERS = "biuf"  # kinds of labels that other libraries' arrays can hold
 UNTRAINED = 1  # the batch size of a network that only answers

@@ -15,8 +15,11 @@ from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.estimators.arrays import on_backend, rows_of, to_host
 from fastmlp.network.network import Network, Parameters, initial_parameters
-from fastmlp.training.loop import PRESETS, History, Recipe, odd_scale, train
+from fastmlp.training.history import History
+from fastmlp.training.loop import train
+from fastmlp.training.recipe import PRESETS, Recipe
 from fastmlp.training.samples import Samples
+from fastmlp.training.standardize import odd_scale
 
 # For features of any scale, from a hundred rows on: measured on iris, wine, breast cancer and digits.
 TABULAR = Recipe(

@@ -1,4 +1,4 @@
-"""What to run: the options of an experiment."""
+"""What to run: a command's options."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 from fastmlp import datasets, extractors
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.network.network import DTYPES
-from fastmlp.training.loop import PRESETS, Recipe
+from fastmlp.training.recipe import PRESETS, Recipe
 
-SEEDS_END = 2**32  # the paper's generator takes no larger ones
+SEEDS_END = 2**32  # the paper's generator takes no larger seeds
 
 
 @dataclass(frozen=True)
 class Config:
-    """What to run; None leaves a value to the preset, the dataset or the machine."""
+    """What to run; None leaves a value to the preset, the dataset or the machine.
+
+    copies: augmented copies of each training image that the augmented model trains on, beside the images themselves.
+    """
 
     dataset: str = "digits"
     extractor: str = "patches"
@@ -30,6 +33,7 @@ class Config:
     seeds: int = 1
     dtype: str = "float32"
     extractor_dtype: str = "float32"
+    copies: int = 1
     threads: int | None = None
     limit: int | None = None
     data_dir: Path | None = None
@@ -49,6 +53,8 @@ class Config:
         _ = self.recipe  # checks itself
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
+        if self.copies < 1:
+            raise UsageError(f"--copies must be 1 or more augmented copies of each image, not {self.copies}.")
         if not 1 <= self.seeds <= SEEDS_END - self.seed:
             raise UsageError(f"--seeds must be 1 or more, and the last seed less than 2**32, not {self.seeds}.")
 

@@ -19,10 +19,10 @@ from fastmlp.datasets.images import as_images
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.tables import finite_rows, indices_of
 from fastmlp.models import metrics, storage
+from fastmlp.models.folder import MODEL
 from fastmlp.network.network import Network, softmax
 
 ROWS = 256
-MODEL = "model.safetensors"
 
 
 def load_model(
