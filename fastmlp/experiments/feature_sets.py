@@ -150,9 +150,11 @@ class ImageFeatures:
 
     @cached_property
     def extractor(self) -> Extractor:
-        config, weights = self.config, self.weights
-        options = {"weights": weights, "image_size": config.image_size, "dtype": config.extractor_dtype}
-        return open_extractor(config.extractor, self.machine.backend, **options)
+        weights, size = self.weights, self.config.image_size
+        dtype = self.config.extractor_dtype
+        return open_extractor(
+            self.config.extractor, self.machine.backend, weights=weights, image_size=size, dtype=dtype
+        )
 
     @cached_property
     def train(self) -> FeatureStore:

@@ -44,9 +44,7 @@ class Recipe:
     def __post_init__(self) -> None:
         counts: tuple[Any, ...] = (self.epochs, self.batch_size)
         if not all(isinstance(count, Integral) for count in counts) or min(counts) < 1:
-            raise UsageError(
-                f"Epochs and batch size must be whole numbers, 1 or more, not {counts[0]} and {counts[1]}."
-            )
+            raise UsageError(f"Epochs and batch size must be whole numbers from 1, not {counts[0]} and {counts[1]}.")
         if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"The learning rate must be a positive number, not {self.learning_rate}.")
         if self.schedule not in SCHEDULES:
