@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -47,11 +47,15 @@ class Backend(ABC):
 
     `kernels` maps the name of an op to compiled code that replaces its array code: the same arguments
     in the same order, less the namespace. An op without a kernel runs as array code.
+    `image_kernels` is the same for the ops of augmentations, but takes rows int64 (m,) after the images
+    uint8 (n, 3, h, w): kernel(images, rows, *arguments, out) makes out[rows[i]] of images[rows[i]] by the arguments'
+    i-th numbers, and leaves all other rows of out alone.
     """
 
     name: ClassVar[str]
     xp: Any
     kernels: ClassVar[Mapping[str, Kernel]]
+    image_kernels: Mapping[str, Kernel] = MappingProxyType({})
     device: str = "cpu"
     threads: int = os.cpu_count() or 1  # that the CPU's share of the work may use
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch

@@ -14,7 +14,7 @@ from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, o
 from fastmlp.backends.cuda_graphs import RecordedEpochs
 from fastmlp.common.errors import BackendError
 from fastmlp.kernels import Head
-from fastmlp.kernels.cuda.augmentations import Augmentations
+from fastmlp.kernels.cuda.augment import image_kernels
 from fastmlp.kernels.cuda.dense import Dense
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
@@ -33,8 +33,8 @@ class CudaBackend(Backend):
         super().__init__(device)
         self.driver = driver
         dense = Dense(driver, self.asarray)
-        ops = (*dense.ops, *Augmentations(driver).ops)
-        self.kernels = {op.__name__: op for op in ops}  # type: ignore[misc]  # bound to this driver
+        self.kernels = {op.__name__: op for op in dense.ops}  # type: ignore[misc]  # bound to this driver
+        self.image_kernels = image_kernels(driver)
         self._fused = FusedEpoch(driver, self.asarray)
 
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:

@@ -14,11 +14,7 @@ from fastmlp.backends.base import Array, Availability, Kernel
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import first_line
 from fastmlp.kernels import Head
-from fastmlp.kernels.cpu import parallel
-from fastmlp.kernels.cpu.augment import augment
-from fastmlp.kernels.cpu.contrast import contrast
-from fastmlp.kernels.cpu.crop import crop
-from fastmlp.kernels.cpu.cutout import cutout
+from fastmlp.kernels.cpu import augment, parallel
 from fastmlp.kernels.cpu.dense import (
     adam_update,
     add_bias,
@@ -29,15 +25,11 @@ from fastmlp.kernels.cpu.dense import (
     standardize,
 )
 from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
-from fastmlp.kernels.cpu.hflip import hflip
 from fastmlp.kernels.cpu.jit import cache_folder
 from fastmlp.kernels.cpu.patches import add_squares, extract_patches, triangle_pool
-from fastmlp.kernels.cpu.rotate import rotate
-from fastmlp.kernels.cpu.rotate_by_shears import rotate_by_shears
 from fastmlp.kernels.cpu.softmax_xent import softmax_xent
 
 DENSE = (standardize, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update, adam_update)
-AUGMENTATIONS = (crop, rotate, rotate_by_shears, cutout, contrast, hflip)
 PATCHES = (extract_patches, add_squares, triangle_pool)
 BATCH_ROWS = 1024  # measured: in larger batches BLAS, which cuts them into blocks, catches up with the fused epoch
 
@@ -47,8 +39,9 @@ class NumbaBackend(NumpyBackend):
     fuses_evaluation = True
     kernels: ClassVar[Mapping[str, Kernel]] = {
         **NumpyBackend.kernels,
-        **{kernel.__name__: kernel for kernel in (*DENSE, *AUGMENTATIONS, *PATCHES, augment)},
+        **{kernel.__name__: kernel for kernel in (*DENSE, *PATCHES)},
     }
+    image_kernels = augment.KERNELS
 
     @classmethod
     def probe(cls) -> Availability:

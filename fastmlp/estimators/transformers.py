@@ -11,7 +11,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from fastmlp import augment
+from fastmlp import augment as augmentation
+from fastmlp.augment import Policy
 from fastmlp.backends import open_backend
 from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.randomness import Stream, generator
@@ -178,7 +179,8 @@ class Augmenter(ImageTransformer):
     """Randomly changed images to train on, and the images themselves to answer for.
 
     ``fit_transform``, which a Pipeline calls to train, changes images at random: crop, rotation, cutout, or contrast
-    with a horizontal flip, one an image, as the paper does. ``transform``, which it calls to predict, changes nothing.
+    with a horizontal flip, one per image, as the paper does, or by whatever kinds ``augment`` names. ``transform``,
+    which it calls to predict, changes nothing.
     So the two differ, as in scikit-learn's TargetEncoder, and have to.
 
     Parameters
@@ -195,6 +197,9 @@ class Augmenter(ImageTransformer):
         The lowest and the highest factor of contrast.
     flip_probability : float, default=0.5
         Of an image whose contrast changes; 0 where a mirrored image would be of another class.
+    augment : str, Policy or None, default=None
+        Which kinds of augmentation run and in which ranges, in place of the five parameters above, such as
+        "crop=4,contrast=0.5:1.5,flip=0" (see :class:`fastmlp.augment.Policy`).
     backend : str, default="auto"
         What computes; see MLPClassifier.
     random_state : int, default=0
@@ -238,6 +243,7 @@ class Augmenter(ImageTransformer):
         cutout_size: int = 8,
         contrast: tuple[float, float] = (0.5, 1.5),
         flip_probability: float = 0.5,
+        augment: str | Policy | None = None,
         backend: str = "auto",
         random_state: int = 0,
     ) -> None:
@@ -247,6 +253,7 @@ class Augmenter(ImageTransformer):
         self.cutout_size = cutout_size
         self.contrast = contrast
         self.flip_probability = flip_probability
+        self.augment = augment
         self.backend = backend
         self.random_state = random_state
 
@@ -302,9 +309,9 @@ class Augmenter(ImageTransformer):
             raise UsageError(f"probability must lie between 0 and 1, not {self.probability}.")
         images = self._learn_shape(X).copy()
         rng = generator(self.random_state, Stream.AUGMENTATION)
-        plan = augment.draw(rng, len(images), self._policy, *images.shape[2:])
+        plan = augmentation.draw(rng, len(images), self._policy, *images.shape[2:])
         changed = np.flatnonzero(rng.random(len(images)) < self.probability)
-        images[changed] = augment.apply(open_backend(self.backend), images[changed], plan[changed])
+        images[changed] = augmentation.apply(open_backend(self.backend), images[changed], plan[changed])
         return images.reshape(np.shape(X))
 
     def set_output(self, *, transform: str | None = None) -> Augmenter:
@@ -323,17 +330,25 @@ class Augmenter(ImageTransformer):
         return self
 
     @property
-    def _policy(self) -> augment.Policy:
+    def _policy(self) -> Policy:
+        if self.augment is None:
+            return Policy(**self._ranges)
+        if self._ranges != Policy().as_dict():
+            raise UsageError("Give the ranges either by augment or by parameters of their own, not both.")
+        return self.augment if isinstance(self.augment, Policy) else Policy.parse(self.augment, "augment")
+
+    @property
+    def _ranges(self) -> dict[str, float]:
         if np.shape(self.contrast) != (2,):
             raise UsageError(
                 f"contrast must be its lowest and highest factor, such as (0.5, 1.5), not {self.contrast}."
             )
         lowest, highest = self.contrast
-        return augment.Policy(
-            crop_padding=self.crop_padding,
-            rotation_degrees=self.rotation_degrees,
-            cutout_size=self.cutout_size,
-            contrast_lowest=lowest,
-            contrast_highest=highest,
-            flip_probability=self.flip_probability,
-        )
+        return {
+            "crop_padding": self.crop_padding,
+            "rotation_degrees": self.rotation_degrees,
+            "cutout_size": self.cutout_size,
+            "contrast_lowest": lowest,
+            "contrast_highest": highest,
+            "flip_probability": self.flip_probability,
+        }

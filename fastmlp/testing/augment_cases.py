@@ -1,12 +1,23 @@
-"""The cases of the augmentations' ops."""
+"""The cases of the augmentations' ops: all of a batch's rows in another order, some of them, and none."""
 
 from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.augment import ops
-from fastmlp.testing.op_case import Inputs, OpCase, Rng, Shape, like, size
+from fastmlp.augment.kind import Kind, Op
+from fastmlp.augment.kinds import KINDS
+from fastmlp.augment.kinds.contrast import contrast, hflip
+from fastmlp.augment.kinds.crop import crop
+from fastmlp.augment.kinds.cutout import cutout
+from fastmlp.augment.kinds.rotation import rotate
+from fastmlp.augment.running import on_rows
+from fastmlp.augment.shears import rotate_by_shears, turns_and_shears
+from fastmlp.backends.base import Reference
+from fastmlp.testing.op_case import Draw, Inputs, OpCase, Rng, Shape, like, size
 
 PADDING = 4
 
@@ -15,68 +26,61 @@ PADDING = 4
 IMAGES: tuple[Shape, ...] = ((0, 3, 8, 8), (1, 3, 1, 1), (5, 3, 7, 9), (200, 3, 6, 8), (16, 3, 32, 32))
 SQUARES: tuple[Shape, ...] = ((0, 3, 8, 8), (1, 3, 1, 1), (5, 3, 7, 7), (200, 3, 6, 6), (16, 3, 32, 32))
 
+Arguments = Callable[[Rng, int, Shape], Inputs]  # of that many rows of images of that shape
+
 
 def noise(rng: Rng, shape: Shape) -> NDArray[np.uint8]:
     return rng.integers(0, 256, shape, dtype=np.uint8)
 
 
-def draw_crop(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    dy, dx = rng.integers(0, 2 * PADDING, (2, shape[0]), endpoint=True)
-    return {"images": noise(rng, shape), "dy": dy, "dx": dx, "padding": PADDING}
+def half_flat(rng: Rng, shape: Shape) -> NDArray[np.uint8]:
+    """Every second image of one level, which no contrast may change."""
+    images = noise(rng, shape)
+    images[::2] = images[::2, :1, :1, :1]
+    return images
 
 
-def draw_rotate(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    radians = np.deg2rad(_angles(rng, shape[0]))
-    return {
-        "images": noise(rng, shape),
-        "cosine": np.cos(radians).astype(np.float32),
-        "sine": np.sin(radians).astype(np.float32),
-    }
+def crop_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    down, across = rng.integers(-PADDING, PADDING, (2, rows), endpoint=True)
+    return {"down": down, "across": across}
 
 
-def draw_rotate_by_shears(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    degrees = _angles(rng, shape[0])
-    quarters = np.rint(degrees / 90)
-    rest = np.deg2rad(degrees - 90 * quarters)
-    return {
-        "images": noise(rng, shape),
-        "quarters": quarters.astype(np.int64) % 4,
-        "tangent": np.tan(rest / 2).astype(np.float32),
-        "sine": np.sin(rest).astype(np.float32),
-    }
+def far_crops(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    """Some of exactly the image's size, some beyond, and some by numbers that would overflow 32 bits."""
+    edges = [[-(2**61), -length, 1 - length, 0, length - 1, length, 2**61] for length in shape[2:]]
+    return {name: rng.choice(edge, rows) for name, edge in zip(("down", "across"), edges, strict=True)}
 
 
-def draw_cutout(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+def rotate_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    radians = np.deg2rad(_angles(rng, rows))
+    return {"cosine": np.cos(radians).astype(np.float32), "sine": np.sin(radians).astype(np.float32)}
+
+
+def shear_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    return dict(zip(("quarters", "tangent", "sine"), turns_and_shears(_angles(rng, rows)), strict=True))
+
+
+def cutout_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
     """Squares inside, over the edge, outside, and of no size."""
-    rows, height, width = shape[0], *shape[2:]
+    height, width = shape[2:]
     return {
-        "images": noise(rng, shape),
         "top": rng.integers(-6, height + 2, rows),
         "left": rng.integers(-6, width + 2, rows),
         "size": rng.integers(0, 9, rows),
     }
 
 
-def draw_contrast(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    return {"images": noise(rng, shape), "factor": rng.uniform(0, 2, shape[0]).astype(np.float32)}
+def contrast_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    return {"factor": rng.uniform(0, 2, rows).astype(np.float32), "flip": rng.random(rows) < 0.5}
 
 
-def draw_flat_contrast(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    """Images of one level, which must stay as they are, and factors that drive others beyond black and white."""
-    images = noise(rng, shape)
-    images[::2] = images[::2, :1, :1, :1]
-    return {"images": images, "factor": rng.uniform(-50, 50, shape[0]).astype(np.float32)}
+def hard_contrasts(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    """Factors that drive images beyond black and white."""
+    return {"factor": rng.uniform(-50, 50, rows).astype(np.float32), "flip": rng.random(rows) < 0.5}
 
 
-def draw_hflip(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    return {"images": noise(rng, shape), "flip": rng.random(shape[0]) < 0.5}
-
-
-def draw_augment(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    inputs = {"images": noise(rng, shape), "kind": rng.integers(0, 4, shape[0])}
-    for draw in (draw_crop, draw_rotate, draw_cutout, draw_contrast, draw_hflip):
-        inputs |= {name: value for name, value in draw(rng, shape, dtype).items() if name != "images"}
-    return inputs
+def hflip_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    return {"flip": rng.random(rows) < 0.5}
 
 
 def _angles(rng: Rng, n: int) -> NDArray[np.float64]:
@@ -84,81 +88,96 @@ def _angles(rng: Rng, n: int) -> NDArray[np.float64]:
     return np.where(rng.random(n) < 0.7, rng.uniform(-180, 180, n), rng.choice([-90, 0, 45, 90, 180, 270], n))
 
 
+# How a case is made.
+
+
+def image_case(
+    op: Op,
+    arguments: Arguments,
+    *,
+    hard: Arguments | None = None,
+    hard_images: Callable[[Rng, Shape], NDArray[np.uint8]] = noise,
+    shapes: tuple[Shape, ...] = IMAGES,
+    exact: bool = False,
+    flops: Callable[[Shape], int] = lambda shape: 0,
+    passes: int = 2,
+) -> OpCase:
+    """hard: arguments where kernels branch; passes: how often the images' memory is gone through."""
+    own = sum(value.nbytes for value in arguments(np.random.default_rng(0), 1, shapes[1]).values())
+    return OpCase(
+        op.__name__,
+        _reference(op),
+        _drawn(arguments),
+        like("images"),
+        shapes=shapes,
+        dtypes=("uint8",),
+        draws={
+            "part": _drawn(arguments, lambda rows: rows[: -(-len(rows) // 2)]),
+            "none": _drawn(arguments, lambda rows: rows[:0]),
+            **({} if hard is None else {"hard": _drawn(hard, images=hard_images)}),
+        },
+        exact=exact,
+        flops=flops,
+        bytes=lambda shape, itemsize: passes * itemsize * size(shape) + (8 + own) * shape[0],
+        kernels="image_kernels",
+    )
+
+
+def _reference(op: Op) -> Reference:
+    """A kernel's array code, and its arguments by name."""
+    reference = on_rows(op)
+    xp, images, *others = inspect.signature(op).parameters.values()
+    reference.__signature__ = inspect.Signature([xp, images, images.replace(name="rows"), *others])  # type: ignore[attr-defined]
+    return reference
+
+
+def _drawn(
+    arguments: Arguments,
+    chosen: Callable[[NDArray[np.int64]], NDArray[np.int64]] = lambda rows: rows,
+    images: Callable[[Rng, Shape], NDArray[np.uint8]] = noise,
+) -> Draw:
+    """Draws images, the rows chosen of them in random order, and the arguments of those."""
+
+    def draw(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+        rows = chosen(rng.permutation(shape[0]))
+        return {"images": images(rng, shape), "rows": rows, **arguments(rng, len(rows), shape)}
+
+    return draw
+
+
+def _case_of(kind: Kind) -> OpCase:
+    """A case by what the kind itself draws, for one without its own; all that it computes counts as nothing."""
+    names = list(inspect.signature(kind.op).parameters)[2:-1]
+
+    def arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
+        drawn = kind.draw(rng, rows, *shape[2:])
+        return dict(zip(names, kind.arguments(rows, drawn), strict=True))
+
+    return image_case(kind.op, arguments)
+
+
 # The table.
 
-AUGMENT_CASES = (
-    OpCase(
-        "crop",
-        ops.crop,
-        draw_crop,
-        like("images"),
-        shapes=IMAGES,
-        dtypes=("uint8",),
-        exact=True,
-        flops=lambda shape: 0,
-        bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + 16 * shape[0],
-    ),
-    OpCase(
-        "rotate",
-        ops.rotate,
-        draw_rotate,
-        like("images"),
-        shapes=IMAGES,
-        dtypes=("uint8",),
+CASES = (
+    image_case(crop, crop_arguments, hard=far_crops, exact=True),
+    image_case(
+        rotate,
+        rotate_arguments,
         flops=lambda shape: 10 * size(shape) + 8 * shape[0] * size(shape[2:]),  # two lerps and one; the coordinates
-        bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + 8 * shape[0],
     ),
-    OpCase(
-        "rotate_by_shears",
-        ops.rotate_by_shears,
-        draw_rotate_by_shears,
-        like("images"),
-        shapes=SQUARES,
-        dtypes=("uint8",),
-        flops=lambda shape: 9 * size(shape),  # three lerps
-        bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + 16 * shape[0],
-    ),
-    OpCase(
-        "cutout",
-        ops.cutout,
-        draw_cutout,
-        like("images"),
-        shapes=IMAGES,
-        dtypes=("uint8",),
-        exact=True,
-        flops=lambda shape: 0,
-        bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + 24 * shape[0],
-    ),
-    OpCase(
-        "contrast",
-        ops.contrast,
-        draw_contrast,
-        like("images"),
-        shapes=IMAGES,
-        dtypes=("uint8",),
-        draws={"flat": draw_flat_contrast},
+    image_case(rotate_by_shears, shear_arguments, shapes=SQUARES, flops=lambda shape: 9 * size(shape)),  # three lerps
+    image_case(cutout, cutout_arguments, exact=True),
+    image_case(
+        contrast,
+        contrast_arguments,
+        hard=hard_contrasts,
+        hard_images=half_flat,
         flops=lambda shape: 4 * size(shape),
-        bytes=lambda shape, itemsize: 3 * itemsize * size(shape) + 4 * shape[0],  # the images twice, for their mean
+        passes=3,  # the images twice, for their mean
     ),
-    OpCase(
-        "hflip",
-        ops.hflip,
-        draw_hflip,
-        like("images"),
-        shapes=IMAGES,
-        dtypes=("uint8",),
-        exact=True,
-        flops=lambda shape: 0,
-        bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + shape[0],
-    ),
-    OpCase(
-        "augment",
-        ops.augment,
-        draw_augment,
-        like("images"),
-        shapes=IMAGES,
-        dtypes=("uint8",),
-        flops=lambda shape: 14 * size(shape) // 4 + 2 * shape[0] * size(shape[2:]),  # of rotate and of contrast
-        bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + 61 * shape[0],
-    ),
+    image_case(hflip, hflip_arguments, exact=True),
+)
+AUGMENT_CASES = (
+    *CASES,
+    *(_case_of(kind()) for kind in KINDS.values() if kind.op.__name__ not in {case.op for case in CASES}),
 )

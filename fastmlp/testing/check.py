@@ -104,7 +104,7 @@ def _result_of(name: str, check: Check) -> Result:
 
 
 def _checks(backend: Backend, seed: int) -> Iterator[tuple[str, Check]]:
-    for op, kernel in backend.kernels.items():
+    for op, kernel in {**backend.kernels, **backend.image_kernels}.items():
         yield f"kernel {op} has a case", partial(_assert_covered, op)
         if op in CASES:
             yield f"kernel {op} has its array code's arguments", partial(assert_signature, CASES[op], kernel)
@@ -115,7 +115,7 @@ def _checks(backend: Backend, seed: int) -> Iterator[tuple[str, Check]]:
 
 def _op_checks(backend: Backend, seed: int) -> Iterator[tuple[str, Check]]:
     for op, case in CASES.items():
-        for kernels in (False, True) if op in backend.kernels else (False,):
+        for kernels in (False, True) if case.kernel(backend) else (False,):
             for dtype in case.dtypes:
                 check = partial(assert_parity, case, backend, kernels=kernels, dtype=dtype, seed=seed)
                 name = f"{op}, {'kernel' if kernels else 'array code'}, {dtype}"

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from fastmlp.backends.base import Reference
+from fastmlp.backends.base import Backend, Kernel, Reference
 
 Rng = np.random.Generator
 Shape = tuple[int, ...]
@@ -25,7 +25,7 @@ PLANTED = {"nan": (np.nan,), "inf": (np.inf, -np.inf)}
 class OpCase:
     """All that the tests, the benchmarks and a backend's doctor need to know of one op.
 
-    op          its name in `fastmlp.network.network.OPS` or `fastmlp.augment.ops.OPS`, which is a kernel's name too
+    op          its name in `fastmlp.network.network.OPS`, or the name of an augmentation's op: a kernel's name too
     reference   its array code, `reference(xp, *inputs, *outputs)`
     draw        `draw(rng, shape, dtype)` gives inputs by argument name; away from ReLU's kink, gradients random
     outputs     the (shape, dtype) of every output, by argument name, for such inputs
@@ -38,6 +38,7 @@ class OpCase:
     aliases     output -> the input whose memory it may share
     transposed  inputs that must also be taken as transposed views
     exact       values only move, so that not a bit may change
+    kernels     the attribute of a backend that has kernels of the op
     """
 
     op: str
@@ -53,6 +54,12 @@ class OpCase:
     aliases: Mapping[str, str] = field(default_factory=dict)
     transposed: tuple[str, ...] = ()
     exact: bool = False
+    kernels: str = "kernels"
+
+    def kernel(self, backend: Backend) -> Kernel | None:
+        """The backend's kernel for this op, if it has one."""
+        kernels: Mapping[str, Kernel] = getattr(backend, self.kernels)
+        return kernels.get(self.op)
 
     @property
     def variants(self) -> tuple[str, ...]:

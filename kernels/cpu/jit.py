@@ -39,7 +39,7 @@ def _renew_with_any_source(kernel: Any) -> None:
 @cache
 def _sources() -> tuple[tuple[str, int, int], ...]:
     """Name, time and size of every file of kernels."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parent.rglob("*.py"))
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-INCLUDE = re.compile(r'^#include "(\w+\.cuh?)"\n', re.MULTILINE)
+INCLUDE = re.compile(r'^#include "([\w/]+\.cuh?)"\n', re.MULTILINE)  # from FOLDER on
 KERNEL = re.compile(r'extern "C" __global__ void\s+(?:[A-Z]+\s+)?(?:__\w+__\([^)]*\)\s*)*((?!__)\w+)\(')
 
 Options = tuple[str, ...]  # of a compiler
@@ -37,9 +37,15 @@ def kernels(name: str) -> list[str]:
     return KERNEL.findall(source(name))
 
 
+def parameters(name: str, kernel: str) -> list[str]:
+    """The names of a kernel's parameters, in order."""
+    (found,) = re.findall(rf'extern "C" __global__ [^;{{]*?\b{kernel}\(([^)]*)\) {{', source(name))
+    return [re.split(r"[\s*]+", parameter.strip())[-1] for parameter in found.split(",")]
+
+
 def names() -> list[str]:
-    """Every .cu file."""
-    return sorted(path.name for path in FOLDER.glob("*.cu"))
+    """Every .cu file, from FOLDER on."""
+    return sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.cu"))
 
 
 def define(**constants: str | int) -> Options:

@@ -1,5 +1,6 @@
 """The augmentations against references of their own: torchvision, padding and slicing, plain formulas, and laws."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fastmlp import augment
-from fastmlp.augment import KINDS, Plan, Policy
+from fastmlp.augment import KINDS, Plan, Policy, running
 from fastmlp.backends import open_backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
@@ -175,13 +176,14 @@ def test_drawn_parameters_fill_the_policys_ranges(rng: Rng) -> None:
     policy = Policy(crop_padding=2, rotation_degrees=30, cutout_size=5, contrast_lowest=0.8, contrast_highest=1.1)
     plan = augment.draw(rng, 5000, policy, height=20, width=12)
     assert len(plan) == 5000
-    for values, expected in ((plan.dy, range(5)), (plan.dx, range(5)), (plan.top, range(16)), (plan.left, range(8))):
-        assert set(values) == set(expected)
-    for numbers, low, high in ((plan.degrees, -30, 30), (plan.factor, 0.8, 1.1)):
+    drawn = {name: values for own in plan.parameters.values() for name, values in own.items()}
+    for name, expected in (("dy", range(5)), ("dx", range(5)), ("top", range(16)), ("left", range(8))):
+        assert set(drawn[name]) == set(expected)
+    for numbers, low, high in ((drawn["degrees"], -30, 30), (drawn["factor"], 0.8, 1.1)):
         assert low <= numbers.min() < low + 0.01 * (high - low)
         assert high - 0.01 * (high - low) < numbers.max() <= high
-    assert 0.47 < plan.flip.mean() < 0.53  # 4 standard deviations
-    assert not augment.draw(rng, 500, Policy(flip_probability=0)).flip.any()
+    assert 0.47 < drawn["flip"].mean() < 0.53  # 4 standard deviations
+    assert not augment.draw(rng, 500, policy.without_flip()).parameters["contrast"]["flip"].any()
 
 
 def test_kinds_are_drawn_evenly(rng: Rng) -> None:
@@ -194,25 +196,29 @@ def test_kinds_are_drawn_evenly(rng: Rng) -> None:
 
 def test_plans_repeat(rng: Rng) -> None:
     one, two, other = (augment.draw(np.random.default_rng(seed), 50) for seed in (5, 5, 6))
-    for name in ("kind", "dy", "dx", "degrees", "top", "left", "factor", "flip"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-        assert (getattr(one, name) != getattr(other, name)).any()
+    arrays = [[plan.kind, *(a for own in plan.parameters.values() for a in own.values())] for plan in (one, two, other)]
+    assert len(arrays[0]) == 8
+    for array, again, of_another in zip(*arrays, strict=True):
+        np.testing.assert_array_equal(array, again)
+        assert (array != of_another).any()
+
+
+# What a plan says of an image, by the functions people call.
+ALONE: dict[str, Callable[..., Images]] = {
+    "crop": lambda image, policy, dy, dx: augment.crop(image, dy, dx, policy["crop_padding"]),
+    "rotation": lambda image, policy, degrees: augment.rotate(image, degrees),
+    "cutout": lambda image, policy, top, left: augment.cutout(image, top, left, policy["cutout_size"]),
+    "contrast": lambda image, policy, factor, flip: augment.hflip(augment.contrast(image, factor), flip),
+}
 
 
 def _alone(image: Images, plan: Plan) -> Images:
-    """What the plan for one image says, by the functions people call."""
-    policy = plan.policy
-    if KINDS[plan.kind[0]] == "crop":
-        return augment.crop(image, plan.dy, plan.dx, policy.crop_padding)
-    if KINDS[plan.kind[0]] == "rotation":
-        return augment.rotate(image, plan.degrees)
-    if KINDS[plan.kind[0]] == "cutout":
-        return augment.cutout(image, plan.top, plan.left, policy.cutout_size)
-    return augment.hflip(augment.contrast(image, plan.factor), plan.flip)
+    kind = plan.policy.kinds[plan.kind[0]]
+    return ALONE[kind.word](image, plan.policy.as_dict(), **plan.parameters[kind.word])
 
 
 def test_apply_equals_each_image_by_itself(rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "CHUNK", 16)  # three chunks, the last one ragged
+    monkeypatch.setattr(running, "CHUNK", 16)  # three chunks, the last one ragged
     images = noise(rng, (40, 3, 12, 10))
     images.flags.writeable = False
     plan = augment.draw(rng, 40, Policy(crop_padding=2, cutout_size=4), height=12, width=10)
@@ -235,16 +241,22 @@ def test_apply_leaves_images_where_they_are(rng: Rng) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "sentence"),
+    ("kind", "name", "value", "sentence"),
     [
-        ("kind", 4, r"kind must lie in 0\.\.3, but"),
-        ("dy", 9, r"dy must lie in 0\.\.8, but"),
-        ("degrees", np.nan, "degrees must be finite numbers"),
+        ("", "kind", 4, r"kind must lie in 0\.\.3, but"),
+        ("crop", "dy", 9, r"dy must lie in 0\.\.8, but"),
+        ("rotation", "degrees", np.nan, "degrees must be finite numbers"),
     ],
 )
-def test_apply_refuses_a_plan_that_draw_does_not_draw(rng: Rng, name: str, value: float, sentence: str) -> None:
+def test_apply_refuses_a_plan_that_draw_does_not_draw(
+    rng: Rng, kind: str, name: str, value: float, sentence: str
+) -> None:
     plan = augment.draw(rng, 3)
-    getattr(plan, name)[1] = value
+    if name == "kind":
+        plan.kind[1] = value
+    else:
+        plan = plan.only(plan.policy.kinds[KINDS.index(kind)])
+        plan.parameters[kind][name][1] = value
     with pytest.raises(UsageError, match=sentence):
         augment.apply(NumpyBackend(), noise(rng, (3, 3, 32, 32)), plan)
 
@@ -260,13 +272,13 @@ def test_apply_refuses_a_plan_that_draw_does_not_draw(rng: Rng, name: str, value
         ("crop", (0, 0, -1), r"padding must be a whole number of pixels, 0 or more, not -1"),
         ("crop", (0, 0, 1.5), r"padding must be a whole number"),
         ("crop", (0.5, 0), r"dy must be whole numbers, not float64"),
-        ("crop", ([1, 2, 3], 0), r"dy must be one number, or one an image \(2\), not of shape \(3,\)"),
+        ("crop", ([1, 2, 3], 0), r"dy must be one number, or one per image \(2\), not of shape \(3,\)"),
         ("cutout", (0, 0, 2.0), r"size must be whole numbers"),
-        ("cutout", ([[1, 2]], 0, 2), r"top must be one number, or one an image"),
+        ("cutout", ([[1, 2]], 0, 2), r"top must be one number, or one per image"),
         ("rotate", (np.inf,), r"degrees must be finite"),
-        ("rotate", ([1.0, 2.0, 3.0],), r"degrees must be one number, or one an image"),
+        ("rotate", ([1.0, 2.0, 3.0],), r"degrees must be one number, or one per image"),
         ("contrast", (np.nan,), r"factor must be finite"),
-        ("hflip", ([True, False, True],), r"flip must be one number, or one an image"),
+        ("hflip", ([True, False, True],), r"flip must be one number, or one per image"),
     ],
 )
 def test_bad_parameters(function: str, arguments: tuple[Any, ...], sentence: str) -> None:

@@ -1,6 +1,6 @@
-// A window of each image, padded by zeros: out[y, x] = image[y + dy - padding, x + dx - padding].
-// images, out uint8 (n, 3, height, width); dy, dx int64 (n,).
-#include "images.cuh"
+// An image moved, with zeros where nothing moves to: out[y, x] = image[y + down, x + across].
+// images, rows, out: see images.cuh; down, across int64 (count,).
+#include "augment/images.cuh"
 
 __device__ inline void crop_image(const uint8* image, Shape shape, int64 down, int64 across, uint8* out) {
     const int rows = clamp(down, -shape.height, shape.height), columns = clamp(across, -shape.width, shape.width);
@@ -12,11 +12,11 @@ __device__ inline void crop_image(const uint8* image, Shape shape, int64 down, i
     });
 }
 
-extern "C" __global__ void crop(const uint8* images, const int64* dy, const int64* dx, int64 padding, uint8* out,
-                                int64 n, int height, int width) {
+extern "C" __global__ void crop(const uint8* images, const int64* rows, const int64* down, const int64* across,
+                                uint8* out, int64 count, int height, int width) {
     SharedMemory memory;
     const Shape shape{height, width};
-    for_each_image(images, out, n, shape, memory, [=](int64 i, const uint8* image, uint8* result) {
-        crop_image(image, shape, dy[i] - padding, dx[i] - padding, result);
+    for_each_image(images, rows, out, count, shape, memory, [=](int64 k, const uint8* image, uint8* result) {
+        crop_image(image, shape, down[k], across[k], result);
     });
 }

@@ -1,6 +1,6 @@
 // The mirror image, left for right, of each image whose flip is true.
-// images, out uint8 (n, 3, height, width); flip bool (n,).
-#include "images.cuh"
+// images, rows, out: see images.cuh; flip bool (count,).
+#include "augment/images.cuh"
 
 __device__ inline void hflip_image(const uint8* image, Shape shape, bool flip, uint8* out) {
     for_each_pixel(shape, [=](int y, int x) {
@@ -12,10 +12,11 @@ __device__ inline void hflip_image(const uint8* image, Shape shape, bool flip, u
     });
 }
 
-extern "C" __global__ void hflip(const uint8* images, const bool* flip, uint8* out, int64 n, int height, int width) {
+extern "C" __global__ void hflip(const uint8* images, const int64* rows, const bool* flip, uint8* out, int64 count,
+                                 int height, int width) {
     SharedMemory memory;
     const Shape shape{height, width};
-    for_each_image(images, out, n, shape, memory, [=](int64 i, const uint8* image, uint8* result) {
-        hflip_image(image, shape, flip[i], result);
+    for_each_image(images, rows, out, count, shape, memory, [=](int64 k, const uint8* image, uint8* result) {
+        hflip_image(image, shape, flip[k], result);
     });
 }

@@ -1,6 +1,8 @@
-// A block an image: uint8 (3, height, width), channel after channel. 128 threads, a warp a row of pixels: CIFAR's rows
-// are as long as a warp, and no pixel's place has to be divided. The grid is as large as the device runs at once; each
-// block takes every so many-th image.
+// A kernel here takes images, out uint8 (n, 3, height, width), rows int64 (count,), no two alike, and arguments (count,):
+// out[rows[k]] is made of images[rows[k]] by the arguments' k-th numbers, and other rows of out are left alone.
+// One block per image, channel after channel. 128 threads, one warp per row of pixels: CIFAR's rows are as long as a
+// warp, and no pixel's place has to be divided. The grid is as large as the device runs at once; each block takes every
+// so many-th of the rows.
 #pragma once
 #include "common.cuh"
 
@@ -31,20 +33,20 @@ __device__ inline void copy_bytes(const uint8* from, uint8* to, int count) {
     for (int i = thread; i < count / static_cast<int>(sizeof(uint4)); i += threads) target[i] = source[i];
 }
 
-// work(i, image, result) for each of n images. With STAGED 1 both lie in shared memory meanwhile: the device's memory
+// work(k, image, result) for the image rows[k], for every k below count. With STAGED 1 both lie in shared memory meanwhile: the device's memory
 // sees whole lines only, in whatever order pixels are read. Larger images are read where they are.
 template <class Work>
-__device__ inline void for_each_image(const uint8* images, uint8* out, int64 n, Shape shape, SharedMemory& memory,
-                                      Work work) {
+__device__ inline void for_each_image(const uint8* images, const int64* rows, uint8* out, int64 count, Shape shape,
+                                      SharedMemory& memory, Work work) {
     const int bytes = shape.bytes();
     uint8* staged = STAGED ? memory.take<uint8>(bytes) : nullptr;
     uint8* result = STAGED ? memory.take<uint8>(bytes) : nullptr;
-    for (int64 i = blockIdx.x; i < n; i += gridDim.x) {
-        const uint8* source = images + i * bytes;
-        uint8* target = out + i * bytes;
+    for (int64 k = blockIdx.x; k < count; k += gridDim.x) {
+        const uint8* source = images + rows[k] * bytes;
+        uint8* target = out + rows[k] * bytes;
         if (STAGED) copy_bytes(source, staged, bytes);
         __syncthreads();
-        work(i, STAGED ? staged : source, STAGED ? result : target);
+        work(k, STAGED ? staged : source, STAGED ? result : target);
         __syncthreads();
         if (STAGED) copy_bytes(result, target, bytes);
     }

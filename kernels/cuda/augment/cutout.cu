@@ -1,6 +1,6 @@
 // Zeros in a square of each image: rows top to top + size, columns left to left + size, clipped to the image.
-// images, out uint8 (n, 3, height, width); top, left, size int64 (n,).
-#include "images.cuh"
+// images, rows, out: see images.cuh; top, left, size int64 (count,).
+#include "augment/images.cuh"
 
 __device__ inline void cutout_image(const uint8* image, Shape shape, int64 top, int64 left, int64 size, uint8* out) {
     const int first_row = clamp(top, 0, shape.height), last_row = clamp(top + size, 0, shape.height);
@@ -14,11 +14,11 @@ __device__ inline void cutout_image(const uint8* image, Shape shape, int64 top, 
     });
 }
 
-extern "C" __global__ void cutout(const uint8* images, const int64* top, const int64* left, const int64* size,
-                                  uint8* out, int64 n, int height, int width) {
+extern "C" __global__ void cutout(const uint8* images, const int64* rows, const int64* top, const int64* left,
+                                  const int64* size, uint8* out, int64 count, int height, int width) {
     SharedMemory memory;
     const Shape shape{height, width};
-    for_each_image(images, out, n, shape, memory, [=](int64 i, const uint8* image, uint8* result) {
-        cutout_image(image, shape, top[i], left[i], size[i], result);
+    for_each_image(images, rows, out, count, shape, memory, [=](int64 k, const uint8* image, uint8* result) {
+        cutout_image(image, shape, top[k], left[k], size[k], result);
     });
 }

@@ -1,6 +1,6 @@
 """Rotation of square images by quarter turns and three shears, along x, y, x, each linearly interpolated.
 
-images, out uint8 (n, channels, s, s); quarters int64 (n,); tangent = tan(r / 2), sine = sin(r), float32 (n,).
+images, out (n, channels, s, s); quarters int64 (m,); tangent = tan(r / 2), sine = sin(r), float32 (m,).
 A shear moves each line by its own offset o, with p = o - floor(o):
     out[x] = line[x + floor(o)] (1 - p) + line[x + floor(o) + 1] p
 The tricks: lines and canvas lie between zeros, so that no element needs a test however far it moves; only the s rows
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import jit
-from .parallel import over_images
+from ..jit import jit
+from ..parallel import over_images
 
 Images = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -59,8 +59,10 @@ def _shear_columns(slope: Any, side: int, start: Any, part: Floats) -> None:
 
 @over_images
 @jit
-def rotate_by_shears(images: Images, quarters: Integers, tangent: Floats, sine: Floats, out: Images) -> None:
-    n, channels, side, _ = images.shape
+def rotate_by_shears(
+    images: Images, rows: Integers, quarters: Integers, tangent: Floats, sine: Floats, out: Images
+) -> None:
+    _, channels, side, _ = images.shape
     margin = side // 2
     width = side + 2 * margin
     picture = width + 1 + margin  # where the picture begins on a line
@@ -69,18 +71,19 @@ def rotate_by_shears(images: Images, quarters: Integers, tangent: Floats, sine: 
     canvas = np.zeros((3 * side + 2, width), np.float32)  # the picture's rows between side + 1 rows of zeros
     flat, sheared = canvas.reshape(-1), np.empty(width, np.float32)
     start, part = np.empty(width, np.uint32), np.empty(width, np.float32)
-    for i in range(n):
-        _shear_columns(sine[i], side, start, part)
+    for j in range(rows.size):
+        i = rows[j]
+        _shear_columns(sine[j], side, start, part)
         for c in range(channels):
-            turned = _quarter_turns(images[i, c], quarters[i])
+            turned = _quarter_turns(images[i, c], quarters[j])
             for y in range(side):
                 for x in range(side):
                     line[picture + x] = turned[y, x]
-                _shear_line(line, -tangent[i] * (first_row + np.float32(y)), canvas[side + 1 + y])
+                _shear_line(line, -tangent[j] * (first_row + np.float32(y)), canvas[side + 1 + y])
             for y in range(side):
                 for x in range(width):
                     k = start[x] + np.uint32(y * width)
                     middle[width + 1 + x] = flat[k] * (one - part[x]) + flat[k + np.uint32(width)] * part[x]
-                _shear_line(middle, -tangent[i] * (first_row + np.float32(y)), sheared)
+                _shear_line(middle, -tangent[j] * (first_row + np.float32(y)), sheared)
                 for x in range(side):
                     out[i, c, y, x] = np.uint8(np.rint(sheared[margin + x]))

@@ -1,10 +1,10 @@
 // Rotation of square images by quarter turns and three shears, along x, y, x, each linearly interpolated.
-// images, out uint8 (n, 3, side, side); quarters int64 (n,), 0 to 3; tangent = tan(r / 2), sine = sin(r), float (n,).
+// images, rows, out: see images.cuh; quarters int64 (count,), 0 to 3; tangent = tan(r / 2), sine = sin(r), float (count,).
 // A shear moves each line by its own offset o, with p = o - floor(o):
 //     out[x] = line[x + floor(o)] (1 - p) + line[x + floor(o) + 1] p
 // Each pixel is computed back through the three of them, from eight of the image: seven blends instead of three, but no
 // canvas of floats, which would leave room in shared memory for a few images only.
-#include "images.cuh"
+#include "augment/images.cuh"
 
 // The square image turned counter-clockwise by quarter turns: its pixel (y, x) lies at first + y down + x across.
 struct Turned {
@@ -58,12 +58,13 @@ struct Sheared {
     }
 };
 
-extern "C" __global__ void rotate_by_shears(const uint8* images, const int64* quarters, const float* tangent,
-                                            const float* sine, uint8* out, int64 n, int height, int width) {
+extern "C" __global__ void rotate_by_shears(const uint8* images, const int64* rows, const int64* quarters,
+                                            const float* tangent, const float* sine, uint8* out, int64 count,
+                                            int height, int width) {
     SharedMemory memory;
     const Shape shape{height, width};
-    for_each_image(images, out, n, shape, memory, [=](int64 i, const uint8* image, uint8* result) {
-        const Sheared sheared{Turned(image, shape, quarters[i]), tangent[i], sine[i]};
+    for_each_image(images, rows, out, count, shape, memory, [=](int64 k, const uint8* image, uint8* result) {
+        const Sheared sheared{Turned(image, shape, quarters[k]), tangent[k], sine[k]};
         for_each_pixel(shape, [=](int y, int x) {
             set_color(result, shape.pixels(), shape.place(y, x), sheared.thrice(y, x));
         });

@@ -1,8 +1,8 @@
-// Rotation about the centre, counter-clockwise, bilinear, zero outside. images, out uint8 (n, 3, height, width); cosine,
-// sine float (n,). With (v, u) a pixel counted from the centre,
+// Rotation about the centre, counter-clockwise, bilinear, zero outside. images, rows, out: see images.cuh; cosine, sine
+// float (count,). With (v, u) a pixel counted from the centre,
 //     source row = u sine + v cosine + (height - 1) / 2,  source column = u cosine - v sine + (width - 1) / 2.
 // The four neighbours are blended in float, in the order of the array code.
-#include "images.cuh"
+#include "augment/images.cuh"
 
 __device__ inline void rotate_image(const uint8* image, Shape shape, float cosine, float sine, uint8* out) {
     const float middle_y = static_cast<float>(shape.height - 1) / 2, middle_x = static_cast<float>(shape.width - 1) / 2;
@@ -22,11 +22,11 @@ __device__ inline void rotate_image(const uint8* image, Shape shape, float cosin
     });
 }
 
-extern "C" __global__ void rotate(const uint8* images, const float* cosine, const float* sine, uint8* out, int64 n,
-                                  int height, int width) {
+extern "C" __global__ void rotate(const uint8* images, const int64* rows, const float* cosine, const float* sine,
+                                  uint8* out, int64 count, int height, int width) {
     SharedMemory memory;
     const Shape shape{height, width};
-    for_each_image(images, out, n, shape, memory, [=](int64 i, const uint8* image, uint8* result) {
-        rotate_image(image, shape, cosine[i], sine[i], result);
+    for_each_image(images, rows, out, count, shape, memory, [=](int64 k, const uint8* image, uint8* result) {
+        rotate_image(image, shape, cosine[k], sine[k], result);
     });
 }

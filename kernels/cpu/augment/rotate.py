@@ -1,6 +1,6 @@
 """Rotation about the centre, bilinear, zero outside. Four neighbours are blended in float32, as in the array code.
 
-images, out uint8 (n, channels, h, w); cosine, sine float32 (n,). With (v, u) a pixel counted from the centre,
+cosine, sine float32 (m,). With (v, u) a pixel counted from the centre,
     source row = u sine + v cosine + (h - 1) / 2,  source column = u cosine - v sine + (w - 1) / 2
 The trick: the four neighbours are packed into one 32-bit word, so that a pixel reads once, not four times, at a place
 that no vector code can foresee; all the rest is vector code over the image as one run of pixels. A neighbour outside
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import jit
-from .parallel import over_images
+from ..jit import jit
+from ..parallel import over_images
 
 Images = NDArray[np.uint8]
+Integers = NDArray[np.int64]
 Words = NDArray[np.uint32]  # unsigned, also as indices: Numba then looks for no negative one
 Floats = NDArray[np.float32]
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -85,17 +86,18 @@ def _blend(words: Words, weights: Floats, out: Images) -> None:
 
 @over_images
 @jit
-def rotate(images: Images, cosine: Floats, sine: Floats, out: Images) -> None:
-    n, channels, height, width = images.shape
+def rotate(images: Images, rows: Integers, cosine: Floats, sine: Floats, out: Images) -> None:
+    _, channels, height, width = images.shape
     size, frame = height * width, width + 1
     v, u = _grid(height, width)
     framed = np.zeros(size + 2 * frame, np.uint8)  # what lies around the image is read, but has no weight
     words, picked, place = np.empty(size + frame, np.uint32), np.empty(size, np.uint32), np.empty(size, np.uint32)
     weights = np.empty((4, size), np.float32)
-    for i in range(n):
-        _sources(v, u, cosine[i], sine[i], (height, width), place, weights)
+    for k in range(rows.size):
+        i = rows[k]
+        _sources(v, u, cosine[k], sine[k], (height, width), place, weights)
         for c in range(channels):
             _pack(images[i, c].reshape(-1), width, framed, words)
-            for k in range(size):
-                picked[k] = words[place[k]]
+            for j in range(size):
+                picked[j] = words[place[j]]
             _blend(picked, weights, out[i, c].reshape(-1))

@@ -1,6 +1,6 @@
 """The mirror image, left for right, where flip is true: out[y, x] = image[y, w - 1 - x].
 
-images, out uint8 (n, channels, h, w); flip bool (n,). The mirrored index is made unsigned: Numba then does not look
+flip bool (m,). The mirrored index is made unsigned: Numba then does not look
 for a negative one, and LLVM reverses a whole vector at a time, 7 times as fast.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import jit
-from .parallel import over_images
+from ..jit import jit
+from ..parallel import over_images
 
 Images = NDArray[np.uint8]
+Integers = NDArray[np.int64]
 
 
 @jit
@@ -27,12 +28,13 @@ def _mirror(rows: Images, out: Images) -> None:
 
 @over_images
 @jit
-def hflip(images: Images, flip: NDArray[np.bool_], out: Images) -> None:
+def hflip(images: Images, rows: Integers, flip: NDArray[np.bool_], out: Images) -> None:
     width = images.shape[3]
-    for i in range(images.shape[0]):
-        if flip[i]:
+    for k in range(rows.size):
+        i = rows[k]
+        if flip[k]:
             _mirror(images[i].reshape(-1, width), out[i].reshape(-1, width))
         else:
             source, target = images[i].reshape(-1), out[i].reshape(-1)
-            for k in range(target.size):
-                target[k] = source[k]
+            for j in range(target.size):
+                target[j] = source[j]
