@@ -29,6 +29,7 @@ TABLE1: dict[str, dict[str, float]] = {
 RUN: dict[str, Any] = {
     "dataset": "cifar10",
     "extractor": "resnet18",
+    "copies": 1,
     "image_size": 224,
     "epochs": 300,
     "batch_size": 64,

@@ -25,7 +25,8 @@ from fastmlp.features.tables import SUFFIXES, read_features, read_labelled
 from fastmlp.models.predictor import Predictor, load_model
 
 SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
-NOT_WITH_FEATURES = ("dataset", "extractor", "weights", "image_size")  # options that --features rules out
+# Options that --features rules out.
+OF_IMAGES = ("dataset", "extractor", "weights", "image_size", "augment", "copies")
 
 Row = dict[str, Any]
 
@@ -189,7 +190,7 @@ def train_head(options: argparse.Namespace, config: Config) -> tuple[dict[str, f
 
 def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:
     """UsageError for what was given on the command line; what stands in the environment is for other commands."""
-    for name in NOT_WITH_FEATURES:
+    for name in OF_IMAGES:
         value = getattr(options, name)
         if value is not None and str(value) != os.environ.get(f"FASTMLP_{name.upper()}"):
             raise UsageError(f"--{name.replace('_', '-')} is for images: leave it out with --features.")

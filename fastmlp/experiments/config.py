@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastmlp import datasets, extractors
+from fastmlp.augment import Policy
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.network.network import DTYPES
 from fastmlp.training.recipe import PRESETS, Recipe
@@ -17,7 +18,8 @@ SEEDS_END = 2**32  # the paper's generator takes no larger seeds
 class Config:
     """What to run; None leaves a value to the preset, the dataset or the machine.
 
-    copies: augmented copies of each training image that the augmented model trains on, beside the images themselves.
+    augment: the augmentations and their ranges, as `augment.Policy.parse` takes them; None: the paper's four.
+    copies: augmented copies of each training image; the augmented model trains on the images and on all copies.
     """
 
     dataset: str = "digits"
@@ -33,6 +35,7 @@ class Config:
     seeds: int = 1
     dtype: str = "float32"
     extractor_dtype: str = "float32"
+    augment: str | None = None
     copies: int = 1
     threads: int | None = None
     limit: int | None = None
@@ -50,7 +53,7 @@ class Config:
             raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}.")
         datasets.check_name(self.dataset)
         extractors.check_name(self.extractor)
-        _ = self.recipe  # checks itself
+        _ = self.recipe, self.policy  # which check themselves
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
         if self.copies < 1:
@@ -66,6 +69,11 @@ class Config:
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
         )
+
+    @property
+    def policy(self) -> Policy:
+        """What is drawn for each copy of an image, where a mirror image is of the same class."""
+        return Policy() if self.augment is None else Policy.parse(self.augment)
 
     @property
     def all_seeds(self) -> list[int]:

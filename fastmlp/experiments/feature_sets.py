@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -96,8 +96,8 @@ class Images:
 
     @cached_property
     def policy(self) -> augment.Policy:
-        mirrored = self.dataset.mirror_keeps_class
-        return augment.Policy() if mirrored else augment.Policy(flip_probability=0.0)
+        policy = self.config.policy
+        return policy if self.dataset.mirror_keeps_class else policy.without_flip()
 
     def copy(self, number: int) -> Split:
         """An augmented copy of every training image; copies are numbered from 0, each drawn by itself."""
@@ -112,11 +112,9 @@ class Images:
         _, firsts = np.unique(self.dataset.train.labels, return_index=True)
         originals = self.dataset.train.images[firsts[:images]]
         plan = augment.draw(generator(self.config.seed, Stream.AUGMENTATION), len(originals), self.policy)
-        rows = [("original", originals)]
-        for kind, name in enumerate(augment.KINDS):
-            one_kind = replace(plan, kind=np.full(len(originals), kind))
-            rows.append((name, augment.apply(self.machine.backend, originals, one_kind)))
-        return AugmentationSheet(tuple(rows))
+        backend, kinds = self.machine.backend, self.policy.kinds
+        augmented = [(kind.name, augment.apply(backend, originals, plan.only(kind))) for kind in kinds]
+        return AugmentationSheet((("original", originals), *augmented))
 
 
 class ImageFeatures:
@@ -150,11 +148,9 @@ class ImageFeatures:
 
     @cached_property
     def extractor(self) -> Extractor:
-        weights, size = self.weights, self.config.image_size
-        dtype = self.config.extractor_dtype
-        return open_extractor(
-            self.config.extractor, self.machine.backend, weights=weights, image_size=size, dtype=dtype
-        )
+        config, backend, weights = self.config, self.machine.backend, self.weights
+        size, dtype = config.image_size, config.extractor_dtype
+        return open_extractor(config.extractor, backend, weights=weights, image_size=size, dtype=dtype)
 
     @cached_property
     def train(self) -> FeatureStore:

@@ -109,7 +109,7 @@ def test_interrupt_leaves_a_state_that_resumes(unbroken: Path, tmp_path: Path) -
     assert "Interrupted" in log
     assert "Traceback" not in log
 
-    assert "Going on with" in finish(start(tmp_path, "--resume"))
+    assert "Resuming" in finish(start(tmp_path, "--resume"))
     for name in WEIGHTS:
         assert (tmp_path / "out" / name).read_bytes() == (unbroken / "out" / name).read_bytes(), name
 

@@ -39,7 +39,7 @@ from fastmlp.features.store import key_of, open_or_extract, open_store
 from fastmlp.models import storage
 from fastmlp.models.predictor import _read_config
 from fastmlp.network.network import Network, initial_parameters
-from fastmlp.training.loop import History
+from fastmlp.training.history import History
 from tests.shell import is_one_sentence
 
 SIZES = (5, 4, 3)
@@ -156,7 +156,7 @@ def parse_model(path: Path) -> object:
 
 
 def parse_checkpoint(path: Path) -> object:
-    """As `Experiment` goes on with it, its checksum set right so that what follows is reached."""
+    """As a run resumes from it, its checksum set right so that what follows is reached."""
     parameters, about, state = storage.load(path)
     if parameters.sizes != SIZES:
         return None
@@ -165,7 +165,7 @@ def parse_checkpoint(path: Path) -> object:
         if state:
             storage.restore(network, state)
         return History.from_dict(about.get("history"))
-    except (TypeError, ValueError) as error:  # which `Experiment` says in a sentence
+    except (TypeError, ValueError) as error:  # which a run says in a sentence
         return error
 
 
