@@ -268,7 +268,7 @@ def train_chosen(models: Models, on: str, setting: Setting) -> dict[str, float]:
 def _describe(features: ImageFeatures, models: Models, trial: Trial, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Data, recipe, machine, tiers and times as sweep.json holds them."""
     config, machine, dataset = models.config, models.machine, features.images.dataset
-    tiers: dict[int, Tier] = {candidate.setting.width: candidate.member.network.tier for candidate in candidates}
+    tiers = {candidate.setting.width: candidate.member.network.tier for candidate in candidates}
     return {
         "config": {
             "dataset": config.dataset,
@@ -290,7 +290,7 @@ def _describe(features: ImageFeatures, models: Models, trial: Trial, candidates:
             "held_out_images": len(trial.held_out.labels),
             "test_images": len(dataset.test),
         },
-        "tiers": {str(width): asdict(tier) for width, tier in tiers.items()},
+        "tiers": {str(width): tier.as_dict() for width, tier in tiers.items()},
         "environment": environment.describe(),
         "seconds": machine.rounded_seconds(),
         "heads": len(candidates),

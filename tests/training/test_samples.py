@@ -16,6 +16,7 @@ from fastmlp.cli.main import main
 from fastmlp.common.errors import BackendError
 from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
 from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.runs import tiers
 from fastmlp.training import loop
@@ -38,7 +39,7 @@ def placed(backend: Backend, budget: int | None, monkeypatch: pytest.MonkeyPatch
     return Samples.place(backend, *data(), dtype)
 
 
-def networks_of(backend: Backend, optimizer: Optimizer, tier: int | None, dtype: str = "float32") -> list[Trainer]:
+def networks_of(backend: Backend, optimizer: Optimizer, tier: Tier | None, dtype: str = "float32") -> list[Trainer]:
     """Three, of which the first two will share an order."""
     first = [initial_parameters(SIZES, "he", seed, dtype) for seed in range(3)]
     return [Trainer(parameters, backend, BATCH, tier, optimizer) for parameters in first]
@@ -110,9 +111,9 @@ def test_features_of_another_dtype_are_converted_by_chunks(monkeypatch):
     assert isinstance(chunked, ChunkedSamples)
     assert chunked.features.dtype == np.float32
     whole = Samples(data()[0].astype(np.float64), data()[1])
-    expected, got = (networks_of(backend, SGD(), 1, "float64") for _ in range(2))
+    expected, got = (networks_of(backend, SGD(), Tier.ARRAY_CODE, "float64") for _ in range(2))
     train(chunked, got), train(whole, expected)
-    np.testing.assert_array_equal(got[2].weights[0], expected[2].weights[0])
+    np.testing.assert_array_equal(got[2].parameters.weights[0], expected[2].parameters.weights[0])
 
 
 def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):
