@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from fastmlp import augment, backends
 from fastmlp.backends import Availability, Backend, open_backend
-from fastmlp.backends.base import Array
 from fastmlp.common.errors import UsageError
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier, choose_tier
 from fastmlp.network.trainer import Trainer
+from fastmlp.ops import Array
 from fastmlp.testing import check_backend
 
 
