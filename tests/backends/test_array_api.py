@@ -50,6 +50,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "entry_points", lambda group: [point] if group == backends.ENTRY_POINTS else [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("registered")
 def test_the_standard_is_all_that_ops_steps_and_runs_need(seed: int) -> None:
     report = check_backend("strict", seed=seed)
