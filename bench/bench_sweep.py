@@ -15,7 +15,8 @@ import pytest
 
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
-from fastmlp.network.network import Network, initial_parameters, train_epoch_together
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.training.samples import Samples
 
 from . import ours
@@ -26,19 +27,17 @@ from .training import SMOKE_ROWS, Training
 
 
 def together(backend: Backend, problem: Heads) -> Bound:
-    """All heads in one call, going on from the weights that the last left."""
-    networks = [Network(head.parameters, backend, head.batch_size) for head in problem.heads]
+    """All heads in one call, from the weights that the last one left."""
+    trainers = [Trainer(head.parameters, backend, head.batch_size) for head in problem.heads]
     samples = Samples.place(backend, problem.features, problem.labels, "float32")
     orders = [head.order for head in problem.heads]
     rates = [np.full(head.steps, head.learning_rate) for head in problem.heads]
 
     def run() -> None:
-        train_epoch_together(networks, samples.features, samples.labels, orders, rates)
+        train_epoch_together(trainers, samples.features, samples.labels, orders, rates)
         backend.synchronize()
 
-    tier = networks[0].tier
-    facts = {"tier": tier.number, "tier_reason": tier.reason}
-    return Bound(run, lambda: [network.parameters for network in networks], facts)
+    return Bound(run, lambda: [trainer.parameters for trainer in trainers], ours.tier_facts(trainers[0]))
 
 
 def alone(backend: Backend, problem: Heads) -> Bound:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.network.network import Parameters, initial_parameters
+from fastmlp.network.parameters import Parameters, initial_parameters
 
 from .contenders import Problem
 from .training import PAPER, Training, draw

@@ -13,7 +13,9 @@ from fastmlp.backends import names, open_backend, probe
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
 from fastmlp.estimators.classifier import MLPClassifier
-from fastmlp.network.network import Network, Parameters, choose_tier
+from fastmlp.network.parameters import Parameters
+from fastmlp.network.tiers import Tier, choose_tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.runs import tiers
 from fastmlp.testing.tolerances import STEP
@@ -41,28 +43,28 @@ def training() -> Iterator[Contender]:
             continue
         backend = open_backend(devices.CPU_BACKENDS.get(name, name))
         for tier in tiers(backend, PAPER, "float32"):
-            number = tier or choose_tier(PAPER, "float32", backend).number
-            label = "array code" if tier == 1 else f"tier {number}"
+            chosen = tier or choose_tier(PAPER, "float32", backend).tier
+            label = "array code" if tier == Tier.ARRAY_CODE else f"tier {chosen.value}"
             bind = partial(_with_backend, name, partial(train, tier=tier))
             yield Contender(f"fastmlp {name}, {label}", "ours", bind)
 
 
 def training_on_gpu() -> Iterator[Contender]:
     """CuPy in each tier, absent from one that this GPU does not have, and PyTorch's array engine."""
-    for tier, label in ((3, "tier 3"), (2, "tier 2"), (1, "array code")):
+    for tier, label in ((Tier.FUSED_EPOCH, "tier 3"), (Tier.FUSED_OPS, "tier 2"), (Tier.ARRAY_CODE, "array code")):
         bind = partial(_with_backend, "cupy", partial(train, tier=tier))
         yield Contender(f"fastmlp cupy, {label}", "ours", bind)
     yield Contender("fastmlp torch", "ours", partial(_with_backend, "torch", partial(train, tier=None)))
 
 
 def growing() -> Iterator[Contender]:
-    """Each usable backend with the tier it chooses itself, and beside it the compiled tiers that it may leave out."""
+    """Each usable backend with the tier it chooses itself, and the fused ops beside a fused epoch."""
     for name in filter(lambda name: probe(name).usable, names()):
         yield Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, partial(train, tier=None)))
-        best = choose_tier(PAPER, "float32", open_backend(devices.CPU_BACKENDS.get(name, name))).number
-        for tier in range(2, best):
-            bind = partial(_with_backend, name, partial(train, tier=tier))
-            yield Contender(f"fastmlp {name}, tier {tier}", "ours", bind)
+        best = choose_tier(PAPER, "float32", open_backend(devices.CPU_BACKENDS.get(name, name))).tier
+        if best > Tier.FUSED_OPS:
+            bind = partial(_with_backend, name, partial(train, tier=Tier.FUSED_OPS))
+            yield Contender(f"fastmlp {name}, tier 2", "ours", bind)
 
 
 def fitting() -> list[Contender]:
@@ -78,19 +80,23 @@ def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bo
 # Training.
 
 
-def train(backend: Backend, problem: Training, tier: int | None) -> Bound:
-    """One epoch a run, going on from the weights that the last left."""
+def train(backend: Backend, problem: Training, tier: Tier | None) -> Bound:
+    """One epoch per run, from the weights that the last one left."""
     best = choose_tier(problem.parameters.sizes, "float32", backend, batch_size=problem.batch_size)
-    if tier is not None and tier > best.number:
+    if tier is not None and tier > best.tier:
         raise AbsentError(f"{best.reason}.")
-    network = Network(problem.parameters, backend, problem.batch_size, tier)
+    trainer = Trainer(problem.parameters, backend, problem.batch_size, tier)
     samples = Samples.place(backend, problem.features, problem.labels, "float32")
 
     def run() -> None:
-        train_epoch(network, samples, problem)
+        train_epoch(trainer, samples, problem)
         backend.synchronize()
 
-    return Bound(run, lambda: network.parameters, {"tier": network.tier.number, "tier_reason": network.tier.reason})
+    return Bound(run, lambda: trainer.parameters, tier_facts(trainer))
+
+
+def tier_facts(trainer: Trainer) -> dict[str, str | int]:
+    return {"tier": trainer.tier.tier.value, "tier_reason": trainer.tier.reason}
 
 
 def fit(backend: Backend, problem: Training) -> Bound:

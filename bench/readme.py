@@ -1,6 +1,6 @@
 """README's speed table, made from the committed results: python -m fastmlp.bench.readme
 
-It stands in README.md between two markers, and a test holds it to the newest full run in bench/results/.
+It is in README.md between two markers, and a test holds it to the newest full runs in bench/results/.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from . import results
 from .compare import Comparison, comparisons, digits
 from .results import Measurement
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).resolve().parent / "results"  # past the link from fastmlp/
 README = FOLDER.parents[1] / "README.md"
 START, END = "<!-- bench: made by python -m fastmlp.bench.readme -->", "<!-- end of bench -->"
 
@@ -26,15 +26,15 @@ def main() -> None:
 
 
 def updated(readme: str, table: str) -> str:
-    """The readme with that table between its markers; DataError if it has none."""
+    """The readme with that table between its markers. Raises DataError if it has none."""
     pattern = re.compile(f"{re.escape(START)}\n.*?{re.escape(END)}", re.DOTALL)
     if not pattern.search(readme):
-        raise DataError(f"README.md has no place for the table: put {START} and {END} in it, a line each.")
+        raise DataError(f"README.md has no place for the table: put {START} and {END} in it, each on its own line.")
     return pattern.sub(lambda _: f"{START}\n{table}\n{END}", readme)
 
 
 def newest_runs(folder: Path) -> list[list[Measurement]]:
-    """The last full run of training steps in each file, a file a machine."""
+    """The last full run of training steps in each file; there is one file per machine."""
     runs = []
     for path in sorted(folder.glob("*.jsonl")):
         steps = [one for one in results.read(path) if one.suite == "step" and not one.smoke]
@@ -53,11 +53,11 @@ def text(runs: Sequence[Sequence[Measurement]]) -> str:
 def _table(run: Sequence[Measurement]) -> str:
     first = run[0]
     (compared,) = comparisons(run)
-    where = f"{first.threads} threads of {first.machine['cpu']}"
+    where = first.machine["gpu"] if first.device == "cuda" else f"{first.threads} threads of {first.machine['cpu']}"
     lines = [
         f"{compared.title}; {where}, {first.run[:10]}, commit {first.commit}:",
         "",
-        "| microseconds a step | median | minimum | times the floor | times fastmlp's best |",
+        "| microseconds per step | median | minimum | times the floor | times fastmlp's best |",
         "|---|---:|---:|---:|---:|",
         *(_row(measurement, compared) for measurement in compared.timed),
     ]

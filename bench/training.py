@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.network.network import Network, Parameters, initial_parameters
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.tiers import Tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.tolerances import EPOCH, RUN_ACCURACY
 from fastmlp.training.samples import Samples
@@ -49,10 +51,10 @@ class Training(Problem):
     @cached_property
     def reference(self) -> Judgement:
         """Of all epochs by the array code on NumPy, in float64."""
-        network = Network(self.parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
+        trainer = Trainer(self.parameters.astype("float64"), NumpyBackend(), self.batch_size, Tier.ARRAY_CODE)
         for _ in range(self.epochs):
-            train_epoch(network, Samples(self.features, self.labels), self)
-        return self.judge(network.parameters)
+            train_epoch(trainer, Samples(self.features, self.labels), self)
+        return self.judge(trainer.parameters)
 
     def check(self, what: str, result: Parameters) -> None:
         """The trained network's loss to 1e-4 and its accuracy to 0.3 points, on rows of the problem.
@@ -70,8 +72,8 @@ class Training(Problem):
         if parameters.sizes != self.parameters.sizes:
             raise AssertionError(f"got layers of sizes {parameters.sizes}, expected {self.parameters.sizes}")
         rows = self.order[:JUDGED_ROWS]
-        network = Network(parameters.astype("float64"), NumpyBackend(), self.batch_size, tier=1)
-        return Judgement(*network.evaluate(self.features[rows].astype(np.float64), self.labels[rows]))
+        trainer = Trainer(parameters.astype("float64"), NumpyBackend(), self.batch_size, Tier.ARRAY_CODE)
+        return Judgement(*trainer.evaluate(self.features[rows].astype(np.float64), self.labels[rows]))
 
 
 class Judgement(NamedTuple):
@@ -81,9 +83,9 @@ class Judgement(NamedTuple):
     accuracy: float
 
 
-def train_epoch(network: Network, samples: Samples, problem: Training) -> None:
+def train_epoch(trainer: Trainer, samples: Samples, problem: Training) -> None:
     rates = np.full(problem.steps, problem.learning_rate)
-    network.train_epoch(samples.features, samples.labels, problem.order, rates)
+    trainer.train_epoch(samples.features, samples.labels, problem.order, rates)
 
 
 def draw(

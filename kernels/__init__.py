@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.ops.network import Rule
+
 
 @dataclass(frozen=True)
-class Head:
-    """One network with one hidden layer, and its next epoch: what a fused epoch trains in place.
+class EpochTask:
+    """One network with one hidden layer, and the epoch that a fused epoch trains it for, in place.
 
-    slots: the values (w1 (d, h), b1 (h,), w2 (h, c), b2 (c,)), and for Adam its first and its second moments, of the
-    same shapes. order int64: the rows to train on, in batches. coefficients float64 (steps, 3): of each step, see
-    `fastmlp.network.optimizers`. mean (d,): it trains on (features - mean) * factor; None: on the features as they are.
+    slots: the values (w1 (d, h), b1 (h,), w2 (h, c), b2 (c,)), then each moment of the rule's, of the same shapes.
+    order int64 (rows,): the rows to train on, in batches. coefficients float64 (steps, 1 + k): the rule's numbers for
+    each step. mean (d,): train on (features - mean) * scale; None: on the features as they are.
     """
 
     slots: Sequence[tuple[Any, Any, Any, Any]]
+    rule: Rule
     order: NDArray[np.int64]
     batch_size: int
     coefficients: NDArray[np.float64]
     mean: Any = None
-    factor: float = 1.0
+    scale: float = 1.0
 
     @property
     def sizes(self) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from environment import INTERRUPTED, ROOT, enter
 from installer import say
 
 WORKERS = ["-n", "auto", "--maxprocesses", "4"]  # a process a core; each holds libraries of its own in memory
+QUICK = ["-m", "not slow"]
 STYLE_AND_TYPES = (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"])
 
 
@@ -18,14 +19,15 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 if every check passes."""
     parser = argparse.ArgumentParser(
         prog="scripts/test",
-        usage="%(prog)s [--repeat N] [pytest options]",
+        usage="%(prog)s [--quick] [--repeat N] [pytest options]",
         description="Check style, types and tests, in .venv/, which is set up once.",
         allow_abbrev=False,
     )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run the tests N times, to find flaky ones")
+    parser.add_argument("--quick", action="store_true", help="leave out the tests marked slow: under three minutes")
     options, pytest_options = parser.parse_known_args(arguments)
     programs = enter({"test"})
-    tests = ["python", "-m", "pytest", *WORKERS, *pytest_options]
+    tests = ["python", "-m", "pytest", *WORKERS, *(QUICK if options.quick else ()), *pytest_options]
     try:
         failed = [command for command in STYLE_AND_TYPES if not passes(programs, command)]
         failed += [tests for _ in range(options.repeat) if not passes(programs, tests)]

@@ -30,7 +30,7 @@ def enter(extras: Iterable[str]) -> Path:
     except SetupError as error:
         sys.exit(str(error))
     except OSError as error:
-        sys.exit(f"Setting up .venv failed ({error}): mend that, then run this again.")
+        sys.exit(f"Setting up .venv failed ({error}): fix that, then run this again.")
     except KeyboardInterrupt:
         say("Interrupted: run this again to go on.")
         sys.exit(INTERRUPTED)

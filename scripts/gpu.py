@@ -27,7 +27,6 @@ from extras import needed
 from installer import say
 
 PARTS = ROOT / "scripts" / "gpu_parts.py"
-HERE = ROOT / "scripts" / "here"
 LOG, REPORT = "gpu-check.log", "gpu-check.md"
 MINUTES = 9.5
 PATIENCE = 15.0  # seconds for a part that is told to end, to keep what it has measured
@@ -140,7 +139,7 @@ def _variables(here: bool, scratch: Path) -> dict[str, str]:
     """The parts' environment: caches of their own, and with --here the way to the uninstalled checkout."""
     variables = {**os.environ, "FASTMLP_CACHE_DIR": str(scratch / "cache"), "PYTHONUNBUFFERED": "1"}
     if here:
-        paths = [str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     return variables
 

@@ -23,7 +23,7 @@ CAUSES = (
 
 
 class SetupError(Exception):
-    """What stands in the way and the mend, in one sentence."""
+    """What is in the way and how to fix it, in one sentence."""
 
 
 def say(text: str) -> None:
@@ -67,7 +67,7 @@ def failure(log: Path) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR: ") and "ResolutionImpossible" not in line]
     said = textwrap.shorten((errors or lines or ["nothing"])[-1].removeprefix("ERROR: ").rstrip("."), 300)
-    causes = [cause for sign, cause in CAUSES if sign in output] or ["mend what pip names"]
+    causes = [cause for sign, cause in CAUSES if sign in output] or ["fix what pip names"]
     return f"Setting up .venv failed: {causes[0]}, then run this again (pip said: {said}; its log is {log})."
 
 

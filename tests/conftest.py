@@ -2,9 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,10 @@ from threadpoolctl import threadpool_limits
 from fastmlp.backends import Backend, open_backend, probe
 from fastmlp.backends.base import Kernel
 from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.network.optimizers import OPTIMIZERS
+from fastmlp.ops import names_of
+from fastmlp.ops.network import NetworkOps
+from fastmlp.ops.patches import PatchOps
 from fastmlp.testing.emulated import EmulatedBackend
 
 BACKENDS = ("numpy", "numba", "torch", "cupy", EmulatedBackend.name)
@@ -38,6 +42,19 @@ def pytest_configure() -> None:
     if EmulatedBackend.probe().usable:
         EmulatedBackend().empty((1,), "float32")  # the sanitizer comes before libraries that take its memory
     os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scikit-learn 1.6 asks for it before SciPy is loaded
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever runs on the emulated GPU is slow: its CUDA sources are compiled, with sanitizers."""
+    for item in items:
+        if is_emulated(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def is_emulated(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    names = [value for value in parameters.values() if isinstance(value, str)]  # an array would be compared as a whole
+    return EmulatedBackend.name in names or "can_emulate" in getattr(item, "fixturenames", ())
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -74,7 +91,7 @@ def can_emulate() -> None:
     """Skips what needs an emulated GPU where there is no compiler for it."""
     availability = EmulatedBackend.probe()
     if not availability.usable:
-        pytest.skip(f"backend {EmulatedBackend.name}: {availability.reason} {availability.mend}")
+        pytest.skip(f"backend {EmulatedBackend.name}: {availability.reason} {availability.fix}")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +108,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         return EmulatedBackend()
     availability = probe(request.param)
     if not availability.usable:
-        pytest.skip(f"backend {request.param}: {availability.reason} {availability.mend}")
+        pytest.skip(f"backend {request.param}: {availability.reason} {availability.fix}")
     return open_backend(request.param)
 
 
@@ -100,10 +117,15 @@ def backend_with() -> Callable[..., Backend]:
     """backend_with(op=kernel, ...): NumPy, but with these kernels, to plant bugs in."""
 
     def make(**planted: Kernel) -> Backend:
+        def with_planted(array_code: type, **attributes: Any) -> Any:
+            own = {op: staticmethod(kernel) for op, kernel in planted.items() if op in names_of(array_code)}
+            return type("Planted", (array_code,), own | attributes)(NumpyBackend.xp)
+
         class Planted(NumpyBackend):
             name = "planted"
-            kernels: ClassVar[Mapping[str, Kernel]] = planted
             image_kernels = planted
+            network_ops = with_planted(NetworkOps, optimizers=frozenset(OPTIMIZERS if "update" in planted else ()))
+            patch_ops = with_planted(PatchOps)
 
         return Planted()
 

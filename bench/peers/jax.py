@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.network.network import Parameters
+from fastmlp.network.parameters import Parameters
 
 from .. import devices
 from ..contenders import Bound

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.network.network import Parameters
+from fastmlp.network.parameters import Parameters
 
 from ..contenders import AbsentError, Bound
 from ..training import Training

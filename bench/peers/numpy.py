@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmlp.network.network import Parameters
+from fastmlp.network.parameters import Parameters
 
 from ..contenders import Bound
 from ..training import Training

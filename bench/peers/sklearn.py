@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from fastmlp.network.network import Parameters
+from fastmlp.network.parameters import Parameters
 
 from ..contenders import Bound
 from ..training import Training

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from fastmlp.common.errors import first_line
-from fastmlp.network.network import Parameters
+from fastmlp.network.parameters import Parameters
 
 from .. import devices
 from ..contenders import AbsentError, Bound

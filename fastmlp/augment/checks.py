@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp.backends.base import Array
 from fastmlp.common.errors import UsageError
-from fastmlp.datasets.images import layout_mend
+from fastmlp.datasets.images import layout_fix
 
 MOST_PIXELS = 2**61  # twice as many, and an image's, are still an int64
 
@@ -19,7 +19,7 @@ def check_images(images: Array) -> None:
     if dtype != "uint8" or images.ndim != 4 or images.shape[1] != 3:
         shape = tuple(getattr(images, "shape", ()))
         found = f"{dtype} {shape}"
-        fix = "round and clip them to 0 .. 255" if shape[1:2] == (3,) and len(shape) == 4 else layout_mend(shape)
+        fix = "round and clip them to 0 .. 255" if shape[1:2] == (3,) and len(shape) == 4 else layout_fix(shape)
         fix = fix if shape else "make them one array"
         raise UsageError(f"Images must be a uint8 array (n, 3, height, width), not {found}: {fix}.")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from fastmlp.backends.base import Availability, Backend, Ops
+from fastmlp.backends.base import Availability, Backend
 from fastmlp.common.errors import BackendError, UsageError, did_you_mean
 
-__all__ = ["AUTO", "Availability", "Backend", "Ops", "names", "open_backend", "probe"]
+__all__ = ["AUTO", "Availability", "Backend", "names", "open_backend", "probe"]
 
 AUTO = "auto"
 ENTRY_POINTS = "fastmlp.backends"
@@ -39,21 +39,21 @@ def probe(name: str) -> Availability:
     try:
         return _class_of(name).probe()
     except ImportError as error:
-        mend = f"Install it: {INSTALL[name]}." if name in INSTALL else "Reinstall the package that brings it."
-        return Availability(False, f"It cannot be imported ({error}).", mend)
+        fix = f"Install it: {INSTALL[name]}." if name in INSTALL else "Reinstall the package that brings it."
+        return Availability(False, f"It cannot be imported ({error}).", fix)
 
 
 def open_backend(name: str = AUTO, threads: int | None = None) -> Backend:
     """The backend `name`, or `name:device`; "auto" takes the first of cupy, numba, numpy that works.
 
-    Raises UsageError for an unknown name and BackendError, with the reason and the mend, for one that cannot run.
+    Raises UsageError for an unknown name and BackendError, with the reason and the fix, for one that cannot run.
     """
     name, _, device = name.partition(":")
     if name == AUTO:
         name = next(candidate for candidate in AUTO_ORDER if probe(candidate).usable)
     availability = probe(name)
     if not availability.usable:
-        raise BackendError(f"Backend {name} cannot run here. {availability.reason} {availability.mend}")
+        raise BackendError(f"Backend {name} cannot run here. {availability.reason} {availability.fix}")
     backend = _class_of(name)(device or None)
     if threads is not None:
         backend.set_threads(threads)

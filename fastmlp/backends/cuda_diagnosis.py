@@ -1,4 +1,4 @@
-"""What stands between CuPy and a GPU: from an exception, and what is installed, to the reason and the mend.
+"""What stands between CuPy and a GPU: from an exception, and what is installed, to the reason and the fix.
 
 Messages are those of CuPy 13 and 14, CUDA 12 and 13, and NVRTC, as they raise them.
 """
@@ -41,7 +41,7 @@ class Installed:
         return f"pip install 'fastmlp[cuda{13 if newest else OLDEST_CUDA}]'"
 
 
-Diagnosis = tuple[str, str]  # the reason and the mend, a sentence each
+Diagnosis = tuple[str, str]  # the reason and the fix, a sentence each
 
 
 def cupy_wheels() -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def driver_cuda() -> int | None:
 
 
 def diagnose(error: BaseException, installed: Installed) -> Diagnosis:
-    """The reason and the mend for what CuPy, CUDA or NVRTC raised as they were tried."""
+    """The reason and the fix for what CuPy, CUDA or NVRTC raised as they were tried."""
     if len(installed.wheels) > 1:
         return _several_wheels(installed)
     if isinstance(error, ModuleNotFoundError):
@@ -189,8 +189,8 @@ def _memory(_: re.Match[str], __: Installed) -> Diagnosis:
 def _architecture(match: re.Match[str], installed: Installed) -> Diagnosis:
     wheel = installed.wheels[0] if installed.wheels else "this CuPy"
     older = wheel.endswith("13x")
-    mend = f"pip uninstall -y {wheel}; pip install 'fastmlp[cuda12]'" if older else installed.extra
-    return f"{wheel} has no code for this GPU, which is too old or too new for its CUDA ({match[0]}).", f"Try: {mend}."
+    fix = f"pip uninstall -y {wheel}; pip install 'fastmlp[cuda12]'" if older else installed.extra
+    return f"{wheel} has no code for this GPU, which is too old or too new for its CUDA ({match[0]}).", f"Try: {fix}."
 
 
 def _newer_ptx(_: re.Match[str], installed: Installed) -> Diagnosis:

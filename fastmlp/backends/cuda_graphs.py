@@ -42,31 +42,38 @@ class RecordedEpochs:
         for first in range(0, len(coefficients), RECORDED_STEPS):
             here = slice(first, first + RECORDED_STEPS)
             rows = placed[here.start * self._batch_size : here.stop * self._batch_size]
-            part = self._part(rows.shape[0], numbers[here].shape[0], losses.dtype.name, addresses)
+            part = self._part(rows.shape[0], numbers[here].shape, losses.dtype.name, addresses)
             part.order[...], part.coefficients[...] = rows, numbers[here]
             part.take(steps, data)
             losses[here], hits[here] = part.losses, part.hits
 
 
 class _Part:
-    """Steps over so many rows of the data at those addresses: the arrays that they read and fill, and their recording.
+    """Steps over that many rows of the data at those addresses, with coefficients of that shape: the arrays that they
+    read and fill, and their recording.
 
     A recording keeps its data, so nothing else comes to lie at their addresses.
     """
 
     def __init__(
-        self, backend: Backend, driver: Driver, rows: int, steps: int, dtype: str, addresses: tuple[int, ...]
+        self,
+        backend: Backend,
+        driver: Driver,
+        rows: int,
+        shape: tuple[int, int],
+        dtype: str,
+        addresses: tuple[int, ...],
     ) -> None:
-        self.order, self.coefficients = backend.empty((rows,), "int64"), backend.empty((steps, 3), "float64")
-        self.losses, self.hits = backend.empty((steps,), dtype), backend.empty((steps,), "int64")
-        self._scalars = [[self.coefficients[step, i : i + 1] for i in range(3)] for step in range(steps)]
+        self.order, self.coefficients = backend.empty((rows,), "int64"), backend.empty(shape, "float64")
+        self.losses, self.hits = backend.empty(shape[:1], dtype), backend.empty(shape[:1], "int64")
+        self._rows = [self.coefficients[step] for step in range(shape[0])]
         self._driver = driver
         self._taken = False
         self._repeat: Callable[[], None] | None = None
 
     def take(self, steps: Steps, data: Data) -> None:
         """Once as they are, which compiles kernels and allocates what steps keep; recorded and repeated after that."""
-        work = partial(steps, data, self.order, self._scalars, self.losses, self.hits)
+        work = partial(steps, data, self.order, self._rows, self.losses, self.hits)
         if not self._taken:
             self._taken = True
             work()

@@ -13,12 +13,13 @@ from fastmlp.backends.base import Array, Availability, Backend, EpochRunner
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.cuda_graphs import RecordedEpochs
 from fastmlp.common.errors import BackendError
-from fastmlp.kernels import Head
+from fastmlp.kernels import EpochTask
 from fastmlp.kernels.cuda.augment import image_kernels
-from fastmlp.kernels.cuda.dense import Dense
+from fastmlp.kernels.cuda.dense import CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.layout import refusal
+from fastmlp.ops.network import NetworkOps, Rule
 
 SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and what libraries take
 
@@ -32,20 +33,22 @@ class CudaBackend(Backend):
     def __init__(self, device: str | None, driver: Driver) -> None:
         super().__init__(device)
         self.driver = driver
-        dense = Dense(driver, self.asarray)
-        self.kernels = {op.__name__: op for op in dense.ops}  # type: ignore[misc]  # bound to this driver
         self.image_kernels = image_kernels(driver)
         self._fused = FusedEpoch(driver, self.asarray)
+
+    @cached_property
+    def network_ops(self) -> NetworkOps:
+        return CudaOps(self.xp, self.driver, self.asarray)
 
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
         recorded = RecordedEpochs(self, self.driver, batch_size)
         return recorded if kernels else super().epoch_runner(batch_size, kernels)
 
-    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int) -> str:
-        return refusal(sizes, dtype, batch_size, self.driver.device)
+    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
+        return refusal(sizes, dtype, batch_size, optimizer, self.driver.device)
 
-    def fused_epoch(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
-        return self._fused.train(heads, features, labels)
+    def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
+        return self._fused.train(tasks, features, labels)
 
 
 class CupyBackend(CudaBackend):
@@ -128,7 +131,7 @@ def _try_gpu(cupy: Any, backend: CupyBackend) -> dict[str, str]:
     values = np.linspace(-2, 2, 64, dtype=np.float32).reshape(8, 8)
     z, bias = backend.asarray(values), backend.asarray(values[3])
     activations = backend.asarray(np.zeros_like(values))
-    backend.kernels["bias_relu"](z, bias, activations)
+    backend.network_ops.bias_relu(z, bias, activations)
     _expect("our kernel", backend.to_numpy(activations), np.maximum(values + values[3], 0))
     _expect("a product", backend.to_numpy(z @ z), values @ values)
     runtime, driver = cupy.cuda.runtime, backend.driver

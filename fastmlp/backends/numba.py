@@ -3,80 +3,106 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from importlib.metadata import version
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 from numba import config
 
-from fastmlp.backends.base import Array, Availability, Kernel
-from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.backends.base import Array, Availability
+from fastmlp.backends.numpy import NumpyBackend, NumpyOps
 from fastmlp.common.errors import first_line
-from fastmlp.kernels import Head
-from fastmlp.kernels.cpu import augment, parallel
-from fastmlp.kernels.cpu.dense import (
-    adam_update,
-    add_bias,
-    bias_relu,
-    column_sum,
-    relu_backward,
-    sgd_update,
-    standardize,
-)
+from fastmlp.kernels import EpochTask
+from fastmlp.kernels.cpu import augment, dense, optimizers, parallel, patches
 from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
 from fastmlp.kernels.cpu.jit import cache_folder
-from fastmlp.kernels.cpu.patches import add_squares, extract_patches, triangle_pool
 from fastmlp.kernels.cpu.softmax_xent import softmax_xent
+from fastmlp.ops.network import NetworkOps, Optimizer, Rule
+from fastmlp.ops.patches import PatchOps
 
-DENSE = (standardize, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update, adam_update)
-PATCHES = (extract_patches, add_squares, triangle_pool)
 BATCH_ROWS = 1024  # measured: in larger batches BLAS, which cuts them into blocks, catches up with the fused epoch
+
+
+class NumbaOps(NumpyOps):
+    """A kernel for every op that is not a product."""
+
+    optimizers = optimizers.NAMES
+
+    standardize = staticmethod(dense.standardize)
+    add_bias = staticmethod(dense.add_bias)
+    bias_relu = staticmethod(dense.bias_relu)
+    relu_backward = staticmethod(dense.relu_backward)
+    column_sum = staticmethod(dense.column_sum)
+    softmax_xent = staticmethod(softmax_xent)
+
+    def update(
+        self, optimizer: Optimizer, slots: Array, gradient: Array, coefficients: Any, decays: bool, out: Array
+    ) -> None:
+        if optimizer.name in self.optimizers:
+            dense.update(optimizers.rule_of(optimizer), slots, gradient, coefficients, decays, out)
+        else:
+            super().update(optimizer, slots, gradient, coefficients, decays, out)
+
+
+class NumbaPatchOps(PatchOps):
+    """A kernel for every op."""
+
+    extract_patches = staticmethod(patches.extract_patches)
+    add_squares = staticmethod(patches.add_squares)
+    triangle_pool = staticmethod(patches.triangle_pool)
 
 
 class NumbaBackend(NumpyBackend):
     name = "numba"
     fuses_evaluation = True
-    kernels: ClassVar[Mapping[str, Kernel]] = {
-        **NumpyBackend.kernels,
-        **{kernel.__name__: kernel for kernel in (*DENSE, *PATCHES)},
-    }
     image_kernels = augment.KERNELS
+
+    @cached_property
+    def network_ops(self) -> NetworkOps:
+        return NumbaOps(self.xp)
+
+    @cached_property
+    def patch_ops(self) -> PatchOps:
+        return NumbaPatchOps(self.xp)
 
     @classmethod
     def probe(cls) -> Availability:
         try:
             _compile_and_run()
         except Exception as error:  # noqa: BLE001  (Numba, llvmlite and LLVM each raise their own)
-            mend = "Reinstall both: pip install --force-reinstall numba llvmlite."
-            return Availability(False, f"Numba cannot compile here ({first_line(error)}).", mend)
+            fix = "Reinstall both: pip install --force-reinstall numba llvmlite."
+            return Availability(False, f"Numba cannot compile here ({first_line(error)}).", fix)
         versions = {name: version(name) for name in ("numba", "llvmlite", "numpy")}
-        return Availability(True, details={**versions, "cache": cache_folder(add_bias)})
+        return Availability(True, details={**versions, "cache": cache_folder(dense.add_bias)})
 
     def set_threads(self, threads: int) -> None:
         super().set_threads(threads)
         parallel.set_threads(threads)
 
-    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int) -> str:
-        if config.DISABLE_JIT:
+    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
+        if config.DISABLE_JIT:  # type: ignore[attr-defined]  # Numba sets it as it is imported
             return "NUMBA_DISABLE_JIT is set, and numba's fused epoch runs compiled only"
         if not hasattr(os, "sched_yield"):
             return "numba's fused epoch needs a POSIX system"
+        if optimizer.name not in optimizers.NAMES:
+            return f"numba's fused epoch has no step of {optimizer.name}"
         if len(sizes) != 3:
             return "numba's fused epoch is for one hidden layer"
         if batch_size > BATCH_ROWS:
             return f"numba's fused epoch is for batches of up to {BATCH_ROWS} rows"
         return ""
 
-    def fused_epoch(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
-        return fused_epoch(heads, features, labels, self.threads)
+    def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
+        return fused_epoch(tasks, features, labels, self.threads)
 
-    def fused_evaluation(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
-        return fused_evaluation(heads, features, labels, self.threads)
+    def fused_evaluation(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
+        return fused_evaluation(tasks, features, labels, self.threads)
 
 
 def _compile_and_run() -> None:
     ones = np.ones((1, 2), np.float32)
-    add_bias(ones, ones[0], ones)
+    dense.add_bias(ones, ones[0], ones)
     if ones.tolist() != [[2.0, 2.0]]:
         raise RuntimeError("a sum of ones came out wrong")

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import cache
-from typing import Any, ClassVar
+from functools import cache, cached_property
+from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from fastmlp.backends.base import Array, Availability, Backend, Kernel
+from fastmlp.backends.base import Array, Availability, Backend
+from fastmlp.ops.network import NetworkOps
 
 
-def matmul(a: Array, b: Array, out: Array) -> None:
-    np.matmul(a, b, out=out)
+class NumpyOps(NetworkOps):
+    """Products and rows go straight into their place."""
 
+    def matmul(self, a: Array, b: Array, out: Array) -> None:
+        np.matmul(a, b, out=out)
 
-def gather(source: Array, index: Array, out: Array) -> None:
-    # mode="clip" lets NumPy write to out without a buffer of its own; the trainer checked the indices
-    np.take(source, index, axis=0, out=out, mode="clip")
+    def gather(self, source: Array, index: Array, out: Array) -> None:
+        # mode="clip" lets NumPy write to out without a buffer of its own; the trainer checked the indices
+        np.take(source, index, axis=0, out=out, mode="clip")
 
 
 class NumpyBackend(Backend):
     name = "numpy"
     xp = xp
-    kernels: ClassVar[Mapping[str, Kernel]] = {"matmul": matmul, "gather": gather}
+
+    @cached_property
+    def network_ops(self) -> NetworkOps:
+        return NumpyOps(self.xp)
 
     @classmethod
     def probe(cls) -> Availability:

@@ -2,90 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache
-from typing import Any, ClassVar
+from functools import cached_property, lru_cache
+from typing import Any
 
 import array_api_compat.torch as xp
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Availability, Backend, Kernel
+from fastmlp.backends.base import Array, Availability, Backend
 from fastmlp.common.errors import BackendError, first_line
-from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON
+from fastmlp.ops.network import NetworkOps, Optimizer
 
 ZERO = torch.zeros(())  # on the CPU: every device takes a number from there
 NO_CLASS = -1
 
 
-def matmul(a: Array, b: Array, out: Array) -> None:
-    torch.mm(a, b, out=out)
+class TorchOps(NetworkOps):
+    """PyTorch's functions that write into their place."""
+
+    def matmul(self, a: Array, b: Array, out: Array) -> None:
+        torch.mm(a, b, out=out)
+
+    def gather(self, source: Array, index: Array, out: Array) -> None:
+        torch.index_select(source, 0, index, out=out)
+
+    def standardize(self, features: Array, mean: Array, scale: float, out: Array) -> None:
+        torch.sub(features, mean, out=out).mul_(scale)
+
+    def add_bias(self, z: Array, bias: Array, out: Array) -> None:
+        torch.add(z, bias, out=out)
+
+    def bias_relu(self, z: Array, bias: Array, out: Array) -> None:
+        torch.add(z, bias, out=out).relu_()
+
+    def relu_backward(self, gradient: Array, activation: Array, out: Array) -> None:
+        # as floats: a product with a bool tensor converts it first, in three times the time
+        active = torch.gt(activation, ZERO, out=torch.empty_like(activation))
+        torch.mul(gradient, active, out=out)
+
+    def column_sum(self, values: Array, out: Array) -> None:
+        torch.sum(values, 0, out=out)
+
+    def softmax_xent(self, logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+        # step by step: torch's own softmax goes row by row, which for rows of 10 takes longer than these steps do
+        rows = labels.unsqueeze(1)
+        minus_ones, count = _constants(labels.shape[0], logits.dtype, logits.device)
+        best, predicted = torch.max(logits, 1, keepdim=True)  # of logits: rounding, later, makes new ties
+        predicted.masked_fill_(best != best, NO_CLASS)
+        torch.sum(predicted.eq_(rows), 0, out=hits)
+        torch.sub(logits, best, out=gradient)
+        at_label = gradient.gather(1, rows)
+        sums = gradient.exp_().sum(1, keepdim=True)
+        torch.sum(sums.log().sub_(at_label), 0, out=loss)
+        gradient.div_(sums).scatter_add_(1, rows, minus_ones).div_(count)
+
+    optimizers = frozenset({"sgd", "adam"})
+
+    def update(
+        self, optimizer: Optimizer, slots: Array, gradient: Array, coefficients: Any, decays: bool, out: Array
+    ) -> None:
+        kept, *own = coefficients
+        kept = kept if decays else 1.0
+        if optimizer.name == "sgd":
+            _sgd_step(slots, gradient, kept, own, out)
+        elif optimizer.name == "adam":
+            _adam_step(optimizer, slots, gradient, kept, own, out)
+        else:
+            super().update(optimizer, slots, gradient, coefficients, decays, out)
 
 
-def gather(source: Array, index: Array, out: Array) -> None:
-    torch.index_select(source, 0, index, out=out)
+def _sgd_step(slots: Array, gradient: Array, kept: float, coefficients: Sequence[float], out: Array) -> None:
+    value = slots[0] if kept == 1 else torch.mul(slots[0], kept, out=out[0])
+    torch.sub(value, gradient, alpha=coefficients[0], out=out[0])
 
 
-def standardize(features: Array, mean: Array, scale: float, out: Array) -> None:
-    torch.sub(features, mean, out=out).mul_(scale)
-
-
-def add_bias(z: Array, bias: Array, out: Array) -> None:
-    torch.add(z, bias, out=out)
-
-
-def bias_relu(z: Array, bias: Array, out: Array) -> None:
-    torch.add(z, bias, out=out).relu_()
-
-
-def relu_backward(gradient: Array, activation: Array, out: Array) -> None:
-    # as floats: a product with a bool tensor converts it first, in three times the time
-    active = torch.gt(activation, ZERO, out=torch.empty_like(activation))
-    torch.mul(gradient, active, out=out)
-
-
-def column_sum(values: Array, out: Array) -> None:
-    torch.sum(values, 0, out=out)
-
-
-def softmax_xent(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-    # step by step: torch's own softmax goes row by row, which for rows of 10 takes longer than these steps do
-    rows = labels.unsqueeze(1)
-    minus_ones, count = _constants(labels.shape[0], logits.dtype, logits.device)
-    best, predicted = torch.max(logits, 1, keepdim=True)  # of logits: rounding, later, makes new ties
-    predicted.masked_fill_(best != best, NO_CLASS)
-    torch.sum(predicted.eq_(rows), 0, out=hits)
-    torch.sub(logits, best, out=gradient)
-    at_label = gradient.gather(1, rows)
-    sums = gradient.exp_().sum(1, keepdim=True)
-    torch.sum(sums.log().sub_(at_label), 0, out=loss)
-    gradient.div_(sums).scatter_add_(1, rows, minus_ones).div_(count)
-
-
-def sgd_update(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
-    kept = parameter if decay == 1 else torch.mul(parameter, decay, out=out)
-    torch.sub(kept, gradient, alpha=learning_rate, out=out)
-
-
-def adam_update(
-    parameter: Array,
-    gradient: Array,
-    first: Array,
-    second: Array,
-    step_size: float,
-    scale: float,
-    decay: float,
-    out: Array,
-    out_first: Array,
-    out_second: Array,
+def _adam_step(
+    optimizer: Optimizer, slots: Array, gradient: Array, kept: float, coefficients: Sequence[float], out: Array
 ) -> None:
-    torch.mul(first, BETA_1, out=out_first).add_(gradient, alpha=1 - BETA_1)
-    torch.mul(second, BETA_2, out=out_second).addcmul_(gradient, gradient, value=1 - BETA_2)
-    size = torch.sqrt(out_second).mul_(scale).add_(EPSILON)
-    kept = parameter if decay == 1 else torch.mul(parameter, decay, out=out)
-    torch.addcdiv(kept, out_first, size, value=-step_size, out=out)
+    (value, first, second), (out_value, out_first, out_second) = slots, out
+    beta_1, beta_2, epsilon = (optimizer.constants[name] for name in ("beta_1", "beta_2", "epsilon"))
+    step_size, correction = coefficients
+    torch.mul(first, beta_1, out=out_first).add_(gradient, alpha=1 - beta_1)
+    torch.mul(second, beta_2, out=out_second).addcmul_(gradient, gradient, value=1 - beta_2)
+    size = torch.sqrt(out_second).mul_(correction).add_(epsilon)
+    value = value if kept == 1 else torch.mul(value, kept, out=out_value)
+    torch.addcdiv(value, out_first, size, value=-step_size, out=out_value)
 
 
 @lru_cache(maxsize=64)
@@ -95,15 +99,13 @@ def _constants(rows: int, dtype: torch.dtype, device: torch.device) -> tuple[Arr
     return torch.full((rows, 1), -1.0, dtype=dtype, device=device), count
 
 
-KERNELS = (
-    gather, standardize, matmul, add_bias, bias_relu, relu_backward, column_sum, softmax_xent, sgd_update, adam_update,
-)  # fmt: skip
-
-
 class TorchBackend(Backend):
     name = "torch"
     xp = xp
-    kernels: ClassVar[Mapping[str, Kernel]] = {kernel.__name__: kernel for kernel in KERNELS}
+
+    @cached_property
+    def network_ops(self) -> NetworkOps:
+        return TorchOps(self.xp)
 
     def __init__(self, device: str | None = None) -> None:
         self.device = device or best_device()

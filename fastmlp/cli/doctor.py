@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.common.errors import FastMLPError
-from fastmlp.network.network import choose_tier
+from fastmlp.network.tiers import choose_tier
 
 if TYPE_CHECKING:
     from fastmlp.testing import Result
@@ -16,12 +15,18 @@ PAPER_SIZES = (512, 64, 10)
 
 
 def survey() -> dict[str, dict[str, Any]]:
-    """For every registered backend: usable, reason, mend, details, and the tier it gives the paper's network."""
+    """What is known of every backend, by name; "mend" (the fix) is a key that programs read from --json."""
     found = {}
     for name in names():
         availability = probe(name)
-        tier = asdict(choose_tier(PAPER_SIZES, "float32", open_backend(name))) if availability.usable else None
-        found[name] = {**asdict(availability), "details": dict(availability.details), "tier": tier}
+        tier = choose_tier(PAPER_SIZES, "float32", open_backend(name)).as_dict() if availability.usable else None
+        found[name] = {
+            "usable": availability.usable,
+            "reason": availability.reason,
+            "mend": availability.fix,
+            "details": dict(availability.details),
+            "tier": tier,
+        }
     return found
 
 

@@ -1,4 +1,4 @@
-"""The errors a user can cause. Each message is one sentence that names the mend."""
+"""The errors a user can cause. Each message is one sentence that names the fix."""
 
 import difflib
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class DataError(FastMLPError):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """What may stand between "There is no 'nunba'" and its mend: the names that are like it, or nothing."""
+    """What may stand between "There is no 'nunba'" and its fix: the names that are like it, or nothing."""
     near = difflib.get_close_matches(name.lower(), names, cutoff=0.7)
     return f", did you mean {' or '.join(near)}" if near else ""
 

@@ -150,10 +150,10 @@ def _probe(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, doing: str, mend: str | None = None) -> Iterator[None]:
+def locked(path: Path, doing: str, fix: str | None = None) -> Iterator[None]:
     """One process at a time is in the blocks locked by the file `path`, which is there only as long as one is.
 
-    Another one says who is in there, `doing` what, and waits; where a `mend` is given it raises FastMLPError instead.
+    Another one says who is in there, `doing` what, and waits; where a `fix` is given it raises FastMLPError instead.
     The lock (flock) is the system's and ends with its holder: a file that a killed process left locks nothing.
     Raises OSError if the file cannot be written. On Windows, which has no flock, nothing is locked.
     """
@@ -161,7 +161,7 @@ def locked(path: Path, doing: str, mend: str | None = None) -> Iterator[None]:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _lock(path, doing, mend)
+    handle = _lock(path, doing, fix)
     try:
         os.ftruncate(handle, 0)
         os.write(handle, _myself().encode(errors="replace"))
@@ -172,12 +172,12 @@ def locked(path: Path, doing: str, mend: str | None = None) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(path: Path, doing: str, mend: str | None) -> int:
+def _lock(path: Path, doing: str, fix: str | None) -> int:
     """A handle of the file at path, locked."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            _lock_handle(handle, path, doing, mend)
+            _lock_handle(handle, path, doing, fix)
             if _is_of(handle, path):
                 return handle
         except BaseException:
@@ -186,15 +186,15 @@ def _lock(path: Path, doing: str, mend: str | None) -> int:
         os.close(handle)  # of a file that its last holder removed meanwhile
 
 
-def _lock_handle(handle: int, path: Path, doing: str, mend: str | None) -> None:
+def _lock_handle(handle: int, path: Path, doing: str, fix: str | None) -> None:
     import fcntl
 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(handle, 1000, 0).decode(errors="replace") or "it has only begun"
-        if mend is not None:
-            raise FastMLPError(f"Another process is {doing} ({holder}): {mend}.") from None
+        if fix is not None:
+            raise FastMLPError(f"Another process is {doing} ({holder}): {fix}.") from None
         warn(f"Another process is {doing}: waiting for it ({holder}).")
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as error:

@@ -5,8 +5,8 @@ from enum import IntEnum
 import numpy as np
 
 
-class Stream(IntEnum):
-    """Independent streams of one seed: children of its SeedSequence."""
+class Purpose(IntEnum):
+    """What random numbers are drawn for: each purpose has its own child of the seed's SeedSequence."""
 
     BATCH_ORDER = 0
     AUGMENTATION = 1
@@ -14,6 +14,6 @@ class Stream(IntEnum):
     VALIDATION = 3
 
 
-def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:
-    """The generator of one stream (and, say, epoch): the same whatever was drawn before, so a run can resume."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(stream), index)))
+def generator(seed: int, purpose: Purpose, index: int = 0) -> np.random.Generator:
+    """The generator for a purpose (and, say, an epoch): independent of earlier draws, so that a run can resume."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(purpose), index)))

@@ -26,7 +26,7 @@ RECORD_BYTES = 1 + 3 * 32 * 32
 ARCHIVE = "cifar-10-binary.tar.gz"
 ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 ARCHIVE_BYTES = 170_052_171
-MEND = f"delete that folder and unpack {ARCHIVE} again"
+FIX = f"delete that folder and unpack {ARCHIVE} again"
 # The official server has sent 50 to 80 kB/s since June 2026 (https://github.com/pytorch/vision/issues/9536),
 # so a mirror comes first; whatever a mirror sends must have the official MD5.
 URLS = (
@@ -62,7 +62,7 @@ def read_folder(folder: Path) -> Dataset:
     train_paths, test_path = sorted(folder.glob(TRAIN_FILES)), folder / TEST_FILE
     if not train_paths or not test_path.is_file():
         missing = TEST_FILE if train_paths else TRAIN_FILES
-        raise DataError(f"{folder} lacks {missing}: {MEND}.")
+        raise DataError(f"{folder} lacks {missing}: {FIX}.")
     records = {path.name: _read_records(path) for path in [*train_paths, test_path]}
     return Dataset(
         "cifar10",
@@ -113,7 +113,7 @@ def _unpacked(archive: Path) -> Path:
 
 def _read_records(path: Path) -> Records:
     if not path.is_file():  # reading a pipe or a device might never end
-        raise DataError(f"{path} cannot be read, for it is no file: {MEND}.")
+        raise DataError(f"{path} cannot be read, for it is no file: {FIX}.")
     try:
         content = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
@@ -121,13 +121,13 @@ def _read_records(path: Path) -> Records:
     if len(content) == 0 or len(content) % RECORD_BYTES:
         raise DataError(
             f"{path} is truncated, for {len(content):,} bytes are no whole number of "
-            f"{RECORD_BYTES:,}-byte records: {MEND}."
+            f"{RECORD_BYTES:,}-byte records: {FIX}."
         )
     records = content.reshape(-1, RECORD_BYTES)
     wrong = np.flatnonzero(records[:, 0] >= len(CLASS_NAMES))
     if len(wrong):
         raise DataError(
-            f"{path}: record {wrong[0]} has label {records[wrong[0], 0]}, but labels run from 0 to 9: {MEND}."
+            f"{path}: record {wrong[0]} has label {records[wrong[0], 0]}, but labels run from 0 to 9: {FIX}."
         )
     return records
 

@@ -1,4 +1,4 @@
-"""Images as people have them, in the one layout that we take; and for every other the mend."""
+"""Images as people have them, in the one layout that we take; and for every other the fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def as_images(X: ArrayLike, error: Callable[[str], FastMLPError] = UsageError) -
         array = _unflattened(array, error)
     if array.ndim != 4 or array.shape[1] != CHANNELS:
         found = f"Images must be an array (n, 3, height, width), not of shape {array.shape}"
-        raise error(f"{found}: {layout_mend(array.shape)}.")
+        raise error(f"{found}: {layout_fix(array.shape)}.")
     if not len(array):
         raise error("There are no images, found array with 0 sample(s): give at least one.")
     if not array.size:
@@ -30,7 +30,7 @@ def as_images(X: ArrayLike, error: Callable[[str], FastMLPError] = UsageError) -
     return _as_bytes(array, error)
 
 
-def layout_mend(shape: Sequence[int]) -> str:
+def layout_fix(shape: Sequence[int]) -> str:
     """How an array X of that shape becomes images (n, 3, h, w), as far as its shape tells."""
     match tuple(shape):
         case (_, _, _, 3):
@@ -68,7 +68,7 @@ def _as_bytes(array: NDArray[Any], error: Callable[[str], FastMLPError]) -> Imag
         return array.astype(np.uint8)
     found = f"{array.dtype} from {array.min()} to {array.max()}"
     if not np.isfinite(array).all():
-        raise error(f"Images must be whole numbers 0 .. 255, not {found}: mend or remove those with NaN or infinity.")
+        raise error(f"Images must be whole numbers 0 .. 255, not {found}: fix or remove those with NaN or infinity.")
     scale = "255 * X" if array.dtype.kind in "bf" and array.max() <= 1 else "X"
-    mend = f"give np.rint({scale}).clip(0, 255).astype('uint8')"
-    raise error(f"Images must be whole numbers 0 .. 255, not {found}: {mend}.")
+    fix = f"give np.rint({scale}).clip(0, 255).astype('uint8')"
+    raise error(f"Images must be whole numbers 0 .. 255, not {found}: {fix}.")

@@ -16,7 +16,7 @@ from sklearn import get_config
 from fastmlp.backends import open_backend
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import DTYPES
+from fastmlp.network.parameters import DTYPES
 
 
 def namespace_of(array: Any) -> Any | None:

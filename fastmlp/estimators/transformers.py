@@ -15,7 +15,7 @@ from fastmlp import augment as augmentation
 from fastmlp.augment import Policy
 from fastmlp.backends import open_backend
 from fastmlp.common.errors import DataError, UsageError
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.datasets.images import Images, as_images
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.extractors.patches import Codebook, Patches, learn_codebook, load_codebook
@@ -308,7 +308,7 @@ class Augmenter(ImageTransformer):
         if not 0 <= self.probability <= 1:
             raise UsageError(f"probability must lie between 0 and 1, not {self.probability}.")
         images = self._learn_shape(X).copy()
-        rng = generator(self.random_state, Stream.AUGMENTATION)
+        rng = generator(self.random_state, Purpose.AUGMENTATION)
         plan = augmentation.draw(rng, len(images), self._policy, *images.shape[2:])
         changed = np.flatnonzero(rng.random(len(images)) < self.probability)
         images[changed] = augmentation.apply(open_backend(self.backend), images[changed], plan[changed])

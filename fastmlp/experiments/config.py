@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastmlp import datasets, extractors
 from fastmlp.common.errors import UsageError, did_you_mean
-from fastmlp.network.network import DTYPES
+from fastmlp.network.parameters import DTYPES
 from fastmlp.training.loop import PRESETS, Recipe
 
 SEEDS_END = 2**32  # the paper's generator takes no larger ones

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from fastmlp.common import environment
 from fastmlp.common.errors import DataError, UsageError, first_line
 from fastmlp.common.files import cache_dir, write_bytes, write_json, write_text
 from fastmlp.common.progress import progress, say
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.common.statistics import summarize
 from fastmlp.datasets import Dataset, Split
 from fastmlp.experiments.config import Config
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.store import FeatureStore, open_or_extract
 from fastmlp.models import card, storage
-from fastmlp.network.network import Network, Parameters, choose_tier, initial_parameters
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.tiers import Tier, choose_tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.report.figures import MODELS, AugmentationSheet
 from fastmlp.training import loop
 from fastmlp.training.checkpoint import Checkpoint
@@ -75,7 +77,7 @@ class Experiment:
         """One augmented copy of every training image."""
         images = self.dataset.train.images
         with self.timed("augment"):
-            rng = generator(self.config.seed, Stream.AUGMENTATION)
+            rng = generator(self.config.seed, Purpose.AUGMENTATION)
             plan = augment.draw(rng, len(images), self.policy)
             return Split(augment.apply(self.backend, images, plan), self.dataset.train.labels)
 
@@ -133,25 +135,25 @@ class Experiment:
 
     # Models.
 
-    def train(self, name: str) -> tuple[Network, History]:
+    def train(self, name: str) -> tuple[Trainer, History]:
         """The model `name` of MODELS, trained, and written to its folder; with resume, gone on with."""
         return self._train({name: self._start(name)})[name]
 
-    def train_all(self) -> dict[str, tuple[Network, History]]:
+    def train_all(self) -> dict[str, tuple[Trainer, History]]:
         """All models; at the same time where the backend has room for one beside the other, else in turns."""
         started = {name: self._start(name) for name in MODELS}
-        fused = all(network.tier.number == FUSED_EPOCH for network, _ in started.values())
+        fused = all(network.tier.tier == Tier.FUSED_EPOCH for network, _ in started.values())
         alike = len({history.epochs for _, history in started.values()}) == 1
         if self.backend.beside_host and fused and alike:
             return self._train(started)
         return {name: self._train({name: model})[name] for name, model in started.items()}
 
-    def _train(self, models: dict[str, tuple[Network, History]]) -> dict[str, tuple[Network, History]]:
+    def _train(self, models: dict[str, tuple[Trainer, History]]) -> dict[str, tuple[Trainer, History]]:
         """Train these models further, each on the first rows of the last one's samples, and write them."""
         names, recipe, test = list(models), self.recipe, self.test
         networks, histories = [network for network, _ in models.values()], [history for _, history in models.values()]
         tier = networks[0].tier
-        say(f"Tier {tier.number}, {tier.name}: {tier.reason}.")
+        say(str(tier))
         samples = self.samples(names[-1])
         rows = [*(sum(len(store.labels) for store in self.stores_of(name)) for name in names[:-1]), len(samples)]
         seeds, done = [self.config.seed] * len(names), histories[0].epochs
@@ -179,12 +181,12 @@ class Experiment:
             self.finish(network, history, self.fingerprint(name), self.config.folder / name)
         return models
 
-    def _save(self, models: dict[str, tuple[Network, History]]) -> None:
+    def _save(self, models: dict[str, tuple[Trainer, History]]) -> None:
         for name, (network, history) in models.items():
             path = self.config.folder / name / CHECKPOINT
             save_model(network, history, self.fingerprint(name), path, network.state)
 
-    def train_further_seeds(self, name: str) -> list[Network]:
+    def train_further_seeds(self, name: str) -> list[Trainer]:
         """The model `name` from each seed after the first, all trained together; with resume, gone on with."""
         config = self.config
         path = config.folder / name / SEEDS
@@ -194,7 +196,7 @@ class Experiment:
                 config.all_seeds[1:], self.new_network, self.recipe, samples, fingerprint, path, config.resume
             )
 
-    def new_network(self, seed: int) -> Network:
+    def new_network(self, seed: int) -> Trainer:
         """A network of this experiment, its weights drawn from the seed."""
         return self.recipe.network(self._first_parameters(seed), self.backend)
 
@@ -230,7 +232,7 @@ class Experiment:
         """The names of the features that a model is trained and tested on, which change with their content."""
         return [store.path.name for store in (*self.stores_of(name), self.test_store)]
 
-    def _start(self, name: str) -> tuple[Network, History]:
+    def _start(self, name: str) -> tuple[Trainer, History]:
         """A new network for the model `name`, or the one an earlier run left."""
         folder, fingerprint = self.config.folder / name, self.fingerprint(name)
         paths = (folder / CHECKPOINT, folder / "model.safetensors")  # the newer first
@@ -242,7 +244,7 @@ class Experiment:
             say(f"Going on with {left} after epoch {history.epochs}.")
         return network, history
 
-    def _restored(self, path: Path, fingerprint: dict[str, Any]) -> tuple[Network, History]:
+    def _restored(self, path: Path, fingerprint: dict[str, Any]) -> tuple[Trainer, History]:
         """The network and the history in a checkpoint; UsageError if it is of another experiment, else DataError."""
         parameters, about, state = storage.load(path)
         if about.get("fingerprint") != fingerprint:
@@ -257,7 +259,7 @@ class Experiment:
         except (TypeError, ValueError) as error:
             raise DataError(f"{path} is damaged ({first_line(error)}): drop --resume to train anew.") from None
 
-    def finish(self, network: Network, history: History, fingerprint: dict[str, Any], folder: Path) -> None:
+    def finish(self, network: Trainer, history: History, fingerprint: dict[str, Any], folder: Path) -> None:
         """Write all that `fastmlp predict` and a reader need; the model itself comes last."""
         description = {
             **fingerprint,
@@ -294,7 +296,7 @@ class Experiment:
 
     # Results.
 
-    def table_rows(self, name: str, networks: Sequence[Network]) -> list[dict[str, float]]:
+    def table_rows(self, name: str, networks: Sequence[Trainer]) -> list[dict[str, float]]:
         """Table 1's four figures of each network: full passes over the model's training set and over the test set."""
         rows: list[dict[str, float]] = [{} for _ in networks]
         for split, samples in (("train", self.samples(name)), ("test", self.test)):
@@ -311,7 +313,7 @@ class Experiment:
             table[name] = {cell: summarize([row[cell] for row in rows]) for cell in first}
         return {"seeds": self.config.all_seeds, "table1": table}
 
-    def confusion(self, network: Network) -> list[list[int]]:
+    def confusion(self, network: Trainer) -> list[list[int]]:
         """How many test images of each class (row) were taken for each class (column)."""
         classes = len(self.dataset.class_names)
         predicted = self.test.logits(network).argmax(axis=1)
@@ -349,7 +351,9 @@ class Experiment:
                 "features": self.extractor.features,
                 "reused_features": [store.path.name for store in self.extract() if store.reused],
             },
-            "tier": asdict(choose_tier(self.sizes, config.dtype, self.backend, recipe.update_rule, recipe.batch_size)),
+            "tier": choose_tier(
+                self.sizes, config.dtype, self.backend, recipe.update_rule, recipe.batch_size
+            ).as_dict(),
             "environment": environment.describe(),
         }
 
@@ -357,7 +361,7 @@ class Experiment:
         """The paper's Figure 1: the first training images of different classes, as they are and augmented."""
         _, firsts = np.unique(self.dataset.train.labels, return_index=True)
         originals = self.dataset.train.images[firsts[:images]]
-        plan = augment.draw(generator(self.config.seed, Stream.AUGMENTATION), len(originals), self.policy)
+        plan = augment.draw(generator(self.config.seed, Purpose.AUGMENTATION), len(originals), self.policy)
         rows = [("original", originals)]
         for kind, name in enumerate(augment.KINDS):
             one_kind = replace(plan, kind=np.full(len(originals), kind))
@@ -386,7 +390,7 @@ def described(recipe: Recipe) -> dict[str, Any]:
 
 
 def save_model(
-    network: Network,
+    network: Trainer,
     history: History,
     fingerprint: dict[str, Any],
     path: Path,

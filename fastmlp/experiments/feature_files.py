@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError
 from fastmlp.common.progress import warn
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.experiment import Experiment
 from fastmlp.features.tables import finite_rows, indices_of, read_labelled
@@ -99,7 +99,7 @@ def _split(whole: Source, seed: int) -> tuple[Source, Source]:
     count = len(whole)
     if count < HELD_OUT:
         raise DataError(f"A tenth of the rows is held out, and {count} are too few: give 10, or --test-features.")
-    order = generator(seed, Stream.VALIDATION).permutation(count)
+    order = generator(seed, Purpose.VALIDATION).permutation(count)
     held, kept = np.sort(order[: count // HELD_OUT]), np.sort(order[count // HELD_OUT :])
     return replace(whole, rows=kept), replace(whole, rows=held)
 

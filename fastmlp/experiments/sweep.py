@@ -20,11 +20,11 @@ from fastmlp.common import environment
 from fastmlp.common.errors import UsageError
 from fastmlp.common.files import claimed, write_json
 from fastmlp.common.progress import Progress, progress, say, warn
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.experiment import Experiment, described
-from fastmlp.network.network import Network
+from fastmlp.network.trainer import Trainer
 from fastmlp.report.style import save
 from fastmlp.report.sweep import draw_sweep
 from fastmlp.training.loop import DivergedError, History, Recipe, train, train_together
@@ -100,7 +100,7 @@ class Head:
     setting: Setting
     seed: int
     recipe: Recipe
-    network: Network
+    network: Trainer
     history: History = field(default_factory=History)
     validation: tuple[float, float] = (math.nan, math.nan)
 
@@ -165,7 +165,7 @@ def hold_out(experiment: Experiment, on: str) -> tuple[Samples, Samples]:
     count = len(stores[0].labels)
     if count < HELD_OUT:
         raise UsageError(f"A sweep holds out a tenth of the training images: {count} are too few, give {HELD_OUT}.")
-    order = generator(experiment.config.seed, Stream.VALIDATION).permutation(count)
+    order = generator(experiment.config.seed, Purpose.VALIDATION).permutation(count)
     held, kept = np.sort(order[: count // HELD_OUT]), np.sort(order[count // HELD_OUT :])
     features = np.concatenate([store.features[kept] for store in stores])
     labels = np.concatenate([store.labels[kept] for store in stores])
@@ -187,7 +187,7 @@ def train_heads(experiment: Experiment, settings: Sequence[Setting], kept: Sampl
             wide = experiment.changed(hidden_layer_sizes=(width,))
             group = [_new_head(wide, setting, seed) for setting in alike for seed in seeds]
             tier = group[0].network.tier
-            say(f"{len(group)} heads with {width} hidden units. Tier {tier.number}, {tier.name}: {tier.reason}.")
+            say(f"{len(group)} heads with {width} hidden units. {tier}")
             _train_group(group, kept, held_out, bar)
             heads += group
     return heads
@@ -278,7 +278,7 @@ def _describe(experiment: Experiment, heads: Sequence[Head], trained_on: int, he
             "held_out_images": held_out,
             "test_images": len(dataset.test),
         },
-        "tiers": {str(head.setting.width): asdict(head.network.tier) for head in heads},
+        "tiers": {str(head.setting.width): head.network.tier.as_dict() for head in heads},
         "environment": environment.describe(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "heads": len(heads),

@@ -54,6 +54,7 @@ class Cuda:
     def __init__(self, device: str, shared: bool) -> None:
         self.device = device
         self._cupy: AbstractContextManager[Any] = nullcontext()
+        self._compute: torch.cuda.Stream
         if shared:
             import cupy
 

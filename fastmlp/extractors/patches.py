@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as to_bytes
 
-from fastmlp.backends import Backend, Ops, open_backend
+from fastmlp.backends import Backend, open_backend
 from fastmlp.backends.base import Array
 from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.files import read_safetensors, write_bytes
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.datasets.base import Split
 from fastmlp.extractors.base import Extractor
-from fastmlp.ops.patches import OPS, SIDE, normalised
+from fastmlp.ops.patches import SIDE, normalised
 
 CENTROIDS = 128
 SAMPLE_PATCHES = 100_000
@@ -82,7 +82,7 @@ class Patches(Extractor):
 
     def __init__(self, codebook: Codebook, backend: Backend) -> None:
         self.backend, self.codebook = backend, codebook
-        self._ops = Ops(OPS, backend)
+        self._ops = backend.patch_ops
         self._part = PART_ON_CPU if backend.device == "cpu" else PART_ON_GPU
         whitening, centroids = codebook.whitening.T.astype(np.float64), codebook.centroids.astype(np.float64)
         triangle = np.linalg.qr(whitening).R
@@ -135,7 +135,7 @@ def learn_codebook(images: NDArray[np.uint8], seed: int) -> Codebook:
     """Whitening and centroids from a sample of patches, then the features' mean and deviation on some images."""
     if min(images.shape[2:]) < SIDE:
         raise UsageError(f"Patches are {SIDE} pixels a side: give larger images than {images.shape[2:]}.")
-    rng = generator(seed, Stream.PATCHES)
+    rng = generator(seed, Purpose.PATCHES)
     patches = normalised(np, sample_patches(images, SAMPLE_PATCHES, rng).astype(np.float32), axis=-1)
     mean, whitening = learn_whitening(patches)
     centroids = learn_centroids((patches - mean) @ whitening, CENTROIDS, rng)

@@ -245,6 +245,7 @@ def _open_timm(name: str, weights: Path | None) -> Backbone:
     names = [*timm.list_models(), *timm.list_models(include_tags=True)]
     if name not in names:
         raise _unknown("timm", name, names, "timm.list_models()")
+    model: Any
     if weights is None:
         model = _download_timm(timm, name)
         origin = _hash_of(model.state_dict())
@@ -253,7 +254,7 @@ def _open_timm(name: str, weights: Path | None) -> Backbone:
         state, origin = _read_state(weights)
         _load(model, state, f"timm:{name}", weights)
         model.reset_classifier(0)
-    config = timm.data.resolve_model_data_config(model)
+    config = timm.data.config.resolve_model_data_config(model)
     size, interpolation = config["input_size"][-1], config["interpolation"]
     return Backbone(model.eval(), config["mean"], config["std"], size, interpolation, origin)
 

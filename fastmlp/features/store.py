@@ -94,20 +94,20 @@ def open_or_extract(
 
 def open_store(path: Path, provenance: dict[str, Any] | None = None, reused: bool = True) -> FeatureStore:
     """A finished store, its checksums verified and, if given, its provenance compared; else DataError."""
-    mend = f"delete the folder {path} and extract again."
-    meta = _read_meta(path, mend)
+    fix = f"delete the folder {path} and extract again."
+    meta = _read_meta(path, fix)
     if provenance is not None and key_of(provenance) != key_of(meta["provenance"]):
-        raise DataError(f"The feature store {path} was made from other data or by another extractor: {mend}")
+        raise DataError(f"The feature store {path} was made from other data or by another extractor: {fix}")
     for name in FILES:
         if not _is_intact(path / name, meta["sha256"].get(name)):
-            raise DataError(f"The feature store's {path / name} is missing or damaged: {mend}")
-    features, labels = _mapped(path / "features.npy", "<f4", mend), _mapped(path / "labels.npy", "<i8", mend)
+            raise DataError(f"The feature store's {path / name} is missing or damaged: {fix}")
+    features, labels = _mapped(path / "features.npy", "<f4", fix), _mapped(path / "labels.npy", "<i8", fix)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise DataError(f"The feature store {path} holds no features (n, d) with labels (n,): {mend}")
+        raise DataError(f"The feature store {path} holds no features (n, d) with labels (n,): {fix}")
     return FeatureStore(path, features, np.array(labels), meta["provenance"], reused)
 
 
-def _mapped(file: Path, dtype: str, mend: str) -> NDArray[Any]:
+def _mapped(file: Path, dtype: str, fix: str) -> NDArray[Any]:
     """The array in a .npy file as we write it, read as it is needed; a header of others is not even parsed."""
     with file.open("rb") as content:
         start, size = content.read(HEADER_BYTES), content.seek(0, os.SEEK_END)
@@ -116,12 +116,12 @@ def _mapped(file: Path, dtype: str, mend: str) -> NDArray[Any]:
     header = _npy_header(shape, dtype)
     if 0 < math.prod(shape) * np.dtype(dtype).itemsize == size - len(header) and start.startswith(header):
         return np.memmap(file, dtype, "r", len(header), shape)
-    raise DataError(f"The feature store's {file} is no array of {dtype} numbers: {mend}")
+    raise DataError(f"The feature store's {file} is no array of {dtype} numbers: {fix}")
 
 
-def _read_meta(path: Path, mend: str) -> dict[str, Any]:
+def _read_meta(path: Path, fix: str) -> dict[str, Any]:
     """store.json; its provenance is intact if it gives the folder's name."""
-    damaged = DataError(f"The feature store's {path / 'store.json'} is missing or damaged: {mend}")
+    damaged = DataError(f"The feature store's {path / 'store.json'} is missing or damaged: {fix}")
     try:
         meta: dict[str, Any] = read_json(path / "store.json")
         same_format, sums = meta["format"] == FORMAT, meta["sha256"]
@@ -129,7 +129,7 @@ def _read_meta(path: Path, mend: str) -> dict[str, Any]:
     except (DataError, OSError, KeyError, TypeError, ValueError):  # JSON, but not what we wrote
         raise damaged from None
     if not same_format:
-        raise DataError(f"The feature store {path} is of format {meta['format']}, not {FORMAT}: {mend}")
+        raise DataError(f"The feature store {path} is of format {meta['format']}, not {FORMAT}: {fix}")
     if not intact:
         raise damaged
     return meta
@@ -189,7 +189,7 @@ def _checked(features: NDArray[np.float32], extractor: Extractor, rows: int) -> 
     shape = (rows, extractor.features)
     if features.shape != shape or features.dtype != np.float32:
         raise FastMLPError(
-            f"Extractor {extractor.name} gives {features.dtype} {features.shape}, not float32 {shape}: mend its code."
+            f"Extractor {extractor.name} gives {features.dtype} {features.shape}, not float32 {shape}: fix its code."
         )
     return np.ascontiguousarray(features)
 

@@ -69,8 +69,8 @@ def read_labelled(features: Path, labels: Path | None = None) -> tuple[NDArray[A
     else:
         raise DataError(f"{features} holds no labels: pass them with --labels FILE.")
     if len(X) != len(y):
-        mend = "save X.T, for it seems transposed" if X.ndim == 2 and X.shape[1] == len(y) else "give one label a row"
-        raise DataError(f"{len(X):,} rows of features in {features}, but {len(y):,} labels: {mend}.")
+        fix = "save X.T, for it seems transposed" if X.ndim == 2 and X.shape[1] == len(y) else "give one label a row"
+        raise DataError(f"{len(X):,} rows of features in {features}, but {len(y):,} labels: {fix}.")
     return X, y
 
 
@@ -90,7 +90,7 @@ def finite_rows(features: NDArray[Any], rows: NDArray[np.int64] | None, dtype: s
         if not finite.all():
             row = block.start + int(finite.argmin())
             row = row if rows is None else int(rows[row])
-            raise DataError(f"Row {row} of {place} holds NaN, infinity or a number beyond {dtype}: mend or remove it.")
+            raise DataError(f"Row {row} of {place} holds NaN, infinity or a number beyond {dtype}: fix or remove it.")
     return np.asarray(taken)
 
 
@@ -122,8 +122,8 @@ def _read(path: Path) -> Arrays:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         text = path.suffix.lower() in TEXTS
-        mend = "read it by numpy.loadtxt, and save that by numpy.save" if text else "save one of these"
-        raise DataError(f"{path} is no file {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}: {mend}.")
+        fix = "read it by numpy.loadtxt, and save that by numpy.save" if text else "save one of these"
+        raise DataError(f"{path} is no file {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}: {fix}.")
     if not path.is_file():
         raise DataError(f"{path} does not exist or is no file: check the path.")
     try:
@@ -235,8 +235,8 @@ def _checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
     if features.ndim == 4:
         return as_images(features, lambda sentence: DataError(f"{path}: {sentence}"))
     if features.ndim != 2 or features.dtype.kind not in "fiu":
-        mend = "; flatten them by X.reshape(len(X), -1)" if features.ndim > 2 else ""
-        raise DataError(f"{path} holds {features.dtype} {features.shape}: features are numbers (n, d){mend}.")
+        fix = "; flatten them by X.reshape(len(X), -1)" if features.ndim > 2 else ""
+        raise DataError(f"{path} holds {features.dtype} {features.shape}: features are numbers (n, d){fix}.")
     if features.size == 0:
         raise DataError(f"{path} holds no features, its shape is {features.shape}: give a row at least.")
     return features
@@ -245,13 +245,13 @@ def _checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
 def _checked_labels(labels: NDArray[Any], path: Path) -> NDArray[Any]:
     """int64 or strings (n,)."""
     if labels.ndim != 1:
-        mend = "y.ravel()" if labels.shape[1:] == (1,) else "of one-hot rows, y.argmax(axis=1)"
-        raise DataError(f"{path} holds labels {labels.shape}: give one a row (n,), {mend}.")
+        fix = "y.ravel()" if labels.shape[1:] == (1,) else "of one-hot rows, y.argmax(axis=1)"
+        raise DataError(f"{path} holds labels {labels.shape}: give one a row (n,), {fix}.")
     if labels.dtype.kind in "SU":
         return _decoded(labels, path)
     if labels.dtype.kind not in "iu":
-        mend = "whole numbers, by y.astype(int), or strings"
-        raise DataError(f"{path} holds labels of type {labels.dtype}: save them as {mend}.")
+        fix = "whole numbers, by y.astype(int), or strings"
+        raise DataError(f"{path} holds labels of type {labels.dtype}: save them as {fix}.")
     wrong = np.flatnonzero((labels < 0) | (labels > LARGEST_LABEL))
     if len(wrong):
         raise DataError(

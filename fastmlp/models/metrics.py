@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.network.network import softmax
+from fastmlp.network.evaluation import softmax
 
 BINS = 15
 

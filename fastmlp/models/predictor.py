@@ -19,7 +19,8 @@ from fastmlp.datasets.images import as_images
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.tables import finite_rows, indices_of
 from fastmlp.models import metrics, storage
-from fastmlp.network.network import Network, softmax
+from fastmlp.network.evaluation import softmax
+from fastmlp.network.trainer import Trainer
 
 ROWS = 256
 MODEL = "model.safetensors"
@@ -48,7 +49,7 @@ class Predictor:
         self.parameters = storage.load(folder / MODEL).parameters
         self.config = _read_config(folder / "config.json", self.parameters.sizes[-1])
         self.folder, self.backend, self.weights = folder, backend, weights
-        self.network = Network(self.parameters, backend, ROWS)
+        self.network = Trainer(self.parameters, backend, ROWS)
         names = self.class_names
         self.classes = np.array(names).astype(np.int64 if self.config.get("integer_classes") else np.str_)
 
@@ -112,10 +113,10 @@ class Predictor:
         width = self.network.sizes[0]
         if features.ndim != 2 or features.shape[1] != width or features.dtype.kind not in "fiu":
             one = features.shape == (width,)
-            mend = "give X[None] for one row" if one else "give features made as those it was trained on"
+            fix = "give X[None] for one row" if one else "give features made as those it was trained on"
             raise DataError(
                 f"The model takes numbers (n, {width}), a row of {width} features each, not {features.dtype} "
-                f"{features.shape}: {mend}."
+                f"{features.shape}: {fix}."
             )
         return finite_rows(features, None, self.network.dtype, "the features")
 
@@ -127,8 +128,8 @@ def _check_folder(folder: Path) -> None:
     if folder.name == MODEL and folder.is_file():
         raise DataError(f"{folder} is the file of a model: give its folder, {folder.parent}.")
     near = sorted(str(path.parent) for path in folder.glob(f"*/{MODEL}"))
-    mend = f"give {' or '.join(near)}" if near else "train one first, or check the path"
-    raise DataError(f"There is no model in {folder}: {mend}.")
+    fix = f"give {' or '.join(near)}" if near else "train one first, or check the path"
+    raise DataError(f"There is no model in {folder}: {fix}.")
 
 
 def _read_config(path: Path, classes: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The device arrays that a network trains in: its parameters and their companions, and what one batch needs."""
+"""The device arrays that a network trains in: its parameters and what goes with them, and what one batch needs."""
 
 from __future__ import annotations
 
@@ -11,38 +11,42 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Array, Backend
 
 
-class Flat:
-    """Copies of host arrays on a device, one after another in one array `flat` (n,), which one call of an op covers.
+class ParameterGroup:
+    """All weights, or all biases, of a network, laid one after another, so that one call of an op covers them.
 
-    `views` are the arrays in their shapes: what is written to them is in `flat`, and the other way round.
+    slots (1 + moments, n): the values, then each moment of the optimizer's; gradient (n,). values, gradients and
+    moments[k] are lists of views, an array of its own shape per layer.
     """
 
-    def __init__(self, backend: Backend, arrays: Sequence[NDArray[Any]]) -> None:
-        self.flat = backend.asarray(np.concatenate([array.ravel() for array in arrays]))
-        self.views: list[Array] = []
-        start = 0
-        for array in arrays:
-            part = self.flat[start : start + array.size]
-            self.views.append(backend.xp.reshape(part, array.shape))
-            start += array.size
-
-
-class Group:
-    """All weights, or all biases, of a network: their values, gradients and the optimizer's moments, each in one go."""
-
     def __init__(self, backend: Backend, values: Sequence[NDArray[Any]], moments: int) -> None:
-        zeros = [np.zeros_like(value) for value in values]
-        self.values, self.gradients = Flat(backend, values), Flat(backend, zeros)
-        self.moments = [Flat(backend, zeros) for _ in range(moments)]
+        self._xp, self._shapes = backend.xp, [value.shape for value in values]
+        flat = np.concatenate([value.ravel() for value in values])
+        self.slots = backend.asarray(np.stack([flat, *[np.zeros_like(flat)] * moments]))
+        self.gradient = backend.asarray(np.zeros_like(flat))
+        self.values, *self.moments = (self._views(self.slots[slot, ...]) for slot in range(1 + moments))
+        self.gradients = self._views(self.gradient)
+
+    def _views(self, flat: Array) -> list[Array]:
+        ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes]).tolist()
+        starts = [0, *ends[:-1]]
+        parts = zip(starts, ends, self._shapes, strict=True)
+        return [self._xp.reshape(flat[start:end], shape) for start, end, shape in parts]
 
 
-class Workspace:
-    """The activations, gradients, labels and weights of one batch of m rows, and the views a step needs of them."""
+class Batch:
+    """What a step on m rows fills, layer by layer: see `Network`."""
 
     def __init__(self, activations: list[Array], deltas: list[Array], labels: Array, weights: Array) -> None:
         self.activations, self.deltas, self.labels, self.weights = activations, deltas, labels, weights
         self.transposed = [activation.T for activation in activations]
 
-    def rows(self, m: int) -> Workspace:
+    @classmethod
+    def new(cls, backend: Backend, rows: int, sizes: Sequence[int], dtype: str) -> Batch:
+        activations = [backend.empty((rows, width), dtype) for width in sizes]
+        deltas = [backend.empty((rows, width), dtype) for width in sizes[1:]]
+        return cls(activations, deltas, backend.empty((rows,), "int64"), backend.empty((rows,), dtype))
+
+    def first(self, m: int) -> Batch:
+        """The same memory, for m rows."""
         activations, deltas = ([part[:m, ...] for part in parts] for parts in (self.activations, self.deltas))
-        return Workspace(activations, deltas, self.labels[:m], self.weights[:m])
+        return Batch(activations, deltas, self.labels[:m], self.weights[:m])

@@ -33,6 +33,16 @@ class Parameters:
     def astype(self, dtype: str) -> Parameters:
         return Parameters(tuple(w.astype(dtype) for w in self.weights), tuple(b.astype(dtype) for b in self.biases))
 
+    def for_plain_features(self, mean: NDArray[Any], scale: NDArray[Any] | float) -> Parameters:
+        """Parameters that answer for features what these do for (features - mean) * scale.
+
+        mean (inputs,); scale, one number or one per feature (inputs,). The first layer's weights are scale * W1 and
+        its biases B1 - mean scale W1, computed in float64.
+        """
+        weight = np.reshape(np.asarray(scale, np.float64), (-1, 1)) * self.weights[0]
+        bias = self.biases[0] - mean @ weight
+        return Parameters((weight, *self.weights[1:]), (bias, *self.biases[1:])).astype(self.dtype)
+
 
 def initial_parameters(sizes: Sequence[int], init: str = "paper", seed: int = 0, dtype: str = "float32") -> Parameters:
     """Weights for the layer sizes (inputs, hidden..., classes); biases are zero.

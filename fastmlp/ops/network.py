@@ -1,155 +1,157 @@
 """The ops of the multi-layer perceptron, in array code.
 
-Every op takes the array namespace first, then its inputs, then the arrays it fills, and returns nothing.
-Inputs are never changed unless the caller passes one of them as output too, which the elementwise ops allow.
-A backend may replace an op by a kernel of the same name (see `fastmlp.backends.base.Ops`).
+m rows in a batch, k inputs and n outputs of a layer, c classes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from fastmlp.backends.base import Array, Ops, made_of
-from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON
-
-Namespace = Any
+from fastmlp.ops import Array
 
 
-def gather(xp: Namespace, source: Array, index: Array, out: Array) -> None:
-    """out (m, ...) = the rows of source (n, ...) that index int64 (m,) names."""
-    out[...] = xp.take(source, index, axis=0)
+class Rule(Protocol):
+    """What kernels know of an optimizer: see `fastmlp.network.optimizers`.
 
-
-def standardize(xp: Namespace, features: Array, mean: Array, scale: float, out: Array) -> None:
-    """out (m, n) = (features - mean (n,)) * scale; out may be features."""
-    out[...] = (features - mean) * scale
-
-
-def matmul(xp: Namespace, a: Array, b: Array, out: Array) -> None:
-    """out (m, n) = a (m, k) times b (k, n); either may be a transposed view."""
-    out[...] = xp.matmul(a, b)
-
-
-def add_bias(xp: Namespace, z: Array, bias: Array, out: Array) -> None:
-    """out (m, n) = z (m, n) + bias (n,); out may be z."""
-    out[...] = z + bias
-
-
-def bias_relu(xp: Namespace, z: Array, bias: Array, out: Array) -> None:
-    """out (m, n) = max(z + bias, 0), NaN kept; out may be z."""
-    biased = z + bias
-    out[...] = xp.where(biased < 0, xp.zeros_like(biased), biased)
-
-
-def relu_backward(xp: Namespace, gradient: Array, activation: Array, out: Array) -> None:
-    """out (m, n) = gradient * (activation > 0); out may be gradient. A product, so NaN in the gradient stays."""
-    out[...] = gradient * xp.astype(activation > 0, gradient.dtype)
-
-
-def column_sum(xp: Namespace, values: Array, out: Array) -> None:
-    """out (n,) = the sum of values (m, n) over its rows."""
-    out[...] = xp.sum(values, axis=0)
-
-
-@made_of(matmul, add_bias)
-def dense(ops: Ops, a: Array, weight: Array, bias: Array, out: Array) -> None:
-    """out (m, n) = a (m, k) times weight (k, n) + bias (n,): a layer's forward pass."""
-    ops.matmul(a, weight, out)
-    ops.add_bias(out, bias, out)
-
-
-@made_of(matmul, bias_relu)
-def dense_relu(ops: Ops, a: Array, weight: Array, bias: Array, out: Array) -> None:
-    """out (m, n) = max(a (m, k) times weight (k, n) + bias (n,), 0), NaN kept."""
-    ops.matmul(a, weight, out)
-    ops.bias_relu(out, bias, out)
-
-
-@made_of(matmul, relu_backward)
-def dense_backward(ops: Ops, delta: Array, weight: Array, activation: Array, out: Array) -> None:
-    """out (m, n) = delta (m, k) times weight (k, n), a layer's transposed weights, * (activation (m, n) > 0)."""
-    ops.matmul(delta, weight, out)
-    ops.relu_backward(out, activation, out)
-
-
-@made_of(matmul, column_sum)
-def dense_gradients(ops: Ops, inputs: Array, delta: Array, weight_gradient: Array, bias_gradient: Array) -> None:
-    """weight_gradient (k, n) = inputs (k, m), a layer's transposed inputs, times delta (m, n); bias_gradient (n,) = the
-    sum of delta over its rows."""
-    ops.matmul(inputs, delta, weight_gradient)
-    ops.column_sum(delta, bias_gradient)
-
-
-def softmax_xent(xp: Namespace, logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-    """Softmax, cross-entropy and its gradient in one pass.
-
-    logits (m, c), labels int64 (m,). Fills gradient (m, c) = (softmax - onehot) / m, loss (1,) = the sum over rows of
-    -log softmax[label], and hits int64 (1,) = how many rows have their first largest logit at the label. gradient may
-    be logits. A row with NaN counts as a miss.
+    name names the kernel; moments, what it keeps for every parameter; constants, the numbers that are the same in
+    every step.
     """
-    rows, classes = logits.shape
-    largest = xp.max(logits, axis=1, keepdims=True)
-    shifted = logits - largest
-    exponentials = xp.exp(shifted)
-    sums = xp.sum(exponentials, axis=1, keepdims=True)
-    is_label = labels[:, None] == xp.arange(classes, dtype=labels.dtype, device=logits.device)[None, :]
-    at_label = xp.sum(xp.where(is_label, shifted, xp.zeros_like(shifted)), axis=1)
-    hit = (xp.argmax(logits, axis=1) == labels) & ~xp.isnan(largest[:, 0])
-    loss[...] = xp.sum(xp.log(sums[:, 0]) - at_label)
-    hits[...] = xp.sum(xp.astype(hit, labels.dtype))
-    gradient[...] = (exponentials / sums - xp.astype(is_label, logits.dtype)) / max(rows, 1)
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def moments(self) -> tuple[str, ...]: ...
+    @property
+    def constants(self) -> Mapping[str, float]: ...
 
 
-def weighted_softmax_xent(
-    xp: Namespace, logits: Array, labels: Array, weights: Array, gradient: Array, loss: Array, hits: Array
-) -> None:
-    """softmax_xent with a weight (m,) for each row's loss, and so for its gradient; hits are counted without."""
-    classes = logits.shape[1]
-    shifted = logits - xp.max(logits, axis=1, keepdims=True)
-    is_label = labels[:, None] == xp.arange(classes, dtype=labels.dtype, device=logits.device)[None, :]
-    at_label = xp.sum(xp.where(is_label, shifted, xp.zeros_like(shifted)), axis=1)
-    losses = xp.log(xp.sum(xp.exp(shifted), axis=1)) - at_label
-    softmax_xent(xp, logits, labels, gradient, loss, hits)
-    loss[...] = xp.sum(weights * losses)
-    gradient[...] = gradient * weights[:, None]
+class Optimizer(Rule, Protocol):
+    """A rule with its step in array code."""
+
+    def step(
+        self, xp: Any, gradient: Array, moments: Sequence[Array], coefficients: Sequence[float]
+    ) -> tuple[Array, Sequence[Array]]: ...
 
 
-def sgd_update(
-    xp: Namespace, parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array
-) -> None:
-    """out = decay * parameter - learning_rate * gradient, any shape; out may be parameter."""
-    out[...] = (parameter if decay == 1 else decay * parameter) - learning_rate * gradient
+class NetworkOps:
+    """The ops on one array namespace."""
 
+    # The optimizers whose step a derived class computes by kernels of its own.
+    optimizers: frozenset[str] = frozenset()
 
-def adam_update(
-    xp: Namespace,
-    parameter: Array,
-    gradient: Array,
-    first: Array,
-    second: Array,
-    step_size: float,
-    scale: float,
-    decay: float,
-    out: Array,
-    out_first: Array,
-    out_second: Array,
-) -> None:
-    """One step of Adam, any shape; each output may be the input of its kind.
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
 
-    out_first = beta_1 first + (1 - beta_1) gradient; out_second = beta_2 second + (1 - beta_2) gradient^2;
-    out = decay * parameter - step_size * out_first / (sqrt(out_second) * scale + epsilon).
-    """
-    out_first[...] = BETA_1 * first + (1 - BETA_1) * gradient
-    out_second[...] = BETA_2 * second + (1 - BETA_2) * (gradient * gradient)
-    kept = parameter if decay == 1 else decay * parameter
-    out[...] = kept - step_size * (out_first / (xp.sqrt(out_second) * scale + EPSILON))
+    # The rows of a batch.
 
+    def gather(self, source: Array, index: Array, out: Array) -> None:
+        """out (m, ...) = the rows of source (n, ...) that index int64 (m,) names."""
+        out[...] = self.xp.take(source, index, axis=0)
 
-OPS = {
-    op.__name__: op
-    for op in (
-        gather, standardize, matmul, add_bias, bias_relu, relu_backward, column_sum, dense, dense_relu,
-        dense_backward, dense_gradients, softmax_xent, weighted_softmax_xent, sgd_update, adam_update,
-    )
-}  # fmt: skip
-FUSED = ("bias_relu", "relu_backward", "softmax_xent")  # and the optimizer's update
+    def standardize(self, features: Array, mean: Array, scale: float, out: Array) -> None:
+        """out (m, n) = (features - mean (n,)) * scale; out may be features."""
+        out[...] = (features - mean) * scale
+
+    # A layer, forward.
+
+    def matmul(self, a: Array, b: Array, out: Array) -> None:
+        """out (m, n) = a (m, k) times b (k, n); either may be a transposed view."""
+        out[...] = self.xp.matmul(a, b)
+
+    def add_bias(self, z: Array, bias: Array, out: Array) -> None:
+        """out (m, n) = z (m, n) + bias (n,); out may be z."""
+        out[...] = z + bias
+
+    def bias_relu(self, z: Array, bias: Array, out: Array) -> None:
+        """out (m, n) = max(z + bias, 0), NaN kept; out may be z."""
+        biased = z + bias
+        out[...] = self.xp.where(biased < 0, self.xp.zeros_like(biased), biased)
+
+    def dense(self, a: Array, weight: Array, bias: Array, out: Array) -> None:
+        """out (m, n) = a (m, k) times weight (k, n) + bias (n,)."""
+        self.matmul(a, weight, out)
+        self.add_bias(out, bias, out)
+
+    def dense_relu(self, a: Array, weight: Array, bias: Array, out: Array) -> None:
+        """out (m, n) = max(a (m, k) times weight (k, n) + bias (n,), 0), NaN kept."""
+        self.matmul(a, weight, out)
+        self.bias_relu(out, bias, out)
+
+    # A layer, backward.
+
+    def relu_backward(self, gradient: Array, activation: Array, out: Array) -> None:
+        """out (m, n) = gradient * (activation > 0); out may be gradient. A product, so NaN in the gradient stays."""
+        out[...] = gradient * self.xp.astype(activation > 0, gradient.dtype)
+
+    def column_sum(self, values: Array, out: Array) -> None:
+        """out (n,) = the sum of values (m, n) over its rows."""
+        out[...] = self.xp.sum(values, axis=0)
+
+    def dense_backward(self, delta: Array, weight: Array, activation: Array, out: Array) -> None:
+        """out (m, n) = delta (m, k) times weight (k, n), a layer's transposed weights, * (activation (m, n) > 0)."""
+        self.matmul(delta, weight, out)
+        self.relu_backward(out, activation, out)
+
+    def dense_gradients(self, inputs: Array, delta: Array, weight_gradient: Array, bias_gradient: Array) -> None:
+        """weight_gradient (k, n) = inputs (k, m), a layer's transposed inputs, times delta (m, n); bias_gradient (n,) =
+        the sum of delta over its rows."""
+        self.matmul(inputs, delta, weight_gradient)
+        self.column_sum(delta, bias_gradient)
+
+    # The loss.
+
+    def softmax_xent(self, logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
+        """Softmax, cross-entropy and its gradient in one pass.
+
+        logits (m, c), labels int64 (m,). Fills gradient (m, c) = (softmax - onehot) / m, loss (1,) = the sum over rows
+        of -log softmax[label], and hits int64 (1,) = how many rows have their first largest logit at the label.
+        gradient may be logits. A row with NaN counts as a miss.
+        """
+        xp, rows = self.xp, logits.shape[0]
+        largest = xp.max(logits, axis=1, keepdims=True)
+        shifted = logits - largest
+        exponentials = xp.exp(shifted)
+        sums = xp.sum(exponentials, axis=1, keepdims=True)
+        is_label = self._is_label(logits, labels)
+        at_label = xp.sum(xp.where(is_label, shifted, xp.zeros_like(shifted)), axis=1)
+        hit = (xp.argmax(logits, axis=1) == labels) & ~xp.isnan(largest[:, 0])
+        loss[...] = xp.sum(xp.log(sums[:, 0]) - at_label)
+        hits[...] = xp.sum(xp.astype(hit, labels.dtype))
+        gradient[...] = (exponentials / sums - xp.astype(is_label, logits.dtype)) / max(rows, 1)
+
+    def weighted_softmax_xent(
+        self, logits: Array, labels: Array, weights: Array, gradient: Array, loss: Array, hits: Array
+    ) -> None:
+        """softmax_xent with a weight (m,) for each row's loss, and so for its gradient; hits are counted without."""
+        xp = self.xp
+        shifted = logits - xp.max(logits, axis=1, keepdims=True)
+        at_label = xp.sum(xp.where(self._is_label(logits, labels), shifted, xp.zeros_like(shifted)), axis=1)
+        losses = xp.log(xp.sum(xp.exp(shifted), axis=1)) - at_label
+        self.softmax_xent(logits, labels, gradient, loss, hits)
+        loss[...] = xp.sum(weights * losses)
+        gradient[...] = gradient * weights[:, None]
+
+    def _is_label(self, logits: Array, labels: Array) -> Array:
+        """The one-hot labels, bool (m, c)."""
+        classes = self.xp.arange(logits.shape[1], dtype=labels.dtype, device=logits.device)
+        return labels[:, None] == classes[None, :]
+
+    # The optimizer.
+
+    def update(
+        self, optimizer: Optimizer, slots: Array, gradient: Array, coefficients: Any, decays: bool, out: Array
+    ) -> None:
+        """One step of the optimizer on n parameters.
+
+        slots (1 + moments, n): the values, then each moment of the optimizer's. gradient (n,). coefficients: the step's
+        row of `Optimizer.coefficients`, a tuple of numbers or a float64 array on the device; its first, the share of a
+        value that weight decay leaves, counts only if `decays`. out may be slots.
+        """
+        kept, *own = coefficients
+        before = [slots[1 + k, ...] for k in range(len(optimizer.moments))]
+        change, moments = optimizer.step(self.xp, gradient, before, own)
+        value = slots[0, ...] if kept == 1 or not decays else kept * slots[0, ...]
+        out[0, ...] = value - change
+        for k, moment in enumerate(moments):
+            out[1 + k, ...] = moment

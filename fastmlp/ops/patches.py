@@ -1,66 +1,68 @@
-"""The ops of patch features, in array code: ops that take the namespace, then inputs, and fill out.
+"""The ops of patch features, in array code.
 
-A backend may replace an op by a kernel of the same name (see `fastmlp.backends.base.Ops`). Arrays have the positions of
-an image's patches last, row after row, so that every sum is over whole vectors of positions.
+Arrays have the positions of an image's patches last, row after row, so that every sum is over whole vectors of
+positions.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.backends.base import Array, Reference
-
-Namespace = Any
+from fastmlp.ops import Array
 
 SIDE = 6  # of a patch
 PATCH_NOISE = 10.0  # added to a patch's variance, for pixels in 0..255
 
 
-def extract_patches(xp: Namespace, images: Array, mean: Array, out: Array) -> None:
-    """Every 6x6 patch of uint8 images (n, channels, h, w), normalised, less the mean (channels * 36,).
+class PatchOps:
+    """The ops on one array namespace."""
 
-    out (n, channels * 36, (h - 5) * (w - 5)), of the mean's dtype.
-    """
-    n, channels, height, width = images.shape
-    columns, positions = width - SIDE + 1, (height - SIDE + 1) * (width - SIDE + 1)
-    pixels = xp.astype(images, mean.dtype)
-    cut = [  # with the columns that a patch's column dx can have, a row of patches is as long as its pixels
-        xp.reshape(pixels[:, channel, :, dx : dx + columns], (n, height * columns))
-        for channel in range(channels)
-        for dx in range(SIDE)
-    ]
-    shifted = [
-        cut[channel * SIDE + dx][:, dy * columns : dy * columns + positions]
-        for channel in range(channels)
-        for dy in range(SIDE)
-        for dx in range(SIDE)
-    ]
-    out[...] = normalised(xp, xp.stack(shifted, axis=1), axis=1) - mean[:, None]
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def extract_patches(self, images: Array, mean: Array, out: Array) -> None:
+        """Every 6x6 patch of uint8 images (n, channels, h, w), normalised, less the mean (channels * 36,).
+
+        out (n, channels * 36, (h - 5) * (w - 5)), of the mean's dtype.
+        """
+        xp, (n, channels, height, width) = self.xp, images.shape
+        columns, positions = width - SIDE + 1, (height - SIDE + 1) * (width - SIDE + 1)
+        pixels = xp.astype(images, mean.dtype)
+        cut = [  # with the columns that a patch's column dx can have, a row of patches is as long as its pixels
+            xp.reshape(pixels[:, channel, :, dx : dx + columns], (n, height * columns))
+            for channel in range(channels)
+            for dx in range(SIDE)
+        ]
+        shifted = [
+            cut[channel * SIDE + dx][:, dy * columns : dy * columns + positions]
+            for channel in range(channels)
+            for dy in range(SIDE)
+            for dx in range(SIDE)
+        ]
+        out[...] = normalised(xp, xp.stack(shifted, axis=1), axis=1) - mean[:, None]
+
+    def add_squares(self, values: Array, total: Array, out: Array) -> None:
+        """out (n, positions) = total + the sum over d of the squares of values (n, d, positions); out may be total."""
+        out[...] = total + self.xp.sum(values * values, axis=1)
+
+    def triangle_pool(self, products: Array, squares: Array, lengths: Array, columns: int, out: Array) -> None:
+        """The triangle activation max(0, mean_k(z) - z_k) of the distances z to k centroids, averaged over quadrants.
+
+        products (n, k, positions): of whitened patches with the centroids; squares (n, positions) and lengths (k,): the
+        squared lengths of both; columns: positions per row. out (n, 4 k): quadrant after quadrant, the upper and the
+        left ones being the larger where a side is odd.
+        """
+        xp, (n, k, positions) = self.xp, products.shape
+        squared = squares[:, None, :] - 2 * products + lengths[:, None]
+        distance = xp.sqrt(xp.where(squared < 0, xp.zeros_like(squared), squared))
+        excess = distance - xp.sqrt(squares)[:, None, :]  # over the distance to zero: small numbers sum precisely
+        closeness = xp.mean(excess, axis=1, keepdims=True) - excess
+        activations = xp.where(closeness < 0, xp.zeros_like(closeness), closeness)
+        grid = xp.reshape(activations, (n, k, positions // columns, columns))
+        out[...] = xp.concat([xp.mean(xp.mean(q, axis=2), axis=2) for q in _quadrants(grid)], axis=1)
 
 
-def add_squares(xp: Namespace, values: Array, total: Array, out: Array) -> None:
-    """out (n, positions) = total + the sum over d of the squares of values (n, d, positions); out may be total."""
-    out[...] = total + xp.sum(values * values, axis=1)
-
-
-def triangle_pool(xp: Namespace, products: Array, squares: Array, lengths: Array, columns: int, out: Array) -> None:
-    """The triangle activation max(0, mean_k(z) - z_k) of the distances z to k centroids, averaged over the quadrants.
-
-    products (n, k, positions): of whitened patches with the centroids; squares (n, positions) and lengths (k,): the
-    squared lengths of both; columns: positions in a row. out (n, 4 k): the quadrants one after the other, the upper and
-    the left ones being the larger where a side is odd.
-    """
-    n, k, positions = products.shape
-    squared = squares[:, None, :] - 2 * products + lengths[:, None]
-    distance = xp.sqrt(xp.where(squared < 0, xp.zeros_like(squared), squared))
-    excess = distance - xp.sqrt(squares)[:, None, :]  # over the distance to zero: small numbers, whose sum is precise
-    closeness = xp.mean(excess, axis=1, keepdims=True) - excess
-    activations = xp.where(closeness < 0, xp.zeros_like(closeness), closeness)
-    grid = xp.reshape(activations, (n, k, positions // columns, columns))
-    out[...] = xp.concat([xp.mean(xp.mean(q, axis=2), axis=2) for q in _quadrants(grid)], axis=1)
-
-
-def normalised(xp: Namespace, patches: Array, axis: int) -> Array:
+def normalised(xp: Any, patches: Array, axis: int) -> Array:
     """Each patch, which lies along that axis, less its mean, over the root of its variance + 10.
 
     Coates, Ng and Lee (2011), section 3.1.
@@ -73,6 +75,3 @@ def normalised(xp: Namespace, patches: Array, axis: int) -> Array:
 def _quadrants(grid: Array) -> tuple[Array, ...]:
     y, x = (grid.shape[2] + 1) // 2, (grid.shape[3] + 1) // 2
     return grid[:, :, :y, :x], grid[:, :, :y, x:], grid[:, :, y:, :x], grid[:, :, y:, x:]
-
-
-OPS: dict[str, Reference] = {op.__name__: op for op in (extract_patches, add_squares, triangle_pool)}

@@ -16,8 +16,7 @@ from fastmlp.augment.kinds.cutout import cutout
 from fastmlp.augment.kinds.rotation import rotate
 from fastmlp.augment.running import on_rows
 from fastmlp.augment.shears import rotate_by_shears, turns_and_shears
-from fastmlp.backends.base import Reference
-from fastmlp.testing.op_case import Draw, Inputs, OpCase, Rng, Shape, like, size
+from fastmlp.testing.op_case import Draw, Inputs, OpCase, Reference, Rng, Shape, like, size
 
 PADDING = 4
 
@@ -119,7 +118,6 @@ def image_case(
         exact=exact,
         flops=flops,
         bytes=lambda shape, itemsize: passes * itemsize * size(shape) + (8 + own) * shape[0],
-        kernels="image_kernels",
     )
 
 

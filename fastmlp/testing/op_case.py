@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
-from fastmlp.backends.base import Backend, Kernel, Reference
+from fastmlp.backends.base import Backend, Kernel
+from fastmlp.ops import overridden
+from fastmlp.ops.network import NetworkOps
+from fastmlp.ops.patches import PatchOps
 
+Reference = Callable[..., None]  # op(xp, *inputs, *outputs): array code that fills its outputs
 Rng = np.random.Generator
 Shape = tuple[int, ...]
 Inputs = dict[str, Any]  # host arrays and plain numbers, by the op's argument names, in their order
@@ -18,6 +23,11 @@ Draw = Callable[[np.random.Generator, Shape, str], Inputs]
 Outputs = Callable[[Inputs], dict[str, tuple[Shape, str]]]  # (shape, dtype) of each output, likewise
 
 FLOATS = ("float32", "float64")
+# The ops of a backend by their family, and the class that has them in array code.
+FAMILIES: Mapping[str, Callable[[Backend], tuple[Any, type]]] = {
+    "network": lambda backend: (backend.network_ops, NetworkOps),
+    "patches": lambda backend: (backend.patch_ops, PatchOps),
+}
 PLANTED = {"nan": (np.nan,), "inf": (np.inf, -np.inf)}
 
 
@@ -38,7 +48,8 @@ class OpCase:
     aliases     output -> the input whose memory it may share
     transposed  inputs that must also be taken as transposed views
     exact       values only move, so that not a bit may change
-    kernels     the attribute of a backend that has kernels of the op
+    family      the ops of a backend that it belongs to: "network", "patches" or "images"
+    label       what tells it from other cases of its op
     """
 
     op: str
@@ -54,12 +65,21 @@ class OpCase:
     aliases: Mapping[str, str] = field(default_factory=dict)
     transposed: tuple[str, ...] = ()
     exact: bool = False
-    kernels: str = "kernels"
+    family: str = "images"
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.op
 
     def kernel(self, backend: Backend) -> Kernel | None:
-        """The backend's kernel for this op, if it has one."""
-        kernels: Mapping[str, Kernel] = getattr(backend, self.kernels)
-        return kernels.get(self.op)
+        """What the backend has in place of the array code, called without the namespace; None if nothing."""
+        if self.family == "images":
+            return backend.image_kernels.get(self.op)
+        ops, array_code = FAMILIES[self.family](backend)
+        if self.op == "update":
+            return ops.update if self.label.removesuffix(" update") in ops.optimizers else None
+        return getattr(ops, self.op) if self.op in overridden(ops, array_code) else None
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -90,7 +110,7 @@ class Trial:
     seed: int = 0
 
     def __str__(self) -> str:
-        return f"{self.case.op} ({self.variant}, {self.dtype}, shape {self.shape}, seed {self.seed})"
+        return f"{self.case.name} ({self.variant}, {self.dtype}, shape {self.shape}, seed {self.seed})"
 
     @property
     def aliases(self) -> Mapping[str, str]:
@@ -100,7 +120,7 @@ class Trial:
     def inputs(self) -> Inputs:
         """Inputs on the host, newly drawn."""
         values = self.case.draws.get(self.variant.removeprefix("aliased "), self.case.draw)
-        key = crc32(f"{self.case.op} {self.shape} {self.dtype} {self.variant}".encode())
+        key = crc32(f"{self.case.name} {self.shape} {self.dtype} {self.variant}".encode())
         rng = np.random.default_rng([self.seed, key])
         inputs = values(rng, self.shape, self.dtype)
         _plant(rng, inputs, PLANTED.get(self.variant, ()))
@@ -125,3 +145,14 @@ def like(source: str, output: str = "out") -> Outputs:
 
 def size(shape: Shape) -> int:
     return int(np.prod(shape))
+
+
+def method(ops: type, name: str) -> Reference:
+    """An op of a class as array code that takes the namespace first."""
+    function = getattr(ops, name)
+
+    @wraps(function)
+    def reference(xp: Any, *arguments: Any) -> None:
+        function(ops(xp), *arguments)
+
+    return reference

@@ -43,18 +43,18 @@ def assert_parity(
 def assert_trial(trial: Trial, backend: Backend, *, kernels: bool = True) -> None:
     """One trial of `assert_parity`."""
     case = trial.case
-    compiled = case.kernel(backend) if kernels else None
-    what = f"{backend} {'kernel' if compiled else 'array code'} {trial}"
+    kernel = case.kernel(backend) if kernels else None
+    what = f"{backend} {'kernel' if kernel else 'array code'} {trial}"
     inputs = {name: _place(backend, name, value, trial.variant) for name, value in trial.inputs().items()}
     outputs = _place_outputs(backend, trial)
     inputs |= {source: outputs[name].array for name, source in trial.aliases.items()}
-    op = compiled or partial(case.reference, backend.xp)
+    op = kernel or partial(case.reference, backend.xp)
     try:
         with np.errstate(all="ignore"):
             op(*inputs.values(), *(output.array for output in outputs.values()))
         backend.synchronize()
     except Exception as failure:
-        if compiled and trial.variant == "strided" and isinstance(failure, REFUSALS):
+        if kernel and trial.variant == "strided" and isinstance(failure, REFUSALS):
             return
         raise AssertionError(f"{what}: raised {type(failure).__name__}: {failure}") from failure
     _assert_unchanged(what, backend, trial, inputs)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastmlp.ops import patches as patch_ops
-from fastmlp.testing.op_case import Inputs, OpCase, Rng, Shape, like, size
+from fastmlp.ops.patches import SIDE, PatchOps
+from fastmlp.testing.op_case import Inputs, OpCase, Rng, Shape, like, method, size
 
-PATCH = patch_ops.SIDE**2  # pixels in one channel
+PATCH = SIDE**2  # pixels in one channel
 DIMENSIONS = 8  # of the patches and centroids whose distances are taken
 
 
@@ -53,7 +53,7 @@ def draw_coinciding(rng: Rng, shape: Shape, dtype: str) -> Inputs:
 PATCH_CASES = (
     OpCase(
         "extract_patches",
-        patch_ops.extract_patches,
+        method(PatchOps, "extract_patches"),
         draw_extract_patches,
         lambda inputs: {
             "out": (_columns_of_patches(inputs["images"].shape), inputs["mean"].dtype.name),
@@ -61,23 +61,25 @@ PATCH_CASES = (
         shapes=((0, 3, 8, 8), (1, 3, 6, 6), (2, 1, 7, 9), (3, 3, 32, 32)),
         draws={"flat": draw_flat_images},
         planted=("nan", "inf"),
+        family="patches",
         flops=lambda shape: 3 * size(_columns_of_patches(shape)),
         bytes=lambda shape, itemsize: size(shape) + itemsize * (size(_columns_of_patches(shape)) + shape[1] * PATCH),
     ),
     OpCase(
         "add_squares",
-        patch_ops.add_squares,
+        method(PatchOps, "add_squares"),
         draw_add_squares,
         like("total"),
         shapes=((0, 3, 4), (1, 1, 1), (3, 5, 33), (2, 36, 729)),
         planted=("nan", "inf"),
         aliases={"out": "total"},
+        family="patches",
         flops=lambda shape: 2 * size(shape),
         bytes=lambda shape, itemsize: itemsize * (size(shape) + 2 * shape[0] * shape[2]),
     ),
     OpCase(
         "triangle_pool",
-        patch_ops.triangle_pool,
+        method(PatchOps, "triangle_pool"),
         draw_triangle_pool,
         lambda inputs: {
             "out": ((len(inputs["products"]), 4 * len(inputs["lengths"])), inputs["products"].dtype.name),
@@ -85,6 +87,7 @@ PATCH_CASES = (
         shapes=((0, 4, 3, 3), (1, 2, 2, 2), (3, 7, 4, 3), (2, 128, 27, 27)),
         draws={"coinciding": draw_coinciding},
         planted=("nan", "inf"),
+        family="patches",
         flops=lambda shape: 8 * size(shape),
         bytes=lambda shape, itemsize: itemsize * (size(shape) + 5 * shape[0] * shape[1]),
     ),
@@ -94,4 +97,4 @@ PATCH_CASES = (
 def _columns_of_patches(images: Shape) -> Shape:
     """(n, pixels of a patch, positions) for images (n, channels, height, width)."""
     n, channels, height, width = images
-    return n, channels * PATCH, (height - patch_ops.SIDE + 1) * (width - patch_ops.SIDE + 1)
+    return n, channels * PATCH, (height - SIDE + 1) * (width - SIDE + 1)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from fastmlp import augment
 from fastmlp.backends.base import Backend, Kernel
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.network.network import Network, Parameters, choose_tier, initial_parameters
-from fastmlp.network.optimizers import SGD, Optimizer
+from fastmlp.network.optimizers import OPTIMIZERS, SGD, Optimizer, make_optimizer
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.tiers import Tier, choose_tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import (
     HostArray,
@@ -54,8 +56,11 @@ class Method:
         return drop * self.learning_rate * np.linspace(1, 0.7, steps)
 
 
-# Plain gradient descent, and everything at once.
-METHODS = (Method("sgd", SGD, 0.1), Method("adam", Optimizer("adam", 0.3), 0.01, mean=0.25, scale=1.5))
+# Plain gradient descent; each other optimizer with all the rest at once.
+METHODS = (
+    Method("sgd", SGD(), 0.1),
+    *(Method(name, make_optimizer(name, 0.3), 0.01, mean=0.25, scale=1.5) for name in OPTIMIZERS if name != SGD.name),
+)
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,12 @@ class Problem:
         parameters = initial_parameters(sizes, "he", seed, "float32").astype("float64")
         return cls(parameters, features[:rows], labels[:rows], features[rows:], labels[rows:])
 
-    def bind(self, backend: Backend, dtype: str, tier: int | None, method: Method = METHODS[0]) -> Network:
-        network = Network(self.parameters.astype(dtype), backend, BATCH, tier, method.optimizer)
+    def bind(self, backend: Backend, dtype: str, tier: Tier | None, method: Method = METHODS[0]) -> Trainer:
+        network = Trainer(self.parameters.astype(dtype), backend, BATCH, tier, method.optimizer)
         if method.mean is not None:
             network.standardize(np.full(network.sizes[0], method.mean), method.scale)
-        if tier is not None and network.tier.number != tier:
-            raise AssertionError(f"{backend}: tier {tier} was asked for, {network.tier} was bound")
+        if tier is not None and network.tier.tier != tier:
+            raise AssertionError(f"{backend}: {_tier(tier)} was requested, {network.tier} was bound")
         return network
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -104,10 +109,13 @@ class Problem:
         return np.flatnonzero(away)
 
 
-def tiers(backend: Backend, sizes: tuple[int, ...], dtype: str, optimizer: Optimizer = SGD) -> Iterator[int | None]:
-    """What to give `Network` so that all its code runs: None for the best tier, and the number of every lower one."""
+def tiers(
+    backend: Backend, sizes: tuple[int, ...], dtype: str, optimizer: Optimizer | None = None
+) -> Iterator[Tier | None]:
+    """What to give `Trainer` so that all its code runs: None for the best tier, and every lower one."""
     yield None
-    yield from range(1, max(choose_tier(sizes, dtype, backend, optimizer).number, 2))
+    best = choose_tier(sizes, dtype, backend, optimizer).tier
+    yield from (tier for tier in Tier if tier < max(best, Tier.FUSED_OPS))
 
 
 # One step.
@@ -122,19 +130,19 @@ class Step:
     gradients: dict[str, HostArray]
 
 
-def take_step(problem: Problem, backend: Backend, dtype: str, tier: int | None, rows: NDArray[np.int64]) -> Step:
+def take_step(problem: Problem, backend: Backend, dtype: str, tier: Tier | None, rows: NDArray[np.int64]) -> Step:
     """The loss, hits and gradients of one batch of those rows."""
-    network = problem.bind(backend, dtype, tier)
+    trainer = problem.bind(backend, dtype, tier)
     features, labels = _place(backend, dtype, problem.features, problem.labels)
     loss, hits = backend.empty((1,), dtype), backend.empty((1,), "int64")
-    network.gradients(features, labels, backend.asarray(rows), loss, hits)
-    weights = {f"weight {i}": backend.to_numpy(g) for i, g in enumerate(network.weight_gradients)}
-    biases = {f"bias {i}": backend.to_numpy(g) for i, g in enumerate(network.bias_gradients)}
+    trainer.gradients((features, labels, None), backend.asarray(rows), loss, hits)
+    weights = {f"weight {i}": backend.to_numpy(g) for i, g in enumerate(trainer.network.weights.gradients)}
+    biases = {f"bias {i}": backend.to_numpy(g) for i, g in enumerate(trainer.network.biases.gradients)}
     _assert_data_unchanged(backend, dtype, problem, features, labels)
     return Step(backend.to_numpy(loss), backend.to_numpy(hits), weights | biases)
 
 
-def assert_step(backend: Backend, sizes: tuple[int, ...], dtype: str, tier: int | None, seed: int = 0) -> None:
+def assert_step(backend: Backend, sizes: tuple[int, ...], dtype: str, tier: Tier | None, seed: int = 0) -> None:
     """One step's gradients: to 1e-12 in float64, to 1e-5 and twice NumPy's own error in float32; loss and hits too.
 
     A full batch and a ragged one, of rows away from ReLU's kinks.
@@ -142,9 +150,9 @@ def assert_step(backend: Backend, sizes: tuple[int, ...], dtype: str, tier: int 
     problem = Problem.draw(sizes, seed)
     away = problem.rows_away_from_kinks()
     for rows in (away[:BATCH], away[BATCH : BATCH + 37], away[:1]):
-        what = f"{backend} step of {len(rows)} rows ({_network(sizes)}, {dtype}, tier {tier}, seed {seed})"
-        exact = take_step(problem, NumpyBackend(), "float64", 1, rows)
-        by_numpy = take_step(problem, NumpyBackend(), dtype, 1, rows)
+        what = f"{backend} step of {len(rows)} rows ({_network(sizes)}, {dtype}, {_tier(tier)}, seed {seed})"
+        exact = take_step(problem, NumpyBackend(), "float64", Tier.ARRAY_CODE, rows)
+        by_numpy = take_step(problem, NumpyBackend(), dtype, Tier.ARRAY_CODE, rows)
         got = take_step(problem, backend, dtype, tier, rows)
         assert_equal(f"{what}: hits", got.hits, exact.hits)
         _assert_step_array(f"{what}: loss", dtype, got.loss, exact.loss, by_numpy.loss)
@@ -172,7 +180,7 @@ class Run:
     parameters: Parameters
 
 
-def train(problem: Problem, backend: Backend, dtype: str, tier: int | None, epochs: int, method: Method) -> Run:
+def train(problem: Problem, backend: Backend, dtype: str, tier: Tier | None, epochs: int, method: Method) -> Run:
     """That many epochs."""
     network = problem.bind(backend, dtype, tier, method)
     features, labels = _place(backend, dtype, problem.features, problem.labels)
@@ -189,14 +197,14 @@ def train(problem: Problem, backend: Backend, dtype: str, tier: int | None, epoc
 
 @cache
 def _exact_run(sizes: tuple[int, ...], seed: int, epochs: int, method: Method) -> Run:
-    return train(Problem.draw(sizes, seed), NumpyBackend(), "float64", 1, epochs, method)
+    return train(Problem.draw(sizes, seed), NumpyBackend(), "float64", Tier.ARRAY_CODE, epochs, method)
 
 
 def assert_epoch(
     backend: Backend,
     sizes: tuple[int, ...],
     dtype: str,
-    tier: int | None,
+    tier: Tier | None,
     seed: int = 0,
     method: Method = METHODS[0],
 ) -> None:
@@ -206,11 +214,11 @@ def assert_epoch(
     rounding decides a whole step of that one weight.
     """
     problem = Problem.draw(sizes, seed)
-    what = f"{backend} {method.name} epoch ({_network(sizes)}, {dtype}, tier {tier}, seed {seed})"
+    what = f"{backend} {method.name} epoch ({_network(sizes)}, {dtype}, {_tier(tier)}, seed {seed})"
     exact = _exact_run(sizes, seed, 1, method)
     got = train(problem, backend, dtype, tier, 1, method)
     _assert_run(what, dtype, got, exact)
-    close = assert_close_on_the_whole if method.optimizer.moments and dtype == "float32" else assert_close
+    close = assert_close_on_the_whole if "second" in method.optimizer.moments and dtype == "float32" else assert_close
     for name in ("weights", "biases"):
         for layer, reference in enumerate(getattr(exact.parameters, name)):
             parameter = getattr(got.parameters, name)[layer]
@@ -222,13 +230,13 @@ def assert_run(
     backend: Backend,
     sizes: tuple[int, ...],
     dtype: str,
-    tier: int | None,
+    tier: Tier | None,
     seed: int = 0,
     method: Method = METHODS[0],
 ) -> None:
     """A whole run: all losses to 1e-4, accuracies within 0.3 points, and a second run ends bit for bit the same."""
     problem = Problem.draw(sizes, seed)
-    what = f"{backend} {method.name} run ({_network(sizes)}, {dtype}, tier {tier}, seed {seed})"
+    what = f"{backend} {method.name} run ({_network(sizes)}, {dtype}, {_tier(tier)}, seed {seed})"
     got = train(problem, backend, dtype, tier, EPOCHS, method)
     _assert_run(what, dtype, got, _exact_run(sizes, seed, EPOCHS, method))
     again = train(problem, backend, dtype, tier, EPOCHS, method)
@@ -250,7 +258,7 @@ def _assert_run(what: str, dtype: str, got: Run, exact: Run) -> None:
             raise AssertionError(f"{what}: accuracy {one}, but {two} in float64")
 
 
-def assert_divergence_shows(backend: Backend, sizes: tuple[int, ...], tier: int | None) -> None:
+def assert_divergence_shows(backend: Backend, sizes: tuple[int, ...], tier: Tier | None) -> None:
     """One NaN among the features makes the epoch's loss NaN, and weights of every layer."""
     problem = Problem.draw(sizes, 0)
     features = problem.features.copy()
@@ -258,7 +266,7 @@ def assert_divergence_shows(backend: Backend, sizes: tuple[int, ...], tier: int 
     problem = replace(problem, features=features)
     with np.errstate(all="ignore"):
         got = train(problem, backend, "float32", tier, 1, METHODS[0])
-    what = f"{backend} ({_network(sizes)}, tier {tier})"
+    what = f"{backend} ({_network(sizes)}, {_tier(tier)})"
     if not np.isnan(got.losses[0]):
         raise AssertionError(f"{what}: a NaN among the features, but the epoch's loss is {got.losses[0]}")
     for layer, weight in enumerate(got.parameters.weights):
@@ -301,3 +309,7 @@ def _assert_data_unchanged(backend: Backend, dtype: str, problem: Problem, featu
 
 def _network(sizes: tuple[int, ...]) -> str:
     return "-".join(map(str, sizes))
+
+
+def _tier(tier: Tier | None) -> str:
+    return "best tier" if tier is None else tier.label

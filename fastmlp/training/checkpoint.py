@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastmlp.network.network import Network
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.loop import History
 
 SECONDS_BETWEEN_CHECKPOINTS = 1.0  # at most so much work is done again after a kill
@@ -20,7 +20,7 @@ State = dict[str, NDArray[Any]]
 class Checkpoint:
     """Calls `save` for networks in training and their histories, always as they were between two epochs."""
 
-    def __init__(self, networks: Sequence[Network], histories: Sequence[History], save: Callable[[], None]) -> None:
+    def __init__(self, networks: Sequence[Trainer], histories: Sequence[History], save: Callable[[], None]) -> None:
         self.networks, self.histories, self.save = networks, histories, save
         self._saved_at, self._saved_epochs = -math.inf, histories[0].epochs
         self._mark = self._here()

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import FastMLPError, UsageError
-from fastmlp.common.randomness import Stream, generator
-from fastmlp.network.network import Network, Parameters
-from fastmlp.network.optimizers import Optimizer
+from fastmlp.common.randomness import Purpose, generator
+from fastmlp.network.optimizers import Optimizer, make_optimizer
+from fastmlp.network.parameters import Parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.samples import Figures, Samples
 
 SCHEDULES = ("step", "one-cycle", "constant")
@@ -61,7 +62,7 @@ class Recipe:
 
     @property
     def update_rule(self) -> Optimizer:
-        return Optimizer(self.optimizer, self.weight_decay)
+        return make_optimizer(self.optimizer, self.weight_decay)
 
     def learning_rates(self, epoch: int, steps: int) -> NDArray[np.float64]:
         """The learning rate of each of the steps (steps,) of an epoch, counted from 1."""
@@ -73,9 +74,9 @@ class Recipe:
         drops = (epoch - 1) // self.drop_every if self.schedule == "step" else 0
         return np.full(steps, self.learning_rate * self.drop_factor**drops)
 
-    def network(self, parameters: Parameters, backend: Backend) -> Network:
+    def network(self, parameters: Parameters, backend: Backend) -> Trainer:
         """A network bound to be trained this way."""
-        return Network(parameters, backend, self.batch_size, optimizer=self.update_rule)
+        return Trainer(parameters, backend, self.batch_size, optimizer=self.update_rule)
 
     def changed(self, **changes: Any) -> Recipe:
         """This recipe with some values changed; None leaves a value as it is. Given epochs hold for few rows too."""
@@ -162,7 +163,7 @@ class DivergedError(FastMLPError):
 
 
 def train(
-    network: Network,
+    network: Trainer,
     samples: Samples,
     recipe: Recipe,
     seed: int,
@@ -189,7 +190,7 @@ def train(
 
 
 def train_together(
-    networks: Sequence[Network],
+    networks: Sequence[Trainer],
     samples: Samples,
     recipes: Sequence[Recipe],
     seeds: Sequence[int],
@@ -230,13 +231,13 @@ def train_together(
     return kept
 
 
-def _check_alike(networks: Sequence[Network], recipes: Sequence[Recipe]) -> None:
+def _check_alike(networks: Sequence[Trainer], recipes: Sequence[Recipe]) -> None:
     if len({network.batch_size for network in networks}) != 1 or len({recipe.epochs for recipe in recipes}) != 1:
         raise UsageError("Networks that are trained together need the same batch size and the same number of epochs.")
 
 
 def _standardize(
-    networks: Sequence[Network], recipes: Sequence[Recipe], samples: Samples, counts: Sequence[int]
+    networks: Sequence[Trainer], recipes: Sequence[Recipe], samples: Samples, counts: Sequence[int]
 ) -> None:
     """Let networks whose recipe says so train on features less their mean, divided by their spread.
 
@@ -270,7 +271,7 @@ def odd_scale(features: Array, centred: bool = False) -> str | None:
     return None
 
 
-def _evaluate(network: Network, test: Samples | None) -> tuple[float, float] | None:
+def _evaluate(network: Trainer, test: Samples | None) -> tuple[float, float] | None:
     return None if test is None else test.evaluate(network)
 
 
@@ -284,7 +285,7 @@ def _orders(
 
     def draw(epoch: int) -> list[NDArray[np.int64]]:
         drawn = {
-            (seed, rows): generator(seed, Stream.BATCH_ORDER, epoch).permutation(rows) if shuffle else np.arange(rows)
+            (seed, rows): generator(seed, Purpose.BATCH_ORDER, epoch).permutation(rows) if shuffle else np.arange(rows)
             for seed, rows in set(zip(seeds, counts, strict=True))
         }
         return [drawn[key] for key in zip(seeds, counts, strict=True)]

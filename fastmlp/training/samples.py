@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import BackendError
-from fastmlp.network.network import Network, train_epoch_together
+from fastmlp.network.trainer import Trainer, train_epoch_together
 
 CHUNK_BYTES = 2**28  # of features: long enough for a device to be busy while the next are gathered
 SLOTS = 2  # one is computed on, one is being filled
@@ -48,19 +48,19 @@ class Samples:
 
     def train_epoch(
         self,
-        networks: Sequence[Network],
+        networks: Sequence[Trainer],
         orders: Sequence[NDArray[np.int64]],
         learning_rates: Sequence[NDArray[np.float64]],
     ) -> list[Figures]:
-        """See `fastmlp.network.network.train_epoch_together`."""
+        """See `fastmlp.network.trainer.train_epoch_together`."""
         return train_epoch_together(networks, self.features, self.labels, orders, learning_rates, self.weights)
 
-    def evaluate(self, network: Network) -> Figures:
-        """See `Network.evaluate`."""
+    def evaluate(self, network: Trainer) -> Figures:
+        """See `Trainer.evaluate`."""
         return network.evaluate(self.features, self.labels)
 
-    def logits(self, network: Network) -> NDArray[Any]:
-        """See `Network.logits`."""
+    def logits(self, network: Trainer) -> NDArray[Any]:
+        """See `Trainer.logits`."""
         return network.logits(self.features)
 
     def spaced_rows(self, backend: Backend, rows: int, count: int) -> NDArray[np.float64]:
@@ -135,7 +135,7 @@ class StreamedSamples(Samples):
 
     def train_epoch(
         self,
-        networks: Sequence[Network],
+        networks: Sequence[Trainer],
         orders: Sequence[NDArray[np.int64]],
         learning_rates: Sequence[NDArray[np.float64]],
     ) -> list[Figures]:
@@ -148,7 +148,7 @@ class StreamedSamples(Samples):
         return [figures[number] for number in range(len(networks))]
 
     def _train_in_order(
-        self, networks: Sequence[Network], order: NDArray[np.int64], learning_rates: Sequence[NDArray[np.float64]]
+        self, networks: Sequence[Trainer], order: NDArray[np.int64], learning_rates: Sequence[NDArray[np.float64]]
     ) -> list[Figures]:
         batch = networks[0].batch_size
         batches = self.stream.rows // batch
@@ -165,14 +165,14 @@ class StreamedSamples(Samples):
             totals += rows * np.array(train_epoch_together(networks, features, labels, in_turn, rates))
         return [(float(loss), float(hits)) for loss, hits in totals / len(order)]
 
-    def evaluate(self, network: Network) -> Figures:
+    def evaluate(self, network: Trainer) -> Figures:
         totals = np.zeros(2)
         for _, features, labels in self._in_order():
             totals += labels.shape[0] * np.array(network.evaluate(features, labels))
         loss, hits = totals / len(self)
         return float(loss), float(hits)
 
-    def logits(self, network: Network) -> NDArray[Any]:
+    def logits(self, network: Trainer) -> NDArray[Any]:
         return np.concatenate([network.logits(features) for _, features, _ in self._in_order()])
 
     def spaced_rows(self, backend: Backend, rows: int, count: int) -> NDArray[np.float64]:

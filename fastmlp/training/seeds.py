@@ -11,7 +11,7 @@ import numpy as np
 from fastmlp.common.errors import DataError, UsageError, first_line
 from fastmlp.common.progress import progress, say, warn
 from fastmlp.models import storage
-from fastmlp.network.network import Network
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.checkpoint import Checkpoint
 from fastmlp.training.loop import DivergedError, History, Recipe, train_together
 from fastmlp.training.samples import Samples
@@ -19,13 +19,13 @@ from fastmlp.training.samples import Samples
 
 def train_seeds(
     seeds: Sequence[int],
-    network_of: Callable[[int], Network],
+    network_of: Callable[[int], Trainer],
     recipe: Recipe,
     samples: Samples,
     fingerprint: dict[str, Any],
     path: Path,
     resume: bool,
-) -> list[Network]:
+) -> list[Trainer]:
     """A network for each seed, new from network_of(seed), trained by the recipe as if it were alone.
 
     All are kept in the file at path, now and then and at the end; with resume, training goes on from what it holds.
@@ -59,7 +59,7 @@ def _check_finite(seeds: Sequence[int], histories: Sequence[History]) -> None:
             )
 
 
-def _save(networks: Sequence[Network], histories: Sequence[History], about: dict[str, Any], path: Path) -> None:
+def _save(networks: Sequence[Trainer], histories: Sequence[History], about: dict[str, Any], path: Path) -> None:
     state = {
         f"{seed}.{name}": array
         for seed, network in zip(about["seeds"], networks, strict=True)
@@ -69,7 +69,7 @@ def _save(networks: Sequence[Network], histories: Sequence[History], about: dict
     storage.save(networks[0].parameters, told, path, state)
 
 
-def _restore(networks: Sequence[Network], about: dict[str, Any], path: Path) -> list[History]:
+def _restore(networks: Sequence[Trainer], about: dict[str, Any], path: Path) -> list[History]:
     """Put the networks back where the file has them; their histories. Other seeds than the file's start anew."""
     _, saved, state = storage.load(path)
     if saved.get("fingerprint") != about["fingerprint"]:

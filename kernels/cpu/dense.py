@@ -1,7 +1,6 @@
-"""The elementwise steps of a dense layer: standardised inputs, bias, ReLU, their gradients, and the updates.
+"""The elementwise steps of a dense layer: standardised inputs, bias, ReLU, their gradients, and the optimizer's step.
 
-Arrays are float32 or float64: features, z, gradient, activation, values (m, n); mean, bias (n,); parameters and their
-moments of any shape.
+Arrays are float32 or float64: features, z, gradient, activation, values (m, n); mean, bias (n,).
 
 The trick: most calls work in place (out is z). With two names for one array LLVM must assume that a write changes
 the next read, and vectorises nothing; so each kernel first makes out equal to its input, which is free where they are
@@ -12,12 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON
-
 from .jit import jit
+from .optimizers import take_step
 
 Floats = NDArray[Any]
 
@@ -34,10 +31,10 @@ def _start_from(source: Floats, out: Floats) -> None:
 def standardize(features: Floats, mean: Floats, scale: float, out: Floats) -> None:
     """out = (features - mean) * scale."""
     _start_from(features, out)
-    factor = out.dtype.type(scale)
+    multiplier = out.dtype.type(scale)
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
-            out[i, j] = (out[i, j] - mean[j]) * factor
+            out[i, j] = (out[i, j] - mean[j]) * multiplier
 
 
 @jit
@@ -81,38 +78,11 @@ def column_sum(values: Floats, out: Floats) -> None:
 
 
 @jit
-def sgd_update(parameter: Floats, gradient: Floats, learning_rate: float, decay: float, out: Floats) -> None:
-    """out = decay * parameter - learning_rate * gradient."""
-    _start_from(parameter, out)
-    rate, kept = out.dtype.type(learning_rate), out.dtype.type(decay)
-    slope, filled = gradient.flat, out.flat
-    for k in range(out.size):
-        filled[k] = kept * filled[k] - rate * slope[k]
-
-
-@jit
-def adam_update(
-    parameter: Floats,
-    gradient: Floats,
-    first: Floats,
-    second: Floats,
-    step_size: float,
-    scale: float,
-    decay: float,
-    out: Floats,
-    out_first: Floats,
-    out_second: Floats,
-) -> None:
-    """One step of Adam, as the array code says it."""
-    _start_from(parameter, out)
-    _start_from(first, out_first)
-    _start_from(second, out_second)
-    number = out.dtype.type
-    beta_1, rest_1, beta_2, rest_2 = number(BETA_1), number(1 - BETA_1), number(BETA_2), number(1 - BETA_2)
-    size, scaled, kept, epsilon = number(step_size), number(scale), number(decay), number(EPSILON)
-    slope, filled, mean, square = gradient.flat, out.flat, out_first.flat, out_second.flat
-    for k in range(out.size):
-        g = slope[k]
-        mean[k] = beta_1 * mean[k] + rest_1 * g
-        square[k] = beta_2 * square[k] + rest_2 * (g * g)
-        filled[k] = kept * filled[k] - size * (mean[k] / (np.sqrt(square[k]) * scaled + epsilon))
+def update(rule: Any, slots: Floats, gradient: Floats, coefficients: Any, decays: bool, out: Floats) -> None:
+    """An optimizer's step on slots (1 + moments, n), see `optimizers`; decays: weight decay applies."""
+    if out is not slots:
+        for row in range(slots.shape[0]):
+            for k in range(slots.shape[1]):
+                out[row, k] = slots[row, k]
+    kept = coefficients[0] if decays else 1.0
+    take_step(rule, out, 0, out.shape[1], gradient, 1.0, coefficients[1:], kept)

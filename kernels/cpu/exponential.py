@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
+
+from .jit import intrinsic
 
 SMALLEST = np.float32(-87.0)  # exp of it is the smallest normal number, nearly
 ROUND = np.float32(1.5 * 2**23)  # adding this to a small number leaves its nearest integer in the last bits

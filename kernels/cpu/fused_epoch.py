@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
-from fastmlp.kernels import Head
+from fastmlp.kernels import EpochTask
 
+from .optimizers import rule_of
 from .team import dismiss, new_team
 from .tile import LINE
-from .train_epoch import Epoch, Network, Share, Team, evaluate_part, train_part
+from .train_epoch import Epoch, Share, Team, Weights, evaluate_part, train_part
 
 Floats = NDArray[Any]
 Calls = list[Callable[[], Any]]
@@ -29,16 +30,16 @@ TOTALS = 8  # float64 that a thread has for its two totals: a cache line of its 
 
 
 def fused_epoch(
-    heads: Sequence[Head], features: Floats, labels: NDArray[np.int64], threads: int
+    tasks: Sequence[EpochTask], features: Floats, labels: NDArray[np.int64], threads: int
 ) -> list[tuple[float, int]]:
-    """Train each head in place; the sum of the losses, and the hits, that it had on the way.
+    """Train each network in place; returns its sum of losses, and its hits, over the epoch.
 
-    features (n, d) of the heads' dtype, rows without gaps; labels int64 (n,), each below the number of classes. The
-    heads have one shape and one batch size. Raises UsageError for a row or a class that is not there: compiled code
-    would read elsewhere.
+    features (n, d) of the networks' dtype, rows without gaps; labels int64 (n,), each below the number of classes. The
+    networks have one shape, one batch size and one optimizer. Raises UsageError for a row or a class that is not there:
+    compiled code would read elsewhere.
     """
-    parts = max(1, threads // len(heads))
-    jobs = [_Job(head, features, labels, parts) for head in heads]
+    parts = max(1, threads // len(tasks))
+    jobs = [_Job(task, features, labels, parts) for task in tasks]
     teams = [job.new_team() for job in jobs]
     calls = [call for job, team in zip(jobs, teams, strict=True) for call in job.training(team)]
     _run(calls, threads, teams)
@@ -48,51 +49,53 @@ def fused_epoch(
 
 
 def fused_evaluation(
-    heads: Sequence[Head], features: Floats, labels: NDArray[np.int64], threads: int
+    tasks: Sequence[EpochTask], features: Floats, labels: NDArray[np.int64], threads: int
 ) -> list[tuple[float, int]]:
-    """The sum of the losses, and the hits, of each head over the rows in its order; the rest as for `fused_epoch`."""
-    jobs = [_Job(head, features, labels, parts=1, pieces=threads) for head in heads]
+    """Each network's sum of losses, and hits, over the rows in its order; the rest as for `fused_epoch`."""
+    jobs = [_Job(task, features, labels, parts=1, pieces=threads) for task in tasks]
     _run([call for job in jobs for call in job.evaluation()], threads)
     return [job.sums() for job in jobs]
 
 
 class _Job:
-    """One head and its rows in the storage that `train_epoch` describes.
+    """One task in the storage that `train_epoch` describes.
 
     Its hidden units are split into so many parts, or fewer, for training; its rows into pieces, for evaluation.
     """
 
-    def __init__(self, head: Head, features: Floats, labels: NDArray[np.int64], parts: int, pieces: int = 1) -> None:
-        _check_indices(head, features, labels)
-        self.head, self.line, self.pieces = head, _line(features), pieces
-        inputs, hidden, classes = head.sizes
+    def __init__(
+        self, task: EpochTask, features: Floats, labels: NDArray[np.int64], parts: int, pieces: int = 1
+    ) -> None:
+        _check_indices(task, features, labels)
+        self.task, self.line, self.pieces = task, _line(features), pieces
+        inputs, hidden, classes = task.sizes
         panels = -(-hidden // self.line)
-        worth = 4 * head.batch_size * inputs * hidden // FLOPS_A_PART
+        worth = 4 * task.batch_size * inputs * hidden // FLOPS_A_PART
         self.parts = max(1, min(parts, panels, worth))
         self.bounds = _split(panels, self.parts, self.line)
-        self.network = _pack(head, self.bounds)
-        self.padded = -(-head.batch_size // self.line) * self.line
+        self.weights = _pack(task, self.bounds)
+        self.padded = -(-task.batch_size // self.line) * self.line
         self.totals = np.zeros((max(self.parts, pieces), TOTALS))
         self.epoch = Epoch(
             features=_read_only(features),
-            rows=_positions(head, inputs),
-            labels=labels[head.order],
-            batch_size=head.batch_size,
+            rows=_positions(task, inputs),
+            labels=labels[task.order],
+            batch_size=task.batch_size,
             inputs=inputs,
             classes=classes,
-            coefficients=head.coefficients,
-            adam=len(head.slots) > 1,
-            mean=np.empty(0, features.dtype) if head.mean is None else head.mean,
-            factor=head.factor,
+            rule=rule_of(task.rule),
+            coefficients=task.coefficients,
+            mean=np.empty(0, features.dtype) if task.mean is None else task.mean,
+            scale=task.scale,
         )
 
     def new_team(self) -> Team:
-        exchange = _zeros((2, self.parts, self.epoch.classes * self.padded), self.network.w1.dtype)
+        exchange = _zeros((2, self.parts, self.epoch.classes * self.padded), self.weights.w1.dtype)
         return Team(self.parts, exchange, new_team())
 
     def training(self, team: Team) -> Calls:
         return [
-            partial(train_part, self.network, self.epoch, team, share, self.totals[share.part])
+            partial(train_part, self.weights, self.epoch, team, share, self.totals[share.part])
             for share in self._shares()
         ]
 
@@ -100,7 +103,7 @@ class _Job:
         (whole,) = self._shares()
         rows = _split(len(self.epoch.labels), self.pieces)
         return [
-            partial(evaluate_part, self.network, self.epoch, whole, *piece, self.totals[number])
+            partial(evaluate_part, self.weights, self.epoch, whole, *piece, self.totals[number])
             for number, piece in enumerate(pairwise(rows))
         ]
 
@@ -111,7 +114,7 @@ class _Job:
         ]
 
     def write_back(self) -> None:
-        _unpack(self.network, self.head, self.bounds)
+        _unpack(self.weights, self.task, self.bounds)
 
     def sums(self) -> tuple[float, int]:
         loss, hits = self.totals.sum(axis=0)[:2]
@@ -135,11 +138,11 @@ def _run(calls: Calls, threads: int, teams: Sequence[Team] = ()) -> None:
 # What compiled code trusts.
 
 
-def _check_indices(head: Head, features: Floats, labels: NDArray[np.int64]) -> None:
-    classes = head.sizes[2]
+def _check_indices(task: EpochTask, features: Floats, labels: NDArray[np.int64]) -> None:
+    classes = task.sizes[2]
     if not (labels.min() >= 0 and labels.max() < classes):
         raise UsageError(f"Labels must lie in 0 .. {classes - 1}, not in {labels.min()} .. {labels.max()}.")
-    if not (head.order.min() >= 0 and head.order.max() < len(features)):
+    if not (task.order.min() >= 0 and task.order.max() < len(features)):
         raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
 
 
@@ -150,9 +153,9 @@ def _read_only(features: Floats) -> Floats:
     return flat
 
 
-def _positions(head: Head, inputs: int) -> NDArray[np.int64]:
+def _positions(task: EpochTask, inputs: int) -> NDArray[np.int64]:
     """Where each sample's features start; once around again, for the batch after the last is looked up too."""
-    return np.resize(head.order, len(head.order) + 2 * head.batch_size) * inputs
+    return np.resize(task.order, len(task.order) + 2 * task.batch_size) * inputs
 
 
 def _split(count: int, parts: int, unit: int = 1) -> list[int]:
@@ -168,44 +171,44 @@ def _line(array: Floats) -> int:
     return LINE // array.itemsize
 
 
-def _pack(head: Head, bounds: Sequence[int]) -> Network:
-    """The head's slots as `train_epoch` stores them; bounds are those of each part's hidden units."""
-    inputs, _, classes = head.sizes
-    slots, dtype = len(head.slots), head.slots[0][0].dtype
+def _pack(task: EpochTask, bounds: Sequence[int]) -> Weights:
+    """The task's slots as `train_epoch` stores them; bounds are those of each part's hidden units."""
+    inputs, _, classes = task.sizes
+    slots, dtype = len(task.slots), task.slots[0][0].dtype
     units, parts = bounds[-1], len(bounds) - 1
-    network = Network(
+    weights = Weights(
         _zeros((slots, units * inputs), dtype),
         _zeros((slots, units), dtype),
         _zeros((slots, classes * units), dtype),
         _zeros((slots, parts * classes), dtype),
     )
-    for slot, (w1, b1, w2, b2) in enumerate(head.slots):
-        _panels(network, slot, inputs)[:] = _fill_up(w1, units).reshape(inputs, -1, _line(w1)).transpose(1, 0, 2)
-        network.b1[slot] = _fill_up(b1, units)
-        for part, columns in _parts_of_w2(network, slot, classes, bounds):
+    for slot, (w1, b1, w2, b2) in enumerate(task.slots):
+        _panels(weights, slot, inputs)[:] = _fill_up(w1, units).reshape(inputs, -1, _line(w1)).transpose(1, 0, 2)
+        weights.b1[slot] = _fill_up(b1, units)
+        for part, columns in _parts_of_w2(weights, slot, classes, bounds):
             part[:] = _fill_up(w2.T, units)[:, columns]
-        network.b2[slot].reshape(parts, classes)[:] = b2
-    return network
+        weights.b2[slot].reshape(parts, classes)[:] = b2
+    return weights
 
 
-def _unpack(network: Network, head: Head, bounds: Sequence[int]) -> None:
-    inputs, hidden, classes = head.sizes
-    for slot, (w1, b1, w2, b2) in enumerate(head.slots):
-        w1[:] = _panels(network, slot, inputs).transpose(1, 0, 2).reshape(inputs, -1)[:, :hidden]
-        b1[:] = network.b1[slot, :hidden]
-        w2[:] = np.concatenate([part for part, _ in _parts_of_w2(network, slot, classes, bounds)], axis=1)[:, :hidden].T
-        b2[:] = network.b2[slot, :classes]
+def _unpack(weights: Weights, task: EpochTask, bounds: Sequence[int]) -> None:
+    inputs, hidden, classes = task.sizes
+    for slot, (w1, b1, w2, b2) in enumerate(task.slots):
+        w1[:] = _panels(weights, slot, inputs).transpose(1, 0, 2).reshape(inputs, -1)[:, :hidden]
+        b1[:] = weights.b1[slot, :hidden]
+        w2[:] = np.concatenate([part for part, _ in _parts_of_w2(weights, slot, classes, bounds)], axis=1)[:, :hidden].T
+        b2[:] = weights.b2[slot, :classes]
 
 
-def _panels(network: Network, slot: int, inputs: int) -> Floats:
+def _panels(weights: Weights, slot: int, inputs: int) -> Floats:
     """W1 (panels, inputs, line)."""
-    return network.w1[slot].reshape(-1, inputs, _line(network.w1))
+    return weights.w1[slot].reshape(-1, inputs, _line(weights.w1))
 
 
-def _parts_of_w2(network: Network, slot: int, classes: int, bounds: Sequence[int]) -> list[tuple[Floats, slice]]:
+def _parts_of_w2(weights: Weights, slot: int, classes: int, bounds: Sequence[int]) -> list[tuple[Floats, slice]]:
     """Each part's share of W2' (classes, units), and its columns."""
     return [
-        (network.w2[slot, classes * first : classes * stop].reshape(classes, -1), slice(first, stop))
+        (weights.w2[slot, classes * first : classes * stop].reshape(classes, -1), slice(first, stop))
         for first, stop in pairwise(bounds)
     ]
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import extending, njit
 
 FLAGS: dict[str, Any] = {
     "nogil": True,  # lets `parallel` run a kernel on several threads
@@ -24,6 +24,11 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(**FLAGS)(function)
     _renew_with_any_source(kernel)
     return kernel
+
+
+def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
+    """LLVM code for jitted code to call, without the typing context that `function` takes first."""
+    return extending.intrinsic(function)
 
 
 def _renew_with_any_source(kernel: Any) -> None:

@@ -13,11 +13,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
-from .jit import jit
+from .jit import intrinsic, jit
 
 ARRIVED, DISMISSED = 0, 8  # positions in the counters, a cache line apart
 COUNTERS = 16

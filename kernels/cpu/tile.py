@@ -20,10 +20,9 @@ import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from .jit import jit
+from .jit import intrinsic, jit
 
 LINE = 64  # bytes of a cache line
 INT64, INT32, POINTER = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()

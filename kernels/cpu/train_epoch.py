@@ -22,10 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON
-
 from .exponential import exponential
 from .jit import jit
+from .optimizers import take_step
 from .team import is_dismissed, meet
 from .tile import depth_product, rows_product
 
@@ -38,7 +37,7 @@ FIRST = np.zeros(1, np.int64)  # a table of one position
 CHUNK = 128  # inputs whose gradient is computed and used at once, so that both stay in the nearest caches
 
 
-class Network(NamedTuple):
+class Weights(NamedTuple):
     """Slots by what is stored: W1 (panels * d * line), B1 (panels * line), W2 (c * panels * line), B2 (parts * c)."""
 
     w1: Floats
@@ -50,8 +49,8 @@ class Network(NamedTuple):
 class Epoch(NamedTuple):
     """One network's epoch: rows (n,) are positions of the samples in `features` (flat), in the order of training.
 
-    It trains on (features - mean (inputs,)) * factor; an empty mean: on the features as they are. coefficients
-    (steps, 3): decay, step size and scale of each step; adam: whether the slots hold moments.
+    It trains on (features - mean (inputs,)) * scale; an empty mean: on the features as they are. rule and coefficients
+    (steps, 1 + k): the optimizer, and its numbers for each step, first the share of a weight that decay leaves.
     """
 
     features: Floats
@@ -60,10 +59,10 @@ class Epoch(NamedTuple):
     batch_size: int
     inputs: int
     classes: int
+    rule: Any
     coefficients: NDArray[np.float64]
-    adam: bool
     mean: Floats
-    factor: float
+    scale: float
 
 
 class Team(NamedTuple):
@@ -85,13 +84,12 @@ class Share(NamedTuple):
 
 
 class Step(NamedTuple):
-    """How to use a gradient: value = decay * value - rate * direction, the gradient being `factor` times a sum."""
+    """How to use a sum over the batch: mean_factor, 1 / m, makes a gradient of it; see `optimizers` for the rest."""
 
-    factor: float
-    decay: float
-    rate: float
-    scale: float
-    adam: bool
+    rule: Any
+    mean_factor: float
+    coefficients: NDArray[np.float64]
+    kept: float
 
 
 class Buffers(NamedTuple):
@@ -112,8 +110,8 @@ class Buffers(NamedTuple):
 
 
 @jit
-def _buffers(network: Network, epoch: Epoch, share: Share) -> Buffers:
-    dtype, h, m, c = network.w1.dtype, share.units, share.padded, epoch.classes
+def _buffers(weights: Weights, epoch: Epoch, share: Share) -> Buffers:
+    dtype, h, m, c = weights.w1.dtype, share.units, share.padded, epoch.classes
     by_class = np.arange(c)
     return Buffers(
         np.zeros(m * h, dtype),
@@ -132,41 +130,26 @@ def _buffers(network: Network, epoch: Epoch, share: Share) -> Buffers:
 
 
 @jit
-def _update(slots: Floats, start: int, count: int, sums: Floats, step: Step, decay: float) -> None:
-    """Values [start : start + count] one step on; step.factor * sums[:count] is their gradient."""
-    number = slots.dtype.type
-    factor, rate, shrink = number(step.factor), number(step.rate), number(decay)
-    value, sums = slots[0, start : start + count], sums[:count]
-    if not step.adam:
-        rate *= factor
-        for i in range(count):
-            value[i] = shrink * value[i] - rate * sums[i]
-        return
-    beta_1, rest_1, beta_2, rest_2 = number(BETA_1), number(1 - BETA_1), number(BETA_2), number(1 - BETA_2)
-    scale, epsilon = number(step.scale), number(EPSILON)
-    first, second = slots[1, start : start + count], slots[2, start : start + count]
-    for i in range(count):
-        gradient = factor * sums[i]
-        first[i] = beta_1 * first[i] + rest_1 * gradient
-        second[i] = beta_2 * second[i] + rest_2 * (gradient * gradient)
-        value[i] = shrink * value[i] - rate * (first[i] / (np.sqrt(second[i]) * scale + epsilon))
+def _update(slots: Floats, start: int, count: int, sums: Floats, step: Step, kept: float) -> None:
+    """Values [start : start + count] one step on, by sums[:count] over the batch."""
+    take_step(step.rule, slots, start, count, sums, step.mean_factor, step.coefficients, kept)
 
 
 @jit
-def _hidden_layer(network: Network, epoch: Epoch, own: Buffers, share: Share, rows: Integers, m: int) -> None:
+def _hidden_layer(weights: Weights, epoch: Epoch, own: Buffers, share: Share, rows: Integers, m: int) -> None:
     """own.hidden = ReLU(X W1 + B1) for this thread's units, and own.transposed; rows go on with the next batch's.
 
-    The features in memory, F, are not touched where X = (F - mean) * factor: X W1 + B1 = factor (F W1 - shift) + B1.
+    The features in memory, F, are not touched where X = (F - mean) * scale: X W1 + B1 = scale (F W1 - shift) + B1.
     """
     line, h, padded = share.line, share.units, share.padded
-    w1, b1 = network.w1[0], network.b1[0, share.first : share.first + h]
+    w1, b1 = weights.w1[0], weights.b1[0, share.first : share.first + h]
     ahead = rows[m:]
     for i in range(0, m, ROWS):  # few enough to stay in the cache from panel to panel
         count = min(ROWS, m - i)
         for column in range(0, h, line):
             panel, place = (share.first + column) * epoch.inputs, i * h + column
             rows_product(epoch.features, rows, i, count, epoch.inputs, w1, panel, line, own.hidden, place, h, ahead)
-    zero, factor, shift = w1.dtype.type(0), w1.dtype.type(epoch.factor), own.shift
+    zero, scale, shift = w1.dtype.type(0), w1.dtype.type(epoch.scale), own.shift
     if len(epoch.mean) > 0:
         for column in range(0, h, line):
             panel = (share.first + column) * epoch.inputs
@@ -174,7 +157,7 @@ def _hidden_layer(network: Network, epoch: Epoch, own: Buffers, share: Share, ro
     for i in range(m):
         row = own.hidden[i * h : (i + 1) * h]
         for j in range(h):
-            z = factor * (row[j] - shift[j]) + b1[j]
+            z = scale * (row[j] - shift[j]) + b1[j]
             row[j] = zero if z < zero else z  # noqa: FURB136  (NaN is not below zero, and stays)
     for j in range(h):
         unit = own.transposed[j * padded : j * padded + m]
@@ -183,10 +166,10 @@ def _hidden_layer(network: Network, epoch: Epoch, own: Buffers, share: Share, ro
 
 
 @jit
-def _partial_logits(network: Network, own: Buffers, share: Share, classes: int, partial: Floats) -> None:
+def _partial_logits(weights: Weights, own: Buffers, share: Share, classes: int, partial: Floats) -> None:
     """partial (c, padded m) = what this thread's hidden units add to Z2."""
     for i in range(0, share.padded, share.line):
-        rows_product(network.w2[0], own.by_hidden, 0, classes, share.units, own.transposed, i, share.padded, partial, i,
+        rows_product(weights.w2[0], own.by_hidden, 0, classes, share.units, own.transposed, i, share.padded, partial, i,
                      share.padded, own.by_hidden)  # fmt: skip
 
 
@@ -256,38 +239,38 @@ def _softmax_gradient(own: Buffers, labels: Integers, classes: int, padded: int,
 
 
 @jit
-def _hidden_gradient(network: Network, own: Buffers, share: Share, classes: int, m: int) -> None:
+def _hidden_gradient(weights: Weights, own: Buffers, share: Share, classes: int, m: int) -> None:
     """own.delta = G W2' * (H > 0)."""
     h, one = share.units, own.delta.dtype.type
     for column in range(0, h, share.line):
-        weights = own.by_hidden[0] + column
+        place = own.by_hidden[0] + column
         depth_product(
-            own.gradient, own.by_batch, 0, m, classes, network.w2[0], weights, h, own.delta, column, h, own.by_batch
+            own.gradient, own.by_batch, 0, m, classes, weights.w2[0], place, h, own.delta, column, h, own.by_batch
         )
     for k in range(m * h):
         own.delta[k] *= one(own.hidden[k] > 0)  # a product, so that NaN stays
 
 
 @jit
-def _update_output(network: Network, own: Buffers, share: Share, epoch: Epoch, step: Step, m: int) -> None:
+def _update_output(weights: Weights, own: Buffers, share: Share, epoch: Epoch, step: Step, m: int) -> None:
     """W2's rows of this thread's units, and its own copy of B2."""
     h, classes, padded = share.units, epoch.classes, share.padded
     for column in range(0, h, share.line):
         rows_product(
             own.gradient, own.by_batch, 0, classes, m, own.hidden, column, h, own.chunk, column, h, own.by_batch
         )
-    _update(network.w2, own.by_hidden[0], classes * h, own.chunk, step, step.decay)
+    _update(weights.w2, own.by_hidden[0], classes * h, own.chunk, step, step.kept)
     sums = own.sums[:classes]
     sums[:] = 0
     for i in range(m):
         for q in range(classes):
             sums[q] += own.gradient[q * padded + i]
-    _update(network.b2, share.part * classes, classes, sums, step, 1.0)
+    _update(weights.b2, share.part * classes, classes, sums, step, 1.0)
 
 
 @jit
 def _update_hidden(
-    network: Network, own: Buffers, share: Share, epoch: Epoch, rows: Integers, step: Step, m: int
+    weights: Weights, own: Buffers, share: Share, epoch: Epoch, rows: Integers, step: Step, m: int
 ) -> None:
     """W1's columns and B1 of this thread's units."""
     h, line, inputs = share.units, share.line, epoch.inputs
@@ -304,27 +287,27 @@ def _update_hidden(
             depth_product(epoch.features, rows, k, count, m, own.delta, column, h, own.chunk, 0, line, rows)
             if len(epoch.mean) > 0:
                 _standardize_gradient(epoch, own, k, count, sums[column : column + line])
-            _update(network.w1, panel + k * line, count * line, own.chunk, step, step.decay)
-    _update(network.b1, share.first, h, sums, step, 1.0)
+            _update(weights.w1, panel + k * line, count * line, own.chunk, step, step.kept)
+    _update(weights.b1, share.first, h, sums, step, 1.0)
 
 
 @jit
 def _standardize_gradient(epoch: Epoch, own: Buffers, start: int, count: int, sums: Floats) -> None:
-    """X' dH from F' dH in own.chunk (count, line), for inputs from start on: factor (F' dH - mean sum(dH))."""
-    line, factor = len(sums), own.chunk.dtype.type(epoch.factor)
+    """X' dH from F' dH in own.chunk (count, line), for inputs from start on: scale (F' dH - mean sum(dH))."""
+    line, scale = len(sums), own.chunk.dtype.type(epoch.scale)
     for k in range(count):
         row, mean = own.chunk[k * line : (k + 1) * line], epoch.mean[start + k]
         for j in range(line):
-            row[j] = factor * (row[j] - mean * sums[j])
+            row[j] = scale * (row[j] - mean * sums[j])
 
 
 @jit
-def train_part(network: Network, epoch: Epoch, team: Team, share: Share, totals: Totals) -> bool:
+def train_part(weights: Weights, epoch: Epoch, team: Team, share: Share, totals: Totals) -> bool:
     """One thread's share of the epoch: its hidden units, and the totals of its share of each batch.
 
-    False if the team was dismissed meanwhile: the network is then good for nothing.
+    False if the team was dismissed meanwhile: the weights are then good for nothing.
     """
-    own = _buffers(network, epoch, share)
+    own = _buffers(weights, epoch, share)
     samples, classes, padded = len(epoch.labels), epoch.classes, share.padded
     for number in range(len(epoch.coefficients)):
         if is_dismissed(team.counters):
@@ -333,31 +316,31 @@ def train_part(network: Network, epoch: Epoch, team: Team, share: Share, totals:
         m = min(epoch.batch_size, samples - start)
         rows, labels = epoch.rows[start:], epoch.labels[start : start + m]
         exchange = team.exchange[number % 2]  # the other one may still be read by a slower thread
-        _hidden_layer(network, epoch, own, share, rows, m)
-        _partial_logits(network, own, share, classes, exchange[share.part])
+        _hidden_layer(weights, epoch, own, share, rows, m)
+        _partial_logits(weights, own, share, classes, exchange[share.part])
         if not meet(team.counters, team.parts * (number + 1)):
             return False
-        _gather_logits(exchange, network.b2[0, share.part * classes :], own, classes, padded, m)
+        _gather_logits(exchange, weights.b2[0, share.part * classes :], own, classes, padded, m)
         low, high = m * share.part // team.parts, m * (share.part + 1) // team.parts
         _add_loss(own, labels, classes, padded, m, low, high, totals)
         _softmax_gradient(own, labels, classes, padded, m)
-        decay, rate, scale = epoch.coefficients[number]
-        step = Step(1 / m, decay, rate, scale, epoch.adam)
-        _hidden_gradient(network, own, share, classes, m)
-        _update_output(network, own, share, epoch, step, m)
-        _update_hidden(network, own, share, epoch, rows, step, m)
+        coefficients = epoch.coefficients[number]
+        step = Step(epoch.rule, 1 / m, coefficients[1:], coefficients[0])
+        _hidden_gradient(weights, own, share, classes, m)
+        _update_output(weights, own, share, epoch, step, m)
+        _update_hidden(weights, own, share, epoch, rows, step, m)
     return True
 
 
 @jit
-def evaluate_part(network: Network, epoch: Epoch, share: Share, start: int, stop: int, totals: Totals) -> None:
+def evaluate_part(weights: Weights, epoch: Epoch, share: Share, start: int, stop: int, totals: Totals) -> None:
     """The totals of samples start to stop, by a network that is not changed; the share is all hidden units."""
-    own = _buffers(network, epoch, share)
+    own = _buffers(weights, epoch, share)
     classes, padded = epoch.classes, share.padded
-    logits = np.zeros((1, classes * padded), network.w1.dtype)
+    logits = np.zeros((1, classes * padded), weights.w1.dtype)
     for first in range(start, stop, epoch.batch_size):
         m = min(epoch.batch_size, stop - first)
-        _hidden_layer(network, epoch, own, share, epoch.rows[first:], m)
-        _partial_logits(network, own, share, classes, logits[0])
-        _gather_logits(logits, network.b2[0], own, classes, padded, m)
+        _hidden_layer(weights, epoch, own, share, epoch.rows[first:], m)
+        _partial_logits(weights, own, share, classes, logits[0])
+        _gather_logits(logits, weights.b2[0], own, classes, padded, m)
         _add_loss(own, epoch.labels[first : first + m], classes, padded, m, 0, m, totals)

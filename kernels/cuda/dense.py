@@ -1,7 +1,6 @@
-"""The MLP's ops as launches: arrays of one float type, contiguous but where it says so, on the driver's device.
+"""The network's ops as launches: arrays of one float type, contiguous unless said otherwise, on the driver's device.
 
-Each is called as the op of its name in `fastmlp.ops`, less the namespace. It allocates nothing and does not wait,
-so that it can be recorded.
+An op allocates nothing and does not wait, so that it can be recorded.
 """
 
 from __future__ import annotations
@@ -10,16 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, lru_cache
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from fastmlp.common.errors import UsageError
-from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON
+from fastmlp.ops.network import NetworkOps, Optimizer
 
 from .driver import Array, Driver, Launch, Program
-from .sources import define
+from .sources import define, define_optimizer, optimizers
 
 REAL = {"float32": "float", "float64": "double"}
 ELEMENT = {**REAL, "int64": "int64"}
@@ -29,7 +27,6 @@ EACH = 8  # numbers a thread, as in each.cuh
 SUM_THREADS = 128  # of a block that sums 32 columns
 MOST_THREADS = 512  # of a block of softmax_xent.cu
 FEW_CLASSES = 16  # up to which a thread has a whole row of logits
-CONSTANTS = {"BETA_1": repr(BETA_1), "BETA_2": repr(BETA_2), "EPSILON": repr(EPSILON)}  # of update.cu
 
 
 class Finish(IntEnum):
@@ -67,30 +64,25 @@ SMALL, SMALL_OF_LONG_SUMS = Tiling(16, 8, 32), Tiling(16, 8, 128)
 LONG_SUM = 128  # products, beyond which a small tile is worth four times the threads
 TILINGS = (LARGE, MEDIUM, SMALL, SMALL_OF_LONG_SUMS)
 
-Scalar = Any  # a number, or a float64 array (1,) on the device
+Coefficients = Any  # of a step: a tuple of numbers, or a float64 array on the device
 
 
-class Dense:
-    """The ops on a driver; place puts a host array on its device."""
+class CudaOps(NetworkOps):
+    """A launch for every op; place puts a host array on the driver's device."""
 
-    def __init__(self, driver: Driver, place: Callable[[Any], Array]) -> None:
+    def __init__(self, xp: Any, driver: Driver, place: Callable[[Any], Array]) -> None:
+        super().__init__(xp)
+        self.optimizers = optimizers()
         self._driver = driver
         self._load = cache(self._new_launch)
-        self._place_number = lru_cache(maxsize=64)(lambda number: place(np.array([number], np.float64)))
-
-    @property
-    def ops(self) -> tuple[Callable[..., None], ...]:
-        elementwise = (self.gather, self.standardize, self.add_bias, self.bias_relu, self.relu_backward)
-        products = (self.matmul, self.dense, self.dense_relu, self.dense_backward, self.dense_gradients)
-        sums = (self.column_sum, self.softmax_xent, self.weighted_softmax_xent)
-        return (*elementwise, *products, *sums, self.sgd_update, self.adam_update)
+        self._place_row = lru_cache(maxsize=64)(lambda row: place(np.array(row, np.float64)))
 
     def _new_launch(self, file: str, kernel: str, shared_memory: int = 0, **constants: str | int) -> Launch:
         return self._driver.load(Program(file, kernel, define(**constants), shared_memory))
 
-    def _scalar(self, value: Scalar) -> Array:
-        """A number on the device: one that changes from step to step comes from there, others are kept there."""
-        return self._place_number(float(value)) if isinstance(value, Real) else value
+    def _row(self, coefficients: Coefficients) -> Array:
+        """A step's coefficients on the device, where those of a recorded step are already."""
+        return self._place_row(coefficients) if isinstance(coefficients, tuple) else coefficients
 
     # Rows.
 
@@ -103,8 +95,8 @@ class Dense:
             _launch_each(launch, moves, source, index, out, np.int64(rows), np.int64(width))
 
     def standardize(self, features: Array, mean: Array, scale: float, out: Array) -> None:
-        factor = features.dtype.type(scale)
-        self._elementwise("standardize", features, mean, factor, out, np.int64(out.size), np.int64(out.shape[1]))
+        multiplier = features.dtype.type(scale)
+        self._elementwise("standardize", features, mean, multiplier, out, np.int64(out.size), np.int64(out.shape[1]))
 
     def add_bias(self, z: Array, bias: Array, out: Array) -> None:
         self._elementwise("add_bias", z, bias, out, np.int64(out.size), np.int64(out.shape[1]))
@@ -194,31 +186,18 @@ class Dense:
         launch = self._load("softmax_xent.cu", kernel, shared, REAL=REAL[logits.dtype.name])
         launch((1,), (threads,), _contiguous(logits, *arrays, np.int64(rows), np.int32(classes), np.int32(lanes)))
 
-    # The optimizers' steps.
+    # The optimizer's step.
 
-    def sgd_update(self, parameter: Array, gradient: Array, learning_rate: Scalar, decay: Scalar, out: Array) -> None:
-        self._update("sgd_update", parameter, gradient, self._scalar(learning_rate), self._scalar(decay), out)
-
-    def adam_update(
-        self,
-        parameter: Array,
-        gradient: Array,
-        first: Array,
-        second: Array,
-        step_size: Scalar,
-        scale: Scalar,
-        decay: Scalar,
-        out: Array,
-        out_first: Array,
-        out_second: Array,
+    def update(
+        self, optimizer: Optimizer, slots: Array, gradient: Array, coefficients: Coefficients, decays: bool, out: Array
     ) -> None:
-        numbers = (self._scalar(number) for number in (step_size, scale, decay))
-        self._update("adam_update", parameter, gradient, first, second, *numbers, out, out_first, out_second)
-
-    def _update(self, kernel: str, parameter: Array, *arguments: Any) -> None:
-        if parameter.size:
-            launch = self._load("update.cu", kernel, REAL=REAL[parameter.dtype.name], **CONSTANTS)
-            _launch_each(launch, parameter.size, parameter, *arguments, np.int64(parameter.size))
+        count = slots.shape[1]
+        if optimizer.name not in self.optimizers:
+            super().update(optimizer, slots, gradient, coefficients, decays, out)
+        elif count:
+            launch = self._load("update.cu", "update", REAL=REAL[slots.dtype.name], **define_optimizer(optimizer))
+            row = self._row(coefficients)
+            _launch_each(launch, count, slots, gradient, row, np.bool_(decays), out, np.int64(count))
 
 
 def _launch_each(launch: Launch, count: int, *arguments: Any) -> None:

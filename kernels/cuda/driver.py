@@ -107,7 +107,7 @@ class CupyDriver(Driver):
     def _new_module(file: str, flags: tuple[str, ...]) -> Any:
         import cupy
 
-        return cupy.RawModule(code=source(file), options=("-std=c++17", *flags))
+        return cupy.RawModule(code=source(file, flags), options=("-std=c++17", *flags))
 
     def _function(self, program: Program) -> Any:
         kernel = self._module(program.file, program.options).get_function(program.kernel)

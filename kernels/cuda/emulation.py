@@ -205,7 +205,7 @@ def _library(file: str, flags: tuple[str, ...], sanitize: bool) -> ctypes.CDLL:
     """The .cu file compiled for this CPU, its kernels callable."""
     host = "\n".join(['#include "emulated_host.h"', *(f"HOST_SIDE({kernel})" for kernel in kernels(file))])
     command = [compiler(), *FLAGS, *(SANITIZERS if sanitize else ()), *WARNINGS, *flags, f"-I{FOLDER}"]
-    text = f"{source(file)}\n{host}\n"
+    text = f"{source(file, flags)}\n{host}\n"
     headers = [header.read_text() for header in sorted(FOLDER.glob("*.h"))]
     key = hashlib.sha256("\0".join([*command, text, *headers]).encode()).hexdigest()
     if sanitize:

@@ -9,51 +9,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import BackendError, UsageError
-from fastmlp.kernels import Head
+from fastmlp.kernels import EpochTask
 
 from .driver import Array, Driver, LaunchRefusedError
-from .layout import THREADS, WARPS, Layout, Shape, candidates
+from .layout import MOST_SLOTS, THREADS, WARPS, Layout, Shape, candidates
 
 KINDS = 3  # of messages, see exchange.cuh
-MOST_SLOTS = 3
-HEAD = np.dtype(
+TASK = np.dtype(
     [
         ("slots", np.uint64, (MOST_SLOTS, 4)),
         ("order", np.uint64),
         ("coefficients", np.uint64),
         ("mean", np.uint64),
         ("rows", np.int64),
-        ("factor", np.float64),
+        ("scale", np.float64),
     ]
-)  # `Head` of train_epoch.cu
+)  # `Task` of train_epoch.cu
 
 Place = Callable[[NDArray[Any]], Array]  # a host array to the device
 
 
 class FusedEpoch:
-    """Trains heads on a driver's device; place puts a host array there, layout overrides the one chosen."""
+    """Trains networks on a driver's device; place puts a host array there, layout overrides the one chosen."""
 
     def __init__(self, driver: Driver, place: Place, layout: Layout | None = None) -> None:
         self._driver, self._place, self._layout = driver, place, layout
         self._refused: set[tuple[Layout, Shape]] = set()
 
-    def train(self, heads: Sequence[Head], features: Array, labels: Array) -> list[tuple[float, int]]:
-        """Train each head in place; the sum of the losses, and the hits, that it had on the way.
+    def train(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
+        """Train each network in place; returns its sum of losses, and its hits, over the epoch.
 
-        features float32 (n, d), labels int64 (n,), on the device and each below the number of classes. The heads have
+        features float32 (n, d), labels int64 (n,), on the device and each below the number of classes. All have
         one shape and one batch size. Raises UsageError for a row that is not there or features with gaps, BackendError
         if the device runs none of the layouts.
         """
         if not features.flags.c_contiguous:
             raise UsageError("A fused epoch takes features without gaps between rows: copy them first.")
-        for head in heads:
-            if not (head.order.min() >= 0 and head.order.max() < len(features)):
+        for task in tasks:
+            if not (task.order.min() >= 0 and task.order.max() < len(features)):
                 raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
-        shape = _shape(heads[0])
+        shape = _shape(tasks[0])
         refusals = []
-        for layout in self._layouts(shape, len(heads)):
+        for layout in self._layouts(shape, len(tasks)):
             try:
-                return self._train(layout, shape, heads, features, labels)
+                return self._train(layout, shape, tasks, features, labels)
             except LaunchRefusedError as refused:
                 self._refused.add((layout, shape))
                 refusals.append(str(refused))
@@ -62,22 +61,22 @@ class FusedEpoch:
             f"{self._driver.device.name} runs no fused epoch of {shape} ({reasons}): choose --backend numba."
         )
 
-    def _layouts(self, shape: Shape, heads: int) -> list[Layout]:
+    def _layouts(self, shape: Shape, tasks: int) -> list[Layout]:
         """Those to try: a device may refuse a launch that looked right, and then would again."""
-        layouts = [self._layout] if self._layout else candidates(shape, self._driver.device, heads)
+        layouts = [self._layout] if self._layout else candidates(shape, self._driver.device, tasks)
         return [layout for layout in layouts if (layout, shape) not in self._refused]
 
     def _train(
-        self, layout: Layout, shape: Shape, heads: Sequence[Head], features: Array, labels: Array
+        self, layout: Layout, shape: Shape, tasks: Sequence[EpochTask], features: Array, labels: Array
     ) -> list[tuple[float, int]]:
         results: list[tuple[float, int]] = []
-        together = self._heads_at_once(layout, shape)
-        for start in range(0, len(heads), together):
-            results += self._launch(layout, shape, heads[start : start + together], features, labels)
+        together = self._tasks_at_once(layout, shape)
+        for start in range(0, len(tasks), together):
+            results += self._launch(layout, shape, tasks[start : start + together], features, labels)
         return results
 
-    def _heads_at_once(self, layout: Layout, shape: Shape) -> int:
-        """How many heads a launch may have: any number of clusters, but all blocks of a grid have to run at once."""
+    def _tasks_at_once(self, layout: Layout, shape: Shape) -> int:
+        """How many tasks a launch may have: any number of clusters, but all blocks of a grid have to run at once."""
         if layout.cluster:
             return 2**16
         running = self._driver.blocks_at_once(layout.program(shape), THREADS)
@@ -86,10 +85,10 @@ class FusedEpoch:
         return running // layout.blocks
 
     def _launch(
-        self, layout: Layout, shape: Shape, heads: Sequence[Head], features: Array, labels: Array
+        self, layout: Layout, shape: Shape, tasks: Sequence[EpochTask], features: Array, labels: Array
     ) -> list[tuple[float, int]]:
-        blocks = layout.blocks * len(heads)
-        table, placed = self._table(heads)
+        blocks = layout.blocks * len(tasks)
+        table, placed = self._table(tasks)
         losses, hits = self._place(np.zeros((blocks, WARPS))), self._place(np.zeros((blocks, WARPS), np.int64))
         inboxes = 0 if layout.cluster else blocks * layout.inbox(shape)
         messages = self._place(np.zeros(max(inboxes, 1), np.float32)), self._place(np.zeros(blocks * KINDS, np.uint32))
@@ -97,25 +96,24 @@ class FusedEpoch:
         launch((blocks,), (THREADS,), (features, labels, table, losses, hits, *messages))
         losses, hits = self._driver.to_host(losses), self._driver.to_host(hits)
         del placed  # until here the kernel has read it
-        of_heads = zip(losses.reshape(len(heads), -1), hits.reshape(len(heads), -1), strict=True)
-        return [(float(loss.sum()), int(hit.sum())) for loss, hit in of_heads]
+        of_tasks = zip(losses.reshape(len(tasks), -1), hits.reshape(len(tasks), -1), strict=True)
+        return [(float(loss.sum()), int(hit.sum())) for loss, hit in of_tasks]
 
-    def _table(self, heads: Sequence[Head]) -> tuple[Array, list[Array]]:
-        """The heads as the kernel reads them, and what they point to that must live as long."""
-        table = np.zeros(len(heads), HEAD)
+    def _table(self, tasks: Sequence[EpochTask]) -> tuple[Array, list[Array]]:
+        """The tasks as the kernel reads them, and what they point to that must live as long."""
+        table = np.zeros(len(tasks), TASK)
         placed: list[Array] = []
-        for row, head in zip(table, heads, strict=True):
-            order = self._place(head.order)
-            coefficients = self._place(head.coefficients.astype(np.float32))
+        for row, task in zip(table, tasks, strict=True):
+            order = self._place(task.order)
+            coefficients = self._place(task.coefficients.astype(np.float32))
             placed += [order, coefficients]
-            for slot, arrays in enumerate(head.slots):
+            for slot, arrays in enumerate(task.slots):
                 row["slots"][slot] = [self._driver.address(array) for array in arrays]
             row["order"], row["coefficients"] = self._driver.address(order), self._driver.address(coefficients)
-            row["mean"] = 0 if head.mean is None else self._driver.address(head.mean)
-            row["rows"], row["factor"] = len(head.order), head.factor
+            row["mean"] = 0 if task.mean is None else self._driver.address(task.mean)
+            row["rows"], row["scale"] = len(task.order), task.scale
         return self._place(table.view(np.uint8)), placed
 
 
-def _shape(head: Head) -> Shape:
-    inputs, hidden, classes = head.sizes
-    return Shape(inputs, hidden, classes, head.batch_size, len(head.slots), head.mean is not None)
+def _shape(task: EpochTask) -> Shape:
+    return Shape.of(task.sizes, task.batch_size, task.rule, task.mean is not None)

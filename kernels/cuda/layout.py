@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastmlp.ops.network import Rule
+
 from .driver import PORTABLE_CLUSTER, Device, Program
-from .sources import define
+from .sources import define, define_optimizer, optimizers
 
 FILE, KERNEL = "train_epoch.cu", "train_epoch"
 WARPS = 8
 THREADS = 32 * WARPS
 CLUSTERS = 90  # the compute capability that has them
+MOST_SLOTS = 4  # as in train_epoch.cu
 MOST_UNITS = 32  # of a block: a lane's sums of them, and of four rows, still fit into registers
-SLOTS = {"sgd": 1, "adam": 3}
 ALIGNMENT = 16  # bytes
-FEW_HEADS = 4  # the paper's two models, and room
+FEW_TASKS = 4  # the paper's two models, and room
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,15 @@ class Shape:
     hidden: int
     classes: int
     batch_size: int
-    slots: int  # 1: values; 3: Adam's moments too
+    optimizer: tuple[tuple[str, str | int], ...]  # its compiler options
+    slots: int  # of a weight: its value, and the optimizer's moments
     centred: bool
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], batch_size: int, rule: Rule, centred: bool) -> Shape:
+        inputs, hidden, classes = sizes
+        optimizer = tuple(sorted(define_optimizer(rule).items()))
+        return cls(inputs, hidden, classes, batch_size, optimizer, 1 + len(rule.moments), centred)
 
 
 @dataclass(frozen=True)
@@ -53,13 +62,13 @@ class Layout:
                 HIDDEN=shape.hidden,
                 CLASSES=shape.classes,
                 BATCH=shape.batch_size,
-                SLOTS=shape.slots,
                 CENTRED=int(shape.centred),
                 SPLIT_K=self.split_k,
                 SPLIT_N=self.split_n,
                 CLUSTER=int(self.cluster),
                 BUFFERS=self.buffers,
                 PASSES=self.passes,
+                **dict(shape.optimizer),
             ),
             shared_memory=self.shared_memory(shape),
             cooperative=not self.cluster,
@@ -122,25 +131,27 @@ LAYOUTS = (
 )
 
 
-def candidates(shape: Shape, device: Device, heads: int = 1) -> list[Layout]:
+def candidates(shape: Shape, device: Device, tasks: int = 1) -> list[Layout]:
     """The layouts that the device has room for, in the order in which they are worth trying.
 
-    Many heads share the device best in clusters of up to eight blocks, of which more run at once.
+    Many networks share the device best in clusters of up to eight blocks, of which more run at once.
     """
     fitting = [layout for layout in LAYOUTS if layout.fits(shape, device)]
-    few = heads <= FEW_HEADS
+    few = tasks <= FEW_TASKS
     return [layout for layout in fitting if few or not layout.cluster or layout.blocks <= PORTABLE_CLUSTER]
 
 
-def refusal(sizes: Sequence[int], dtype: str, batch_size: int, device: Device) -> str:
-    """Why a network cannot be trained by `train_epoch.cu` on the device; empty if it can, by either optimizer."""
+def refusal(sizes: Sequence[int], dtype: str, batch_size: int, rule: Rule, device: Device) -> str:
+    """Why `train_epoch.cu` cannot train a network on the device; empty if it can."""
+    if rule.name not in optimizers():
+        return f"the fused epoch has no step of {rule.name}"
+    if len(rule.moments) >= MOST_SLOTS:
+        return f"the fused epoch keeps up to {MOST_SLOTS - 1} moments, and {rule.name} has {len(rule.moments)}"
     if dtype != "float32":
         return "the fused epoch computes in float32"
     if len(sizes) != 3:
         return "the fused epoch is for one hidden layer"
-    inputs, hidden, classes = sizes
-    largest = Shape(inputs, hidden, classes, batch_size, SLOTS["adam"], centred=True)
-    if not candidates(largest, device):
+    if not candidates(Shape.of(sizes, batch_size, rule, centred=True), device):
         return f"the fused epoch needs more shared memory than the {device.shared_memory} bytes that {device.name} has"
     return ""
 

@@ -6,6 +6,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from fastmlp.ops.network import Rule
+
 FOLDER = Path(__file__).parent
 INCLUDE = re.compile(r'^#include "([\w/]+\.cuh?)"\n', re.MULTILINE)  # from FOLDER on
 KERNEL = re.compile(r'extern "C" __global__ void\s+(?:[A-Z]+\s+)?(?:__\w+__\([^)]*\)\s*)*((?!__)\w+)\(')
@@ -14,15 +16,17 @@ Options = tuple[str, ...]  # of a compiler
 
 
 @cache
-def source(name: str) -> str:
+def source(name: str, options: Options = ()) -> str:
     """The text of a .cu file, each header pasted in where it is first included.
 
-    CuPy's cache of compiled kernels goes by the text it is given: so it notices a header that has changed.
+    optimizers/OPTIMIZER.cuh is that of the option OPTIMIZER. CuPy's cache of compiled kernels is keyed by this text, so
+    it notices a changed header.
     """
     seen: set[str] = set()
+    optimizer = next((option.partition("=")[2] for option in options if option.startswith("-DOPTIMIZER=")), "")
 
     def paste(match: re.Match[str]) -> str:
-        header = match[1]
+        header = match[1].replace("OPTIMIZER", optimizer)
         if header in seen:
             return ""
         seen.add(header)
@@ -34,7 +38,17 @@ def source(name: str) -> str:
 
 def kernels(name: str) -> list[str]:
     """The names of the kernels in a .cu file."""
-    return KERNEL.findall(source(name))
+    return KERNEL.findall((FOLDER / name).read_text())
+
+
+def optimizers() -> frozenset[str]:
+    """The optimizers that have a step here."""
+    return frozenset(path.stem for path in (FOLDER / "optimizers").glob("*.cuh"))
+
+
+def define_optimizer(rule: Rule) -> dict[str, str | int]:
+    """For `define`: which optimizer's step to include, and its constants."""
+    return {"OPTIMIZER": rule.name, **{name.upper(): repr(float(number)) for name, number in rule.constants.items()}}
 
 
 def parameters(name: str, kernel: str) -> list[str]:

@@ -1,37 +1,30 @@
-// The optimizers' steps on parameters of any shape, `count` numbers of REAL. What a step needs beside them lies on the
-// device, in float64 as the host computed it: a recorded step finds other numbers there in every epoch. Each output may
-// be the input of its kind.
+// An optimizer's step on slots (1 + MOMENTS, count) of REAL: the values, then each moment. OPTIMIZER, set by the
+// compiler's options, names the header with its `step`.
 #include "each.cuh"
+#include "optimizers/OPTIMIZER.cuh"
 
-// out = decay * parameter - learning_rate * gradient.
-extern "C" __global__ void sgd_update(const REAL* parameter, const REAL* gradient, const double* learning_rate,
-                                      const double* decay, REAL* out, int64 count) {
-    const REAL rate = static_cast<REAL>(*learning_rate), kept = static_cast<REAL>(*decay);
-    fill(out, count, [=](int64 i) { return kept * parameter[i] - rate * gradient[i]; });
-}
-
-struct Adam { // a parameter and the running means of its gradient and of that one's square
-    REAL parameter, first, second;
+struct Slots {
+    REAL numbers[1 + MOMENTS];
 };
 
-// out_first = beta_1 first + (1 - beta_1) gradient; out_second = beta_2 second + (1 - beta_2) gradient^2;
-// out = decay * parameter - step_size * out_first / (sqrt(out_second) * scale + epsilon).
-extern "C" __global__ void adam_update(const REAL* parameter, const REAL* gradient, const REAL* first,
-                                       const REAL* second, const double* step_size, const double* scale,
-                                       const double* decay, REAL* out, REAL* out_first, REAL* out_second,
-                                       int64 count) {
-    const REAL size = static_cast<REAL>(*step_size), factor = static_cast<REAL>(*scale);
-    const REAL kept = static_cast<REAL>(*decay);
-    const auto step = [=](int64 i) {
-        Adam next;
-        next.first = REAL(BETA_1) * first[i] + REAL(1 - BETA_1) * gradient[i];
-        next.second = REAL(BETA_2) * second[i] + REAL(1 - BETA_2) * (gradient[i] * gradient[i]);
-        next.parameter = kept * parameter[i] - size * (next.first / (sqrt(next.second) * factor + REAL(EPSILON)));
-        return next;
+// coefficients double (1 + COEFFICIENTS): the share of a value that weight decay leaves, which counts only if `decays`,
+// and the optimizer's own. They lie on the device, in float64 as the host computed them: a recorded step finds others
+// there in every epoch. out may be slots.
+extern "C" __global__ void update(const REAL* slots, const REAL* gradient, const double* coefficients, bool decays,
+                                  REAL* out, int64 count) {
+    const REAL kept = decays ? static_cast<REAL>(coefficients[0]) : REAL(1);
+    REAL own[COEFFICIENTS];
+#pragma unroll
+    for (int k = 0; k < COEFFICIENTS; ++k) own[k] = static_cast<REAL>(coefficients[1 + k]);
+    const auto next = [=](int64 i) {
+        Slots mine;
+#pragma unroll
+        for (int slot = 0; slot <= MOMENTS; ++slot) mine.numbers[slot] = slots[slot * count + i];
+        step(mine.numbers, gradient[i], own, kept);
+        return mine;
     };
-    each(count, step, [=](int64 i, const Adam& next) {
-        out[i] = next.parameter;
-        out_first[i] = next.first;
-        out_second[i] = next.second;
+    each(count, next, [=](int64 i, const Slots& mine) {
+#pragma unroll
+        for (int slot = 0; slot <= MOMENTS; ++slot) out[slot * count + i] = mine.numbers[slot];
     });
 }

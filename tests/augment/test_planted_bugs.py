@@ -18,7 +18,7 @@ from fastmlp.testing import CASES, assert_parity
 
 BackendWith = Callable[..., Backend]
 xp = NumpyBackend.xp
-OPS = [op for op, case in CASES.items() if case.kernels == "image_kernels"]
+OPS = [op for op, case in CASES.items() if case.family == "images"]
 
 # Bugs of any kernel: what it does with rows and arguments. Each takes the op's sound kernel, and all that this takes.
 

@@ -5,9 +5,8 @@ StrictBackend is also the example of a backend from another package: a class, an
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.metadata import EntryPoint
-from typing import Any, ClassVar
+from typing import Any
 
 import array_api_strict
 import numpy as np
@@ -16,9 +15,11 @@ from numpy.typing import NDArray
 
 from fastmlp import augment, backends
 from fastmlp.backends import Availability, Backend, open_backend
-from fastmlp.backends.base import Array, Kernel
+from fastmlp.backends.base import Array
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import Network, choose_tier, initial_parameters
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.tiers import Tier, choose_tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing import check_backend
 
 
@@ -27,7 +28,6 @@ class StrictBackend(Backend):
 
     name = "strict"
     xp = array_api_strict
-    kernels: ClassVar[Mapping[str, Kernel]] = {}
 
     @classmethod
     def probe(cls) -> Availability:
@@ -67,16 +67,17 @@ def test_an_entry_point_registers_a_backend() -> None:
 
 def test_a_backend_without_kernels_runs_array_code() -> None:
     tier = choose_tier((4, 3), "float32", StrictBackend())
-    assert (tier.number, tier.name) == (1, "array code")
+    assert tier.tier is Tier.ARRAY_CODE
+    assert str(tier).startswith("Tier 1, array code: ")
     assert "strict has no kernel for bias_relu" in tier.reason
 
 
 def test_network_on_the_standard_evaluates_and_predicts() -> None:
     backend, rng = StrictBackend(), np.random.default_rng(0)
-    network = Network(initial_parameters((6, 5, 4), "he"), backend, 16)
+    trainer = Trainer(initial_parameters((6, 5, 4), "he"), backend, 16)
     features, labels = rng.standard_normal((2100, 6)).astype("f4"), rng.integers(0, 4, 2100)
-    logits = network.logits(backend.asarray(features))
-    loss, accuracy = network.evaluate(backend.asarray(features), backend.asarray(labels))
+    logits = trainer.logits(backend.asarray(features))
+    loss, accuracy = trainer.evaluate(backend.asarray(features), backend.asarray(labels))
     assert accuracy == np.mean(logits.argmax(axis=1) == labels)
     log_sums = np.log(np.exp(logits.astype("f8")).sum(axis=1))
     assert loss == pytest.approx(np.mean(log_sums - logits[np.arange(2100), labels]), rel=1e-5)

@@ -12,7 +12,9 @@ from fastmlp.backends import Availability, names, open_backend, probe
 from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend, blas
 from fastmlp.common.errors import BackendError, UsageError
-from fastmlp.network.network import Network, initial_parameters
+from fastmlp.network.network import Network
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer
 
 
 def test_ours_are_registered_first() -> None:
@@ -26,7 +28,7 @@ def test_unknown_name_lists_the_known() -> None:
 
 def test_auto_takes_the_first_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     working = {"numba", "numpy"}
-    monkeypatch.setattr(backends, "probe", lambda name: Availability(name in working, "broken", "mend it"))
+    monkeypatch.setattr(backends, "probe", lambda name: Availability(name in working, "broken", "fix it"))
     monkeypatch.setattr(backends, "_class_of", Named)
     assert open_backend("auto").name == "numba"
     working.discard("numba")
@@ -51,7 +53,7 @@ def test_an_explicit_backend_never_falls_back(monkeypatch: pytest.MonkeyPatch) -
         open_backend("cupy")
 
 
-def test_a_backend_whose_library_is_missing_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_whose_library_is_missing_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> type:
         raise ImportError("No module named 'torch'")
 
@@ -59,7 +61,7 @@ def test_a_backend_whose_library_is_missing_names_the_mend(monkeypatch: pytest.M
     availability = probe("torch")
     assert not availability.usable
     assert "No module named 'torch'" in availability.reason
-    assert "pip install 'fastmlp[torch]'" in availability.mend
+    assert "pip install 'fastmlp[torch]'" in availability.fix
 
 
 def test_a_device_that_is_not_there() -> None:
@@ -117,8 +119,8 @@ def test_small_products_train_on_one_thread(width: int, expected: int, monkeypat
     with threadpool_limits():
         backend = open_backend("numpy", threads=2)
         assert blas_threads() == {2}
-        network = Network(initial_parameters((512, width, 10)), backend, 64)
-        network.train_epoch(np.zeros((64, 512), np.float32), np.zeros(64, np.int64), np.arange(64), np.full(1, 0.1))
+        trainer = Trainer(initial_parameters((512, width, 10)), backend, 64)
+        trainer.train_epoch(np.zeros((64, 512), np.float32), np.zeros(64, np.int64), np.arange(64), np.full(1, 0.1))
         assert seen == [{expected}]
         assert blas_threads() == {2}
 

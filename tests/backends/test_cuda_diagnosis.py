@@ -62,7 +62,7 @@ NO_CUPY = ModuleNotFoundError("No module named 'cupy'", name="cupy")
 
 
 @pytest.mark.parametrize(
-    ("error", "installed", "reason", "mend"),
+    ("error", "installed", "reason", "fix"),
     [
         (NO_CUPY, Installed((), 12040), "not installed", "Here: pip install 'fastmlp[cuda12]'"),
         (NO_CUPY, Installed((), 13020), "not installed", "Here: pip install 'fastmlp[cuda13]'"),
@@ -112,10 +112,10 @@ NO_CUPY = ModuleNotFoundError("No module named 'cupy'", name="cupy")
         (RuntimeError("something new\nover two lines"), CUDA_13, "(something new)", "nvidia-smi"),
     ],
 )
-def test_every_cause_has_its_mend(error: Exception, installed: Installed, reason: str, mend: str) -> None:
+def test_every_cause_has_its_fix(error: Exception, installed: Installed, reason: str, fix: str) -> None:
     told = diagnose(error, installed)
     assert reason in told[0]
-    assert mend in told[1]
+    assert fix in told[1]
     assert all(text.endswith(".") and "\n" not in text for text in told)
 
 

@@ -6,8 +6,10 @@ import pytest
 from fastmlp import augment
 from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.network.network import Network, initial_parameters
-from fastmlp.network.optimizers import Optimizer
+from fastmlp.network.optimizers import OPTIMIZERS, SGD, make_optimizer
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.tiers import Tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import assert_close, assert_levels
 from tests.backends import fake_cupy
@@ -27,22 +29,23 @@ def train(backend, sizes, dtype, optimizer, epochs=4):
     rng = np.random.default_rng(0)
     features = backend.asarray(rng.standard_normal((ROWS, sizes[0])).astype(dtype))
     labels = backend.asarray(rng.integers(0, sizes[-1], ROWS))
-    network = Network(initial_parameters(sizes, "he", dtype=dtype), backend, BATCH, optimizer=optimizer)
+    trainer = Trainer(initial_parameters(sizes, "he", dtype=dtype), backend, BATCH, optimizer=optimizer)
     rates = np.linspace(0.1, 0.05, -(-ROWS // BATCH)) * (0.1 if optimizer.moments else 1)
-    seen = [network.train_epoch(features, labels, rng.permutation(ROWS), rates) for _ in range(epochs)]
-    return network.tier.number, seen, network.evaluate(features, labels), network.state
+    seen = [trainer.train_epoch(features, labels, rng.permutation(ROWS), rates) for _ in range(epochs)]
+    return trainer.tier.tier, seen, trainer.evaluate(features, labels), trainer.state
 
 
-@pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer("adam", 0.3)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("kind", SIZES)
-def test_training_through_cupy_emulated(gpu, kind, optimizer):
+def test_training_through_cupy_emulated(gpu, kind, name):
+    optimizer = make_optimizer(name, 0.0 if name == SGD.name else 0.3)
     tier, seen, tested, state = train(CupyBackend(), SIZES[kind], "float32", optimizer)
     _, exact_seen, exact_tested, exact_state = train(NumpyBackend(), SIZES[kind], "float64", optimizer)
-    assert tier == {"fused": 3, "recorded": 2}[kind]
+    assert tier == {"fused": Tier.FUSED_EPOCH, "recorded": Tier.FUSED_OPS}[kind]
     assert_close("losses and accuracies", np.array(seen), np.array(exact_seen), TOLERANCE)
     assert_close("test", np.array(tested), np.array(exact_tested), TOLERANCE)
-    for name, values in exact_state.items():
-        assert_close(name, state[name], values, TOLERANCE)
+    for array, values in exact_state.items():
+        assert_close(array, state[array], values, TOLERANCE)
 
 
 def test_an_epoch_is_launched_once_or_repeated_as_a_graph_emulated(gpu):
@@ -53,7 +56,7 @@ def test_an_epoch_is_launched_once_or_repeated_as_a_graph_emulated(gpu):
         launched = []
         for epochs in (2, 3, 4):
             before = gpu.launched
-            train(backend, sizes, "float32", Optimizer(), epochs)
+            train(backend, sizes, "float32", SGD(), epochs)
             launched.append(gpu.launched - before)
         counts[kind] = np.diff(launched)
     assert (counts["fused"] == 1).all()

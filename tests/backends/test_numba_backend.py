@@ -8,7 +8,10 @@ import re
 import subprocess
 import sys
 import threading
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import numpy as np
 import pytest
@@ -16,7 +19,10 @@ from numba.core import caching, config
 
 from fastmlp.backends import numba as numba_module
 from fastmlp.backends import open_backend
-from fastmlp.kernels.cpu import jit, parallel
+from fastmlp.kernels import cpu
+from fastmlp.kernels.cpu import dense, jit, optimizers, parallel
+from fastmlp.network.optimizers import OPTIMIZERS, make_optimizer
+from fastmlp.testing import CASES
 from fastmlp.testing.augment_cases import AUGMENT_CASES
 from fastmlp.testing.op_case import Trial
 
@@ -28,10 +34,22 @@ BARE_JIT = re.compile(
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="the JIT is off")
 
 
+def kernels_of(backend):
+    """What it has in place of array code, by the names of their cases; updates with all given but the arrays."""
+    found = {name: case.kernel(backend) for name, case in CASES.items() if case.kernel(backend)}
+    for name in OPTIMIZERS:
+        found[f"{name} update"] = partial(update, backend.network_ops, make_optimizer(name, 0.1))
+    return found
+
+
+def update(ops, optimizer, slots, gradient, out):
+    (coefficients,) = optimizer.coefficients(np.full(1, 0.3), first_step=5)
+    ops.update(optimizer, slots, gradient, tuple(coefficients.tolist()), True, out)
+
+
 @pytest.fixture(scope="module")
 def kernels():
-    backend = open_backend("numba")
-    return {**backend.kernels, **backend.image_kernels}
+    return kernels_of(open_backend("numba"))
 
 
 def dispatcher(op):
@@ -48,9 +66,15 @@ def elementwise_inputs(dtype, shape=(7, 5)):
         "add_bias": (z, bias),
         "bias_relu": (z, bias),
         "relu_backward": (z, other),
-        "sgd_update": (z, other, 0.3, 0.9),
         "standardize": (z, bias, 1.7),
+        **{f"{name} update": update_inputs(kind, z, other) for name, kind in OPTIMIZERS.items()},
     }
+
+
+def update_inputs(optimizer, values, gradient):
+    """Slots (1 + moments, n), the moments above zero as squares are, and a gradient (n,)."""
+    moments = [np.abs(values.ravel()) for _ in optimizer.moments]
+    return np.stack([values.ravel(), *moments]), gradient.ravel()
 
 
 def image_inputs(n, side):
@@ -110,14 +134,21 @@ def test_a_file_that_compiles_by_itself_is_found(tmp_path, line):
     assert bare_jit(tmp_path) == ["planted.py"]
 
 
+def compiled_functions():
+    """All that Numba compiles in the modules of kernels, by module and name."""
+    modules = [import_module(info.name) for info in walk_packages(cpu.__path__, f"{cpu.__name__}.")]
+    functions = [value for module in modules for value in vars(module).values() if hasattr(value, "targetoptions")]
+    return {f"{function.__module__}.{function.__name__}": function for function in functions}
+
+
 @compiled_only
-def test_every_kernel_is_compiled_without_the_gil_and_without_fast_math(kernels):
-    ours = [op for op in kernels.values() if op.__module__.startswith("fastmlp.kernels")]
-    assert len(ours) == len(numba_module.DENSE) + len(numba_module.PATCHES) + len(AUGMENT_CASES)
-    for op in ours:
-        options = dispatcher(op).targetoptions
-        assert options["nogil"], op.__name__
-        assert not options["fastmath"], op.__name__
+def test_every_kernel_is_compiled_without_the_gil_and_without_fast_math():
+    found = compiled_functions()
+    assert {f"fastmlp.kernels.cpu.optimizers.{name}.step" for name in optimizers.NAMES} <= set(found)
+    assert {"fastmlp.kernels.cpu.dense.bias_relu", "fastmlp.kernels.cpu.softmax_xent.softmax_xent"} <= set(found)
+    for name, function in found.items():
+        assert function.targetoptions["nogil"], name
+        assert not function.targetoptions["fastmath"], name
 
 
 @compiled_only
@@ -134,7 +165,7 @@ def test_read_only_images_and_broadcast_parameters_compile_nothing_new(kernels):
 COUNT_CACHE = """
 import json, numpy as np
 from fastmlp.backends import open_backend
-kernel = open_backend("numba").kernels["column_sum"]
+kernel = open_backend("numba").network_ops.column_sum
 kernel(np.ones((2, 2)), np.ones(2))
 print(json.dumps([sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())]))
 """
@@ -165,7 +196,7 @@ ANSWERS_WITHOUT_JIT = """
 import json, runpy, sys, numpy as np
 module = runpy.run_path(sys.argv[1])
 backend = module["open_backend"]("numba")
-np.savez(sys.argv[2], **module["answers"]({**backend.kernels, **backend.image_kernels}))
+np.savez(sys.argv[2], **module["answers"](module["kernels_of"](backend)))
 print(json.dumps(backend.probe().details["cache"]))
 """
 
@@ -257,7 +288,8 @@ def test_set_threads_holds_for_kernels_and_for_matrix_products():
 FORK = """
 import json, os, numpy as np, warnings
 from fastmlp.backends import open_backend
-flip = open_backend("numba", threads=2).image_kernels["hflip"]
+from fastmlp.testing import CASES
+flip = CASES["hflip"].kernel(open_backend("numba", threads=2))
 images = np.arange(500 * 3 * 4 * 4, dtype=np.uint8).reshape(500, 3, 4, 4)
 def flipped():
     out = np.zeros_like(images)
@@ -328,11 +360,11 @@ def test_probe_compiles_a_kernel_and_names_versions_and_cache():
 
 @pytest.mark.parametrize("kernel", [lambda z, bias, out: None, lambda z, bias, out: 1 / 0])
 def test_probe_finds_a_kernel_that_does_nothing_or_fails(monkeypatch, kernel):
-    monkeypatch.setattr(numba_module, "add_bias", kernel)
+    monkeypatch.setattr(dense, "add_bias", kernel)
     availability = numba_module.NumbaBackend.probe()
     assert not availability.usable
     assert "cannot compile" in availability.reason
-    assert "pip install" in availability.mend
+    assert "pip install" in availability.fix
 
 
 def test_numba_is_imported_when_the_backend_is_opened_and_not_before():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fastmlp.backends import open_backend
-from fastmlp.network.network import Network, initial_parameters
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer
 
 torch = pytest.importorskip("torch")
 
@@ -12,15 +13,16 @@ torch = pytest.importorskip("torch")
 def test_buffers_made_without_autograd_can_be_written_to_with_it() -> None:
     """An epoch makes a network's buffers, and leaves them, and autograd, as if it had not."""
     backend = open_backend("torch:cpu")
-    network = Network(initial_parameters((6, 4, 3)), backend, batch_size=5)
+    trainer = Trainer(initial_parameters((6, 4, 3)), backend, batch_size=5)
     features, labels = backend.asarray(np.ones((7, 6), "f4")), backend.asarray(np.zeros(7, np.int64))
-    network.train_epoch(features, labels, np.arange(7), np.full(2, 0.1))
+    trainer.train_epoch(features, labels, np.arange(7), np.full(2, 0.1))
     assert not torch.is_inference_mode_enabled()
     loss, hits = backend.empty((1,), "float32"), backend.empty((1,), "int64")
-    network.gradients(features, labels, backend.asarray(np.arange(5)), loss, hits)
+    trainer.gradients((features, labels, None), backend.asarray(np.arange(5)), loss, hits)
     leaf = torch.ones(3, requires_grad=True)
-    (leaf * network.biases[-1]).sum().backward()
-    assert torch.equal(leaf.grad, network.biases[-1])
+    bias = trainer.network.biases.values[-1]
+    (leaf * bias).sum().backward()
+    assert torch.equal(leaf.grad, bias)
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])
@@ -29,7 +31,7 @@ def test_a_row_with_nan_is_a_miss_even_where_the_nan_is_at_the_label(label: int)
     backend = open_backend("torch:cpu")
     logits = torch.tensor([[0.0, float("nan"), 2.0], [0.0, 3.0, 2.0]])
     loss, hits = backend.empty((1,), "float32"), backend.empty((1,), "int64")
-    backend.kernels["softmax_xent"](logits, torch.tensor([label, 1]), torch.empty(2, 3), loss, hits)
+    backend.network_ops.softmax_xent(logits, torch.tensor([label, 1]), torch.empty(2, 3), loss, hits)
     assert hits.item() == 1
     assert loss.isnan().item()
 

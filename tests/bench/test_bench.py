@@ -65,7 +65,7 @@ def test_results_only_grow(tmp_path):
     assert [one.contender for one in results.latest(results.read(path))] == ["another"]
 
 
-def test_a_damaged_line_is_told_with_its_mend(tmp_path):
+def test_a_damaged_line_is_told_with_its_fix(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_text('{"run": "2026"\n')
     with pytest.raises(DataError, match=r"damaged .* delete the line"):

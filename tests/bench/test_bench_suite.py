@@ -175,6 +175,7 @@ def test_peak_memory_is_what_a_contender_takes():
 # The command.
 
 
+@pytest.mark.slow
 def test_a_smoke_run_writes_everything(tmp_path, capfd):
     out, lines = tmp_path / "out", tmp_path / "kept.jsonl"
     lines.write_text("")

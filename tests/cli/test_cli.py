@@ -104,7 +104,7 @@ def test_train_then_evaluate_agree(trained: Path, capsys: pytest.CaptureFixture[
 
 def test_train_on_augmented(tmp_path: Path) -> None:
     assert main(["train", *SMALL, "--on", "augmented", "--out", "run"]) == 0
-    assert Path("run/augmented/storage.safetensors").exists()
+    assert Path("run/augmented/model.safetensors").exists()
     assert not Path("run/original").exists()
 
 

@@ -1,4 +1,4 @@
-"""What people get wrong, on the command line and in Python: one sentence each, which names the mend."""
+"""What people get wrong, on the command line and in Python: one sentence each, which names the fix."""
 
 import warnings
 from collections.abc import Callable
@@ -188,13 +188,13 @@ def of_images(place: Path) -> Predictor:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: head().fit(X.T, Y), "X has 8 rows, but y 120 labels: give X.T, for X seems transposed."),
-        (lambda: head().fit(PIXELS, Y[:20]), "turn images to features by a FeatureExtractor"),
-        (lambda: head().fit(X, np.eye(3)[Y]), "of one-hot rows, give y.argmax(axis=1)."),
-        (lambda: head().fit(X, 0 * Y), "y holds one class only, 0: give rows of two classes or more."),
+        (lambda: head().fit(X.T, Y), "X has 8 rows, but y 120 labels: X seems transposed, so pass X.T."),
+        (lambda: head().fit(PIXELS, Y[:20]), "put a FeatureExtractor before the classifier"),
+        (lambda: head().fit(X, np.eye(3)[Y]), "for one-hot rows, pass y.argmax(axis=1)."),
+        (lambda: head().fit(X, 0 * Y), "y has only one class, 0: pass rows of two classes or more."),
         (lambda: head(preset="papre").fit(X, Y), "not 'papre', did you mean paper."),
-        (lambda: head(batch_size="auto").fit(X, Y), "batch size must be whole numbers from 1 on, not 100 and auto."),
-        (lambda: head(random_state=-1).fit(X, Y), "random_state must not be negative"),
+        (lambda: head(batch_size="auto").fit(X, Y), "batch_size must be a whole number from 1 on, not 'auto'."),
+        (lambda: head(random_state=-1).fit(X, Y), "random_state must be a whole number from 0 on"),
         (lambda: head(hidden_layer_sizes=64.5).fit(X, Y), "hidden_layer_sizes must be whole numbers"),
         (lambda: FeatureExtractor("patchs").fit(PIXELS), "did you mean patches"),
         (lambda: FeatureExtractor("pixels").fit(PIXELS[0]), "give X[None] for one image."),
@@ -204,7 +204,7 @@ def of_images(place: Path) -> Predictor:
         (lambda: FeatureExtractor("pixels").fit(PIXELS.transpose(0, 2, 3, 1)), "give X.transpose(0, 3, 1, 2)."),
         (lambda: FeatureExtractor("pixels").fit(PIXELS / 255), "give np.rint(255 * X).clip(0, 255).astype('uint8')."),
         (lambda: FeatureExtractor("pixels").fit(PIXELS * 1.0), "give np.rint(X).clip(0, 255).astype('uint8')."),
-        (lambda: FeatureExtractor("pixels").fit(PIXELS * np.nan), "mend or remove those with NaN or infinity."),
+        (lambda: FeatureExtractor("pixels").fit(PIXELS * np.nan), "fix or remove those with NaN or infinity."),
         (lambda: FeatureExtractor("pixels").fit("pets"), "read files by PIL.Image.open(name).convert('RGB')."),
         (lambda: FeatureExtractor("pixels").fit(["a.png", "b.png"]), "not of shape (2,)"),
         (lambda: FeatureExtractor().fit(PIXELS[..., :4, :4]), "Patches are 6 pixels a side: give larger images"),

@@ -321,7 +321,7 @@ class TestBadly:
         assert len(mirror.ranges) == 1
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:9/file", "no url", "http://", "http://["])
-    def test_no_server_is_an_error_that_names_the_mend(self, path, url):
+    def test_no_server_is_an_error_that_names_the_fix(self, path, url):
         with pytest.raises(DataError, match=r"The file could not be downloaded .* by hand .* --data-dir") as caught:
             fetch(path, url)
         assert caught.value.exit_code == 4

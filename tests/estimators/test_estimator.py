@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from fastmlp import MLPClassifier
 from fastmlp.backends import open_backend, probe
 from fastmlp.common.errors import BackendError, UsageError
-from fastmlp.network.network import initial_parameters
+from fastmlp.network.parameters import initial_parameters
 from fastmlp.training.loop import PRESETS, DivergedError, train
 from fastmlp.training.samples import Samples
 
@@ -232,9 +232,9 @@ def test_partial_fit_of_classes_not_yet_seen(digits: Arrays) -> None:
         quick().partial_fit(X, y)
     with pytest.raises(UsageError, match="not among the classes"):
         quick().partial_fit(X, y, classes=range(9))
-    with pytest.raises(UsageError, match="same features, hidden layers, classes"):
+    with pytest.raises(UsageError, match="features, hidden layers, classes, solver"):
         model.partial_fit(X, y, classes=range(11))
-    with pytest.raises(UsageError, match="sees a part of the data"):
+    with pytest.raises(UsageError, match="sees only part of the data"):
         quick(class_weight="balanced").partial_fit(X, y, classes=range(10))
 
 
@@ -246,7 +246,7 @@ def test_warm_start_goes_on_and_fit_begins_anew(digits: Arrays) -> None:
     assert warm.n_iter_ == 5
     cold = quick().fit(X, y)
     assert_same_weights(clone(cold).fit(X, y), cold.fit(X, y))
-    with pytest.raises(UsageError, match="go on with the same"):
+    with pytest.raises(UsageError, match="need the features, hidden layers"):
         warm.fit(X[:, :9], y)
 
 
@@ -373,19 +373,19 @@ def test_impossible_parameters(wrong: dict[str, Any], digits: Arrays) -> None:
         MLPClassifier(backend="numpy", **wrong).fit(*digits)
 
 
-def test_mistakes_are_named_with_their_mend(digits: Arrays) -> None:
+def test_mistakes_are_named_with_their_fix(digits: Arrays) -> None:
     X, y = digits
     with pytest.raises(UsageError, match=r"FeatureExtractor before the classifier .* or flatten them"):
         quick().fit(np.zeros((5, 3, 32, 32), np.uint8), y[:5])
-    with pytest.raises(UsageError, match=r"one-hot rows, give y.argmax\(axis=1\)"):
+    with pytest.raises(UsageError, match=r"one-hot rows, pass y.argmax\(axis=1\)"):
         quick().fit(X, np.eye(10)[y])
     with pytest.raises(ValueError, match="Unknown label type"):
         quick().fit(X, y + 0.5)
-    with pytest.raises(UsageError, match=r"cannot hold back 0.1 of 5 rows .*early_stopping=False"):
+    with pytest.raises(UsageError, match=r"cannot hold out 0.1 of 5 rows .*early_stopping=False"):
         quick(early_stopping=True).fit(X[:5], y[:5])
     with pytest.raises(ValueError, match=r"[Ww]eights .*zero"):
         quick().fit(X, y, sample_weight=np.zeros(len(y)))
-    with pytest.raises(UsageError, match="All weights of the rows are zero"):
+    with pytest.raises(UsageError, match="All rows have weight 0"):
         quick(class_weight=dict.fromkeys(range(10), 0)).fit(X, y)
     with pytest.raises(UsageError, match="must not be negative"):
         quick().fit(X, y, sample_weight=-np.ones(len(y)))

@@ -17,7 +17,7 @@ from fastmlp import Augmenter, FeatureExtractor, MLPClassifier, augment
 from fastmlp.augment import Policy
 from fastmlp.backends import open_backend
 from fastmlp.common.errors import UsageError
-from fastmlp.common.randomness import Stream, generator
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.datasets import load
 from fastmlp.extractors import patches
 
@@ -140,7 +140,7 @@ def test_training_sees_changed_images_and_answering_the_images(flat: bool, digit
 
 def test_all_augmented_are_the_command_lines_copies(digits: Arrays) -> None:
     images = digits[0][:50]
-    plan = augment.draw(generator(7, Stream.AUGMENTATION), len(images))
+    plan = augment.draw(generator(7, Purpose.AUGMENTATION), len(images))
     expected = augment.apply(open_backend("numpy"), images, plan)
     got = Augmenter(probability=1, backend="numpy", random_state=7).fit_transform(images)
     np.testing.assert_array_equal(got, expected)
@@ -150,7 +150,7 @@ def test_all_augmented_are_the_command_lines_copies(digits: Arrays) -> None:
 @pytest.mark.parametrize("given", ["jitter=0.8:1.2,crop=2", Policy.parse("jitter=0.8:1.2,crop=2")], ids=type)
 def test_kinds_and_ranges_may_be_text_or_a_policy(given: str | Policy, digits: Arrays) -> None:
     images = digits[0][:50]
-    plan = augment.draw(generator(0, Stream.AUGMENTATION), len(images), Policy.parse("jitter=0.8:1.2,crop=2"))
+    plan = augment.draw(generator(0, Purpose.AUGMENTATION), len(images), Policy.parse("jitter=0.8:1.2,crop=2"))
     expected = augment.apply(open_backend("numpy"), images, plan)
     augmenter = clone(Augmenter(probability=1, augment=given, backend="numpy"))
     np.testing.assert_array_equal(augmenter.fit_transform(images), expected)
@@ -197,7 +197,7 @@ def test_tags_say_that_matrices_will_not_do(estimator: BaseEstimator) -> None:
 
 
 @pytest.mark.parametrize("estimator", ALL, ids=repr)
-def test_mistakes_are_named_with_their_mend(estimator: Any, digits: Arrays) -> None:
+def test_mistakes_are_named_with_their_fix(estimator: Any, digits: Arrays) -> None:
     images = digits[0][:4]
     with pytest.raises(NotFittedError):
         clone(estimator).transform(images)

@@ -68,6 +68,7 @@ def kill_when(reached: Callable[[Path], bool], process: subprocess.Popen[str], f
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [extracting, second_store, training_original, training_augmented, reporting])
 def test_killed_then_resumed_gives_the_same_weights(
     stage: Callable[[Path], bool], unbroken: Path, tmp_path: Path
@@ -84,6 +85,7 @@ def test_killed_then_resumed_gives_the_same_weights(
     assert not list((tmp_path / "out").rglob("checkpoint.safetensors"))
 
 
+@pytest.mark.slow
 def test_killed_while_learning_patches(unbroken: Path, tmp_path: Path) -> None:
     process = start(tmp_path)
     assert process.stderr is not None
@@ -97,6 +99,7 @@ def test_killed_while_learning_patches(unbroken: Path, tmp_path: Path) -> None:
         assert (tmp_path / "out" / name).read_bytes() == (unbroken / "out" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_a_state_that_resumes(unbroken: Path, tmp_path: Path) -> None:
     shutil.copytree(unbroken / "cache", tmp_path / "cache")
     process = start(tmp_path)
@@ -114,6 +117,7 @@ def test_interrupt_leaves_a_state_that_resumes(unbroken: Path, tmp_path: Path) -
         assert (tmp_path / "out" / name).read_bytes() == (unbroken / "out" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_second_run_reuses_the_features_and_says_so(unbroken: Path, tmp_path: Path) -> None:
     shutil.copytree(unbroken / "cache", tmp_path / "cache")
     log = finish(start(tmp_path))

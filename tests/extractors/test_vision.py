@@ -56,6 +56,7 @@ def randomise(model):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for values, low, high in ((module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2.0)):
+                assert values is not None
                 values.uniform_(low, high, generator=generator)
             with torch.no_grad():
                 module.weight.uniform_(0.5, 1.5, generator=generator)

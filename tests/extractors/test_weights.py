@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fastmlp.backends import Backend
-from fastmlp.network.network import Network, Parameters, initial_parameters
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.loop import History, Recipe, train
 from fastmlp.training.samples import Samples
 
@@ -49,6 +50,6 @@ def test_weights_of_one_change_nothing(backend: Backend, seed: int) -> None:
 
 def test_on_epoch_ends_the_training(backend: Backend, seed: int) -> None:
     placed = samples(backend, np.random.default_rng(seed), np.arange(ROWS), None)
-    network = Network(initial_parameters((6, 4, CLASSES), "he", 0, "float64"), backend, 64)
+    network = Trainer(initial_parameters((6, 4, CLASSES), "he", 0, "float64"), backend, 64)
     history = train(network, placed, ONE_BATCH, 0, on_epoch=lambda history: history.epochs == 2)
     assert history.epochs == 2

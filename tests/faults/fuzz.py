@@ -1,11 +1,11 @@
-"""Every parser of bytes that come from outside, as a function of bytes; `python -m tests.fuzz` hunts with atheris.
+"""Every parser of bytes that come from outside, as a function of bytes; run as a program, it hunts with atheris.
 
 The property: any bytes give an object that is right, or a FastMLPError of one sentence; never another exception, a
-hang, or an allocation out of proportion. tests/test_fuzz.py holds the parsers to it on a fixed number of cases, and on
-tests/corpus/, where every file once broke one.
+hang, or an allocation out of proportion. tests/faults/test_fuzz.py holds the parsers to it on a fixed number of cases,
+and on tests/faults/corpus/, where every file once broke one.
 
-    pip install atheris                          # Linux, Python 3.11 to 3.13
-    python -m tests.fuzz model --seconds 600     # one parser; what breaks it is written to crash-* and named
+    pip install atheris                               # Linux, Python 3.11 to 3.13
+    python -m tests.faults.fuzz model --seconds 600   # one parser; what breaks it is written to crash-* and named
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from fastmlp.features import tables
 from fastmlp.features.store import key_of, open_or_extract, open_store
 from fastmlp.models import storage
 from fastmlp.models.predictor import _read_config
-from fastmlp.network.network import Network, initial_parameters
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.loop import History
 from tests.shell import is_one_sentence
 
@@ -135,7 +136,7 @@ def tar_samples() -> list[bytes]:
 
 
 def saved(about: dict[str, object], state: bool) -> bytes:
-    network = Network(initial_parameters(SIZES, "he"), open_backend("numpy"), 4)
+    network = Trainer(initial_parameters(SIZES, "he"), open_backend("numpy"), 4)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "m.safetensors")
         storage.save(network.parameters, about, path, network.state if state else None)
@@ -151,7 +152,7 @@ def history() -> dict[str, list[float]]:
 def parse_model(path: Path) -> object:
     found = storage.load(path)
     assert found.parameters.sizes[0] == found.parameters.weights[0].shape[0]
-    Network(found.parameters, open_backend("numpy"), 1)
+    Trainer(found.parameters, open_backend("numpy"), 1)
     return found
 
 
@@ -160,7 +161,7 @@ def parse_checkpoint(path: Path) -> object:
     parameters, about, state = storage.load(path)
     if parameters.sizes != SIZES:
         return None
-    network = Network(parameters, open_backend("numpy"), 1)
+    network = Trainer(parameters, open_backend("numpy"), 1)
     try:
         if state:
             storage.restore(network, state)

@@ -1,6 +1,6 @@
 """Kills `fastmlp reproduce` at random moments of every stage, resumes it, and compares what it leaves byte for byte.
 
-    python -m tests.kills --moments 50 --seed 0   # prints how many moments of each stage came to what
+    python -m tests.faults.kills --moments 50 --seed 0   # prints how many moments of each stage came to what
 
 A moment is a stage, waited for on the disk, and a random time in it; the stages take turns. Every third run is killed
 once more, at a random time of its resumed half.

@@ -175,6 +175,7 @@ def whole(place: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> d
     return lasting(folder)
 
 
+@pytest.mark.slow
 def test_a_disk_full_at_any_step_ends_in_a_sentence_and_the_run_goes_on_later(
     place: Callable[[str], Path], whole: dict[str, bytes], capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
@@ -264,10 +265,10 @@ with locked(Path(sys.argv[1]), "counting", sys.argv[2] or None):
 """
 
 
-def hold(path: Path, mend: str = "") -> subprocess.Popen[str]:
+def hold(path: Path, fix: str = "") -> subprocess.Popen[str]:
     """A process that locks path until it is sent a line."""
     pipe = subprocess.PIPE
-    command = [sys.executable, "-c", HOLD, str(path), mend]
+    command = [sys.executable, "-c", HOLD, str(path), fix]
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
@@ -432,6 +433,7 @@ def test_a_write_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
 # Killed at random.
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(seed: int, tmp_path: Path) -> None:
     first = random.Random(seed).randrange(len(kills.STAGES))
     counts = kills.try_moments(MOMENTS, seed, tmp_path, first)

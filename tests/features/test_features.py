@@ -27,7 +27,7 @@ import numpy as np
 from fastmlp.features import store as feature_store
 from fastmlp.extractors.pixels import Pixels
 
-store.SECONDS_BETWEEN_JOURNALS = 0
+feature_store.SECONDS_BETWEEN_JOURNALS = 0
 
 class Slow(Pixels):
     batch_size = 3
@@ -41,7 +41,7 @@ class Slow(Pixels):
 
 def extract(root, log, count, seconds):
     images = np.random.default_rng(0).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
-    store = store.open_or_extract(images, np.arange(count), Slow(log, seconds), {"dataset": "slow"}, Path(root))
+    store = feature_store.open_or_extract(images, np.arange(count), Slow(log, seconds), {"dataset": "slow"}, Path(root))
     print("reused" if store.reused else "extracted", flush=True)
 
 def extract_and_die(root, log, count, fatal):
@@ -262,6 +262,7 @@ def test_the_journal_never_says_more_than_the_file_holds(tmp_path, journal_alway
     assert auditor.journalled == [3, 6, 9, 12, 15, 18]
 
 
+@pytest.mark.slow
 def test_killed_at_every_event_it_ends_with_the_same_bytes(tmp_path, unbroken):
     finish(start(f"die_everywhere({str(tmp_path)!r}, {COUNT})"))
     roots = sorted((path for path in tmp_path.iterdir() if path.is_dir()), key=lambda path: int(path.name))
@@ -276,6 +277,7 @@ def test_killed_at_every_event_it_ends_with_the_same_bytes(tmp_path, unbroken):
     assert set(redone) == {0, 1}, "no more than the batch that was not yet journalled"
 
 
+@pytest.mark.slow
 def test_killed_at_random_again_and_again_it_ends_with_the_same_bytes(tmp_path, rng, unbroken):
     root, log = tmp_path / "root", tmp_path / "log"
     batches, kills = 40, 6
@@ -465,7 +467,7 @@ def damaged(store):
 
 
 def assert_refused(path, said):
-    """Opened by its path and by what it should hold, it is refused, with the mend."""
+    """Opened by its path and by what it should hold, it is refused, with the fix."""
     for refused in (lambda: open_store(path), lambda: extract(path.parent)):
         with pytest.raises(DataError, match=said) as caught:
             refused()
@@ -474,7 +476,7 @@ def assert_refused(path, said):
 
 @pytest.mark.parametrize("name", ["features.npy", "labels.npy", "store.json"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "missing"])
-def test_damage_is_named_with_its_mend(name, damage, damaged):
+def test_damage_is_named_with_its_fix(name, damage, damaged):
     file = damaged / name
     whole = file.read_bytes()
     middle = len(whole) // 2

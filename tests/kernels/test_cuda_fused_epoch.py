@@ -7,15 +7,17 @@ import pytest
 
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import BackendError, UsageError
-from fastmlp.kernels import Head
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.layout import LAYOUTS, Layout, Shape, candidates, refusal
-from fastmlp.network.network import Network, Parameters, initial_parameters
-from fastmlp.network.optimizers import SGD, Optimizer
+from fastmlp.network.optimizers import OPTIMIZERS, SGD, Optimizer, make_optimizer
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.tiers import Tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close, error
 
-ADAM = Optimizer("adam", 0.3)
+PLAIN = SGD()
+OTHERS = [make_optimizer(name, 0.3) for name in OPTIMIZERS if name != PLAIN.name]
 TOLERANCE = 1e-5  # an epoch of few steps: rounding of float32, as for one step
 GPUS = {
     "Turing": Device("Turing", 75, 68, 65_536),
@@ -24,46 +26,48 @@ GPUS = {
     "H100": Device("H100", 90, 132, 232_448),
     "RTX 5090": Device("RTX 5090", 120, 170, 101_376),
 }
-PAPER = Shape(512, 64, 10, 64, slots=1, centred=False)
+PAPER = Shape.of((512, 64, 10), 64, PLAIN, centred=False)
+SMALL = Shape.of((24, 16, 5), 16, PLAIN, centred=False)
 CLUSTER, GRID = LAYOUTS[0], next(layout for layout in LAYOUTS if not layout.cluster)
 
 
 class Problem:
     """A network, rows to train it on, and what the array code makes of it in float64."""
 
-    def __init__(self, sizes, batch_size, rows, optimizer=SGD, centred=False, seed=0):
+    def __init__(self, sizes, batch_size, rows, optimizer=PLAIN, centred=False, seed=0):
         rng = np.random.default_rng([seed, rows, *sizes])
         self.batch_size, self.optimizer, self.centred = batch_size, optimizer, centred
         self.parameters = initial_parameters(sizes, "he", seed)
         self.features = rng.standard_normal((rows + 5, sizes[0])).astype("f4")
         self.labels = rng.integers(0, sizes[-1], rows + 5)
         self.order = rng.permutation(rows + 5)[:rows]
-        self.rates = np.linspace(0.1, 0.02, -(-rows // batch_size)) * (0.1 if optimizer is ADAM else 1)
+        self.rates = np.linspace(0.1, 0.02, -(-rows // batch_size)) * (0.1 if optimizer.moments else 1)
 
     def bind(self, backend, dtype, tier=None):
-        network = Network(self.parameters.astype(dtype), backend, self.batch_size, tier, self.optimizer)
+        trainer = Trainer(self.parameters.astype(dtype), backend, self.batch_size, tier, self.optimizer)
         if self.centred:
-            network.standardize(np.full(network.sizes[0], 0.25), 1.5)
-        return network
+            trainer.standardize(np.full(trainer.sizes[0], 0.25), 1.5)
+        return trainer
 
     def exact(self):
-        """Loss sum, hits and network after the epoch, by NumPy in float64."""
-        network = self.bind(NumpyBackend(), "float64", 1)
-        loss, accuracy = network.train_epoch(self.features.astype("f8"), self.labels, self.order, self.rates)
-        return loss * len(self.order), round(accuracy * len(self.order)), network.state
+        """Loss sum, hits and state after the epoch, by NumPy in float64."""
+        trainer = self.bind(NumpyBackend(), "float64", Tier.ARRAY_CODE)
+        loss, accuracy = trainer.train_epoch(self.features.astype("f8"), self.labels, self.order, self.rates)
+        return loss * len(self.order), round(accuracy * len(self.order)), trainer.state
 
-    def head(self, backend):
-        network = self.bind(backend, "float32", 1)
-        return network, network._head(self.order, network._coefficients(self.rates, len(self.order)))
+    def task(self, backend):
+        """The epoch for the kernel, and the trainer whose network it trains."""
+        trainer = self.bind(backend, "float32", Tier.ARRAY_CODE)
+        return trainer, trainer.task(self.order, trainer.coefficients(self.rates, len(self.order)))
 
 
 def train(emulated, problems, layout=None):
     """Each problem's network, trained together by the kernel; their features are the first problem's."""
-    bound = [problem.head(emulated) for problem in problems]
+    bound = [problem.task(emulated) for problem in problems]
     features, labels = emulated.asarray(problems[0].features), emulated.asarray(problems[0].labels)
     fused = FusedEpoch(emulated.driver, emulated.asarray, layout)
-    results = fused.train([head for _, head in bound], features, labels)
-    return [(loss, hits, network.state) for (loss, hits), (network, _) in zip(results, bound, strict=True)]
+    results = fused.train([task for _, task in bound], features, labels)
+    return [(loss, hits, trainer.state) for (loss, hits), (trainer, _) in zip(results, bound, strict=True)]
 
 
 def assert_same(got, exact, tolerance=TOLERANCE):
@@ -98,9 +102,17 @@ SHAPES = {
 
 @pytest.mark.parametrize(("layout", "shape"), [*zip(LAYOUTS, SHAPES, strict=True)], ids=name_of)
 def test_any_layout_and_shape_emulated(emulated, layout, shape):
-    """Every second layout with all that can be added."""
-    adam = LAYOUTS.index(layout) % 2 == 1
-    problem = Problem(*SHAPES[shape], ADAM if adam else SGD, centred=adam)
+    """Every second layout with all that can be added, the optimizers in turns."""
+    turn, added = divmod(LAYOUTS.index(layout), 2)
+    problem = Problem(*SHAPES[shape], OTHERS[turn % len(OTHERS)] if added else PLAIN, centred=bool(added))
+    (got,) = train(emulated, [problem], layout)
+    assert_same(got, problem.exact())
+
+
+@pytest.mark.parametrize("optimizer", OTHERS, ids=lambda optimizer: optimizer.name)
+@pytest.mark.parametrize("layout", [CLUSTER, GRID], ids=name_of)
+def test_every_optimizer_emulated(emulated, layout, optimizer):
+    problem = Problem((24, 16, 5), 16, 60, optimizer)
     (got,) = train(emulated, [problem], layout)
     assert_same(got, problem.exact())
 
@@ -112,7 +124,7 @@ def test_the_papers_network_emulated(emulated):
 
 
 @pytest.mark.parametrize("cluster", [True, False], ids=["cluster", "grid"])
-def test_heads_train_together_as_if_alone_emulated(emulated, cluster):
+def test_networks_train_together_as_if_alone_emulated(emulated, cluster):
     """Their epochs may differ in length: blocks of one never wait for those of another."""
     layout = CLUSTER if cluster else GRID
     problems = [Problem((24, 16, 5), 16, 60, seed=seed) for seed in range(3)]
@@ -128,7 +140,7 @@ def test_heads_train_together_as_if_alone_emulated(emulated, cluster):
             np.testing.assert_array_equal(got[2][name], by_itself[2][name])
 
 
-def test_more_heads_than_run_at_once_in_a_grid_emulated(emulated, monkeypatch):
+def test_more_networks_than_run_at_once_in_a_grid_emulated(emulated, monkeypatch):
     monkeypatch.setattr(emulated.driver, "device", replace(emulated.driver.device, multiprocessors=2 * GRID.blocks))
     monkeypatch.setattr(emulated.driver, "blocks_at_once", lambda program, threads: 2 * GRID.blocks)
     problems = [Problem((24, 16, 5), 16, 20) for _ in range(3)]
@@ -145,15 +157,15 @@ def test_too_few_blocks_at_once_are_an_error_not_a_hang_emulated(emulated, monke
 def test_a_layout_that_the_device_refuses_is_not_tried_again_emulated(emulated, monkeypatch):
     monkeypatch.setattr(emulated.driver, "largest_cluster", 8)
     problem = Problem((24, 16, 5), 16, 20)
-    network, head = problem.head(emulated)
+    trainer, task = problem.task(emulated)
     features, labels = emulated.asarray(problem.features), emulated.asarray(problem.labels)
     fused = FusedEpoch(emulated.driver, emulated.asarray)
-    first = candidates(Shape(24, 16, 5, 16, 1, False), emulated.driver.device)[0]
+    first = candidates(SMALL, emulated.driver.device)[0]
     assert first.blocks > 8
-    ((loss, hits),) = fused.train([head], features, labels)
-    assert_same((loss, hits, network.state), problem.exact())
+    ((loss, hits),) = fused.train([task], features, labels)
+    assert_same((loss, hits, trainer.state), problem.exact())
     monkeypatch.setattr(emulated.driver, "largest_cluster", 16)
-    assert first not in fused._layouts(Shape(24, 16, 5, 16, 1, False), 1)
+    assert first not in fused._layouts(SMALL, 1)
 
 
 @pytest.mark.parametrize("cluster", [True, False], ids=["cluster", "grid"])
@@ -197,7 +209,7 @@ def test_a_row_that_is_not_there_is_refused_emulated(emulated):
 def test_every_family_of_gpus_has_a_layout_for_the_papers_network():
     chosen = {name: candidates(PAPER, device)[0] for name, device in GPUS.items()}
     assert chosen["H100"] == Layout(2, 8, cluster=True, buffers=2, passes=1)
-    assert candidates(PAPER, GPUS["H100"], heads=132)[0] == Layout(2, 4, cluster=True, buffers=2, passes=1)
+    assert candidates(PAPER, GPUS["H100"], tasks=132)[0] == Layout(2, 4, cluster=True, buffers=2, passes=1)
     assert not any(chosen[name].cluster for name in ("Turing", "A100", "RTX 4090"))
     for name, layout in chosen.items():
         assert layout.shared_memory(PAPER) <= GPUS[name].shared_memory
@@ -206,10 +218,9 @@ def test_every_family_of_gpus_has_a_layout_for_the_papers_network():
 def test_a_block_takes_exactly_the_shared_memory_that_it_is_given_emulated(emulated):
     """A launch with less fails; see also emulation's own check that no more is taken."""
     for layout in (CLUSTER, GRID):
-        shape = Shape(24, 16, 5, 16, slots=1, centred=False)
-        less = replace(layout.program(shape), shared_memory=layout.shared_memory(shape) - 16)
+        less = replace(layout.program(SMALL), shared_memory=layout.shared_memory(SMALL) - 16)
         arrays = [np.zeros(1, dtype) for dtype in ("f4", "i8", "u1", "f8", "i8", "f4", "u4")]
-        with pytest.raises(RuntimeError, match=f"{layout.shared_memory(shape)} of {less.shared_memory} bytes"):
+        with pytest.raises(RuntimeError, match=f"{layout.shared_memory(SMALL)} of {less.shared_memory} bytes"):
             emulated.driver.load(less)((layout.blocks,), (256,), arrays)
 
 
@@ -224,8 +235,8 @@ def test_a_block_takes_exactly_the_shared_memory_that_it_is_given_emulated(emula
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(sizes, dtype, batch_size, reason):
-    assert reason in refusal(sizes, dtype, batch_size, GPUS["H100"])
-    assert not refusal((512, 64, 10), "float32", 64, GPUS["H100"])
+    assert reason in refusal(sizes, dtype, batch_size, PLAIN, GPUS["H100"])
+    assert not refusal((512, 64, 10), "float32", 64, PLAIN, GPUS["H100"])
 
 
 def test_errors_of_the_comparison_itself():
@@ -234,8 +245,23 @@ def test_errors_of_the_comparison_itself():
     assert error(ones * (1 + 1e-4), ones) > TOLERANCE
 
 
-def test_head_is_laid_out_as_the_kernel_reads_it():
-    from fastmlp.kernels.cuda.fused_epoch import HEAD
+class Unknown(Optimizer):
+    """Two moments, as Adam has, and no kernel anywhere."""
 
-    assert HEAD.itemsize == 8 * (3 * 4 + 5)
-    assert isinstance(Head, type)
+    name = "unknown"
+    moments = ("first", "second")
+    schedule = SGD.schedule
+    step = SGD.step
+
+
+class Many(Unknown):
+    name = "adam"
+    moments = ("a", "b", "c", "d")
+
+
+def test_an_optimizer_without_a_kernel_is_refused_not_guessed():
+    assert "no step of unknown" in refusal((512, 64, 10), "float32", 64, Unknown(), GPUS["H100"])
+
+
+def test_more_moments_than_the_table_has_room_for_are_refused():
+    assert "up to 3 moments, and adam has 4" in refusal((512, 64, 10), "float32", 64, Many(), GPUS["H100"])

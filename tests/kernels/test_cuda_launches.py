@@ -18,11 +18,14 @@ import pytest
 from fastmlp.backends.cuda_graphs import RECORDED_STEPS
 from fastmlp.backends.cupy import CudaBackend
 from fastmlp.common.errors import UsageError
-from fastmlp.kernels.cuda.dense import Dense
+from fastmlp.kernels.cuda.dense import CudaOps, Finish
 from fastmlp.kernels.cuda.driver import CupyDriver, Device, Program
 from fastmlp.kernels.cuda.sources import source
-from fastmlp.network.network import Network, initial_parameters, train_epoch_together
-from fastmlp.ops import network as mlp_ops
+from fastmlp.network.optimizers import OPTIMIZERS, SGD, make_optimizer
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.tiers import Tier
+from fastmlp.network.trainer import Trainer, train_epoch_together
+from fastmlp.ops.network import NetworkOps
 from fastmlp.testing.emulated import EmulatedBackend
 from tests.kernels.launches import RecordingDriver
 
@@ -68,19 +71,15 @@ def driver():
 
 
 @pytest.fixture
-def dense(driver):
-    return Dense(driver, lambda array: Placed(array.shape, array.dtype))
+def ops(driver):
+    return CudaOps(array_api_compat.numpy, driver, lambda array: Placed(array.shape, array.dtype))
 
 
-# One op, one launch.
+# One op, one launch, however many rows.
 
 
 def floats(*shape, dtype="float32"):
     return Placed(shape, dtype)
-
-
-def doubles(*shape):
-    return Placed(shape, "float64")
 
 
 def integers(*shape):
@@ -97,9 +96,10 @@ def weighted(rows, classes):
     return (logits, labels, floats(rows), *outputs)
 
 
-def adam(*shape, dtype="float32"):
-    p, g, first, second = (floats(*shape, dtype=dtype) for _ in range(4))
-    return (p, g, first, second, 0.1, Placed((1,), "float64"), 1.0, p, first, second)
+def update(optimizer, count, dtype="float32"):
+    slots = floats(1 + len(optimizer.moments), count, dtype=dtype)
+    (row,) = optimizer.coefficients(np.full(1, 0.1), first_step=1)
+    return (optimizer, slots, floats(count, dtype=dtype), tuple(row.tolist()), True, slots)
 
 
 def matrices(m, k, n, dtype="float32"):
@@ -123,43 +123,38 @@ def gradients(m, k, n):
 
 HUGE = 2**32  # rows
 
-# op, its arguments, and what it launches: file, bytes of shared memory, blocks, threads, its last arguments
+# op, its arguments, and what the launch's last arguments tell the kernel of them
 LAUNCHES = [
-    ("gather", (floats(9, 512), integers(64), floats(64, 512)), "gather.cu", 0, 16, 64, (64, 512)),
-    ("gather", (floats(9, 10), integers(64), floats(64, 10)), "gather.cu", 0, 2, 64, (64, 10)),
-    ("gather", (doubles(9, 10), integers(64), doubles(64, 10)), "gather.cu", 0, 1, 64, (64, 10)),
-    ("gather", (integers(9), integers(64), integers(64)), "gather.cu", 0, 1, 64, (64, 1)),
-    ("gather", (floats(9, 512), integers(HUGE), floats(HUGE, 512)), "gather.cu", 0, 2**30, 64, (HUGE, 512)),
-    ("standardize", (floats(64, 512), floats(512), 1.5, floats(64, 512)), "dense.cu", 0, 64, 64, (64 * 512, 512)),
-    ("add_bias", (floats(37, 10), floats(10), floats(37, 10)), "dense.cu", 0, 1, 64, (370, 10)),
-    ("add_bias", (floats(HUGE, 64), floats(64), floats(HUGE, 64)), "dense.cu", 0, 2**29, 64, (64 * HUGE, 64)),
-    ("bias_relu", (floats(64, 64), floats(64), floats(64, 64)), "dense.cu", 0, 8, 64, (4096, 64)),
-    ("relu_backward", (floats(64, 64), floats(64, 64), floats(64, 64)), "dense.cu", 0, 8, 64, (4096,)),
-    ("column_sum", (floats(64, 70), floats(70)), "dense.cu", 512, 3, 128, (64, 70)),
-    ("column_sum", (doubles(0, 70), doubles(70)), "dense.cu", 1024, 3, 128, (0, 70)),
-    ("column_sum", (floats(1, HUGE), floats(HUGE)), "dense.cu", 512, 2**27, 128, (1, HUGE)),
-    ("softmax_xent", softmax(64, 10), "softmax_xent.cu", 1024, 1, 64, (64, 10, 1)),
-    ("softmax_xent", softmax(0, 10), "softmax_xent.cu", 512, 1, 32, (0, 10, 1)),
-    ("softmax_xent", softmax(2048, 10), "softmax_xent.cu", 8192, 1, 512, (2048, 10, 1)),
-    ("softmax_xent", softmax(3, 1000, "float64"), "softmax_xent.cu", 64, 1, 96, (3, 1000, 32)),
-    ("softmax_xent", softmax(HUGE, 1000), "softmax_xent.cu", 256, 1, 512, (HUGE, 1000, 32)),
-    ("weighted_softmax_xent", weighted(37, 10), "softmax_xent.cu", 1024, 1, 64, (37, 10, 1)),
-    ("sgd_update", (floats(512, 64), floats(512, 64), 0.1, 1.0, floats(512, 64)), "update.cu", 0, 64, 64, (32768,)),
-    ("adam_update", adam(10), "update.cu", 0, 1, 64, (10,)),
-    ("adam_update", adam(HUGE, 8, dtype="float64"), "update.cu", 0, 2**26, 64, (8 * HUGE,)),
-    ("matmul", matrices(64, 512, 64), "matmul.cu", 32768, 16, 128, (64, 512, 64, False, False, 0)),
-    ("matmul", matrices(37, 10, 7), "matmul.cu", 8192, 3, 32, (37, 10, 7, False, False, 0)),
-    ("matmul", matrices(2048, 512, 64), "matmul.cu", 32768, 128, 128, (2048, 512, 64, False, False, 0)),
-    ("matmul", matrices(4096, 512, 99, "float64"), "matmul.cu", 32768, 128, 256, (4096, 512, 99, False, False, 0)),
-    ("matmul", matrices(64, 0, 64), "matmul.cu", 8192, 16, 32, (64, 0, 64, False, False, 0)),
-    ("matmul", matrices(HUGE, 3, 2**10), "matmul.cu", 32768, 2**30, 256, (HUGE, 3, 2**10, False, False, 0)),
-    ("dense", layer(64, 64, 10), "matmul.cu", 8192, 4, 32, (64, 64, 10, False, False, 1)),
-    ("dense_relu", layer(64, 512, 64), "matmul.cu", 32768, 16, 128, (64, 512, 64, False, False, 2)),
-    ("dense_backward", backward(64, 10, 64), "matmul.cu", 8192, 16, 32, (64, 10, 64, False, True, 3)),
-    ("dense_gradients", gradients(64, 512, 64), "matmul.cu", 8192, 33 * 4, 32, (512, 64, 64, True, False, 4)),
-]  # fmt: skip
+    ("gather", (floats(9, 512), integers(64), floats(64, 512)), (64, 512)),
+    ("gather", (floats(9, 10, dtype="float64"), integers(64), floats(64, 10, dtype="float64")), (64, 10)),
+    ("gather", (integers(9), integers(64), integers(64)), (64, 1)),
+    ("gather", (floats(9, 512), integers(HUGE), floats(HUGE, 512)), (HUGE, 512)),
+    ("standardize", (floats(64, 512), floats(512), 1.5, floats(64, 512)), (64 * 512, 512)),
+    ("add_bias", (floats(37, 10), floats(10), floats(37, 10)), (370, 10)),
+    ("add_bias", (floats(HUGE, 64), floats(64), floats(HUGE, 64)), (64 * HUGE, 64)),
+    ("bias_relu", (floats(64, 64), floats(64), floats(64, 64)), (4096, 64)),
+    ("relu_backward", (floats(64, 64), floats(64, 64), floats(64, 64)), (4096,)),
+    ("column_sum", (floats(64, 70), floats(70)), (64, 70)),
+    ("column_sum", (floats(0, 70, dtype="float64"), floats(70, dtype="float64")), (0, 70)),
+    ("column_sum", (floats(1, HUGE), floats(HUGE)), (1, HUGE)),
+    ("softmax_xent", softmax(64, 10), (64, 10)),
+    ("softmax_xent", softmax(0, 10), (0, 10)),
+    ("softmax_xent", softmax(2048, 10), (2048, 10)),
+    ("softmax_xent", softmax(3, 1000, "float64"), (3, 1000)),
+    ("softmax_xent", softmax(HUGE, 1000), (HUGE, 1000)),
+    ("weighted_softmax_xent", weighted(37, 10), (37, 10)),
+    *(("update", update(make_optimizer(name), 32768), (32768,)) for name in OPTIMIZERS),
+    ("update", update(make_optimizer("adam"), 8 * HUGE, "float64"), (8 * HUGE,)),
+    ("matmul", matrices(64, 512, 64), (64, 512, 64, False, False, Finish.NOTHING)),
+    ("matmul", matrices(4096, 512, 99, "float64"), (4096, 512, 99, False, False, Finish.NOTHING)),
+    ("matmul", matrices(64, 0, 64), (64, 0, 64, False, False, Finish.NOTHING)),
+    ("matmul", matrices(HUGE, 3, 2**10), (HUGE, 3, 2**10, False, False, Finish.NOTHING)),
+    ("dense", layer(64, 64, 10), (64, 64, 10, False, False, Finish.BIAS)),
+    ("dense_relu", layer(64, 512, 64), (64, 512, 64, False, False, Finish.BIAS_RELU)),
+    ("dense_backward", backward(64, 10, 64), (64, 10, 64, False, True, Finish.ACTIVE)),
+    ("dense_gradients", gradients(64, 512, 64), (512, 64, 64, True, False, Finish.COLUMN_SUMS)),
+]
 
-KERNELS = dict.fromkeys(("dense", "dense_relu", "dense_backward", "dense_gradients"), "matmul")  # of other names
 ROLES = {  # what a kernel's parameter is to an op
     "dense": {"b": "weight", "given": "bias"},
     "dense_relu": {"b": "weight", "given": "bias"},
@@ -168,41 +163,38 @@ ROLES = {  # what a kernel's parameter is to an op
 }
 
 
-def parameters(file, kernel):
+def parameters(program):
     """(type, name) of each of a kernel's parameters, as its source has them."""
-    (listed,) = re.findall(rf"\b{kernel}\(([^)]*)\)\s*\{{", source(file))
+    (listed,) = re.findall(rf"\b{program.kernel}\(([^)]*)\)\s*\{{", source(program.file, program.options))
     return [tuple(one.removeprefix("const ").split(" ")) for one in " ".join(listed.split()).split(", ")]
 
 
 def assert_fits(noted, given, roles):
     """The launch's arguments have the kernel's types, and each array that the op has under that name is that array."""
-    constants = dict(option.removeprefix("-D").split("=") for option in noted.program.options)
     names = {"float": "float32", "double": "float64", "int": "int32", "int64": "int64", "bool": "bool"}
-    wanted = parameters(noted.program.file, noted.program.kernel)
+    wanted = parameters(noted.program)
     assert len(wanted) == len(noted.arguments)
     for (kind, name), argument in zip(wanted, noted.arguments, strict=True):
         element = kind.removesuffix("*")
-        assert argument.dtype.name == names[constants.get(element, element)], name
+        assert argument.dtype.name == names[noted.constants.get(element, element)], name
         assert isinstance(argument, Placed if kind.endswith("*") else np.generic), name
         expected = given.get(roles.get(name, name))
         if isinstance(expected, Placed):
             assert argument is expected or argument is expected.T, name
 
 
-@pytest.mark.parametrize(("op", "arguments", "file", "shared", "blocks", "threads", "last"), LAUNCHES)
-def test_an_op_is_one_launch(driver, dense, op, arguments, file, shared, blocks, threads, last):
-    getattr(dense, op)(*arguments)
+@pytest.mark.parametrize(("op", "arguments", "told"), LAUNCHES)
+def test_an_op_is_one_launch_within_the_devices_limits(driver, ops, op, arguments, told):
+    getattr(ops, op)(*arguments)
     (noted,) = driver.launched
-    assert (noted.program.file, noted.program.kernel) == (file, KERNELS.get(op, op))
-    assert noted.program.shared_memory == shared
-    assert (noted.grid, noted.block) == ((blocks,), (threads,))
-    names = list(inspect.signature(mlp_ops.OPS[op]).parameters)[1:]
+    (blocks,), (threads,) = noted.grid, noted.block
+    assert 0 < blocks <= GRID_LIMIT
+    assert 0 < threads <= 1024
+    assert threads % 32 == 0
+    assert noted.program.shared_memory <= DEVICE.shared_memory
+    names = list(inspect.signature(getattr(NetworkOps, op)).parameters)[1:]
     assert_fits(noted, dict(zip(names, arguments, strict=True)), ROLES.get(op, {}))
-    assert tuple(noted.arguments[-len(last) :]) == last
-
-
-def test_every_grid_is_within_the_devices_limit():
-    assert all(blocks <= GRID_LIMIT for _, _, _, _, blocks, _, _ in LAUNCHES)
+    assert told in (noted.arguments[-len(told) :], noted.arguments[-len(told) - 1 : -1])
 
 
 EMPTY = [
@@ -210,47 +202,65 @@ EMPTY = [
     ("bias_relu", (floats(0, 10), floats(10), floats(0, 10))),
     ("matmul", matrices(0, 5, 3)),
     ("column_sum", (floats(5, 0), floats(0))),
-    ("sgd_update", (floats(0, 10), floats(0, 10), 0.1, 1.0, floats(0, 10))),
+    *(("update", update(make_optimizer(name), 0)) for name in OPTIMIZERS),
 ]
 
 
 @pytest.mark.parametrize(("op", "arguments"), EMPTY)
-def test_what_has_nothing_to_fill_launches_nothing(driver, dense, op, arguments):
-    getattr(dense, op)(*arguments)
+def test_what_has_nothing_to_fill_launches_nothing(driver, ops, op, arguments):
+    getattr(ops, op)(*arguments)
     assert not driver.launched
 
 
 @pytest.mark.parametrize("a_transposed", [False, True])
 @pytest.mark.parametrize("b_transposed", [False, True])
-def test_transposed_views_are_taken_as_they_lie(driver, dense, a_transposed, b_transposed):
+def test_transposed_views_are_taken_as_they_lie(driver, ops, a_transposed, b_transposed):
     stored_a, stored_b = floats(*((5, 7) if a_transposed else (7, 5))), floats(*((9, 5) if b_transposed else (5, 9)))
-    dense.matmul(stored_a.T if a_transposed else stored_a, stored_b.T if b_transposed else stored_b, floats(7, 9))
+    ops.matmul(stored_a.T if a_transposed else stored_a, stored_b.T if b_transposed else stored_b, floats(7, 9))
     (noted,) = driver.launched
     assert noted.arguments[:2] == (stored_a, stored_b)
-    assert noted.arguments[5:] == (7, 5, 9, a_transposed, b_transposed, 0)
+    assert noted.arguments[5:] == (7, 5, 9, a_transposed, b_transposed, Finish.NOTHING)
 
 
 @pytest.mark.parametrize("op", ["add_bias", "bias_relu"])
-def test_arrays_with_gaps_are_refused(driver, dense, op):
+def test_arrays_with_gaps_are_refused(driver, ops, op):
     with pytest.raises(UsageError, match="contiguous"):
-        getattr(dense, op)(Placed((4, 4), gaps=True), floats(4), floats(4, 4))
+        getattr(ops, op)(Placed((4, 4), gaps=True), floats(4), floats(4, 4))
     assert not driver.launched
 
 
-def test_numbers_of_an_update_are_placed_once_and_scalars_on_the_device_not_at_all(driver):
+def test_a_steps_numbers_are_placed_once_and_those_on_the_device_not_at_all(driver):
     placed = []
 
     def place(array):
         placed.append(array)
         return Placed(array.shape, array.dtype)
 
-    dense = Dense(driver, place)
-    rate = Placed((1,), "float64")
-    for _ in range(3):
-        dense.sgd_update(floats(8), floats(8), rate, 1.0, floats(8))
-    assert [array.tolist() for array in placed] == [[1.0]]
-    assert all(noted.arguments[2] is rate for noted in driver.launched)
-    assert len({id(noted.arguments[3]) for noted in driver.launched}) == 1
+    ops = CudaOps(array_api_compat.numpy, driver, place)
+    optimizer, slots, gradient, row, _, out = update(make_optimizer("adam", 0.5), 8)
+    for decays in (True, False):
+        ops.update(optimizer, slots, gradient, row, decays, out)
+    assert [array.tolist() for array in placed] == [list(row)]
+    on_device = Placed((3,), "float64")
+    ops.update(optimizer, slots, gradient, on_device, True, out)
+    assert len(placed) == 1
+    weights, biases, recorded = (noted.arguments for noted in driver.launched)
+    assert weights[2] is biases[2]
+    assert recorded[2] is on_device
+    assert [bool(arguments[3]) for arguments in (weights, biases, recorded)] == [True, False, True]
+
+
+def test_the_step_of_an_optimizer_without_a_kernel_is_array_code(driver):
+    class Halving(SGD):
+        name = "halving"
+
+        def step(self, xp, gradient, moments, coefficients):
+            return gradient / 2, ()
+
+    slots = np.ones((1, 4))
+    CudaOps(array_api_compat.numpy, driver, np.array).update(Halving(), slots, np.ones(4), (1.0, 0.1), True, slots)
+    assert slots.tolist() == [[0.5] * 4]
+    assert not driver.launched
 
 
 # Epochs.
@@ -270,27 +280,27 @@ def data():
     return np.zeros((ROWS, SIZES[0]), "f4"), np.zeros(ROWS, np.int64)
 
 
-def bound(backend, tier=2):
-    return Network(initial_parameters(SIZES), backend, BATCH, tier)
+def bound(backend, tier=Tier.FUSED_OPS):
+    return Trainer(initial_parameters(SIZES), backend, BATCH, tier)
 
 
-def train(network, data, epoch=0, weights=None):
+def train(trainer, data, epoch=0, weights=None):
     """One epoch; its order and learning rates."""
     order = np.random.default_rng(epoch).permutation(len(data[1]))
     rates = np.linspace(1, 2, -(-len(order) // BATCH)) + epoch
     features, labels = data
-    train_epoch_together([network], features, labels, [order], [rates], weights)
+    train_epoch_together([trainer], features, labels, [order], [rates], weights)
     return order, rates
 
 
 def test_an_epoch_is_recorded_once_and_repeated(backend, data):
-    driver, network = backend.driver, bound(backend)
-    train(network, data)
+    driver, trainer = backend.driver, bound(backend)
+    train(trainer, data)
     a_step = len(driver.launched) // STEPS
     assert a_step * STEPS == len(driver.launched)  # the first epoch is launched as it is: kernels are compiled by it
     assert not driver.recordings
     for epochs in (1, 2, 3):
-        train(network, data)
+        train(trainer, data)
         assert [len(recording) for recording in driver.recordings] == [RECORDED_STEPS * a_step, 7 * a_step]
         assert len(driver.repeated) == 2 * epochs
         assert len(driver.launched) == a_step * STEPS
@@ -301,79 +311,79 @@ def of_kernel(recording, kernel):
 
 
 def test_what_changes_from_epoch_to_epoch_is_in_memory_that_is_bound(backend, data):
-    network = bound(backend)
+    trainer = bound(backend)
     for epoch in range(4):
-        order, rates = train(network, data, epoch)
+        order, rates = train(trainer, data, epoch)
     recording = backend.driver.recordings[0]
     features = of_kernel(recording, "gather")[::2]  # in turns with labels
     assert all(arguments[0] is data[0] for arguments in features)
     # the second, last part was sent after the first: its memory is the recording's that stayed behind
     rows = RECORDED_STEPS * BATCH
     np.testing.assert_array_equal(np.concatenate([arguments[1] for arguments in features]), order[:rows])
-    updates = of_kernel(recording, "sgd_update")
-    of_weights, of_biases = updates[::2], updates[1::2]
-    np.testing.assert_array_equal(np.concatenate([u[2] for u in of_weights]), rates[:RECORDED_STEPS])
-    np.testing.assert_array_equal(np.concatenate([u[2] for u in of_biases]), rates[:RECORDED_STEPS])
-    assert all(np.shares_memory(u[0], w) for u in of_weights for w in network.weights)
+    updates = of_kernel(recording, "update")
+    groups = (trainer.network.weights, trainer.network.biases)
+    for group, of_group in zip(groups, (updates[::2], updates[1::2]), strict=True):
+        np.testing.assert_array_equal([u[2][1] for u in of_group], rates[:RECORDED_STEPS])
+        assert all(u[0] is group.slots and u[4] is group.slots and u[1] is group.gradient for u in of_group)
     losses = [arguments[3].ctypes.data for arguments in of_kernel(recording, "softmax_xent")]
     np.testing.assert_array_equal(np.diff(losses), 4)  # a float32 a step, one after another
 
 
 def test_losses_and_hits_of_all_parts_come_back(backend, data):
-    network = bound(backend)
-    train(network, data)
-    train(network, data)
+    trainer = bound(backend)
+    train(trainer, data)
+    train(trainer, data)
     for part, recording in enumerate(backend.driver.recordings):
         for arguments in of_kernel(recording, "softmax_xent"):
             arguments[3][...], arguments[4][...] = part + 1, 1  # as the kernel would
-    loss, accuracy = network.train_epoch(*data, np.arange(ROWS), np.ones(STEPS))
+    loss, accuracy = trainer.train_epoch(*data, np.arange(ROWS), np.ones(STEPS))
     assert loss == pytest.approx((RECORDED_STEPS * 1 + 7 * 2) / ROWS)
     assert accuracy == STEPS / ROWS
 
 
 def test_weights_set_between_epochs_are_set_where_the_recording_reads_them(backend, data):
-    network = bound(backend)
+    trainer = bound(backend)
     for _ in range(2):
-        train(network, data)
-    state = {**network.state, "weights": network.state["weights"] + 1}
-    network.state = state
-    train(network, data)
+        train(trainer, data)
+    state = {**trainer.state, "weights": trainer.state["weights"] + 1}
+    trainer.state = state
+    train(trainer, data)
     assert len(backend.driver.recordings) == 2
-    update = of_kernel(backend.driver.recordings[0], "sgd_update")[0]
-    np.testing.assert_array_equal(update[0], state["weights"])
+    arguments = of_kernel(backend.driver.recordings[0], "update")[0]
+    np.testing.assert_array_equal(arguments[0], state["weights"][None])
 
 
 def test_what_a_recording_has_not_bound_is_recorded_anew(backend, data):
-    network, driver = bound(backend), backend.driver
+    trainer, driver = bound(backend), backend.driver
     short = tuple(array[: 3 * BATCH] for array in data)
     others = tuple(array.copy() for array in short)
     for expected, arguments in enumerate([(short,), (others,), (others, np.ones(len(others[1]), "f4"))], start=1):
         for _ in range(3):
-            train(network, arguments[0], weights=arguments[1] if arguments[1:] else None)
+            train(trainer, arguments[0], weights=arguments[1] if arguments[1:] else None)
         assert len(driver.recordings) == expected
-    train(network, short)
+    train(trainer, short)
     assert len(driver.recordings) == 3
-    mlp_ops.standardize(np.ones(SIZES[0]), 2.0)
+    trainer.standardize(np.ones(SIZES[0]), 2.0)
     for _ in range(3):
-        train(network, short)
+        train(trainer, short)
     assert len(driver.recordings) == 4
-    assert of_kernel(driver.recordings[3], "standardize")[0][1] is network.mean
+    assert of_kernel(driver.recordings[3], "standardize")[0][1] is trainer.network.mean
 
 
 def test_array_code_is_not_recorded(backend, data):
-    network = bound(backend, tier=1)
+    trainer = bound(backend, tier=Tier.ARRAY_CODE)
     for _ in range(3):
-        train(network, data)
+        train(trainer, data)
     assert not backend.driver.recordings
     assert not backend.driver.launched
 
 
 def test_a_network_goes_with_its_last_name(backend, data):
     """No circle holds its device arrays until the next collection of garbage."""
-    network = bound(backend)
-    train(network, data)
-    gone = weakref.ref(network)
-    del network
+    trainer = bound(backend)
+    train(trainer, data)
+    gone = weakref.ref(trainer)
+    del trainer
     assert gone() is None
 
 
@@ -452,12 +462,15 @@ def test_products_of_every_tile_emulated(few_multiprocessors, multiprocessors, t
     backend = few_multiprocessors(multiprocessors)
     m, k, n = 70, 131, 66
     a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
-    assert Dense(backend.driver, backend.asarray)._tiling(m, n, k).tile == tile
+    load, loaded = backend.driver.load, []
+    backend.driver.load = lambda program: loaded.append(program) or load(program)
     for left in (backend.asarray(a), backend.asarray(a.T.copy()).T):
         for right in (backend.asarray(b), backend.asarray(b.T.copy()).T):
             out = backend.empty((m, n), dtype)
-            backend.kernels["matmul"](left, right, out)
+            backend.network_ops.matmul(left, right, out)
             np.testing.assert_allclose(out, a @ b, rtol=0, atol=200 * np.finfo(dtype).eps)
+    assert all(f"-DTILE={tile}" in program.options for program in loaded)
+    assert loaded
 
 
 def test_arrays_that_begin_anywhere_emulated(few_multiprocessors, rng):
@@ -466,7 +479,7 @@ def test_arrays_that_begin_anywhere_emulated(few_multiprocessors, rng):
     shifted = numbers[1:].reshape(8, 8)
     out, product = backend.empty((3, 8), "float32"), backend.empty((8, 8), "float32")
     index = backend.asarray(np.array([7, 0, 7]))
-    backend.kernels["gather"](shifted, index, out)
+    backend.network_ops.gather(shifted, index, out)
     np.testing.assert_array_equal(out, shifted[index])
-    backend.kernels["matmul"](shifted, shifted.T, product)
+    backend.network_ops.matmul(shifted, shifted.T, product)
     np.testing.assert_allclose(product, shifted @ shifted.T, rtol=1e-5)

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.kernels.cuda.dense import CONSTANTS, ELEMENT, TILINGS
-from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, SLOTS, Shape
-from fastmlp.kernels.cuda.sources import define, kernels, names, source
+from fastmlp.kernels.cuda.dense import ELEMENT, TILINGS
+from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, Shape
+from fastmlp.kernels.cuda.sources import FOLDER, define, define_optimizer, kernels, names, optimizers, source
+from fastmlp.network.optimizers import OPTIMIZERS, SGD
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_120")
 REALS = ("float", "double")
 BOTH = [define(REAL=real) for real in REALS]
 STAGED = (define(STAGED=0), define(STAGED=1))
 
-PAPER = Shape(512, 64, 10, 64, SLOTS["sgd"], centred=False)
-FAST = Shape(512, 64, 10, 128, SLOTS["adam"], centred=True)
+SIZES = (512, 64, 10)
+PAPER = Shape.of(SIZES, 64, SGD(), centred=False)
+OTHERS = [Shape.of(SIZES, 128, OPTIMIZERS[name](), centred=True) for name in sorted(optimizers() - {SGD.name})]
 
 # What each source is compiled with.
 VARIANTS = {
@@ -27,10 +29,12 @@ VARIANTS = {
     "gather.cu": [define(ELEMENT=element) for element in ELEMENT.values()],
     "matmul.cu": [define(REAL=real, **tiling.constants) for real in REALS for tiling in TILINGS[:-1]],
     "softmax_xent.cu": BOTH,
-    "update.cu": [define(REAL=real, **CONSTANTS) for real in REALS],
+    "update.cu": [
+        define(REAL=real, **define_optimizer(OPTIMIZERS[name]())) for name in sorted(optimizers()) for real in REALS
+    ],
     "train_epoch.cu": [
         *(layout.program(PAPER).options for layout in LAYOUTS),
-        *(layout.program(FAST).options for layout in LAYOUTS if not layout.cluster),
+        *(layout.program(shape).options for shape in OTHERS for layout in LAYOUTS),
     ],
 }
 
@@ -41,20 +45,35 @@ def test_every_source_has_its_variants():
 
 
 def test_headers_are_pasted_in_once():
-    for name in names():
-        assert not re.search(r'#include "[\w/]+\.cuh"', source(name))
-        assert source(name).count("struct SharedMemory") == 1
+    for name, (options, *_) in VARIANTS.items():
+        assert not re.search(r'#include "[^"]+\.cuh"', source(name, options))
+        assert source(name, options).count("struct SharedMemory") == 1
+
+
+@pytest.mark.parametrize("name", ["update.cu", "train_epoch.cu"])
+def test_a_source_with_a_step_is_compiled_for_every_optimizer(name):
+    compiled_for = {option for one, options, _ in compiled() if one == name for option in options}
+    assert {f"-DOPTIMIZER={optimizer}" for optimizer in optimizers()} <= compiled_for
+
+
+def test_the_text_has_the_step_of_its_optimizer_and_no_other():
+    steps = {name: (FOLDER / "optimizers" / f"{name}.cuh").read_text().partition("#pragma")[0] for name in optimizers()}
+    for name in steps:
+        text = source("update.cu", define(OPTIMIZER=name))
+        assert [other for other, head in steps.items() if head in text] == [name]
 
 
 def compiled() -> list[tuple[str, tuple[str, ...], str]]:
-    """Each source with its first options for every family of GPUs, and with its others for one of them, in turns."""
-    found = []
+    """Each source for every family of GPUs, with each optimizer that it has a step of, in a cluster and in a grid; with
+    its other options for one of the families, in turns."""
+    found, seen = [], set()
     for name, variants in VARIANTS.items():
-        for architecture in ARCHITECTURES:
-            possible = [options for options in variants if may_be_for(architecture, options)]
-            turn = ARCHITECTURES.index(architecture)
-            chosen = [possible[0], *possible[1 + turn :: len(ARCHITECTURES)]]
-            found += [(name, options, architecture) for options in chosen]
+        for turn, options in enumerate(variants):
+            families = [family for family in ARCHITECTURES if may_be_for(family, options)]
+            kind = (name, *(option for option in options if option.startswith(("-DOPTIMIZER=", "-DCLUSTER="))))
+            chosen = [families[turn % len(families)]] if kind in seen else families
+            seen.add(kind)
+            found += [(name, options, family) for family in chosen]
     return found
 
 
@@ -62,13 +81,14 @@ def may_be_for(architecture: str, options: tuple[str, ...]) -> bool:
     return "-DCLUSTER=1" not in options or int(architecture.removeprefix("sm_")) >= CLUSTERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "architecture"), compiled())
 def test_source_compiles(name, options, architecture, tmp_path):
     compiler = shutil.which("nvcc")
     if compiler is None:
         pytest.skip("no nvcc: install the CUDA toolkit to compile the kernels without a GPU")
     alone = tmp_path / Path(name).name
-    alone.write_text(source(name))
+    alone.write_text(source(name, options))
     command = [
         compiler,
         "-std=c++17",

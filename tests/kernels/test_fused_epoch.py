@@ -1,4 +1,4 @@
-"""The fused epoch's parts: register tiles, the team's barrier, and whole epochs of one and of several heads.
+"""The fused epoch's parts: register tiles, the team's barrier, and whole epochs of one and of several networks.
 
 Its parity with the other tiers, epoch by epoch and run by run, is in test_parity.py.
 """
@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from fastmlp.common.errors import UsageError
-from fastmlp.kernels import Head
+from fastmlp.kernels import EpochTask
 from fastmlp.kernels.cpu import fused_epoch as module
 from fastmlp.kernels.cpu.exponential import exponential
 from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
 from fastmlp.kernels.cpu.jit import jit
 from fastmlp.kernels.cpu.team import dismiss, meet, new_team
 from fastmlp.kernels.cpu.tile import LINE, make_product
-from fastmlp.network.optimizers import Optimizer
+from fastmlp.network import reference
+from fastmlp.network.optimizers import OPTIMIZERS, make_optimizer
 from fastmlp.testing.tolerances import STEP
 
 ROWS = 150
@@ -31,18 +32,18 @@ def any_work_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLOPS_A_PART", 1)
 
 
-def make_head(
+def make_task(
     sizes: tuple[int, int, int], batch_size: int = 32, dtype: str = "float32", seed: int = 0, optimizer: str = "sgd"
-) -> Head:
+) -> EpochTask:
     rng = np.random.default_rng(seed)
     inputs, hidden, classes = sizes
     shapes = ((inputs, hidden), (hidden,), (hidden, classes), (classes,))
-    chosen = Optimizer(optimizer, weight_decay=0.1)
-    values = tuple((rng.standard_normal(shape) / np.sqrt(shape[0])).astype(dtype) for shape in shapes)
-    moments = [tuple(np.zeros(shape, dtype) for shape in shapes) for _ in range(chosen.moments)]
-    steps = -(-ROWS // batch_size)
-    rates = np.linspace(1, 0.2, steps) * (0.1 if optimizer == "sgd" else 1e-3)
-    return Head([values, *moments], rng.permutation(ROWS), batch_size, chosen.coefficients(rates, 1))
+    chosen = make_optimizer(optimizer, weight_decay=0.1)
+    w1, b1, w2, b2 = ((rng.standard_normal(shape) / np.sqrt(shape[0])).astype(dtype) for shape in shapes)
+    moments = [tuple(np.zeros_like(array) for array in (w1, b1, w2, b2)) for _ in chosen.moments]
+    rates = np.linspace(1, 0.2, -(-ROWS // batch_size)) * (1e-3 if chosen.moments else 0.1)
+    order, coefficients = rng.permutation(ROWS), chosen.coefficients(rates, 1)
+    return EpochTask([(w1, b1, w2, b2), *moments], chosen, order, batch_size, coefficients)
 
 
 def make_data(sizes: tuple[int, int, int], dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
@@ -50,31 +51,23 @@ def make_data(sizes: tuple[int, int, int], dtype: str = "float32") -> tuple[np.n
     return rng.standard_normal((ROWS, sizes[0])).astype(dtype), rng.integers(0, sizes[2], ROWS)
 
 
-def by_the_book(head: Head, features: np.ndarray, labels: np.ndarray) -> tuple[list[list[np.ndarray]], float, int]:
-    """The slots after the epoch, the loss and the hits, by the equations, in float64."""
-    slots = [[array.astype("f8") for array in slot] for slot in head.slots]
-    w1, b1, w2, b2 = slots[0]
+def exactly(task: EpochTask, features: np.ndarray, labels: np.ndarray) -> tuple[list[list[np.ndarray]], float, int]:
+    """The slots after the epoch, the loss and the hits, by the reference's gradients and the optimizer, in float64."""
+    slots = [[array.astype("f8") for array in slot] for slot in task.slots]
     total, hits = 0.0, 0
-    for number, (decay, size, scale) in enumerate(head.coefficients):
-        rows = head.order[number * head.batch_size : (number + 1) * head.batch_size]
+    for number, (kept, *coefficients) in enumerate(task.coefficients):
+        rows = task.order[number * task.batch_size : (number + 1) * task.batch_size]
         x, y = features[rows].astype("f8"), labels[rows]
-        hidden = np.maximum(x @ w1 + b1, 0)
-        z = hidden @ w2 + b2
-        e = np.exp(z - z.max(axis=1, keepdims=True))
-        p = e / e.sum(axis=1, keepdims=True)
-        total -= np.log(p[range(len(y)), y]).sum()
-        hits += int((z.argmax(axis=1) == y).sum())
-        g = (p - np.eye(z.shape[1])[y]) / len(y)
-        dz = (g @ w2.T) * (hidden > 0)
-        gradients = (x.T @ dz, dz.sum(axis=0), hidden.T @ g, g.sum(axis=0))
+        w1, b1, w2, b2 = slots[0]
+        hits += int(((np.maximum(x @ w1 + b1, 0) @ w2 + b2).argmax(axis=1) == y).sum())
+        loss, gradients, _ = reference.step(x, y, (w1, b1, w2, b2), 0)
+        total += loss * len(rows)
         for k, gradient in enumerate(gradients):
-            direction = gradient
-            if len(slots) > 1:
-                slots[1][k] = 0.9 * slots[1][k] + 0.1 * gradient
-                slots[2][k] = 0.999 * slots[2][k] + 0.001 * gradient**2
-                direction = slots[1][k] / (np.sqrt(slots[2][k]) * scale + 1e-8)
-            slots[0][k] *= decay if gradient.ndim == 2 else 1
-            slots[0][k] -= size * direction
+            moments = [slot[k] for slot in slots[1:]]
+            change, moments = task.rule.step(np, gradient, moments, coefficients)
+            values = slots[0][k] * (kept if gradient.ndim == 2 else 1) - change
+            for slot, array in zip(slots, (values, *moments), strict=True):
+                slot[k] = array
     return slots, total, hits
 
 
@@ -161,14 +154,15 @@ def test_a_thread_that_cannot_start_leaves_no_other_waiting(monkeypatch: pytest.
     monkeypatch.setattr(module, "ThreadPoolExecutor", OneThreadOnly)
     sizes = (20, 40, 3)
     with pytest.raises(RuntimeError, match="can't start"):
-        fused_epoch([make_head(sizes)], *make_data(sizes), threads=2)
+        fused_epoch([make_task(sizes)], *make_data(sizes), threads=2)
 
 
 def test_ctrl_c_ends_a_long_epoch_soon() -> None:
     sizes = (512, 512, 10)
-    head = make_head(sizes)
+    task = make_task(sizes)
     steps = 200_000  # most of a minute of work
-    endless = Head(head.slots, np.tile(head.order, steps * 32 // ROWS + 1)[: steps * 32], 32, np.ones((steps, 3)))
+    order = np.tile(task.order, steps * 32 // ROWS + 1)[: steps * 32]
+    endless = replace(task, order=order, coefficients=np.ones((steps, 2)))
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)  # SIGINT itself may be ignored here
     signal.setitimer(signal.ITIMER_REAL, 1.0)
     try:
@@ -186,19 +180,19 @@ SHAPES = [(512, 64, 10), (7, 5, 3), (33, 17, 2), (1, 1, 2), (20, 100, 130), (16,
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("sizes", SHAPES, ids=lambda sizes: "-".join(map(str, sizes)))
 def test_an_epoch_is_by_the_book(sizes: tuple[int, int, int], optimizer: str, dtype: str) -> None:
     features, labels = make_data(sizes, dtype)
     for batch_size, threads in [(32, 1), (32, 2), (64, 3), (1, 2), (ROWS + 9, 2)]:
-        head = make_head(sizes, batch_size, dtype, optimizer=optimizer)
-        slots, loss, hits = by_the_book(head, features, labels)
-        [(got_loss, got_hits)] = fused_epoch([head], features, labels, threads)
+        task = make_task(sizes, batch_size, dtype, optimizer=optimizer)
+        slots, loss, hits = exactly(task, features, labels)
+        [(got_loss, got_hits)] = fused_epoch([task], features, labels, threads)
         # Adam divides by the root of a mean square, where that is small: it feels roundings more
         limit = STEP[dtype] * (10 if optimizer == "adam" else 1)
         assert abs(got_loss - loss) <= limit * loss
         assert got_hits == hits
-        for got, expected in zip(head.slots, slots, strict=True):
+        for got, expected in zip(task.slots, slots, strict=True):
             assert max(map(error, got, expected)) <= limit
 
 
@@ -206,41 +200,41 @@ def test_an_epoch_is_by_the_book(sizes: tuple[int, int, int], optimizer: str, dt
 def test_features_are_standardised_without_a_copy(dtype: str) -> None:
     sizes = (33, 40, 5)
     features, labels = make_data(sizes, dtype)
-    mean, factor = np.linspace(-1, 2, 33).astype(dtype), 0.7
-    head = replace(make_head(sizes, dtype=dtype), mean=mean, factor=factor)
-    slots, loss, hits = by_the_book(head, (features.astype("f8") - mean) * factor, labels)
-    [(got_loss, got_hits)] = fused_epoch([head], features, labels, 2)
+    mean, scale = np.linspace(-1, 2, 33).astype(dtype), 0.7
+    task = replace(make_task(sizes, dtype=dtype), mean=mean, scale=scale)
+    slots, loss, hits = exactly(task, (features.astype("f8") - mean) * scale, labels)
+    [(got_loss, got_hits)] = fused_epoch([task], features, labels, 2)
     assert abs(got_loss - loss) <= STEP[dtype] * loss
     assert got_hits == hits
-    assert max(map(error, head.slots[0], slots[0])) <= STEP[dtype]
+    assert max(map(error, task.slots[0], slots[0])) <= STEP[dtype]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_heads_together_end_as_each_alone(optimizer: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_networks_together_end_as_each_alone(optimizer: str) -> None:
     sizes = (50, 40, 7)
     data = make_data(sizes)
-    together, alone = ([make_head(sizes, seed=seed, optimizer=optimizer) for seed in range(5)] for _ in range(2))
+    together, alone = ([make_task(sizes, seed=seed, optimizer=optimizer) for seed in range(5)] for _ in range(2))
     results = fused_epoch(together, *data, threads=2)
-    assert results == [result for head in alone for result in fused_epoch([head], *data, threads=1)]
+    assert results == [result for task in alone for result in fused_epoch([task], *data, threads=1)]
     for one, other in zip(together, alone, strict=True):
         for got, expected in zip(one.slots, other.slots, strict=True):
             assert all(map(np.array_equal, got, expected))
 
 
-def test_two_heads_on_four_threads_are_two_teams() -> None:
+def test_two_networks_on_four_threads_are_two_teams() -> None:
     sizes = (50, 40, 7)
     features, labels = make_data(sizes)
-    heads = [make_head(sizes, seed=seed) for seed in range(2)]
-    expected = [by_the_book(head, features, labels)[0][0] for head in heads]
-    fused_epoch(heads, features, labels, threads=4)
-    for head, values in zip(heads, expected, strict=True):
-        assert max(map(error, head.slots[0], values)) <= STEP["float32"]
+    tasks = [make_task(sizes, seed=seed) for seed in range(2)]
+    expected = [exactly(task, features, labels)[0][0] for task in tasks]
+    fused_epoch(tasks, features, labels, threads=4)
+    for task, values in zip(tasks, expected, strict=True):
+        assert max(map(error, task.slots[0], values)) <= STEP["float32"]
 
 
 def test_small_steps_are_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     labels = np.zeros(ROWS, np.int64)
-    small, large = (module._Job(make_head(sizes), np.zeros((ROWS, sizes[0]), "f4"), labels, 2) for sizes in
+    small, large = (module._Job(make_task(sizes), np.zeros((ROWS, sizes[0]), "f4"), labels, 2) for sizes in
                     [(64, 64, 10), (512, 64, 10)])  # fmt: skip
     assert (small.parts, large.parts) == (1, 2)
 
@@ -250,7 +244,7 @@ def test_features_may_be_read_only_or_mapped(tmp_path) -> None:
     features, labels = make_data(sizes)
     np.save(tmp_path / "features.npy", features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    one, other = make_head(sizes), make_head(sizes)
+    one, other = make_task(sizes), make_task(sizes)
     assert fused_epoch([one], features, labels, 1) == fused_epoch([other], mapped, labels, 1)
 
 
@@ -258,28 +252,28 @@ def test_features_may_be_read_only_or_mapped(tmp_path) -> None:
 def test_evaluation_is_the_loss_and_hits_of_all_rows(threads: int) -> None:
     sizes = (33, 40, 5)
     features, labels = make_data(sizes)
-    heads = [replace(make_head(sizes, seed=seed), coefficients=np.zeros((1, 3))) for seed in range(2)]
-    before = [[array.copy() for array in head.slots[0]] for head in heads]
-    for head, (loss, hits) in zip(heads, fused_evaluation(heads, features, labels, threads), strict=True):
-        whole = replace(head, batch_size=ROWS)
-        _, expected, expected_hits = by_the_book(whole, features, labels)
+    tasks = [replace(make_task(sizes, seed=seed), coefficients=np.empty((0, 2))) for seed in range(2)]
+    before = [[array.copy() for array in task.slots[0]] for task in tasks]
+    for task, (loss, hits) in zip(tasks, fused_evaluation(tasks, features, labels, threads), strict=True):
+        whole = replace(task, batch_size=ROWS, coefficients=np.zeros((1, 2)))
+        _, expected, expected_hits = exactly(whole, features, labels)
         assert abs(loss - expected) <= STEP["float32"] * expected
         assert hits == expected_hits
-    for head, kept in zip(heads, before, strict=True):
-        assert all(map(np.array_equal, head.slots[0], kept))
+    for task, kept in zip(tasks, before, strict=True):
+        assert all(map(np.array_equal, task.slots[0], kept))
 
 
 @pytest.mark.parametrize("bad", ["label", "negative label", "row"])
 def test_what_is_not_there_is_refused(bad: str) -> None:
     sizes = (20, 16, 3)
     features, labels = make_data(sizes)
-    head = make_head(sizes)
+    task = make_task(sizes)
     if bad == "row":
-        head.order[5] = ROWS
+        task.order[5] = ROWS
     else:
         labels[7] = 3 if bad == "label" else -1
     with pytest.raises(UsageError, match="rows 0" if bad == "row" else "Labels must lie in 0 .. 2"):
-        fused_epoch([head], features, labels, 1)
+        fused_epoch([task], features, labels, 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -287,9 +281,9 @@ def test_nan_shows_in_loss_and_weights(value: float) -> None:
     sizes = (20, 16, 3)
     features, labels = make_data(sizes)
     features[7, 3] = value
-    head = make_head(sizes)
+    task = make_task(sizes)
     with np.errstate(all="ignore"):
-        [(loss, _)] = fused_epoch([head], features, labels, 2)
+        [(loss, _)] = fused_epoch([task], features, labels, 2)
     assert np.isnan(loss)
-    assert np.isnan(head.slots[0][0]).any()
-    assert np.isnan(head.slots[0][2]).any()
+    assert np.isnan(task.slots[0][0]).any()
+    assert np.isnan(task.slots[0][2]).any()

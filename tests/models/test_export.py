@@ -16,7 +16,7 @@ from fastmlp.extractors import open_extractor, patches
 from fastmlp.models import export, storage
 from fastmlp.models.export import export_onnx
 from fastmlp.models.predictor import Predictor, load_model
-from fastmlp.network.network import initial_parameters
+from fastmlp.network.parameters import initial_parameters
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
 
 from fastmlp.models import metrics
-from fastmlp.network.network import softmax
+from fastmlp.network.evaluation import softmax
 
 CLASSES = 5
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from fastmlp.common.errors import DataError
 from fastmlp.models import storage
-from fastmlp.network.network import initial_parameters
+from fastmlp.network.parameters import initial_parameters
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ABOUT = {"history": {"epoch": [1, 2]}, "fingerprint": {"seed": 0}}

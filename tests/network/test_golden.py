@@ -10,7 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from fastmlp.backends import Backend
-from fastmlp.network.network import DTYPES, Network, Parameters
+from fastmlp.network.parameters import DTYPES, Parameters
+from fastmlp.network.tiers import Tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close, assert_equal, assert_same_kind
 from fastmlp.testing.runs import tiers
 from fastmlp.testing.tolerances import EPOCH, STEP
@@ -35,45 +37,45 @@ def parameters(golden: Golden, dtype: str, prefix: str = "") -> Parameters:
 def test_ten_steps(backend: Backend, golden: Golden, dtype: str) -> None:
     for tier in tiers(backend, SIZES, dtype):
         what = f"{backend} tier {tier} {dtype}"
-        network, features, labels = bind(backend, golden, dtype, tier)
+        trainer, features, labels = bind(backend, golden, dtype, tier)
         losses = []
-        for batch in np.split(golden["order"], range(network.batch_size, len(labels), network.batch_size)):
+        for batch in np.split(golden["order"], range(trainer.batch_size, len(labels), trainer.batch_size)):
             loss, hits = backend.empty((1,), dtype), backend.empty((1,), "int64")
-            network.gradients(features, labels, backend.asarray(batch), loss, hits)
+            trainer.gradients((features, labels, None), backend.asarray(batch), loss, hits)
             losses.append(backend.to_numpy(loss)[0] / len(batch))
             if len(losses) == 1:
-                compare_first_gradients(what, backend, network, golden, dtype)
-            network.update(1.0, float(golden["learning_rate"]), 1.0)
+                compare_first_gradients(what, backend, trainer, golden, dtype)
+            trainer.network.update((1.0, float(golden["learning_rate"])))
         assert_close(f"{what}: losses", np.array(losses), golden["losses"], STEP[dtype])
-        compare_last_parameters(what, network, golden, dtype)
+        compare_last_parameters(what, trainer, golden, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_epoch(backend: Backend, golden: Golden, dtype: str) -> None:
     for tier in tiers(backend, SIZES, dtype):
         what = f"{backend} tier {tier} {dtype}"
-        network, features, labels = bind(backend, golden, dtype, tier)
+        trainer, features, labels = bind(backend, golden, dtype, tier)
         rates = np.full(10, golden["learning_rate"])
-        loss, _ = network.train_epoch(features, labels, golden["order"], rates)
-        batch_sizes = [network.batch_size] * 9 + [len(labels) - 9 * network.batch_size]
+        loss, _ = trainer.train_epoch(features, labels, golden["order"], rates)
+        batch_sizes = [trainer.batch_size] * 9 + [len(labels) - 9 * trainer.batch_size]
         mean = np.average(golden["losses"], weights=batch_sizes)
         assert_close(f"{what}: loss", np.array([loss]), np.array([mean]), STEP[dtype])
-        compare_last_parameters(what, network, golden, dtype)
+        compare_last_parameters(what, trainer, golden, dtype)
 
 
-def bind(backend: Backend, golden: Golden, dtype: str, tier: int | None) -> tuple[Network, Any, Any]:
-    network = Network(parameters(golden, dtype), backend, int(golden["batch_size"]), tier)
-    return network, backend.asarray(golden["features"].astype(dtype)), backend.asarray(golden["labels"].copy())
+def bind(backend: Backend, golden: Golden, dtype: str, tier: Tier | None) -> tuple[Trainer, Any, Any]:
+    trainer = Trainer(parameters(golden, dtype), backend, int(golden["batch_size"]), tier)
+    return trainer, backend.asarray(golden["features"].astype(dtype)), backend.asarray(golden["labels"].copy())
 
 
-def compare_first_gradients(what: str, backend: Backend, network: Network, golden: Golden, dtype: str) -> None:
-    gradients = (*network.weight_gradients, *network.bias_gradients)
+def compare_first_gradients(what: str, backend: Backend, trainer: Trainer, golden: Golden, dtype: str) -> None:
+    gradients = (*trainer.network.weights.gradients, *trainer.network.biases.gradients)
     for name, gradient in zip(("dW1", "dW2", "dB1", "dB2"), gradients, strict=True):
         assert_close(f"{what}: {name}", backend.to_numpy(gradient), golden[name], STEP[dtype])
 
 
-def compare_last_parameters(what: str, network: Network, golden: Golden, dtype: str) -> None:
-    got, last = network.parameters, parameters(golden, "float64", "last_")
+def compare_last_parameters(what: str, trainer: Trainer, golden: Golden, dtype: str) -> None:
+    got, last = trainer.parameters, parameters(golden, "float64", "last_")
     for array, reference in zip(got.weights + got.biases, last.weights + last.biases, strict=True):
         assert_same_kind(f"{what}: last parameters", array, reference.shape, dtype)
         assert_close(f"{what}: last parameters", array, reference, EPOCH[dtype])

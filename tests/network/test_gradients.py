@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fastmlp.backends import Backend
-from fastmlp.network.network import Parameters
+from fastmlp.network.parameters import Parameters
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.runs import Problem, take_step
 from fastmlp.testing.tolerances import CENTRAL_DIFFERENCES, STEP

@@ -7,8 +7,10 @@ import pytest
 
 from fastmlp.backends import Backend
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import Network
-from fastmlp.network.optimizers import BETA_1, BETA_2, EPSILON, SGD, Optimizer
+from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
+from fastmlp.network.optimizers.adam import BETA_1, BETA_2, EPSILON
+from fastmlp.network.optimizers.momentum import Momentum
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.runs import Problem, tiers
 from fastmlp.testing.tolerances import STEP
@@ -20,40 +22,41 @@ RATES = np.array([0.01, 0.02, 0.005, 0.0])
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"name": "adamw"}, "The optimizer must be one of sgd, adam, not 'adamw'"),
+        ({"name": "adamw"}, "The optimizer must be one of .*sgd.*, not 'adamw', did you mean adam"),
         ({"weight_decay": -0.1}, "The weight decay must be a number of 0 or more, not -0.1"),
+        ({"name": "momentum", "weight_decay": -1}, "The weight decay must be a number of 0 or more, not -1"),
         ({"weight_decay": float("nan")}, "not nan"),
         ({"weight_decay": float("inf")}, "not inf"),
     ],
 )
 def test_optimizers_that_cannot_be(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        Optimizer(**wrong)
+        make_optimizer(**{"name": "sgd", **wrong})
 
 
 def test_plain_descent_has_its_rates_and_decays() -> None:
-    np.testing.assert_array_equal(SGD.coefficients(RATES, 7), np.stack([np.ones(4), RATES, np.ones(4)], axis=1))
-    np.testing.assert_array_equal(Optimizer("sgd", 0.5).coefficients(RATES, 1)[:, 0], 1 - 0.5 * RATES)
+    np.testing.assert_array_equal(SGD().coefficients(RATES, 7), np.stack([np.ones(4), RATES], axis=1))
+    np.testing.assert_array_equal(make_optimizer("sgd", 0.5).coefficients(RATES, 1)[:, 0], 1 - 0.5 * RATES)
 
 
 def test_adams_corrections_count_steps_from_the_first_of_the_training() -> None:
-    adam = Optimizer("adam", 0.5)
+    adam = make_optimizer("adam", 0.5)
     whole = adam.coefficients(RATES, 1)
     np.testing.assert_array_equal(
         np.concatenate([adam.coefficients(RATES[:1], 1), adam.coefficients(RATES[1:], 2)]), whole
     )
-    for step, (decay, step_size, scale) in enumerate(whole, start=1):
-        assert decay == 1 - 0.5 * RATES[step - 1]
+    for step, (kept, step_size, correction) in enumerate(whole, start=1):
+        assert kept == 1 - 0.5 * RATES[step - 1]
         assert step_size == pytest.approx(RATES[step - 1] / (1 - BETA_1**step), rel=1e-14)
-        assert scale == pytest.approx((1 - BETA_2**step) ** -0.5, rel=1e-12)
+        assert correction == pytest.approx((1 - BETA_2**step) ** -0.5, rel=1e-12)
 
 
 def test_first_step_of_adam_has_the_length_of_the_learning_rate() -> None:
     """Whatever the gradient's size: m / sqrt(v) is then its sign."""
-    _, step_size, scale = Optimizer("adam").coefficients(np.array([0.01]), 1)[0]
+    _, step_size, correction = make_optimizer("adam").coefficients(np.array([0.01]), 1)[0]
     for gradient in (1e-3, 1.0, 1e3):
         first, second = (1 - BETA_1) * gradient, (1 - BETA_2) * gradient**2
-        assert step_size * first / (np.sqrt(second) * scale + EPSILON) == pytest.approx(0.01, rel=1e-4)
+        assert step_size * first / (np.sqrt(second) * correction + EPSILON) == pytest.approx(0.01, rel=1e-4)
 
 
 def steps_of_torch(problem: Problem, optimizer: Optimizer) -> list[Any]:
@@ -64,8 +67,11 @@ def steps_of_torch(problem: Problem, optimizer: Optimizer) -> list[Any]:
         {"params": leaves[:2], "weight_decay": optimizer.weight_decay},
         {"params": leaves[2:], "weight_decay": 0.0},
     ]
-    kind = torch.optim.AdamW if optimizer.name == "adam" else torch.optim.SGD
-    theirs = kind(groups, lr=1.0)
+    theirs: Any
+    if isinstance(optimizer, Momentum):
+        theirs = torch.optim.SGD(groups, lr=1.0, momentum=optimizer.momentum, nesterov=optimizer.nesterov)
+    else:
+        theirs = torch.optim.AdamW(groups, lr=1.0) if optimizer.name == "adam" else torch.optim.SGD(groups, lr=1.0)
     for rate in RATES:
         x = torch.tensor(problem.features[:50])
         for leaf in leaves:
@@ -79,12 +85,23 @@ def steps_of_torch(problem: Problem, optimizer: Optimizer) -> list[Any]:
     return [leaf.detach().numpy() for leaf in leaves]
 
 
-@pytest.mark.parametrize("optimizer", [SGD, Optimizer("sgd", 0.3), Optimizer("adam"), Optimizer("adam", 0.3)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SGD(),
+        make_optimizer("sgd", 0.3),
+        make_optimizer("adam"),
+        make_optimizer("adam", 0.3),
+        Momentum(),
+        Momentum(momentum=0.5, nesterov=False),
+    ],
+    ids=str,
+)
 def test_steps_are_those_of_torch(backend: Backend, optimizer: Optimizer, seed: int) -> None:
     """AdamW in float64; with plain descent, decoupled decay is torch's L2 penalty."""
     problem = Problem.draw(SIZES, seed)
     for tier in tiers(backend, SIZES, "float64", optimizer):
-        network = Network(problem.parameters, backend, 50, tier, optimizer)
+        network = Trainer(problem.parameters, backend, 50, tier, optimizer)
         features, labels = backend.asarray(problem.features.copy()), backend.asarray(problem.labels.copy())
         for rate in RATES:
             network.train_epoch(features, labels, np.arange(50), np.array([rate]))

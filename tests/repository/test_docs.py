@@ -36,10 +36,10 @@ SMALL = {
 }
 
 # Commands that are not run but looked at (`check_unrun`), and why.
-SETS_UP = "it sets up .venv/ and takes minutes; tests/test_scripts.py and .ci/run try it"
+SETS_UP = "it sets up .venv/ and takes minutes; tests/repository/test_scripts.py and .ci/run try it"
 CIFAR10 = "it downloads CIFAR-10 and ResNet-18's weights"
 INSTALLS = "it installs packages from a network"
-MEASURES = "it takes minutes; tests/test_bench_suite.py and .ci/run try it"
+MEASURES = "it takes minutes; tests/bench/test_bench_suite.py and .ci/run try it"
 NOT_RUN = {
     "scripts/reproduce": SETS_UP,
     "scripts/test": SETS_UP,
@@ -234,12 +234,14 @@ def inventory(site: Path) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_site_shows_what_the_tutorial_prints(site: Path) -> None:
     page = (site / "tutorial.html").read_text()
     assert re.search(r"mine: \d+ passed, 0 failed, 0 skipped", page)
     assert page.count("<img alt=") >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["fastmlp", "fastmlp.backends", "fastmlp.models.export", "fastmlp.testing"])
 def test_every_public_name_is_in_the_reference(site: Path, module: str) -> None:
     known = set().union(*(names for kind, names in inventory(site).items() if kind.startswith("py:")))
@@ -247,6 +249,7 @@ def test_every_public_name_is_in_the_reference(site: Path, module: str) -> None:
     assert not {name for name in public if f"{module}.{name}" not in known}
 
 
+@pytest.mark.slow
 def test_every_option_is_in_the_reference(site: Path) -> None:
     known = inventory(site)["std:cmdoption"]
     parser = build_parser()
@@ -257,6 +260,7 @@ def test_every_option_is_in_the_reference(site: Path) -> None:
         assert not {option for option in options if f"{command.prog.replace(' ', '-')}.{option}" not in known}
 
 
+@pytest.mark.slow
 def test_the_reference_names_the_variable_of_an_option_that_has_one(site: Path) -> None:
     page = (site / "commands.html").read_text()
     assert "FASTMLP_BACKEND" in page

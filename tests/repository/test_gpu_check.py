@@ -97,7 +97,7 @@ def test_what_is_missing_here_is_told_by_name(monkeypatch, capsys, tmp_path):
 
 
 def test_an_uninstalled_checkout_is_found(tmp_path):
-    """fastmlp and its two mapped packages, by a Python that forgets its editable installs."""
+    """fastmlp and its two linked packages, by a Python that forgets its editable installs."""
     code = (
         "import sys; sys.meta_path[:] = [one for one in sys.meta_path if 'editable' not in repr(one)]; "
         "import fastmlp.kernels.cuda, fastmlp.bench.peers as p; print(fastmlp.kernels.cuda.__file__); print(p.__file__)"
@@ -105,7 +105,8 @@ def test_an_uninstalled_checkout_is_found(tmp_path):
     environment = {**os.environ, **gpu._variables(here=True, scratch=tmp_path)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(ROOT / "kernels/cuda/__init__.py"), str(ROOT / "bench/peers/__init__.py")]
+    found = [Path(line).resolve() for line in done.stdout.split()]
+    assert found == [ROOT / "kernels/cuda/__init__.py", ROOT / "bench/peers/__init__.py"]
 
 
 def test_a_fresh_machine_gets_an_environment_with_all_that_is_measured(monkeypatch, tmp_path):

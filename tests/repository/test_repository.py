@@ -5,7 +5,7 @@ import itertools
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -23,13 +23,14 @@ MAPPED = ("kernels", "bench")  # folders here, packages of fastmlp once installe
 
 # From the top down: a folder imports from its own layer and those below it.
 LAYERS = (
-    {"cli", "__main__"},
-    {"experiments", "estimators", "testing", "bench"},
-    {"training", "models", "report"},
-    {"datasets", "extractors", "features", "augment", "network"},
-    {"backends"},
-    {"ops", "kernels"},
-    {"common", "paper", "_version"},
+    ("cli", "__main__"),
+    ("experiments", "estimators", "testing", "bench"),
+    ("training", "models", "report"),
+    ("datasets", "extractors", "features", "augment", "network"),
+    ("backends",),
+    ("kernels",),
+    ("ops",),
+    ("common", "paper", "_version"),
 )
 MODULE_LINES = 400
 FUNCTION_LINES = 40
@@ -81,30 +82,62 @@ def origin_of(node: ast.ImportFrom, name: str) -> str:
     return ".".join([*parents[: len(parents) - node.level + 1], *filter(None, [node.module])])
 
 
+def folder_of(name: str) -> str:
+    """The folder, or module, of the package that a module lies in."""
+    return name.split(".")[1]
+
+
 def layer(name: str) -> int:
     """The place of a module, 0 at the top; the package itself, which offers the public names, stands above all."""
     if name == "fastmlp":
         return -1
-    part = name.split(".")[1]
-    return next(place for place, names in enumerate(LAYERS) if part in names)
+    return next(place for place, names in enumerate(LAYERS) if folder_of(name) in names)
 
 
-def test_every_module_has_a_layer():
-    parts = {name.split(".")[1] for name in SOURCES if name != "fastmlp"}
-    assert parts <= set().union(*LAYERS), "a new module: give it a layer"
+def arrows() -> Iterator[tuple[str, str]]:
+    """Every import within the package: who imports whom."""
+    return ((importer, imported) for importer in SOURCES for imported in imports(importer))
+
+
+def assert_no_circle(pairs: Iterable[tuple[str, str]]) -> None:
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for importer, imported in pairs:
+        if importer != imported:
+            sorter.add(importer, imported)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_every_folder_has_exactly_one_layer():
+    folders = sorted({folder_of(name) for name in SOURCES if name != "fastmlp"})
+    assert folders == sorted(itertools.chain(*LAYERS)), "a new folder: give it a layer"
 
 
 def test_imports_run_downward():
-    pairs = ((importer, imported) for importer in SOURCES for imported in imports(importer))
-    upward = [f"{importer} imports {imported}" for importer, imported in pairs if layer(importer) > layer(imported)]
+    upward = [f"{importer} imports {imported}" for importer, imported in arrows() if layer(importer) > layer(imported)]
     assert not upward
 
 
-def test_imports_make_no_circle():
-    try:
-        TopologicalSorter({name: set(imports(name)) - {name} for name in SOURCES}).prepare()
-    except CycleError as error:
-        pytest.fail(" -> ".join(error.args[1]))
+def test_imports_make_no_circle_between_modules():
+    assert_no_circle(arrows())
+
+
+def test_imports_make_no_circle_between_folders():
+    inner = ((importer, imported) for importer, imported in arrows() if "fastmlp" not in (importer, imported))
+    assert_no_circle((folder_of(importer), folder_of(imported)) for importer, imported in inner)
+
+
+def test_a_circle_is_seen():
+    with pytest.raises(pytest.fail.Exception, match=r"a -> b -> a|b -> a -> b"):
+        assert_no_circle([("a", "b"), ("b", "a"), ("b", "b")])
+
+
+def test_the_tests_lie_in_the_same_folders():
+    packages = {path.name for path in (ROOT / "fastmlp").iterdir() if (path / "__init__.py").exists()}
+    tested = {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")}
+    assert tested == packages | {"repository", "faults"}
 
 
 def test_imports_are_absolute():
@@ -170,11 +203,27 @@ def test_every_package_outside_the_package_is_mapped():
     }
 
 
-def test_every_kind_of_file_beside_the_modules_is_shipped():
-    shipped = {pattern.removeprefix("*") for pattern in PROJECT["tool"]["setuptools"]["package-data"]["*"]}
-    listed = [Path(line) for line in tracked() if line.startswith(("fastmlp/", "kernels/", "bench/"))]
-    beside = [path for path in listed if not path.is_relative_to("bench/results")]  # results stay in the repository
-    assert {path.suffix for path in beside} - {".py"} <= shipped
+def test_every_file_beside_the_modules_is_shipped():
+    beside = [name for name in tracked() if name.startswith(("fastmlp/", "kernels/", "bench/")) and is_data(name)]
+    assert beside
+    assert not [name for name in beside if not is_shipped(Path(name))]
+
+
+def is_data(name: str) -> bool:
+    """Neither a module, nor a link to a mapped folder, nor one of the benchmark's results, which stay here."""
+    return not (name.endswith(".py") or (ROOT / name).is_symlink() or name.startswith("bench/results/"))
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether a pattern of the package that the file lies in, or of all packages, names it."""
+    package = next(folder for folder in path.parents if (ROOT / folder / "__init__.py").exists())
+    name = ".".join(package.parts if package.parts[0] == "fastmlp" else ("fastmlp", *package.parts))
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    inner = path.relative_to(package)
+    return any(
+        fnmatch(inner.name, pattern.rpartition("/")[2]) and inner.parent == Path(pattern).parent
+        for pattern in (*data["*"], *data.get(name, ()))
+    )
 
 
 def test_type_checkers_are_told_that_the_package_has_types():

@@ -304,6 +304,11 @@ def test_one_failed_check_fails_the_whole(programs, name, code, capsys):
     assert "Failed:" in capsys.readouterr().err
 
 
+def test_a_quick_check_leaves_out_what_is_slow(programs):
+    assert checks.main(["--quick", "-x"]) == 0
+    assert f"pytest {WORKERS} -m not slow -x\n" in (programs / "log").read_text()
+
+
 def test_the_tests_can_be_repeated(programs):
     assert checks.main(["--repeat", "3", "-x"]) == 0
     assert (programs / "log").read_text().count(f"pytest {WORKERS} -x\n") == 3

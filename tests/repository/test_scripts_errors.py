@@ -28,7 +28,7 @@ MISSING = "ERROR: No matching distribution found for numpy==2.4.6"
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ([MISSING], ["mend what pip names", "pip said: No matching distribution found for numpy==2.4.6"]),
+        ([MISSING], ["fix what pip names", "pip said: No matching distribution found for numpy==2.4.6"]),
         ([RETRY, MISSING], ["package index cannot be reached", "No matching distribution"]),
         (["ERROR: Could not install: [Errno 28] No space left on device"], ["disk is full"]),
         ([MISSING, "ERROR: ResolutionImpossible: for help visit"], ["No matching distribution"]),
@@ -97,7 +97,7 @@ def test_a_venv_without_pip_says_what_its_installation_said(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "error",
     [
-        SetupError("One thing is wrong: mend it."),
+        SetupError("One thing is wrong: fix it."),
         OSError(errno.ENOSPC, "No space left on device", "/checkout/.venv"),
         PermissionError(errno.EACCES, "Permission denied", "/checkout/.venv"),
     ],

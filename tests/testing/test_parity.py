@@ -12,42 +12,46 @@ from fastmlp.augment.kinds import KINDS
 from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import DTYPES, FLOPS_WORTH_THREADS, Network, Parameters, choose_tier, initial_parameters
-from fastmlp.ops import network as mlp_ops
-from fastmlp.ops import patches as patch_ops
+from fastmlp.network.optimizers import OPTIMIZERS
+from fastmlp.network.parameters import DTYPES, Parameters, initial_parameters
+from fastmlp.network.tiers import Tier, choose_tier
+from fastmlp.network.trainer import FLOPS_WORTH_THREADS, Trainer
+from fastmlp.ops import names_of
+from fastmlp.ops.network import NetworkOps
+from fastmlp.ops.patches import PatchOps
 from fastmlp.testing import CASES, assert_parity, assert_signature, runs
 from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import assert_levels
 
-OPS_AND_DTYPES = [(case.op, dtype) for case in CASES.values() for dtype in case.dtypes]
+OPS_AND_DTYPES = [(case.name, dtype) for case in CASES.values() for dtype in case.dtypes]
 NETWORKS = pytest.mark.parametrize("sizes", runs.SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
 BY_METHODS = pytest.mark.parametrize("method", runs.METHODS, ids=lambda method: method.name)
 BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2, "cupy": 3, "emulated": 3}
 
 
 def test_every_op_has_a_case() -> None:
-    others = {op: case.reference for op, case in CASES.items() if case.kernels == "kernels"}
-    assert others == {**mlp_ops.OPS, **patch_ops.OPS}
-    images = {op for op, case in CASES.items() if case.kernels == "image_kernels"}
-    assert images == {"hflip", "rotate_by_shears", *(kind.op.__name__ for kind in KINDS.values())}
+    images = {"hflip", "rotate_by_shears", *(kind.op.__name__ for kind in KINDS.values())}
+    assert {case.op for case in CASES.values()} == {*names_of(NetworkOps), *names_of(PatchOps), *images}
+    assert {f"{name} update" for name in OPTIMIZERS} <= set(CASES)
 
 
 def test_every_kernel_has_a_case_and_its_array_codes_arguments(backend: Backend) -> None:
-    for op, kernel in {**backend.kernels, **backend.image_kernels}.items():
-        assert CASES[op].kernel(backend) is kernel
-        assert_signature(CASES[op], kernel)
+    assert set(backend.image_kernels) <= set(CASES)
+    for case in CASES.values():
+        if kernel := case.kernel(backend):
+            assert_signature(case, kernel)
 
 
-@pytest.mark.parametrize(("op", "dtype"), OPS_AND_DTYPES)
-def test_op(backend: Backend, op: str, dtype: str, seed: int) -> None:
-    assert_parity(CASES[op], backend, kernels=False, dtype=dtype, seed=seed)
-    if CASES[op].kernel(backend) is not None:
-        assert_parity(CASES[op], backend, kernels=True, dtype=dtype, seed=seed)
+@pytest.mark.parametrize(("name", "dtype"), OPS_AND_DTYPES)
+def test_op(backend: Backend, name: str, dtype: str, seed: int) -> None:
+    assert_parity(CASES[name], backend, kernels=False, dtype=dtype, seed=seed)
+    if CASES[name].kernel(backend):
+        assert_parity(CASES[name], backend, kernels=True, dtype=dtype, seed=seed)
 
 
 def test_the_tier_is_the_one_we_claim(backend: Backend) -> None:
     tier = choose_tier((512, 64, 10), "float32", backend)
-    assert tier.number == BEST_TIER.get(backend.name, tier.number)
+    assert tier.tier == BEST_TIER.get(backend.name, tier.tier)
     assert backend.name in tier.reason
 
 
@@ -86,7 +90,7 @@ def test_two_threads_repeat_bit_for_bit(backend: Backend, seed: int) -> None:
 
 
 def _train_in_large_batches(problem: runs.Problem, backend: Backend) -> Parameters:
-    network = Network(problem.parameters.astype("float32"), backend, batch_size=500)
+    network = Trainer(problem.parameters.astype("float32"), backend, batch_size=500)
     features, labels = backend.asarray(problem.features.astype("f4")), backend.asarray(problem.labels.copy())
     for epoch in range(2):
         network.train_epoch(features, labels, problem.order(epoch), np.full(2, 0.1))
@@ -142,8 +146,8 @@ def test_real_images(backend: Backend, cifar10_folder: Path, rng: np.random.Gene
 # The same mistake gives the same sentence on every backend.
 
 MISTAKES: dict[str, Callable[[Backend], object]] = {
-    "no batch": lambda backend: Network(initial_parameters((4, 3)), backend, 0),
-    "no such tier": lambda backend: Network(initial_parameters((4, 3)), backend, 4, tier=0),
+    "no batch": lambda backend: Trainer(initial_parameters((4, 3)), backend, 0),
+    "no such tier": lambda backend: Trainer(initial_parameters((4, 3)), backend, 4, tier=Tier.FUSED_EPOCH),
     "float images": lambda backend: augment.hflip(backend.asarray(np.zeros((2, 3, 8, 8), "f4")), True),
     "two channels": lambda backend: augment.contrast(_images(backend, channels=2), 1.0),
     "float offset": lambda backend: augment.crop(_images(backend), 1.5, 2, backend=backend),

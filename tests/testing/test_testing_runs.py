@@ -11,23 +11,27 @@ from fastmlp.augment.running import on_rows
 from fastmlp.backends import Backend
 from fastmlp.backends.base import Array, Kernel
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.network.network import Network
-from fastmlp.ops import network as mlp_ops
+from fastmlp.network import trainer
+from fastmlp.network.tiers import FUSED, Tier
+from fastmlp.network.trainer import Trainer
+from fastmlp.ops.network import NetworkOps
 from fastmlp.testing import CASES, Report, Result, assert_signature, check, check_backend, runs
 
 BackendWith = Callable[..., Backend]
 
 xp = NumpyBackend.xp
+array_code = NetworkOps(xp)
 SIZES = (24, 16, 10)
-BIASES = 16 + 10
 
 
 def add_bias_subtracts(z: Array, bias: Array, out: Array) -> None:
-    mlp_ops.add_bias(xp, z, -bias, out)
+    array_code.add_bias(z, -bias, out)
 
 
-def sgd_leaves_biases(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
-    mlp_ops.sgd_update(xp, parameter, gradient, learning_rate if parameter.size > BIASES else 0.0, decay, out)
+def update_leaves_biases(
+    optimizer: Any, slots: Array, gradient: Array, coefficients: Any, decays: bool, out: Array
+) -> None:
+    array_code.update(optimizer, slots, gradient if decays else 0 * gradient, coefficients, decays, out)
 
 
 # Steps, epochs and runs.
@@ -35,7 +39,7 @@ def sgd_leaves_biases(parameter: Array, gradient: Array, learning_rate: float, d
 
 def test_a_step_that_is_right_for_full_batches_only_is_found(backend_with: BackendWith) -> None:
     def mean_of_64(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-        mlp_ops.softmax_xent(xp, logits, labels, gradient, loss, hits)
+        array_code.softmax_xent(logits, labels, gradient, loss, hits)
         gradient *= len(labels) / 64
 
     with pytest.raises(AssertionError, match=r"step of 37 rows.*gradient of weight"):
@@ -44,7 +48,7 @@ def test_a_step_that_is_right_for_full_batches_only_is_found(backend_with: Backe
 
 def test_a_step_that_changes_the_features_is_found(backend_with: BackendWith) -> None:
     def standardises(source: Array, index: Array, out: Array) -> None:
-        mlp_ops.gather(xp, source, index, out)
+        array_code.gather(source, index, out)
         if source.ndim == 2:
             source -= 1
 
@@ -61,46 +65,46 @@ def test_a_step_that_loses_digits_is_found(backend_with: BackendWith) -> None:
 
 
 def test_an_epoch_without_its_last_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def whole_batches_only(self: Network, features: Array, labels: Array, order: Array, rates: Array) -> Any:
+    def whole_batches_only(self: Trainer, features: Array, labels: Array, order: Array, rates: Array) -> Any:
         return original(self, features, labels, order[: len(order) // 64 * 64], rates[:-1])
 
-    original = Network.train_epoch
+    original = Trainer.train_epoch
     runs.assert_epoch(NumpyBackend(), SIZES, "float32", None)  # keeps the reference
-    monkeypatch.setattr(Network, "train_epoch", whole_batches_only)
+    monkeypatch.setattr(Trainer, "train_epoch", whole_batches_only)
     with pytest.raises(AssertionError, match=r"losses: error .* over the tolerance"):
         runs.assert_epoch(NumpyBackend(), SIZES, "float32", None)
 
 
 def test_an_epoch_that_leaves_the_biases_is_found(backend_with: BackendWith) -> None:
     with pytest.raises(AssertionError, match=r"epoch .* over the tolerance"):
-        runs.assert_epoch(backend_with(sgd_update=sgd_leaves_biases), SIZES, "float32", None)
+        runs.assert_epoch(backend_with(update=update_leaves_biases), SIZES, "float32", None)
 
 
 def test_a_last_update_left_out_is_found(backend_with: BackendWith) -> None:
     """The losses are right, for they come before; the weights are not."""
     calls = iter(range(10_000))
 
-    def forgets_the_last(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
+    def forgets_the_last(optimizer: Any, slots: Array, gradient: Array, row: Any, decays: bool, out: Array) -> None:
         last = next(calls) >= 15 * 2  # 16 batches, weights and biases
-        mlp_ops.sgd_update(xp, parameter, gradient, 0.0 if last else learning_rate, decay, out)
+        array_code.update(optimizer, slots, 0 * gradient if last else gradient, row, decays, out)
 
     with pytest.raises(AssertionError, match=r"epoch .* over the tolerance"):
-        runs.assert_epoch(backend_with(sgd_update=forgets_the_last), SIZES, "float32", None)
+        runs.assert_epoch(backend_with(update=forgets_the_last), SIZES, "float32", None)
 
 
 def test_a_run_that_does_not_repeat_is_found(backend_with: BackendWith) -> None:
     rng = np.random.default_rng(0)
 
-    def jitters(parameter: Array, gradient: Array, learning_rate: float, decay: float, out: Array) -> None:
-        mlp_ops.sgd_update(xp, parameter, gradient, learning_rate * (1 + 1e-7 * rng.random()), decay, out)
+    def jitters(optimizer: Any, slots: Array, gradient: Array, row: Any, decays: bool, out: Array) -> None:
+        array_code.update(optimizer, slots, gradient * np.float32(1 + 1e-6 * rng.random()), row, decays, out)
 
     with pytest.raises(AssertionError, match="run again"):
-        runs.assert_run(backend_with(sgd_update=jitters), SIZES, "float32", None)
+        runs.assert_run(backend_with(update=jitters), SIZES, "float32", None)
 
 
 def test_a_wrong_accuracy_is_found(backend_with: BackendWith) -> None:
     def never_hits(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-        mlp_ops.softmax_xent(xp, logits, labels, gradient, loss, hits)
+        array_code.softmax_xent(logits, labels, gradient, loss, hits)
         hits[...] = 0
 
     with pytest.raises(AssertionError, match=r"accuracy 0.0, but 0\.\d+ in float64"):
@@ -115,11 +119,11 @@ def test_a_hidden_divergence_is_found(backend_with: BackendWith) -> None:
         runs.assert_divergence_shows(backend_with(bias_relu=bias_relu_drops_nan), SIZES, None)
 
 
-def test_another_tier_than_asked_for_is_found(backend_with: BackendWith, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Network, "_lower_tier", lambda self, tier: self.tier)
-    fused = {op: lambda *arguments: None for op in (*mlp_ops.FUSED, "sgd_update")}
-    with pytest.raises(AssertionError, match=r"tier 1 was asked for, Tier\(number=2"):
-        runs.assert_step(backend_with(**fused), SIZES, "float32", 1)
+def test_another_tier_than_requested_is_found(backend_with: BackendWith, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "_lower_tier", lambda best, tier, backend: best)
+    fused = {op: lambda *arguments: None for op in (*FUSED, "update")}
+    with pytest.raises(AssertionError, match=r"array code was requested, Tier 2, fused ops.* was bound"):
+        runs.assert_step(backend_with(**fused), SIZES, "float32", Tier.ARRAY_CODE)
 
 
 def test_wrong_augmentations_are_found(backend_with: BackendWith) -> None:
@@ -162,7 +166,7 @@ class Dispatcher:
 def test_a_dispatchers_own_function_gives_the_arguments() -> None:
     assert_signature(CASES["add_bias"], Dispatcher(add_bias_subtracts))
     with pytest.raises(AssertionError):
-        assert_signature(CASES["add_bias"], Dispatcher(sgd_leaves_biases))
+        assert_signature(CASES["add_bias"], Dispatcher(update_leaves_biases))
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

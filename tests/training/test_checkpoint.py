@@ -10,13 +10,13 @@ import pytest
 from fastmlp.cli.main import main
 from fastmlp.experiments import experiment
 from fastmlp.models import storage
-from fastmlp.network.network import train_epoch_together
+from fastmlp.network.trainer import train_epoch_together
 from fastmlp.training import checkpoint, samples
 
 COMMAND = ["--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1"]
 COMMAND += ["--epochs", "8", "--out", "run"]
 CHECKPOINT = Path("run/original/checkpoint.safetensors")
-MODEL = Path("run/original/storage.safetensors")
+MODEL = Path("run/original/model.safetensors")
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.cli.main import main
 from fastmlp.common.errors import BackendError
-from fastmlp.network.network import Network, initial_parameters
-from fastmlp.network.optimizers import SGD, Optimizer
+from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
+from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.runs import tiers
 from fastmlp.training import loop
 from fastmlp.training.loop import Recipe
@@ -37,13 +38,13 @@ def placed(backend: Backend, budget: int | None, monkeypatch: pytest.MonkeyPatch
     return Samples.place(backend, *data(), dtype)
 
 
-def networks_of(backend: Backend, optimizer: Optimizer, tier: int | None, dtype: str = "float32") -> list[Network]:
+def networks_of(backend: Backend, optimizer: Optimizer, tier: int | None, dtype: str = "float32") -> list[Trainer]:
     """Three, of which the first two will share an order."""
     first = [initial_parameters(SIZES, "he", seed, dtype) for seed in range(3)]
-    return [Network(parameters, backend, BATCH, tier, optimizer) for parameters in first]
+    return [Trainer(parameters, backend, BATCH, tier, optimizer) for parameters in first]
 
 
-def train(samples: Samples, networks: list[Network], epochs: int = 1) -> list[tuple[float, float]]:
+def train(samples: Samples, networks: list[Trainer], epochs: int = 1) -> list[tuple[float, float]]:
     steps = -(-ROWS // BATCH)
     rates = [np.linspace(0.1, 0.05, steps) * (1 + number) for number in range(3)]
     for epoch in range(epochs):
@@ -68,7 +69,7 @@ def assert_same(
         np.testing.assert_allclose(streamed.logits(two), whole.logits(one), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, Optimizer("adam", 0.1)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [SGD(), make_optimizer("adam", 0.1)], ids=["sgd", "adam"])
 def test_chunks_train_the_same_weights(backend, optimizer, monkeypatch):
     for tier in tiers(backend, SIZES, "float32", optimizer):
         assert_same(monkeypatch, backend, optimizer, tier, epochs=1 if backend.name == "emulated" else 2)
@@ -98,7 +99,7 @@ def test_chunks_go_to_cupy_from_pinned_memory_in_a_stream_of_their_own_emulated(
         array[...] = source
 
     monkeypatch.setattr(fake_cupy.Array, "set", set_)
-    assert_same(monkeypatch, CupyBackend(), SGD, None)
+    assert_same(monkeypatch, CupyBackend(), SGD(), None)
     assert streams
     assert gpu.streams[0] not in streams
 
@@ -109,9 +110,9 @@ def test_features_of_another_dtype_are_converted_by_chunks(monkeypatch):
     assert isinstance(streamed, StreamedSamples)
     assert streamed.features.dtype == np.float32
     whole = Samples(data()[0].astype(np.float64), data()[1])
-    expected, got = (networks_of(backend, SGD, 1, "float64") for _ in range(2))
+    expected, got = (networks_of(backend, SGD(), 1, "float64") for _ in range(2))
     train(streamed, got), train(whole, expected)
-    np.testing.assert_array_equal(got[2].weights[0], expected[2].weights[0])
+    np.testing.assert_array_equal(got[2].parameters.weights[0], expected[2].parameters.weights[0])
 
 
 def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):
@@ -121,7 +122,7 @@ def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(backend, "memory_budget", lambda: BUDGET)
     streamed = Samples.place(backend, mapped, data()[1], "float32")
     assert streamed.features is mapped
-    train(streamed, networks_of(backend, SGD, 1))
+    train(streamed, networks_of(backend, SGD(), 1))
 
 
 def test_a_whole_training_is_the_same(monkeypatch):
@@ -174,7 +175,7 @@ def test_a_batch_that_does_not_fit_names_the_mend(monkeypatch):
     backend = NumpyBackend()
     streamed = placed(backend, BUDGET // 4, monkeypatch)
     with pytest.raises(BackendError, match=r"for 10 rows at a time, not for a batch of 16: choose a smaller --batch"):
-        train(streamed, networks_of(backend, SGD, 1))
+        train(streamed, networks_of(backend, SGD(), 1))
     with pytest.raises(BackendError, match=r"100 bytes of memory left, too few for rows of 48"):
         placed(backend, 100, monkeypatch)
 

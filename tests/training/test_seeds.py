@@ -13,7 +13,7 @@ from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
 from fastmlp.models import storage
-from fastmlp.network.network import initial_parameters
+from fastmlp.network.parameters import initial_parameters
 from fastmlp.report import check_claims, table1_text
 from fastmlp.training import checkpoint, seeds
 from fastmlp.training.loop import DivergedError, Recipe, train
@@ -145,7 +145,7 @@ def test_a_file_that_does_not_hold_what_it_says(samples, spoil):
 
 def test_a_seed_that_diverges_is_named(samples, monkeypatch):
     spoilt = network_of(2)
-    spoilt.weights[0][0, 0] = np.nan
+    spoilt.network.weights.values[0][0, 0] = np.nan
     with pytest.raises(DivergedError, match="seed 2 diverged in epoch 1"):
         seeds.train_seeds(
             (1, 2), lambda seed: spoilt if seed == 2 else network_of(seed), RECIPE, samples, {}, FILE, False
@@ -192,14 +192,14 @@ def test_every_cell_of_table_1_has_its_statistics(reproduced):
 
 def test_the_first_seed_is_the_run_without_seeds_and_another_is_its_own(reproduced):
     results, _, _ = reproduced
-    weights = Path("run/original/storage.safetensors").read_bytes()
+    weights = Path("run/original/model.safetensors").read_bytes()
     for seed in (0, 2):
         assert main([*COMMAND, "--seed", str(seed), "--out", "alone"]) == 0
         alone = json.loads(Path("alone/results.json").read_text())
         assert "over_seeds" not in alone
         for cell, value in alone["table1"]["original"].items():  # the augmented copies of another seed are others
             assert results["over_seeds"]["table1"]["original"][cell]["values"][seed] == value
-        assert (Path("alone/original/storage.safetensors").read_bytes() == weights) == (seed == 0)
+        assert (Path("alone/original/model.safetensors").read_bytes() == weights) == (seed == 0)
 
 
 def test_resume_goes_on_and_may_add_seeds(reproduced, capsys):

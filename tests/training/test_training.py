@@ -7,7 +7,8 @@ import pytest
 
 from fastmlp.backends import open_backend
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import Network, Parameters, initial_parameters
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.loop import PRESETS, WARM_UP, DivergedError, History, Recipe, train, train_together
 from fastmlp.training.samples import Samples
 
@@ -23,7 +24,7 @@ def samples(rows: int = 100, scale: float = 1.0) -> Samples:
     return Samples.place(open_backend("numpy"), scale * features, labels, "float32")
 
 
-def network(recipe: Recipe = RECIPE) -> Network:
+def network(recipe: Recipe = RECIPE) -> Trainer:
     return recipe.network(initial_parameters(SIZES, "he"), open_backend("numpy"))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from fastmlp._version import __version__
-from fastmlp.network.network import Parameters
+from fastmlp.network.parameters import Parameters
 
 OPSET, IR_VERSION = 18, 10  # what ONNX Runtime knows from version 1.18 on
 

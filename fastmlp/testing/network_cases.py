@@ -1,22 +1,27 @@
-"""The cases of the MLP's ops."""
+"""The cases of the network's ops."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.ops import network as mlp_ops
-from fastmlp.testing.op_case import Inputs, OpCase, Rng, Shape, like, size
+from fastmlp.network.optimizers import OPTIMIZERS, Optimizer
+from fastmlp.ops.network import NetworkOps
+from fastmlp.testing.op_case import Draw, Inputs, OpCase, Outputs, Rng, Shape, like, method, size
 
 AWAY = 0.1  # how far from ReLU's kink inputs are drawn, against a spread of 1
 HUGE = 1e4  # logits of a run about to diverge: their exponentials overflow unless the largest is taken off first
 LEARNING_RATE = 0.05
-DECAY = 0.9  # far from 1, so that an update without it is found
+WEIGHT_DECAY = 2.0  # a tenth of a weight per step: an update without it is found
+STEPS = 6  # of an optimizer, until its moments are those of a run
 
 # (rows, columns): no row, one row, a ragged batch, the paper's logits, the paper's hidden layer
 MATRICES: tuple[Shape, ...] = ((0, 10), (1, 2), (37, 10), (64, 10), (64, 64))
 PRODUCTS: tuple[Shape, ...] = ((0, 5, 3), (1, 1, 2), (37, 10, 7), (64, 512, 64))  # (m, k, n)
-PARAMETERS: tuple[Shape, ...] = ((0, 10), (1, 2), (37, 10), (512, 64), (10,))
+PARAMETERS: tuple[Shape, ...] = ((0,), (1,), (370,), (32_768,))
 
 
 def draw_gather(rng: Rng, shape: Shape, dtype: str) -> Inputs:
@@ -135,48 +140,50 @@ def softmax_outputs(inputs: Inputs) -> dict[str, tuple[Shape, str]]:
     return {"gradient": (logits.shape, logits.dtype.name), "loss": ((1,), logits.dtype.name), "hits": ((1,), "int64")}
 
 
-def draw_sgd_update(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    parameter, gradient = rng.standard_normal(shape), rng.standard_normal(shape)
-    return {
-        "parameter": parameter.astype(dtype),
-        "gradient": gradient.astype(dtype),
-        "learning_rate": LEARNING_RATE,
-        "decay": DECAY,
-    }
+def update_draw(kind: type[Optimizer], weight_decay: float = WEIGHT_DECAY, size: float = 1.0) -> Draw:
+    """Draws an update in the midst of a run: the moments are what some steps of gradients of that size leave."""
+
+    def draw(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+        optimizer, (count,) = kind(weight_decay), shape
+        rows = optimizer.coefficients(np.full(STEPS, LEARNING_RATE), first_step=1)
+        moments: Sequence[NDArray[np.float64]] = [np.zeros(count) for _ in optimizer.moments]
+        for row in rows[:-1]:
+            _, moments = optimizer.step(np, size * rng.standard_normal(count), moments, row[1:].tolist())
+        return {
+            "optimizer": optimizer,
+            "slots": np.stack([rng.standard_normal(count), *moments]).astype(dtype),
+            "gradient": (size * rng.standard_normal(count)).astype(dtype),
+            "coefficients": tuple(rows[-1].tolist()),
+            "decays": True,
+        }
+
+    return draw
 
 
-def draw_undecayed_sgd_update(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    return {**draw_sgd_update(rng, shape, dtype), "decay": 1.0}
+def without_decay(draw: Draw) -> Draw:
+    """The same update for biases, which weight decay leaves alone."""
+    return lambda rng, shape, dtype: {**draw(rng, shape, dtype), "decays": False}
 
 
-def draw_adam_update(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    """Moments of the gradients' own size, as in the midst of a run: neither drowns the other."""
-    parameter, gradient, first = rng.standard_normal((3, *shape))
-    return {
-        "parameter": parameter.astype(dtype),
-        "gradient": gradient.astype(dtype),
-        "first": (0.5 * first).astype(dtype),
-        "second": rng.uniform(0.5, 2, shape).astype(dtype),
-        "step_size": LEARNING_RATE,
-        "scale": 1.5,
-        "decay": DECAY,
-    }
-
-
-def draw_undecayed_adam_update(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    return {**draw_adam_update(rng, shape, dtype), "decay": 1.0}
-
-
-def draw_tiny_adam_update(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    """Gradients so small that epsilon decides."""
-    inputs = draw_adam_update(rng, shape, dtype)
-    small = {name: (1e-8 * inputs[name]).astype(dtype) for name in ("gradient", "first")}
-    return inputs | small | {"second": (1e-16 * inputs["second"]).astype(dtype)}
-
-
-def adam_outputs(inputs: Inputs) -> dict[str, tuple[Shape, str]]:
-    parameter = inputs["parameter"]
-    return dict.fromkeys(("out", "out_first", "out_second"), (parameter.shape, parameter.dtype.name))
+def update_case(kind: type[Optimizer]) -> OpCase:
+    """The case of an optimizer's update; with tiny gradients Adam's epsilon decides."""
+    draw, slots = update_draw(kind), 1 + len(kind.moments)
+    return _case(
+        "update",
+        draw,
+        like("slots"),
+        label=f"{kind.name} update",
+        shapes=PARAMETERS,
+        draws={
+            "undecayed": without_decay(draw),
+            "all kept": update_draw(kind, weight_decay=0.0),
+            "tiny": update_draw(kind, size=1e-8),
+        },
+        planted=("nan", "inf"),
+        aliases={"out": "slots"},
+        flops=lambda shape: 7 * slots * size(shape),
+        bytes=lambda shape, itemsize: (2 * slots + 1) * itemsize * size(shape),
+    )
 
 
 def _away_from_zero(rng: Rng, shape: Shape) -> NDArray[np.float64]:
@@ -190,10 +197,14 @@ def _labels(rng: Rng, shape: Shape) -> NDArray[np.int64]:
 
 # The table.
 
-MLP_CASES = (
-    OpCase(
+
+def _case(op: str, draw: Draw, outputs: Outputs, **fields: Any) -> OpCase:
+    return OpCase(op, method(NetworkOps, op), draw, outputs, family="network", **fields)
+
+
+NETWORK_CASES = (
+    _case(
         "gather",
-        mlp_ops.gather,
         draw_gather,
         lambda inputs: {"out": ((len(inputs["index"]), *inputs["source"].shape[1:]), inputs["source"].dtype.name)},
         shapes=((0, 10), (1, 2), (37, 10), (64, 512), (64,)),
@@ -202,9 +213,8 @@ MLP_CASES = (
         flops=lambda shape: 0,
         bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + 8 * shape[0],
     ),
-    OpCase(
+    _case(
         "standardize",
-        mlp_ops.standardize,
         draw_standardize,
         like("features"),
         shapes=MATRICES,
@@ -213,9 +223,8 @@ MLP_CASES = (
         flops=lambda shape: 2 * size(shape),
         bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + shape[1]),
     ),
-    OpCase(
+    _case(
         "matmul",
-        mlp_ops.matmul,
         draw_matmul,
         lambda inputs: {"out": ((inputs["a"].shape[0], inputs["b"].shape[1]), inputs["a"].dtype.name)},
         shapes=PRODUCTS,
@@ -225,8 +234,7 @@ MLP_CASES = (
         bytes=product_bytes,
     ),
     *(
-        OpCase(
-            op.__name__,
+        _case(
             op,
             draw_dense,
             lambda inputs: {"out": ((inputs["a"].shape[0], inputs["weight"].shape[1]), inputs["a"].dtype.name)},
@@ -235,11 +243,10 @@ MLP_CASES = (
             flops=product_flops,
             bytes=product_bytes,
         )
-        for op in (mlp_ops.dense, mlp_ops.dense_relu)
+        for op in ("dense", "dense_relu")
     ),
-    OpCase(
+    _case(
         "dense_backward",
-        mlp_ops.dense_backward,
         draw_dense_backward,
         like("activation"),
         shapes=PRODUCTS,
@@ -248,9 +255,8 @@ MLP_CASES = (
         flops=product_flops,
         bytes=lambda shape, itemsize: product_bytes(shape, itemsize) + itemsize * shape[0] * shape[2],
     ),
-    OpCase(
+    _case(
         "dense_gradients",
-        mlp_ops.dense_gradients,
         draw_dense_gradients,
         gradient_outputs,
         shapes=PRODUCTS,
@@ -259,9 +265,8 @@ MLP_CASES = (
         flops=product_flops,
         bytes=product_bytes,
     ),
-    OpCase(
+    _case(
         "add_bias",
-        mlp_ops.add_bias,
         draw_add_bias,
         like("z"),
         shapes=MATRICES,
@@ -270,9 +275,8 @@ MLP_CASES = (
         flops=size,
         bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + shape[1]),
     ),
-    OpCase(
+    _case(
         "bias_relu",
-        mlp_ops.bias_relu,
         draw_bias_relu,
         like("z"),
         shapes=MATRICES,
@@ -281,9 +285,8 @@ MLP_CASES = (
         flops=lambda shape: 2 * size(shape),
         bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + shape[1]),
     ),
-    OpCase(
+    _case(
         "relu_backward",
-        mlp_ops.relu_backward,
         draw_relu_backward,
         like("gradient"),
         shapes=MATRICES,
@@ -292,9 +295,8 @@ MLP_CASES = (
         flops=lambda shape: 2 * size(shape),
         bytes=lambda shape, itemsize: 3 * itemsize * size(shape),
     ),
-    OpCase(
+    _case(
         "column_sum",
-        mlp_ops.column_sum,
         draw_column_sum,
         lambda inputs: {"out": (inputs["values"].shape[1:], inputs["values"].dtype.name)},
         shapes=MATRICES,
@@ -302,9 +304,8 @@ MLP_CASES = (
         flops=size,
         bytes=lambda shape, itemsize: itemsize * (size(shape) + shape[1]),
     ),
-    OpCase(
+    _case(
         "softmax_xent",
-        mlp_ops.softmax_xent,
         draw_softmax_xent,
         softmax_outputs,
         shapes=MATRICES,
@@ -314,9 +315,8 @@ MLP_CASES = (
         flops=lambda shape: 6 * size(shape),  # compare, subtract, exponentiate, add, divide by the sum and by m
         bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + 1) + 8 * (shape[0] + 1),
     ),
-    OpCase(
+    _case(
         "weighted_softmax_xent",
-        mlp_ops.weighted_softmax_xent,
         draw_weighted_softmax_xent,
         softmax_outputs,
         shapes=MATRICES,
@@ -325,28 +325,5 @@ MLP_CASES = (
         flops=lambda shape: 7 * size(shape),
         bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + shape[0] + 1) + 8 * (shape[0] + 1),
     ),
-    OpCase(
-        "sgd_update",
-        mlp_ops.sgd_update,
-        draw_sgd_update,
-        like("parameter"),
-        shapes=PARAMETERS,
-        draws={"undecayed": draw_undecayed_sgd_update},
-        planted=("nan", "inf"),
-        aliases={"out": "parameter"},
-        flops=lambda shape: 3 * size(shape),
-        bytes=lambda shape, itemsize: 3 * itemsize * size(shape),
-    ),
-    OpCase(
-        "adam_update",
-        mlp_ops.adam_update,
-        draw_adam_update,
-        adam_outputs,
-        shapes=PARAMETERS,
-        draws={"undecayed": draw_undecayed_adam_update, "tiny": draw_tiny_adam_update},
-        planted=("nan", "inf"),
-        aliases={"out": "parameter", "out_first": "first", "out_second": "second"},
-        flops=lambda shape: 14 * size(shape),
-        bytes=lambda shape, itemsize: 7 * itemsize * size(shape),
-    ),
+    *(update_case(kind) for kind in OPTIMIZERS.values()),
 )

@@ -9,30 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmlp.backends import Backend
-from fastmlp.backends.base import Array, Ops
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
-from fastmlp.network.network import (
-    EVALUATION_ROWS,
-    Network,
-    Parameters,
-    choose_tier,
-    initial_parameters,
-    softmax,
-    train_epoch_together,
-)
-from fastmlp.network.optimizers import Optimizer
-from fastmlp.ops import network as mlp_ops
-from fastmlp.ops.network import FUSED
+from fastmlp.network.evaluation import ROWS, softmax
+from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
+from fastmlp.network.optimizers.adam import Adam
+from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.tiers import FUSED, Tier, choose_tier
+from fastmlp.network.trainer import Trainer, train_epoch_together
+from fastmlp.ops import Array, names_of
+from fastmlp.ops.network import NetworkOps
 
 PAPER = (512, 64, 10)
-SGD_FUSED = (*FUSED, "sgd_update")
+KERNELS = (*FUSED, "update")
 
 
-def train(network: Network, features: Any, labels: Any, order: Any, learning_rate: float) -> tuple[float, float]:
+def train(trainer: Trainer, features: Any, labels: Any, order: Any, learning_rate: float) -> tuple[float, float]:
     """One epoch of the same learning rate for every step."""
-    rates = np.full(-(-len(order) // network.batch_size), learning_rate)
-    return network.train_epoch(features, labels, order, rates)
+    rates = np.full(-(-len(order) // trainer.batch_size), learning_rate)
+    return trainer.train_epoch(features, labels, order, rates)
 
 
 # Parameters.
@@ -93,89 +88,122 @@ def nothing(*arguments: Array) -> None: ...
 
 
 def test_choose_tier_depends_on_its_arguments_alone(backend_with: Callable[..., Backend]) -> None:
-    bare, fused = backend_with(), backend_with(**dict.fromkeys(SGD_FUSED, nothing))
-    partly = backend_with(**dict.fromkeys(SGD_FUSED[1:], nothing))
+    bare, fused = backend_with(), backend_with(**dict.fromkeys(KERNELS, nothing))
+    partly = backend_with(**dict.fromkeys(KERNELS[1:], nothing))
     assert choose_tier(PAPER, "float32", bare) == choose_tier(PAPER, "float32", bare)
-    assert choose_tier(PAPER, "float32", bare).number == 1
-    assert choose_tier(PAPER, "float32", fused).number == 2
-    assert choose_tier(PAPER, "float32", partly).number == 1
+    assert choose_tier(PAPER, "float32", bare).tier == Tier.ARRAY_CODE
+    assert choose_tier(PAPER, "float32", fused).tier == Tier.FUSED_OPS
+    assert choose_tier(PAPER, "float32", partly).tier == Tier.ARRAY_CODE
 
 
 def test_a_tiers_reason_names_what_is_missing_and_for_which_network(backend_with: Callable[..., Backend]) -> None:
-    partly = backend_with(**dict.fromkeys(SGD_FUSED[1:], nothing))
-    tier = choose_tier(PAPER, "float32", partly)
-    assert tier.reason == f"planted has no kernel for {FUSED[0]} (512-64-10 float32)"
-    assert (
-        "has a kernel for every fused op (512-64-10 float64)"
-        in choose_tier(PAPER, "float64", backend_with(**dict.fromkeys(SGD_FUSED, nothing))).reason
-    )
+    partly = backend_with(**dict.fromkeys(KERNELS[1:], nothing))
+    choice = choose_tier(PAPER, "float32", partly)
+    assert choice.reason == f"planted has no kernel for {FUSED[0]} (512-64-10 float32)"
+    fused = backend_with(**dict.fromkeys(KERNELS, nothing))
+    assert "has a kernel for every fused op (512-64-10 float64)" in choose_tier(PAPER, "float64", fused).reason
 
 
-def test_the_tier_needs_the_optimizers_own_update(backend_with: Callable[..., Backend]) -> None:
-    only_sgd = backend_with(**dict.fromkeys(SGD_FUSED, nothing))
-    tier = choose_tier(PAPER, "float32", only_sgd, Optimizer("adam"))
-    assert (tier.number, tier.reason) == (1, "planted has no kernel for adam_update (512-64-10 float32)")
+class Adamax(Adam):
+    """An optimizer of somebody's with Adam's moments, and no kernel anywhere."""
+
+    name = "adamax"
+
+    def step(self, xp: Any, gradient: Any, moments: Any, coefficients: Any) -> Any:
+        largest = xp.where(xp.abs(gradient) > 0.999 * moments[1], xp.abs(gradient), 0.999 * moments[1])
+        first = 0.9 * moments[0] + 0.1 * gradient
+        return coefficients[0] * first / (largest + 1e-8), (first, largest)
+
+
+class Averaged(SGD):
+    """One with a single moment."""
+
+    name = "averaged"
+    moments = ("mean",)
+
+    def step(self, xp: Any, gradient: Any, moments: Any, coefficients: Any) -> Any:
+        mean = 0.5 * moments[0] + 0.5 * gradient
+        return coefficients[0] * mean, (mean,)
+
+
+@pytest.mark.parametrize("optimizer", [Adamax(), Averaged()], ids=lambda optimizer: optimizer.name)
+def test_an_optimizer_without_kernels_trains_by_its_own_step(backend: Backend, optimizer: Optimizer) -> None:
+    choice = choose_tier(PAPER, "float32", backend, optimizer)
+    assert choice.tier == Tier.ARRAY_CODE
+    assert f"{optimizer.name}_update" in choice.reason
+    rng = np.random.default_rng(0)
+    features, labels = rng.standard_normal((30, 6)), rng.integers(0, 4, 30)
+    trainers = [Trainer(initial_parameters((6, 5, 4), "he", 1, "float64"), engine, 8, optimizer=optimizer)
+                for engine in (NumpyBackend(), backend)]  # fmt: skip
+    for trainer in trainers:
+        place = trainer.backend.asarray
+        train(trainer, place(features.copy()), place(labels.copy()), np.arange(30), 0.05)
+    expected, got = (trainer.state for trainer in trainers)
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
 
 
 def counting_backend(backend_with: Callable[..., Backend], calls: list[str]) -> Backend:
     """Every op is a kernel that notes its call and runs the array code."""
+    array_code = NetworkOps(NumpyBackend.xp)
 
     def counted(op: str) -> Callable[..., None]:
         def kernel(*arguments: Array) -> None:
             calls.append(op)
-            mlp_ops.OPS[op](NumpyBackend.xp, *arguments)
+            getattr(array_code, op)(*arguments)
 
         return kernel
 
-    return backend_with(**{op: counted(op) for op in mlp_ops.OPS})
+    return backend_with(**{op: counted(op) for op in names_of(NetworkOps)})
 
 
 def test_an_op_without_a_kernel_calls_those_of_its_parts(backend_with: Callable[..., Backend]) -> None:
     calls: list[str] = []
-    kernels = counting_backend(backend_with, calls).kernels
-    parts = {"matmul": kernels["matmul"], "bias_relu": kernels["bias_relu"]}
+
+    def counted_matmul(a: Array, b: Array, out: Array) -> None:
+        calls.append("matmul")
+        np.matmul(a, b, out=out)
+
     a, weight, bias, out = np.ones((2, 3)), np.ones((3, 4)), -np.arange(4.0), np.empty((2, 4))
-    Ops(mlp_ops.OPS, backend_with(**parts)).dense_relu(a, weight, bias, out)
-    assert calls == ["matmul", "bias_relu"]
+    backend_with(matmul=counted_matmul).network_ops.dense_relu(a, weight, bias, out)
+    assert calls == ["matmul"]
     assert out.tolist() == 2 * [[3, 2, 1, 0]]
-    Ops(mlp_ops.OPS, backend_with(**parts), kernels=False).dense_relu(a, weight, bias, out)
-    assert calls == ["matmul", "bias_relu"]
 
 
-def test_the_best_tier_calls_the_kernels_and_tier_1_does_not(backend_with: Callable[..., Backend]) -> None:
+def test_the_best_tier_calls_the_kernels_and_array_code_does_not(backend_with: Callable[..., Backend]) -> None:
     calls: list[str] = []
     backend = counting_backend(backend_with, calls)
     features, labels, order = np.ones((5, 4), "f4"), np.zeros(5, np.int64), np.arange(5)
-    best = Network(initial_parameters((4, 3, 2), "he"), backend, 4)
-    assert best.tier.number == 2
+    best = Trainer(initial_parameters((4, 3, 2), "he"), backend, 4)
+    assert best.tier.tier == Tier.FUSED_OPS
     train(best, features, labels, order, 0.1)
     layers = {"dense", "dense_relu", "dense_backward", "dense_gradients"}
-    assert set(calls) == layers | {"gather", "softmax_xent", "sgd_update"}
+    assert set(calls) == layers | {"gather", "softmax_xent", "update"}
     assert calls.count("softmax_xent") == 2
     calls.clear()
-    lower = Network(initial_parameters((4, 3, 2), "he"), backend, 4, tier=1)
-    assert (lower.tier.number, lower.tier.reason) == (1, "asked for")
+    lower = Trainer(initial_parameters((4, 3, 2), "he"), backend, 4, tier=Tier.ARRAY_CODE)
+    assert (lower.tier.tier, lower.tier.reason) == (Tier.ARRAY_CODE, "requested")
     train(lower, features, labels, order, 0.1)
     assert calls == []
 
 
-@pytest.mark.parametrize("tier", [0, 2, 3, -1])
-def test_a_tier_that_is_not_there_is_refused(tier: int) -> None:
-    with pytest.raises(UsageError, match=f"Backend numpy has no tier {tier} for this network: its best is 1"):
-        Network(initial_parameters((4, 3)), NumpyBackend(), 8, tier)
+@pytest.mark.parametrize("tier", [Tier.FUSED_OPS, Tier.FUSED_EPOCH])
+def test_a_tier_that_is_not_there_is_refused(tier: Tier) -> None:
+    with pytest.raises(UsageError, match=f"Backend numpy has no tier {tier.value} for this network: its best is 1"):
+        Trainer(initial_parameters((4, 3)), NumpyBackend(), 8, tier)
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])
 def test_a_batch_holds_at_least_one_row(batch_size: int) -> None:
     with pytest.raises(UsageError, match=f"The batch size must be 1 or more, not {batch_size}"):
-        Network(initial_parameters((4, 3)), NumpyBackend(), batch_size)
+        Trainer(initial_parameters((4, 3)), NumpyBackend(), batch_size)
 
 
 # Passes.
 
 
-def bound(sizes: tuple[int, ...] = (6, 5, 4), batch_size: int = 8, dtype: str = "float64") -> Network:
-    return Network(initial_parameters(sizes, "he", 1, dtype), NumpyBackend(), batch_size)
+def bound(sizes: tuple[int, ...] = (6, 5, 4), batch_size: int = 8, dtype: str = "float64") -> Trainer:
+    return Trainer(initial_parameters(sizes, "he", 1, dtype), NumpyBackend(), batch_size)
 
 
 def sample(rows: int, dtype: str = "float64") -> tuple[Any, Any]:
@@ -190,40 +218,40 @@ def mean_loss_and_accuracy(parameters: Parameters, features: Any, labels: Any) -
     return float(losses.mean()), float((logits.argmax(axis=1) == labels).mean())
 
 
-@pytest.mark.parametrize("rows", [1, 7, EVALUATION_ROWS, EVALUATION_ROWS + 1, 2 * EVALUATION_ROWS + 3])
+@pytest.mark.parametrize("rows", [1, 7, ROWS, ROWS + 1, 2 * ROWS + 3])
 def test_evaluate_is_the_mean_over_all_rows_whatever_the_parts(rows: int) -> None:
-    network = bound()
+    trainer = bound()
     features, labels = sample(rows)
-    expected = mean_loss_and_accuracy(network.parameters, features, labels)
-    assert network.evaluate(features, labels) == pytest.approx(expected, rel=1e-12)
+    expected = mean_loss_and_accuracy(trainer.parameters, features, labels)
+    assert trainer.evaluate(features, labels) == pytest.approx(expected, rel=1e-12)
 
 
 def test_evaluating_changes_nothing() -> None:
-    network = bound()
+    trainer = bound()
     features, labels = sample(30)
-    before, copy = network.parameters, features.copy()
-    network.evaluate(features, labels)
-    network.logits(features)
+    before, copy = trainer.parameters, features.copy()
+    trainer.evaluate(features, labels)
+    trainer.logits(features)
     np.testing.assert_array_equal(features, copy)
-    for one, two in zip(before.weights, network.parameters.weights, strict=True):
+    for one, two in zip(before.weights, trainer.parameters.weights, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
 def test_logits_keep_the_rows_order_over_several_parts() -> None:
-    network = bound()
-    features, _ = sample(EVALUATION_ROWS + 50)
-    logits = network.logits(features)
-    np.testing.assert_allclose(logits[[0, EVALUATION_ROWS, -1]], network.logits(features[[0, EVALUATION_ROWS, -1]]))
-    assert network.logits(features[:0]).shape == (0, 4)
+    trainer = bound()
+    features, _ = sample(ROWS + 50)
+    logits = trainer.logits(features)
+    np.testing.assert_allclose(logits[[0, ROWS, -1]], trainer.logits(features[[0, ROWS, -1]]))
+    assert trainer.logits(features[:0]).shape == (0, 4)
 
 
 def test_an_epochs_loss_and_accuracy_are_means_over_rows_not_batches() -> None:
     """With no learning the epoch sees one model; a ragged last batch must not weigh as much as a full one."""
-    network = bound(batch_size=8)
+    trainer = bound(batch_size=8)
     features, labels = sample(13)
-    expected = mean_loss_and_accuracy(network.parameters, features, labels)
+    expected = mean_loss_and_accuracy(trainer.parameters, features, labels)
     order = np.random.default_rng(0).permutation(13)
-    assert train(network, features, labels, order, 0.0) == pytest.approx(expected, rel=1e-12)
+    assert train(trainer, features, labels, order, 0.0) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_ragged_batchs_gradient_is_a_mean_over_its_own_rows() -> None:
@@ -239,39 +267,39 @@ def test_a_ragged_batchs_gradient_is_a_mean_over_its_own_rows() -> None:
 def test_a_batch_larger_than_the_data_is_one_step() -> None:
     features, labels = sample(5)
     large, exact = bound(batch_size=64), bound(batch_size=5)
-    for network in (large, exact):
-        train(network, features, labels, np.arange(5), 0.5)
+    for trainer in (large, exact):
+        train(trainer, features, labels, np.arange(5), 0.5)
     np.testing.assert_array_equal(large.parameters.weights[0], exact.parameters.weights[0])
 
 
 def test_one_row_trains() -> None:
-    network = bound(batch_size=1)
+    trainer = bound(batch_size=1)
     features, labels = sample(1)
-    first, _ = train(network, features, labels, np.arange(1), 0.1)
-    second, accuracy = train(network, features, labels, np.arange(1), 0.1)
+    first, _ = train(trainer, features, labels, np.arange(1), 0.1)
+    second, accuracy = train(trainer, features, labels, np.arange(1), 0.1)
     assert second < first
     assert accuracy in (0.0, 1.0)
 
 
 def test_no_rows_have_no_mean() -> None:
-    network = bound()
+    trainer = bound()
     features, labels = sample(0)
     with pytest.raises(UsageError, match="There are no rows to take the mean loss of: give at least one"):
-        network.evaluate(features, labels)
+        trainer.evaluate(features, labels)
     with pytest.raises(UsageError, match="There are no rows"):
-        train(network, features, labels, np.arange(0), 0.1)
+        train(trainer, features, labels, np.arange(0), 0.1)
 
 
 def test_training_starts_from_a_copy_of_the_parameters() -> None:
     parameters = initial_parameters((6, 5, 4), "he", 1, "float64")
     before = parameters.weights[0].copy()
     features, labels = sample(20)
-    network = Network(parameters, NumpyBackend(), 8)
-    snapshot = network.parameters
-    train(network, features, labels, np.arange(20), 0.5)
+    trainer = Trainer(parameters, NumpyBackend(), 8)
+    snapshot = trainer.parameters
+    train(trainer, features, labels, np.arange(20), 0.5)
     np.testing.assert_array_equal(parameters.weights[0], before)
     np.testing.assert_array_equal(snapshot.weights[0], before)
-    assert (network.parameters.weights[0] != before).any()
+    assert (trainer.parameters.weights[0] != before).any()
 
 
 def test_order_decides_which_rows_are_seen_and_when() -> None:
@@ -284,11 +312,11 @@ def test_order_decides_which_rows_are_seen_and_when() -> None:
 
 
 def test_divergence_shows_as_a_loss_that_is_not_finite() -> None:
-    network = bound(dtype="float32")
+    trainer = bound(dtype="float32")
     features, labels = sample(64, "float32")
     with np.errstate(all="ignore"):
-        losses = [train(network, features, labels, np.arange(64), 1e8)[0] for _ in range(12)]
-        evaluated, accuracy = network.evaluate(features, labels)
+        losses = [train(trainer, features, labels, np.arange(64), 1e8)[0] for _ in range(12)]
+        evaluated, accuracy = trainer.evaluate(features, labels)
     assert np.isnan(losses[-1])
     assert np.isnan(evaluated)
     assert accuracy == 0  # a row whose logits are NaN is no hit
@@ -297,27 +325,30 @@ def test_divergence_shows_as_a_loss_that_is_not_finite() -> None:
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_every_step_needs_its_learning_rate(count: int) -> None:
     features, labels = sample(13)
-    with pytest.raises(UsageError, match=f"Give one learning rate a step, 2 here, not {count}"):
+    with pytest.raises(UsageError, match=f"Give one learning rate per step, 2 here, not {count}"):
         bound().train_epoch(features, labels, np.arange(13), np.ones(count))
 
 
 # What is trained.
 
 
-def full(optimizer: str = "adam") -> Network:
+def full(optimizer: str = "adam") -> Trainer:
     """Everything at once: an optimizer with moments, weight decay, and standardised features."""
-    network = Network(initial_parameters((6, 5, 4), "he", 1), NumpyBackend(), 8, optimizer=Optimizer(optimizer, 0.1))
-    mlp_ops.standardize(np.linspace(-1, 2, 6), 0.7)
-    return network
+    trainer = Trainer(
+        initial_parameters((6, 5, 4), "he", 1), NumpyBackend(), 8, optimizer=make_optimizer(optimizer, 0.1)
+    )
+    trainer.standardize(np.linspace(-1, 2, 6), 0.7)
+    return trainer
 
 
 def test_parameters_are_views_of_one_array_each() -> None:
-    network = bound()
-    for arrays in (network.weights, network.biases, network.weight_gradients, network.bias_gradients):
-        assert all(np.shares_memory(array, arrays[0].base) for array in arrays)
-    network.weights[1][2, 3] = 42
-    assert network.parameters.weights[1][2, 3] == 42
-    assert network.state["weights"][6 * 5 + 2 * 4 + 3] == 42
+    trainer = bound()
+    for group in (trainer.network.weights, trainer.network.biases):
+        assert all(np.shares_memory(array, group.slots) for array in group.values)
+        assert all(np.shares_memory(array, group.gradient) for array in group.gradients)
+    trainer.network.weights.values[1][2, 3] = 42
+    assert trainer.parameters.weights[1][2, 3] == 42
+    assert trainer.state["weights"][6 * 5 + 2 * 4 + 3] == 42
 
 
 def test_standardising_is_training_on_standardised_features() -> None:
@@ -327,11 +358,11 @@ def test_standardising_is_training_on_standardised_features() -> None:
     standardized, plain = bound(), bound()
     standardized.standardize(mean, scale)
     np.testing.assert_allclose(standardized.logits(features), plain.logits((features - mean) * scale), rtol=1e-12)
-    for network, rows in ((standardized, features), (plain, (features - mean) * scale)):
-        train(network, rows, labels, np.arange(40), 0.5)
-    np.testing.assert_allclose(standardized.weights[0], plain.weights[0], rtol=1e-12)
+    for trainer, rows in ((standardized, features), (plain, (features - mean) * scale)):
+        train(trainer, rows, labels, np.arange(40), 0.5)
+    np.testing.assert_allclose(standardized.network.weights.values[0], plain.network.weights.values[0], rtol=1e-12)
     assert standardized.evaluate(features, labels) == pytest.approx(plain.evaluate((features - mean) * scale, labels))
-    alone = Network(standardized.parameters, NumpyBackend(), 8)
+    alone = Trainer(standardized.parameters, NumpyBackend(), 8)
     np.testing.assert_array_equal(alone.logits(features), standardized.logits(features))
 
 
@@ -340,9 +371,9 @@ def test_a_network_goes_on_from_its_state_bit_for_bit(optimizer: str) -> None:
     features, labels = sample(40, "float32")
     order = np.random.default_rng(0).permutation(40)
     unbroken, broken, resumed = full(optimizer), full(optimizer), bound(dtype="float32")
-    resumed = Network(resumed.parameters, NumpyBackend(), 8, optimizer=broken.optimizer)
-    for network in (unbroken, unbroken, broken):
-        train(network, features, labels, order, 0.01)
+    resumed = Trainer(resumed.parameters, NumpyBackend(), 8, optimizer=broken.optimizer)
+    for trainer in (unbroken, unbroken, broken):
+        train(trainer, features, labels, order, 0.01)
     resumed.state = broken.state
     train(resumed, features, labels, order, 0.01)
     assert resumed.state.keys() == unbroken.state.keys()
@@ -352,12 +383,12 @@ def test_a_network_goes_on_from_its_state_bit_for_bit(optimizer: str) -> None:
 
 
 def test_the_state_is_a_copy() -> None:
-    network = full()
-    before = network.state
+    trainer = full()
+    before = trainer.state
     features, labels = sample(40, "float32")
-    train(network, features, labels, np.arange(40), 0.01)
+    train(trainer, features, labels, np.arange(40), 0.01)
     assert not before["moment_1_weights"].any()
-    assert (network.state["weights"] != before["weights"]).any()
+    assert (trainer.state["weights"] != before["weights"]).any()
 
 
 def test_networks_trained_together_end_as_if_alone() -> None:
@@ -366,9 +397,9 @@ def test_networks_trained_together_end_as_if_alone() -> None:
     rates = [np.linspace(0.1, 0.01 * k, 4) for k in range(3)]
     together, alone = ([full("adam"), full("sgd"), bound(dtype="float32")] for _ in range(2))
     figures = train_epoch_together(together, features, labels, orders, rates)
-    for k, network in enumerate(alone):
-        assert figures[k] == network.train_epoch(features, labels, orders[k], rates[k])
-        np.testing.assert_array_equal(together[k].state["weights"], network.state["weights"])
+    for k, trainer in enumerate(alone):
+        assert figures[k] == trainer.train_epoch(features, labels, orders[k], rates[k])
+        np.testing.assert_array_equal(together[k].state["weights"], trainer.state["weights"])
 
 
 # Softmax on the host.

@@ -1,0 +1,62 @@
+"""The three ways in which an epoch can run, and the choice between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fastmlp.backends.base import Backend
+from fastmlp.network.optimizers import SGD, Optimizer
+from fastmlp.ops import overridden
+from fastmlp.ops.network import NetworkOps
+
+FUSED = ("bias_relu", "relu_backward", "softmax_xent")  # the ops, beside the update, of which several steps are one
+
+
+class Tier(IntEnum):
+    """Array code, op by op; kernels for the fused ops; or one kernel for a whole epoch."""
+
+    ARRAY_CODE = 1
+    FUSED_OPS = 2
+    FUSED_EPOCH = 3
+
+    @property
+    def label(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True)
+class TierChoice:
+    """Which code trains a network, and why."""
+
+    tier: Tier
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Tier {self.tier.value}, {self.tier.label}: {self.reason}."
+
+    def as_dict(self) -> dict[str, str | int]:
+        return {"number": self.tier.value, "name": self.tier.label, "reason": self.reason}
+
+
+def choose_tier(
+    sizes: Sequence[int], dtype: str, backend: Backend, optimizer: Optimizer | None = None, batch_size: int = 64
+) -> TierChoice:
+    """The best tier that this backend has for a network of these sizes and dtype, trained in such steps (by SGD)."""
+    optimizer = SGD() if optimizer is None else optimizer
+    network = f"{'-'.join(map(str, sizes))} {dtype}"
+    refusal = backend.fused_epoch_refusal(sizes, dtype, batch_size, optimizer)
+    missing = missing_kernels(backend.network_ops, optimizer)
+    if not refusal:
+        return TierChoice(Tier.FUSED_EPOCH, f"{backend} trains this network a whole epoch in one call ({network})")
+    if missing:
+        return TierChoice(Tier.ARRAY_CODE, f"{backend} has no kernel for {', '.join(missing)} ({network})")
+    return TierChoice(Tier.FUSED_OPS, f"{backend} has a kernel for every fused op ({network}); {refusal}")
+
+
+def missing_kernels(ops: NetworkOps, optimizer: Optimizer) -> list[str]:
+    """The fused ops, and the optimizer's update, that run as array code."""
+    compiled = set(overridden(ops, NetworkOps))
+    update = [] if optimizer.name in ops.optimizers else [f"{optimizer.name}_update"]
+    return [op for op in FUSED if op not in compiled] + update

@@ -1,0 +1,212 @@
+"""What drives a network through epochs: step by step on its ops, or a whole epoch in one call of a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends.base import Array, Backend, Data, EpochRunner
+from fastmlp.common.errors import UsageError
+from fastmlp.kernels import EpochTask
+from fastmlp.network import evaluation
+from fastmlp.network.buffers import Batch
+from fastmlp.network.evaluation import NO_ROWS, Figures, means
+from fastmlp.network.network import Network
+from fastmlp.network.optimizers import SGD, Optimizer
+from fastmlp.network.parameters import Parameters
+from fastmlp.network.tiers import Tier, TierChoice, choose_tier
+from fastmlp.ops.network import NetworkOps
+
+FLOPS_WORTH_THREADS = 16_000_000  # of one product: about 0.1 ms on one core
+
+
+class Trainer:
+    """A network bound to a backend, an optimizer and a largest batch: a step then checks and copies nothing.
+
+    tier: the best by default. Not to be shared between threads. Raises UsageError for a batch size below 1, or a tier
+    that this network does not have on the backend.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        backend: Backend,
+        batch_size: int,
+        tier: Tier | None = None,
+        optimizer: Optimizer | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"The batch size must be 1 or more, not {batch_size}.")
+        self.backend, self.batch_size, self.sizes, self.dtype = backend, batch_size, parameters.sizes, parameters.dtype
+        self.optimizer, self.steps = SGD() if optimizer is None else optimizer, 0
+        best = choose_tier(self.sizes, self.dtype, backend, self.optimizer, batch_size)
+        self.tier = best if tier in (None, best.tier) else _lower_tier(best, Tier(tier), backend)
+        array_code = tier == Tier.ARRAY_CODE
+        ops = NetworkOps(backend.xp) if array_code else backend.network_ops
+        self.network = Network(parameters, backend, self.optimizer, ops)
+        self._batches: dict[int, Batch] = {}
+        self._runner: EpochRunner | None = None
+
+    # What is trained.
+
+    @property
+    def parameters(self) -> Parameters:
+        """See `Network.parameters`."""
+        return self.network.parameters
+
+    def standardize(self, mean: NDArray[np.float64], scale: float) -> None:
+        """See `Network.standardize`."""
+        self.network.standardize(mean, scale)
+        self._runner = None
+
+    @property
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that training resumes from, to the last bit, copied to the host: assign it to a trainer like this one.
+
+        The flat weights and biases (n,), the optimizer's moments of them, the number of steps taken (1,), and, where
+        features are standardised, mean (inputs,) and scale (1,).
+        """
+        state = {name: np.array(self.backend.to_numpy(array)) for name, array in self._arrays()}
+        state["steps"] = np.array([self.steps])
+        if self.network.mean is not None:
+            mean = np.array(self.backend.to_numpy(self.network.mean))
+            state |= {"mean": mean, "scale": np.array([self.network.scale])}
+        return state
+
+    @state.setter
+    def state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        for name, array in self._arrays():
+            array[...] = self.backend.asarray(state[name])
+        self.steps = int(state["steps"][0])
+        if "mean" in state:
+            self.standardize(state["mean"], state["scale"][0])
+
+    def _arrays(self) -> Iterator[tuple[str, Array]]:
+        for kind, group in (("weights", self.network.weights), ("biases", self.network.biases)):
+            yield kind, group.slots[0, ...]
+            for moment in range(1, group.slots.shape[0]):
+                yield f"moment_{moment}_{kind}", group.slots[moment, ...]
+
+    # Epochs.
+
+    def train_epoch(
+        self, features: Array, labels: Array, order: NDArray[np.int64], learning_rates: NDArray[np.float64]
+    ) -> Figures:
+        """Mini-batch training over the rows in that order, one learning rate per step (steps,).
+
+        Returns the mean loss and accuracy seen on the way. Raises UsageError if there are no rows, or not as many
+        learning rates as batches.
+        """
+        return train_epoch_together([self], features, labels, [order], [learning_rates])[0]
+
+    def gradients(self, data: Data, index: Array, loss: Array, hits: Array) -> None:
+        """Fill the gradients of the mean loss over the rows that index names; loss, hits as `softmax_xent` does."""
+        features, labels, weights = data
+        batch, network = self._batch(index.shape[0]), self.network
+        network.load(batch, features, labels, weights, index)
+        network.forward(batch.activations, network.weights.values, network.biases.values)
+        network.loss(batch, weights is not None, loss, hits)
+        network.backward(batch)
+
+    def coefficients(self, learning_rates: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+        """The optimizer's numbers for each of the next steps, one pass over that many rows; counts the steps."""
+        steps = -(-rows // self.batch_size)
+        if rows == 0:
+            raise UsageError(NO_ROWS)
+        if np.shape(learning_rates) != (steps,):
+            raise UsageError(f"Give one learning rate per step, {steps} here, not {np.size(learning_rates)}.")
+        coefficients = self.optimizer.coefficients(learning_rates, self.steps + 1)
+        self.steps += steps
+        return coefficients
+
+    def start_epoch(
+        self, data: Data, order: NDArray[np.int64], coefficients: NDArray[np.float64]
+    ) -> tuple[Array, Array]:
+        """Hand an epoch of single ops to the device; its losses (steps,) and hits int64 (steps,) to come."""
+        losses = self.backend.empty((len(coefficients),), self.dtype)
+        hits = self.backend.empty((len(coefficients),), "int64")
+        if self._runner is None:
+            self._runner = self.backend.epoch_runner(self.batch_size, kernels=self.tier.tier > Tier.ARRAY_CODE)
+        with self.backend.without_autograd(), self._threading():
+            self._runner(self._take_steps, data, order, coefficients, losses, hits)
+        return losses, hits
+
+    def _take_steps(self, data: Data, order: Array, coefficients: Sequence[Any], losses: Array, hits: Array) -> None:
+        """Steps over the rows in that order, each by a row of the optimizer's coefficients."""
+        split = self.backend.split
+        batches = zip(split(order, self.batch_size), split(losses, 1), split(hits, 1), coefficients, strict=True)
+        for index, loss, hit, row in batches:
+            self.gradients(data, index, loss, hit)
+            self.network.update(row)
+
+    def task(self, order: NDArray[np.int64], coefficients: NDArray[np.float64]) -> EpochTask:
+        """This network's epoch over those rows as a fused epoch takes it."""
+        network = self.network
+        weights, biases = ([group.values, *group.moments] for group in (network.weights, network.biases))
+        slots = [(w[0], b[0], w[1], b[1]) for w, b in zip(weights, biases, strict=True)]
+        return EpochTask(slots, self.optimizer, order, self.batch_size, coefficients, network.mean, network.scale)
+
+    def _threading(self) -> AbstractContextManager[Any]:
+        """One thread for small products: two gain little from sharing them, and lose a lot where a core is busy."""
+        largest = 2 * self.batch_size * max(weight.shape[0] * weight.shape[1] for weight in self.network.weights.values)
+        return self.backend.one_thread() if largest < FLOPS_WORTH_THREADS else nullcontext()
+
+    def _batch(self, rows: int) -> Batch:
+        """Memory for a batch of that many rows, a part of the largest one's."""
+        if rows not in self._batches:
+            largest = self._batches.get(self.batch_size) or Batch.new(
+                self.backend, self.batch_size, self.sizes, self.dtype
+            )
+            self._batches[self.batch_size] = largest
+            self._batches[rows] = largest if rows == self.batch_size else largest.first(rows)
+        return self._batches[rows]
+
+    # Answers.
+
+    def evaluate(self, features: Array, labels: Array) -> Figures:
+        """Mean cross-entropy and accuracy over all rows. Raises UsageError if there are none."""
+        count = features.shape[0]
+        if self.tier.tier < Tier.FUSED_EPOCH or not self.backend.fuses_evaluation or count == 0:
+            return evaluation.evaluate(self.network, features, labels)
+        every_row = self.task(np.arange(count), np.empty((0, 1)))
+        [(loss, hits)] = self.backend.fused_evaluation([every_row], features, labels)
+        return loss / count, hits / count
+
+    def logits(self, features: Array) -> NDArray[Any]:
+        """Logits (n, classes) of features (n, inputs), on the host."""
+        return evaluation.logits(self.network, features)
+
+
+def _lower_tier(best: TierChoice, tier: Tier, backend: Backend) -> TierChoice:
+    if tier > best.tier:
+        raise UsageError(f"Backend {backend} has no tier {tier.value} for this network: its best is {best.tier.value}.")
+    return TierChoice(tier, "requested")
+
+
+def train_epoch_together(
+    trainers: Sequence[Trainer],
+    features: Array,
+    labels: Array,
+    orders: Sequence[NDArray[np.int64]],
+    learning_rates: Sequence[NDArray[np.float64]],
+    weights: Array | None = None,
+) -> list[Figures]:
+    """One epoch of each network over the same rows, each in its own order; its mean loss and accuracy.
+
+    The trainers have one backend, shape and batch size. Every network ends as if trained alone. weights (n,), of
+    the features' dtype and of mean 1, weigh each row's loss; no fused epoch takes them.
+    """
+    each = list(zip(trainers, orders, learning_rates, strict=True))
+    coefficients = [trainer.coefficients(rates, len(order)) for trainer, order, rates in each]
+    epochs = list(zip(trainers, orders, coefficients, strict=True))
+    backend, data = trainers[0].backend, (features, labels, weights)
+    if weights is not None or any(trainer.tier.tier < Tier.FUSED_EPOCH for trainer in trainers):
+        started = [trainer.start_epoch(data, order, steps) for trainer, order, steps in epochs]
+        ended = zip(started, orders, strict=True)
+        return [means(backend, losses, hits, len(order)) for (losses, hits), order in ended]
+    totals = backend.fused_epoch([trainer.task(order, steps) for trainer, order, steps in epochs], features, labels)
+    return [(loss / len(order), hits / len(order)) for (loss, hits), order in zip(totals, orders, strict=True)]
