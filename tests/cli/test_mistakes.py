@@ -193,7 +193,7 @@ def of_images(place: Path) -> Predictor:
         (lambda: head().fit(X, np.eye(3)[Y]), "of one-hot rows, give y.argmax(axis=1)."),
         (lambda: head().fit(X, 0 * Y), "y holds one class only, 0: give rows of two classes or more."),
         (lambda: head(preset="papre").fit(X, Y), "not 'papre', did you mean paper."),
-        (lambda: head(batch_size="auto").fit(X, Y), "batch size must be whole numbers from 1 on, not 100 and auto."),
+        (lambda: head(batch_size="auto").fit(X, Y), "batch size must be whole numbers from 1, not 100 and auto."),
         (lambda: head(random_state=-1).fit(X, Y), "random_state must not be negative"),
         (lambda: head(hidden_layer_sizes=64.5).fit(X, Y), "hidden_layer_sizes must be whole numbers"),
         (lambda: FeatureExtractor("patchs").fit(PIXELS), "did you mean patches"),
@@ -210,7 +210,7 @@ def of_images(place: Path) -> Predictor:
         (lambda: FeatureExtractor().fit(PIXELS[..., :4, :4]), "Patches are 6 pixels a side: give larger images"),
         (lambda: Augmenter().fit_transform(PIXELS * 1.0), "give np.rint(X).clip(0, 255).astype('uint8')."),
         (lambda: Augmenter(contrast=1.5).fit_transform(PIXELS), "contrast must be its lowest and highest factor"),  # type: ignore[arg-type]
-        (lambda: Augmenter(crop_padding=-1).fit_transform(PIXELS), "give no negative ranges"),
+        (lambda: Augmenter(crop_padding=-1).fit_transform(PIXELS), "crop_padding must be a whole number of pixels"),
         (lambda: fastmlp.augment.hflip(PIXELS.transpose(0, 2, 3, 1), True), "give X.transpose(0, 3, 1, 2)."),
         (lambda: fastmlp.augment.hflip(PIXELS * 1.0, True), "not float64 (20, 3, 32, 32): round and clip them"),
         (lambda: fastmlp.augment.hflip(list(PIXELS), True), "not list (): make them one array."),
