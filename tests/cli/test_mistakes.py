@@ -109,7 +109,7 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         ("predict --model run X.npy", 4, "There is no model in run: give run/original."),
         ("predict --model run/original/model.safetensors X.npy", 4, "is the file of a model: give its folder, run"),
         ("evaluate --model pets", 4, "There is no model in pets: train one first, or check the path."),
-        (f"predict {HEAD} wide.npy", 4, "The model takes numbers (n, 8), a row of 8 features each, not float32 (1"),
+        (f"predict {HEAD} wide.npy", 4, "The model takes numbers (n, 8), 8 features per row, not float32 (1"),
         (f"predict {HEAD} nan.npy", 4, "Row 5 of the features holds NaN"),
         (f"predict {HEAD} flat", 2, "takes features made elsewhere, not images: give it 8 features per row"),
         (f"predict {OF_IMAGES} empty", 4, "empty holds no images"),
@@ -227,7 +227,7 @@ def test_in_python(call: Callable[[], object], says: str) -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda of_features, _: of_features.predict(X[:, :5]), "a row of 8 features each, not float32 (120, 5)"),
+        (lambda of_features, _: of_features.predict(X[:, :5]), "8 features per row, not float32 (120, 5)"),
         (lambda of_features, _: of_features.predict(X[0]), "give X[None] for one row."),
         (lambda of_features, _: of_features.predict(NAN), "Row 5 of the features holds NaN"),
         (lambda of_features, _: of_features.evaluate(X, Y[:9] + 1), "120 rows, but labels of shape (9,)"),
