@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import paper
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.common.errors import FastMLPError
-from fastmlp.network.tiers import choose_tier
+from fastmlp.network.network import choose_tier
 
 if TYPE_CHECKING:
     from fastmlp.testing import Result
 
 
 def survey() -> dict[str, dict[str, Any]]:
-    """What is known of every backend, by name; "mend" (the fix) is a key that programs read from --json."""
+    """For every registered backend: usable, reason, the fix (`mend`), details, and the tier of the paper's network."""
     found = {}
     for name in names():
         availability = probe(name)
-        tier = choose_tier(paper.SIZES, "float32", open_backend(name)).as_dict() if availability.usable else None
-        found[name] = {
-            "usable": availability.usable,
-            "reason": availability.reason,
-            "mend": availability.fix,
-            "details": dict(availability.details),
-            "tier": tier,
-        }
+        tier = asdict(choose_tier(paper.SIZES, "float32", open_backend(name))) if availability.usable else None
+        found[name] = {**asdict(availability), "details": dict(availability.details), "tier": tier}
     return found
 
 
@@ -40,7 +35,7 @@ def print_table(found: dict[str, dict[str, Any]]) -> None:
 
 
 def check(name: str) -> None:
-    """Run our own parity cases on a backend, a line each as it is found; FastMLPError if any fails."""
+    """Run our own parity cases on a backend, printing a line for each; FastMLPError if any fails."""
     from fastmlp.testing import check_backend
 
     report = check_backend(name, on_result=_print_result)

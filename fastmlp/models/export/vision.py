@@ -68,7 +68,7 @@ def _exported(extractor: Any) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of its own workings."""
+    """Silence the exporter, which reports its own workings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
