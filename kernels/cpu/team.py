@@ -1,7 +1,7 @@
 """Threads that work as a team and meet in every step: atomic counters, and a barrier that cannot hang.
 
 Ordinary threads run jitted code without the GIL. They meet by incrementing one counter in memory and waiting until all
-have: that takes less than a microsecond, where a system lock takes tens. A thread that waits long yields its core to the
+have: that takes less than a microsecond, where a system lock takes tens. A thread that waits long yields its core to
 others, and leaves when the team is dismissed, for instance because one of its threads could not start.
 """
 
