@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Array, Backend, Data, Steps
 from fastmlp.kernels.cuda.driver import Driver
 
-# Steps per graph: milliseconds of work, beside which the microseconds between two graphs are negligible. A step is about
-# ten launches, and each of them costs a graph memory, and time to build it.
+# Steps per graph: milliseconds of work, beside which the microseconds between two graphs are negligible. A step is
+# about ten launches, and each of them costs a graph memory, and time to build it.
 RECORDED_STEPS = 128
 RECORDINGS = 8  # kept, each with the data that it reads: for whole parts and remainders, over a few datasets
 

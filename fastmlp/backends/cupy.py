@@ -74,7 +74,7 @@ class CupyBackend(CudaBackend):
         return Availability(True, details=details | {"wheel": " and ".join(installed.wheels) or "built here"})
 
     def asarray(self, array: NDArray[Any]) -> Array:
-        """Like `empty`, raises BackendError if the GPU's memory is too small, with the number of rows that would fit."""
+        """Like `empty`, raises BackendError, with the number of rows that fit, if the GPU's memory is too small."""
         try:
             return self.xp.asarray(array)
         except MemoryError:
@@ -141,7 +141,7 @@ def _try_gpu(cupy: Any, backend: CupyBackend) -> dict[str, str]:
         "gpu": driver.device.name,
         "compute_capability": f"{capability // 10}.{capability % 10}",
         "memory": f"{size(total)}, {size(free)} free",
-        "shared_memory": f"{size(driver.device.shared_memory)} a block",
+        "shared_memory": f"{size(driver.device.shared_memory)} per block",
         "driver": f"CUDA {cuda_version(runtime.driverGetVersion())}",
         "cuda": cuda_version(runtime.runtimeGetVersion()),
         "cupy": cupy.__version__,

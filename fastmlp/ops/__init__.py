@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-Array = Any  # an array of whatever namespace the backend has
+Array = Any  # of the backend's namespace
 
 
 def names_of(ops: type) -> list[str]:

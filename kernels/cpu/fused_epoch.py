@@ -25,7 +25,7 @@ from .train_epoch import Epoch, Share, Team, Weights, evaluate_part, train_part
 
 Floats = NDArray[Any]
 Calls = list[Callable[[], Any]]
-FLOPS_A_PART = 1_000_000  # of a step's two large products: about 10 us, enough to be worth a meeting
+FLOPS_PER_PART = 1_000_000  # of a step's two large products: about 10 us, enough to be worth a meeting
 TOTALS = 8  # float64 per thread for its two totals: a cache line of its own
 
 
@@ -70,7 +70,7 @@ class _Job:
         self.task, self.line, self.pieces = task, _line(features), pieces
         inputs, hidden, classes = task.sizes
         panels = -(-hidden // self.line)
-        worth = 4 * task.batch_size * inputs * hidden // FLOPS_A_PART
+        worth = 4 * task.batch_size * inputs * hidden // FLOPS_PER_PART
         self.parts = max(1, min(parts, panels, worth))
         self.bounds = _split(panels, self.parts, self.line)
         self.weights = _pack(task, self.bounds)

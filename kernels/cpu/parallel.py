@@ -29,7 +29,7 @@ def set_threads(threads: int) -> None:
 def over_images(kernel: Kernel) -> Kernel:
     """The op that runs kernel(images, rows (m,), *arguments (m,), out) on a part of the rows per thread.
 
-    The kernel is given C-contiguous arrays only, whatever the op is given, and writes to those rows of out alone.
+    The kernel always gets C-contiguous arrays, and writes only to those rows of out.
     """
 
     @wraps(kernel)

@@ -50,7 +50,7 @@ class Epoch(NamedTuple):
     """One network's epoch: rows (n,) are positions of the samples in `features` (flat), in the order of training.
 
     It trains on (features - mean (inputs,)) * scale or, with an empty mean, on the features as they are. rule and
-    coefficients (steps, 1 + k): the optimizer and each step's coefficients, first the share of a weight that decay leaves.
+    coefficients (steps, 1 + k): the optimizer and each step's coefficients, first the share that weight decay leaves.
     """
 
     features: Floats
