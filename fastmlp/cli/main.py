@@ -190,8 +190,9 @@ def config_of(options: argparse.Namespace) -> Config:
 
 def cli_models() -> Any:
     """The commands on models, whose import would slow the help."""
+    from fastmlp.cli import models
 
-    return cli_models
+    return models
 
 
 def print_figures(figures: dict[str, float], as_json: bool) -> None:
