@@ -116,8 +116,8 @@ class Layout:
 
 
 # For one network, what should be fastest comes first. A cluster's messages are faster than a grid's. Splitting the
-# inputs in two halves what a block copies per step, so that the next batch fits beside this one; more parts cost more messages
-# and need less shared memory.
+# inputs in two halves what a block copies per step, so that the next batch fits beside this one; more parts cost more
+# messages and need less shared memory.
 LAYOUTS = (
     Layout(2, 8, cluster=True, buffers=2, passes=1),
     Layout(2, 4, cluster=True, buffers=2, passes=1),
