@@ -1,6 +1,6 @@
-"""What stands between CuPy and a GPU: from an exception, and what is installed, to the reason and the fix.
+"""Why CuPy cannot use a GPU: from an exception, and what is installed, to the reason and the fix.
 
-Messages are those of CuPy 13 and 14, CUDA 12 and 13, and NVRTC, as they raise them.
+Recognises the messages of CuPy 13 and 14, CUDA 12 and 13, and NVRTC.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from importlib.metadata import PackageNotFoundError, distribution
 from fastmlp.common.errors import first_line
 
 WHEELS = ("cupy", *(f"cupy-cuda{major}x" for major in range(11, 16)))
-OLDEST_CUDA = 12  # that our extras have a CuPy for
+OLDEST_CUDA = 12  # for which our extras have a CuPy
 
 
 @dataclass(frozen=True)
 class Installed:
-    """The CuPy wheels, such as ("cupy-cuda13x",), and the newest CUDA that the driver runs, 13020 for 13.2."""
+    """The CuPy wheels, such as ("cupy-cuda13x",), and the newest CUDA that the driver supports, 13020 for 13.2."""
 
     wheels: tuple[str, ...] = ()
     driver: int | None = None
@@ -36,16 +36,16 @@ class Installed:
 
     @property
     def extra(self) -> str:
-        """The command that installs the CuPy of this driver, with the CUDA libraries that it loads."""
+        """The command that installs the CuPy for this driver, with the CUDA libraries that it loads."""
         newest = self.driver is None or self.driver >= 13_000
         return f"pip install 'fastmlp[cuda{13 if newest else OLDEST_CUDA}]'"
 
 
-Diagnosis = tuple[str, str]  # the reason and the fix, a sentence each
+Diagnosis = tuple[str, str]  # the reason and the fix, one sentence each
 
 
 def cupy_wheels() -> tuple[str, ...]:
-    """The installed distributions that bring a module `cupy`: there should be one."""
+    """The installed distributions that provide a module `cupy`: there should be one."""
     return tuple(name for name in WHEELS if _is_installed(name))
 
 
@@ -58,7 +58,7 @@ def _is_installed(name: str) -> bool:
 
 
 def driver_cuda() -> int | None:
-    """The newest CUDA that the NVIDIA driver runs, 13020 for 13.2; None without a driver."""
+    """The newest CUDA that the NVIDIA driver supports, 13020 for 13.2; None without a driver."""
     version = ctypes.c_int()
     try:
         status = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
@@ -68,7 +68,7 @@ def driver_cuda() -> int | None:
 
 
 def diagnose(error: BaseException, installed: Installed) -> Diagnosis:
-    """The reason and the fix for what CuPy, CUDA or NVRTC raised as they were tried."""
+    """The reason and the fix for an error that CuPy, CUDA or NVRTC raised in a trial run."""
     if len(installed.wheels) > 1:
         return _several_wheels(installed)
     if isinstance(error, ModuleNotFoundError):
@@ -78,22 +78,22 @@ def diagnose(error: BaseException, installed: Installed) -> Diagnosis:
         if match := re.search(pattern, text):
             return explain(match, installed)
     if isinstance(error, ImportError):
-        return f"CuPy cannot be imported ({_last_line(error)}).", f"Install it anew: {installed.extra}."
-    return f"The GPU failed when it was tried ({first_line(error)}).", f"Check nvidia-smi, then {installed.extra}."
+        return f"CuPy cannot be imported ({_last_line(error)}).", f"Reinstall it: {installed.extra}."
+    return f"The GPU failed in a trial run ({first_line(error)}).", f"Check nvidia-smi, then {installed.extra}."
 
 
 def out_of_memory(shape: tuple[int, ...], needed: int, free: int) -> str:
-    """One sentence for an array (n, ...) of so many bytes, when the GPU has so many free: how many rows would fit."""
+    """One sentence for an array (n, ...) that needs more bytes than the GPU has free: how many rows would fit."""
     rows = shape[0] * free // max(needed, 1) if shape else 0
     lengths = " x ".join(f"{length:,}" for length in shape)
     return (
         f"The GPU's memory is too small for an array of {lengths} ({size(needed)}, where {size(free)} are free, enough "
-        f"for {rows:,} rows): take fewer by --limit, a smaller --batch-size, or end what else fills it (nvidia-smi)."
+        f"for {rows:,} rows): use a --limit, a smaller --batch-size, or end other programs on it (nvidia-smi)."
     )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether CuPy, PyTorch or the driver says by it that the GPU's memory is full."""
+    """Whether CuPy, PyTorch or the driver raises this error because the GPU's memory is full."""
     told = re.search(r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY", str(error))
     return told is not None or type(error).__name__ == "OutOfMemoryError"
 
@@ -101,13 +101,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory_within(error: BaseException) -> str:
     """One sentence for an error that `is_out_of_memory`."""
     return (
-        f"The GPU's memory is too small ({first_line(error).rstrip('.')}): take fewer rows by --limit, a smaller "
-        "--batch-size, or end what else fills it (nvidia-smi)."
+        f"The GPU's memory is too small ({first_line(error).rstrip('.')}): use fewer rows (--limit), a smaller "
+        "--batch-size, or end other programs on it (nvidia-smi)."
     )
 
 
 def size(count: int) -> str:
-    """Bytes as people read them: 512 B, 1.5 GiB."""
+    """Bytes in readable units: 512 B, 1.5 GiB."""
     value, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if value < 1024:
@@ -127,7 +127,7 @@ def cuda_version(number: int) -> str:
 def _several_wheels(installed: Installed) -> Diagnosis:
     both = " and ".join(installed.wheels)
     return (
-        f"Several CuPys are installed over each other ({both}).",
+        f"Several CuPy packages are installed over each other ({both}).",
         f"Remove them all, then install one: pip uninstall -y {' '.join(installed.wheels)}; {installed.extra}.",
     )
 
@@ -137,7 +137,7 @@ def _module_missing(error: ModuleNotFoundError, installed: Installed) -> Diagnos
         place = "Here" if installed.driver else "On a machine with an NVIDIA GPU"
         return "CuPy is not installed.", f"{place}: {installed.extra}."
     return (
-        f"CuPy cannot be used without the module {error.name}.",
+        f"CuPy needs the module {error.name}.",
         f"Install it: pip install {str(error.name).replace('_', '-')}.",
     )
 
@@ -147,7 +147,7 @@ def _insufficient_driver(_: re.Match[str], installed: Installed) -> Diagnosis:
     if found is None:
         return _no_driver()
     of_wheel = f", and {installed.wheels[0]} needs CUDA {needed}" if needed else ", and CuPy needs a newer one"
-    reason = f"The NVIDIA driver is too old: it runs CUDA {cuda_version(found)}{of_wheel}."
+    reason = f"The NVIDIA driver is too old: it supports CUDA {cuda_version(found)}{of_wheel}."
     if found < 1000 * OLDEST_CUDA or not installed.wheels or (needed and found >= 1000 * needed):
         return reason, "Install a newer driver (nvidia.com/drivers)."
     return reason, f"Install a newer driver, or: pip uninstall -y {installed.wheels[0]}; {installed.extra}."
@@ -156,7 +156,7 @@ def _insufficient_driver(_: re.Match[str], installed: Installed) -> Diagnosis:
 def _no_driver() -> Diagnosis:
     return (
         "There is no NVIDIA driver here (libcuda.so.1 cannot be loaded).",
-        "Install the driver of your GPU; in a container, start that with its GPUs (docker run --gpus all).",
+        "Install the driver for your GPU; start a container with access to the GPUs (docker run --gpus all).",
     )
 
 
@@ -165,7 +165,7 @@ def _no_device(_: re.Match[str], installed: Installed) -> Diagnosis:
         return _no_driver()
     return (
         "The NVIDIA driver finds no GPU that it may use.",
-        "Check nvidia-smi and CUDA_VISIBLE_DEVICES; in a container, start that with its GPUs (docker run --gpus all).",
+        "Check nvidia-smi and CUDA_VISIBLE_DEVICES; start a container with its GPUs (docker run --gpus all).",
     )
 
 
@@ -181,8 +181,8 @@ def _library_missing(match: re.Match[str], installed: Installed) -> Diagnosis:
 
 def _memory(_: re.Match[str], __: Installed) -> Diagnosis:
     return (
-        "The GPU has no memory free: not even a first small array fits.",
-        "End what fills it (nvidia-smi names the processes), or choose another GPU by CUDA_VISIBLE_DEVICES.",
+        "The GPU has no free memory: not even a small array fits.",
+        "End other programs on it (nvidia-smi lists them), or choose another GPU with CUDA_VISIBLE_DEVICES.",
     )
 
 
@@ -204,16 +204,16 @@ def _newer_ptx(_: re.Match[str], installed: Installed) -> Diagnosis:
 def _mismatch(match: re.Match[str], _: Installed) -> Diagnosis:
     return (
         f"The NVIDIA driver in the kernel and its libraries do not match ({match[0]}).",
-        "Restart the machine after a driver's update; in a container, remove its own compatibility libraries.",
+        "Restart the machine after a driver update; in a container, remove its own compatibility libraries.",
     )
 
 
 def _wrong_numbers(match: re.Match[str], installed: Installed) -> Diagnosis:
-    return f"The GPU computes wrong numbers ({match[0]}).", f"Check it by nvidia-smi -q, then {installed.extra}."
+    return f"The GPU computes wrong numbers ({match[0]}).", f"Check it with nvidia-smi -q, then {installed.extra}."
 
 
 def _not_compiled(_: re.Match[str], installed: Installed) -> Diagnosis:
-    return "NVRTC does not compile our kernels for this GPU.", f"Bring it up to date: {installed.extra} --upgrade."
+    return "NVRTC cannot compile our kernels for this GPU.", f"Update it: {installed.extra} --upgrade."
 
 
 Explain = Callable[[re.Match[str], Installed], Diagnosis]
@@ -237,6 +237,6 @@ CAUSES: tuple[tuple[str, Explain], ...] = (
 
 
 def _last_line(error: BaseException) -> str:
-    """CuPy's import error is a page between rulers, with the original error at its end."""
+    """The original error, which CuPy's import error, a page between rulers, has at its end."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
     return lines[-1].rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What launches kernels: a GPU's driver through CuPy, or a stand-in with the same methods."""
+"""Drivers launch kernels: a GPU's driver through CuPy, or a stand-in with the same methods."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from .sources import Options, source
 Array = Any  # an array on the device
 Size = tuple[int, ...]  # of a grid, in blocks, or of a block, in threads
 
-PORTABLE_CLUSTER = 8  # blocks, that every device with clusters can have
-NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # the driver's attribute of a function
+PORTABLE_CLUSTER = 8  # blocks per cluster that every device with clusters supports
+NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # an attribute of a function in the driver's API
 
 
 @dataclass(frozen=True)
 class Device:
-    """What a kernel's choice of blocks depends on; sizes in bytes."""
+    """The properties on which a kernel's choice of blocks depends; sizes in bytes."""
 
     name: str
     compute_capability: int  # 90 for 9.0
     multiprocessors: int
-    shared_memory: int  # that one block may have
+    shared_memory: int  # the most that one block may use
 
 
 @dataclass(frozen=True)
 class Program:
-    """A kernel of a .cu file, compiled with those options (see `sources.define`).
+    """A kernel in a .cu file, compiled with those options (see `sources.define`).
 
-    shared_memory: bytes of dynamic shared memory that a block takes. cooperative: its blocks wait for one another.
-    cluster: blocks in a cluster, which the source sets too.
+    shared_memory: bytes of dynamic shared memory per block. cooperative: its blocks wait for one another. cluster:
+    blocks per cluster, which the source declares too.
     """
 
     file: str
@@ -46,47 +46,47 @@ class Program:
 
 
 class LaunchRefusedError(Exception):
-    """The device does not run such a launch; nothing has happened."""
+    """The device refused the launch; nothing has happened."""
 
 
 Launch = Callable[[Size, Size, Sequence[Any]], None]  # grid, block, arguments: arrays and NumPy scalars
 
 
 class Driver(ABC):
-    """Loads programs, and launches them in order, without waiting for them."""
+    """Loads programs and launches them in order, asynchronously."""
 
     device: Device
 
     @abstractmethod
     def load(self, program: Program) -> Launch:
-        """Compile, or take from a cache; what comes back launches it. Arguments must have the kernel's exact types.
+        """Compile the program, or take it from a cache. Returns the function that launches it.
 
-        A launch raises LaunchRefusedError where the device cannot have so many blocks in a cluster, or run it at all.
+        Arguments must have the kernel's exact types. A launch raises LaunchRefusedError if the device cannot run it,
+        for example with that many blocks in a cluster.
         """
 
     @abstractmethod
     def blocks_at_once(self, program: Program, threads: int) -> int:
-        """How many blocks of so many threads the device runs at the same time; a cluster counts whole or not at all."""
+        """How many blocks with that many threads the device runs at the same time, in whole clusters."""
 
     @abstractmethod
     def address(self, array: Array) -> int:
-        """Where the array starts on the device, for a kernel that takes a table of arrays."""
+        """The device address of the array, for kernels that take a table of arrays."""
 
     @abstractmethod
     def to_host(self, array: Array) -> NDArray[Any]:
-        """The array on the host, once all that was launched before has ended."""
+        """The array on the host, once all earlier launches have finished."""
 
     @abstractmethod
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What launches, in one call and as often as it is called, all that work launches; here it launches nothing.
+        """Record the kernels that `work` launches, without running them. Returns the function that launches them all.
 
-        work launches kernels, and neither allocates on the device nor waits for it. Its arrays live as long as what is
-        returned.
+        work must neither allocate on the device nor wait for it. Its arrays live as long as the returned function.
         """
 
 
 class CupyDriver(Driver):
-    """The current CUDA device. Kernels run in CuPy's current stream."""
+    """The current CUDA device; kernels run in CuPy's current stream."""
 
     def __init__(self) -> None:
         import cupy
@@ -101,7 +101,7 @@ class CupyDriver(Driver):
         )
         self._module = cache(self._new_module)
         self.load = cache(self.load)  # type: ignore[method-assign]
-        self._captured: list[Sequence[Any]] | None = None  # the arguments of launches that are being recorded
+        self._captured: list[Sequence[Any]] | None = None  # the arguments of the launches being recorded
 
     @staticmethod
     def _new_module(file: str, flags: tuple[str, ...]) -> Any:
@@ -117,7 +117,7 @@ class CupyDriver(Driver):
             from cupy_backends.cuda.api import driver
 
             driver.funcSetAttribute(kernel.kernel.ptr, NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1)
-        return kernel.kernel  # the driver's function: a launch of it costs the least
+        return kernel.kernel  # the driver's function, which is the cheapest to launch
 
     def load(self, program: Program) -> Launch:
         from cupy_backends.cuda.api.driver import CUDADriverError
@@ -151,10 +151,10 @@ class CupyDriver(Driver):
         return cupy.asnumpy(array)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A CUDA graph, captured on a stream of its own: the default one cannot be, nor one that waits for that.
+        """A CUDA graph, captured on a stream of its own: neither the default one nor any that waits for it can be.
 
-        Nothing runs during the capture, so it waits for nobody either; the graph is launched on the current stream, and
-        so after all that was sent there before.
+        Nothing runs during the capture, so it waits for nothing either; the graph is launched on the current stream,
+        and so after all earlier work there.
         """
         import cupy
 
@@ -171,5 +171,5 @@ class CupyDriver(Driver):
 
 
 def _launch_graph(graph: Any, arguments: Sequence[Any]) -> None:
-    """The graph knows addresses alone: the arrays there live as long as this call of it does, in its arguments."""
+    """Launch the graph, which only has addresses; the arguments keep the arrays at those addresses alive."""
     graph.launch()

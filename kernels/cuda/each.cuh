@@ -1,12 +1,12 @@
-// What a thread computes of an array: some numbers, all read before the first is written.
+// Element-wise work: each thread computes several elements, all read before the first is written.
 #pragma once
 #include "common.cuh"
 
-constexpr int EACH = 8; // of a thread, enough loads in flight to hide the memory's latency behind one another
+constexpr int EACH = 8; // elements per thread: enough loads in flight to hide memory latency
 
-// write(i, read(i)) for every i below count; a block does blockDim.x * EACH of them. A thread's numbers lie a block
-// apart, so that neighbours read neighbours. It reads all of them before it writes any: where an output may be an
-// input, the compiler could not move a read before the write of another number, and each would wait a whole latency.
+// write(i, read(i)) for every i below count; a block does blockDim.x * EACH of them. A thread's elements are a block
+// apart, so that reads are coalesced. It reads all of them before it writes any: where an output may be an input, the
+// compiler could not move a read before the write of another element, and each read would wait a whole latency.
 template <class Read, class Write> __device__ void each(int64 count, Read read, Write write) {
     const int64 first = static_cast<int64>(blockIdx.x) * blockDim.x * EACH + threadIdx.x;
     decltype(read(first)) values[EACH];

@@ -1,11 +1,11 @@
-// What Python calls of a kernel that is compiled for this CPU; included after the kernel's source.
+// The functions through which Python calls a kernel compiled for this CPU; included after the kernel's source.
 #pragma once
 
 #include <new>
 
 #include "emulation.h"
 
-// The sanitizer comes into a program that has begun without it: its own allocator has to stay out of it.
+// The sanitizer is loaded into a process that started without it, so its own allocator must not be used.
 void* operator new(size_t size) {
     if (void* memory = std::malloc(size ? size : 1)) return memory;
     throw std::bad_alloc();
@@ -19,7 +19,7 @@ extern "C" const char* __asan_default_options() {
 
 namespace {
 
-// The sanitizer's report in a line, as the failure of the launch: what, and where.
+// The sanitizer's report in one line, as the failure of the launch: what, and where.
 void take_report(const char* report) {
     const char* what = std::strstr(report, "AddressSanitizer: ");
     const char* where = std::strstr(report, " in ");

@@ -1,12 +1,12 @@
 // Runs CUDA kernels on a CPU, so that their sources are tested, under sanitizers, where there is no GPU.
 //
-// Every CUDA thread is a fiber: it runs until it waits (at a barrier, in a shuffle, for a message) and goes on when the
-// others have come. Blocks that may wait for one another (a cluster, a cooperative grid) run together, all others one
-// by one. What hardware leaves open is left to a random generator: which thread runs next, and when a message sent
-// to another block arrives. Shared memory starts as NaN, has guard zones between its arrays, and whoever waits for
-// something that cannot come any more is an error with a sentence, not a hang.
+// Every CUDA thread is a fiber: it runs until it waits (at a barrier, in a shuffle, for a message) and continues when
+// the others have arrived. Blocks that may wait for one another (a cluster, a cooperative grid) run together, all others
+// one by one. What hardware leaves open is random: which thread runs next, and when a message sent to another block
+// arrives. Shared memory starts as NaN and has guard zones between its arrays, and a thread that waits for something that
+// can no longer happen is an error with a message, not a hang.
 //
-// Only what the kernels here use is emulated; one that uses more does not compile.
+// Only what the kernels here use is emulated; a kernel that uses more does not compile.
 #pragma once
 
 #include <algorithm>
@@ -72,11 +72,11 @@ constexpr int WARP = 32;
 constexpr size_t STACK = 128 * 1024;
 constexpr size_t GUARD = 64; // bytes between two arrays in shared memory
 
-// Switching between stacks. The C library's way asks the kernel for the signal mask every time, ten times as long.
+// Switching between stacks. The C library asks the kernel for the signal mask every time, which takes ten times as long.
 
 #if defined(__x86_64__)
 
-using Context = void*; // the stack pointer; all else lies on the stack
+using Context = void*; // the stack pointer; everything else is on the stack
 
 asm(R"(
 .pushsection .text
@@ -105,7 +105,7 @@ inline void switch_to(Context& from, const Context& to) { emulation_switch(&from
 
 inline void make_context(Context& context, char* stack, size_t size, void (*entry)()) {
     auto* top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(stack + size) / 16 * 16);
-    std::fill(top - 8, top, nullptr); // whoever follows the calls back, as the sanitizer does, comes to an end here
+    std::fill(top - 8, top, nullptr); // a backtrace, such as the sanitizer's, ends here
     top[-2] = reinterpret_cast<void*>(entry);
     context = top - 8; // six registers below
 }
@@ -126,14 +126,14 @@ inline void make_context(Context& context, char* stack, size_t size, void (*entr
 
 #endif
 
-// Threads, blocks and what they wait in.
+// Threads, blocks and what they wait for.
 
 struct Block;
 
 struct Fiber {
     Context context;
-    std::unique_ptr<char[]> stack{new char[STACK]}; // not set: memory is there once it is used
-    void* shadow = nullptr; // the address sanitizer's own notes on the stack
+    std::unique_ptr<char[]> stack{new char[STACK]}; // uninitialised: pages are only allocated once used
+    void* shadow = nullptr; // the address sanitizer's handle of the stack
 };
 
 struct Thread {
@@ -143,22 +143,22 @@ struct Thread {
     Fiber* fiber = nullptr;
     bool done = false;
     unsigned shuffles = 0;
-    size_t taken = 0; // bytes of shared memory that it has named so far
-    std::vector<std::function<void()>> copies; // started, and not waited for
+    size_t taken = 0; // bytes of shared memory that it has claimed so far
+    std::vector<std::function<void()>> copies; // started and not yet waited for
 };
 
-struct Barrier { // of a known number of threads
+struct Barrier { // for a known number of threads
     int expected = 0;
-    int line = 0; // in the source, of the first that came
+    int line = 0; // in the source, of the first to arrive
     std::vector<Thread*> waiting;
 };
 
 struct Warp {
     Barrier barrier;
-    uint64_t values[2][WARP] = {}; // of this shuffle and of the last, which some may still be reading
+    uint64_t values[2][WARP] = {}; // of this shuffle and of the previous one, which some lanes may still be reading
 };
 
-struct Mailbox { // an mbarrier: its phase ends once all have arrived and all announced bytes have come
+struct Mailbox { // an mbarrier: its phase ends once all threads and all announced bytes have arrived
     int expected = 0, pending = 0;
     long bytes = 0;
     unsigned phase = 0;
@@ -172,7 +172,7 @@ struct Block {
     std::vector<Warp> warps;
     Barrier barrier;
     std::vector<unsigned char> shared;
-    std::map<size_t, Mailbox> mailboxes; // by their place in shared memory
+    std::map<size_t, Mailbox> mailboxes; // by their offset in shared memory
 };
 
 struct Launch {
@@ -188,10 +188,10 @@ struct Group { // the blocks that run together
     std::vector<Block> blocks;
     Barrier cluster_barrier;
     std::vector<Thread*> ready, next;
-    std::vector<std::function<void()>> messages; // sent, and not there yet
+    std::vector<std::function<void()>> messages; // sent and not yet delivered
     std::mt19937 random;
     size_t running = 0;
-    bool spinning = false; // nothing but spinning has happened in this round
+    bool spinning = false; // only spinning has happened in this round
 };
 
 inline Group* group;
@@ -254,7 +254,7 @@ inline void resume(Thread& thread) {
     }
 }
 
-// Fails the launch: the thread that notices stops here for good.
+// Fails the launch: the thread that notices the error stops here for good.
 [[noreturn]] inline void fail(const std::string& sentence) {
     const dim3 &b = current->block->index, &t = current->index;
     if (failure.empty())
@@ -284,7 +284,7 @@ inline void arrive_and_wait(Barrier& barrier, int line) {
     leave(false);
 }
 
-// What a loop that polls global memory does between two looks.
+// Called by a loop that polls global memory, between two reads.
 inline void spin() {
     group->next.push_back(current);
     leave(false);
@@ -314,7 +314,7 @@ inline size_t offset_of(const void* address) {
     return static_cast<size_t>(byte - shared.data());
 }
 
-// Where the kernel's next array of shared memory starts; `used` is what the kernel counts itself, without guard zones.
+// Where the kernel's next array in shared memory starts; `used` is the kernel's own count, without guard zones.
 inline unsigned char* take_shared(size_t used, size_t bytes) {
     if (used + bytes > group->launch.shared_bytes)
         fail("the kernel takes more shared memory than its launch gives it: " + std::to_string(used + bytes) +
@@ -334,7 +334,7 @@ T* in_block(T* mine, unsigned rank) {
     return reinterpret_cast<T*>(first[rank].shared.data() + offset_of(mine));
 }
 
-// Copies that a thread has started come when it waits for them; until then their place is NaN.
+// Copies that a thread has started arrive when it waits for them; until then their destination is NaN.
 template <class T> void start_copy(T* shared, const T* global) {
     offset_of(shared);
     std::memset(static_cast<void*>(shared), 0xff, sizeof(T));
@@ -366,7 +366,7 @@ inline void make_mailbox(uint64_t* bar, int arrivals) {
     box.expected = box.pending = arrivals;
 }
 
-inline void announce(uint64_t* bar, long bytes) { // arrive, and expect as many bytes in this phase
+inline void announce(uint64_t* bar, long bytes) { // arrive, and expect that many bytes in this phase
     Mailbox& box = mailbox(*current->block, offset_of(bar));
     box.bytes += bytes;
     if (--box.pending < 0) fail("more arrivals in a phase than the mailbox was made for");
@@ -467,14 +467,14 @@ inline void run_group(const std::vector<dim3>& indices) {
     for (Block& block : group->blocks) {
         ASAN_UNPOISON_MEMORY_REGION(block.shared.data(), block.shared.size());
         for (Thread& thread : block.threads)
-            if (Fiber* left_behind = std::exchange(thread.fiber, nullptr)) { // by a failure
+            if (Fiber* left_behind = std::exchange(thread.fiber, nullptr)) { // after a failure
                 ASAN_UNPOISON_MEMORY_REGION(left_behind->stack.get(), STACK);
                 delete left_behind;
             }
     }
 }
 
-// Every group of blocks, in any order. Returns an empty string, or what went wrong.
+// Runs every group of blocks, in random order. Returns an empty string, or what went wrong.
 inline std::string run(const Launch& launch, const std::function<void()>& kernel) {
     static Group only;
     group = &only;
@@ -499,7 +499,7 @@ inline std::string run(const Launch& launch, const std::function<void()>& kernel
     return failure;
 }
 
-// A kernel as the host calls it: a pointer to each argument, as cuLaunchKernel takes them.
+// A kernel as the host calls it: with a pointer to each argument, like cuLaunchKernel.
 
 template <class T> constexpr const char* type_name() {
     using V = std::remove_cv_t<T>;
@@ -514,7 +514,7 @@ template <class T> constexpr const char* type_name() {
     return "unknown";
 }
 
-// "float32" for a number, "float32*" for an array, "const float32*" for one that is only read.
+// "float32" for a number, "float32*" for an array, "const float32*" for a read-only array.
 template <class T> std::string describe() {
     if constexpr (std::is_pointer_v<T>) {
         using V = std::remove_pointer_t<T>;
@@ -543,7 +543,7 @@ std::string call(void (*kernel)(A...), void** arguments, const Launch& launch) {
 
 } // namespace emulation
 
-// What kernels use.
+// What kernels call.
 
 #define threadIdx (emulation::current->index)
 #define blockIdx (emulation::current->block->index)
@@ -565,7 +565,7 @@ inline unsigned atomicAdd(unsigned* address, unsigned value) {
     return std::exchange(*address, *address + value);
 }
 
-// Each rounds on its own: the emulation is compiled without contraction.
+// Each rounds separately: the emulation is compiled without contraction.
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 template <class To, class From> To same_bits(From value) {

@@ -1,4 +1,4 @@
-"""The stand-in for a GPU: the same sources, compiled for this CPU by g++ and run by `emulation.h`, under sanitizers."""
+"""A stand-in for a GPU: the same sources, compiled for this CPU by g++ and run by `emulation.h`, under sanitizers."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ SANITIZERS = (
     "-fsanitize=address,undefined",
     "-fsanitize-recover=address",
     "-fno-sanitize-recover=undefined",
-    "-fno-sanitize=null,vptr,object-size,pointer-overflow",  # what the address sanitizer sees anyway, at half the time
+    "-fno-sanitize=null,vptr,object-size,pointer-overflow",  # found by the address sanitizer anyway, in half the time
 )
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
-SHADOW = (0x7FFF7000, 0x10007FFF8000)  # where the address sanitizer keeps its notes on all memory, on x86-64 Linux
-ZONE = 256  # bytes before and after an array on the device, which no kernel may touch
+SHADOW = (0x7FFF7000, 0x10007FFF8000)  # the address sanitizer's shadow memory, on x86-64 Linux
+ZONE = 256  # guard bytes before and after a device array, which no kernel may touch
 H100 = Device("emulated H100", 90, 132, 232_448)
 
 
 def compiler() -> str:
-    """The path of g++; BackendError if there is none."""
+    """The path of g++. Raises BackendError if there is none."""
     found = shutil.which(os.environ.get("CXX", "g++"))
     if found is None:
         raise BackendError("Kernels cannot be emulated without a C++ compiler: install g++.")
@@ -68,11 +68,11 @@ class _Launch(ctypes.Structure):
 
 
 class EmulatedDriver(Driver):
-    """Kernels run on this CPU, one launch after the other, each in a random order of threads that `seed` decides.
+    """Runs kernels on this CPU, one launch after the other, each with its threads in a random order that `seed` sets.
 
-    Device arrays are NumPy arrays. Every launch is checked: the arguments' types and order, that arrays are contiguous
-    and may be written to where the kernel writes, and all that `emulation.h` checks. Raises RuntimeError for what a
-    GPU would get wrong silently, and TypeError for arguments that do not fit.
+    Device arrays are NumPy arrays. Every launch is checked: the types and order of its arguments, that arrays are
+    contiguous and, where the kernel writes, writable, and everything that `emulation.h` checks. Raises RuntimeError for
+    errors that a GPU would not report, and TypeError for arguments of wrong types.
     """
 
     def __init__(self, device: Device = H100, seed: int = 1, sanitize: bool = True) -> None:
@@ -127,7 +127,7 @@ class EmulatedDriver(Driver):
         return np.asarray(array)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """As a CUDA graph does: the launches alone, with the addresses and numbers that they are given now."""
+        """Like a CUDA graph: only the launches, with the addresses and numbers passed while recording."""
         launches = self._recorded = []
         try:
             work()
@@ -142,7 +142,7 @@ class EmulatedDriver(Driver):
 
 
 def guarded(shape: tuple[int, ...], dtype: Any) -> Any:
-    """An array that is not set, between two zones of memory: a kernel that reads or writes there fails its launch."""
+    """An uninitialised array between two guard zones: a kernel that reads or writes there fails its launch."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
     whole = -(-size // 8) * 8
@@ -160,7 +160,7 @@ def _lay_open(zone: int, length: int) -> None:
 
 
 def _sanitizer() -> ctypes.CDLL:
-    """The address sanitizer's own functions: every library that was made with it has them."""
+    """The address sanitizer's own functions, which every library compiled with it contains."""
     return _library("dense.cu", define(REAL="float"), sanitize=True)
 
 
@@ -175,7 +175,7 @@ def _ask(function: Any, *arguments: Any) -> str:
 
 
 def _pointers(program: Program, types: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """A pointer to each argument, and what must live as long as they do."""
+    """A pointer to each argument, and the objects that must live as long as these pointers."""
     if len(arguments) != len(types):
         raise TypeError(f"{program.kernel} takes {len(types)} arguments, not {len(arguments)}")
     values: list[Any] = []
@@ -202,7 +202,7 @@ def _check_type(what: str, kind: str, argument: Any) -> None:
 
 @cache
 def _library(file: str, flags: tuple[str, ...], sanitize: bool) -> ctypes.CDLL:
-    """The .cu file compiled for this CPU, its kernels callable."""
+    """The .cu file compiled for this CPU, with its kernels callable."""
     host = "\n".join(['#include "emulated_host.h"', *(f"HOST_SIDE({kernel})" for kernel in kernels(file))])
     command = [compiler(), *FLAGS, *(SANITIZERS if sanitize else ()), *WARNINGS, *flags, f"-I{FOLDER}"]
     text = f"{source(file, flags)}\n{host}\n"
@@ -217,7 +217,7 @@ def _library(file: str, flags: tuple[str, ...], sanitize: bool) -> ctypes.CDLL:
 
 
 def _check_shadow() -> None:
-    """RuntimeError if the address sanitizer, which would end the process, finds its memory taken by another library."""
+    """Raise RuntimeError if another library occupies the address sanitizer's memory, which would end the process."""
     maps = Path("/proc/self/maps")
     taken = maps.read_text() if maps.is_file() else ""
     if "libasan.so" in taken:
@@ -226,7 +226,7 @@ def _check_shadow() -> None:
         start, end = (int(address, 16) for address in line.split()[0].split("-"))
         if start < SHADOW[1] and end > SHADOW[0]:
             raise RuntimeError(
-                "Another library has taken the address sanitizer's memory: start the emulation before it."
+                "Another library occupies the address sanitizer's memory: start the emulation before loading it."
             )
 
 

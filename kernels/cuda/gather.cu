@@ -1,14 +1,14 @@
-// out (m, width) = the rows of source (n, width) that index int64 (m,) names: features, labels or weights of a batch.
-// ELEMENT is float, double or int64. Rows of whole 16 bytes are moved by 16 bytes at a time.
+// out (m, width) = the rows of source (n, width) at index int64 (m,): features, labels or weights of a batch.
+// ELEMENT is float, double or int64. Rows whose length is a multiple of 16 bytes are copied 16 bytes at a time.
 #include "each.cuh"
 
 constexpr int PACK = 16 / sizeof(ELEMENT);
 
-struct alignas(16) Pack { // one instruction moves it
+struct alignas(16) Pack { // copied by one instruction
     ELEMENT at[PACK];
 };
 
-struct LoosePack { // the same where the arrays do not begin at a multiple of 16 bytes
+struct LoosePack { // the same for arrays that are not aligned to 16 bytes
     ELEMENT at[PACK];
 };
 

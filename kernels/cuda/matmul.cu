@@ -1,19 +1,17 @@
 // out (m, n) = a (m, k) times b (k, n), either of which may be stored by columns (a transposed view), for the sizes of
-// an MLP: batches of 64 rows, layers of ten to a few thousand units. What a layer does with each number of a product is
-// done before it is stored (see Finish), for a launch costs more than most of these products.
+// an MLP: batches of 64 rows, layers of ten to a few thousand units. The layer's element-wise work on the product is done
+// before it is stored (see Finish), because a launch costs more than most of these products.
 //
-// A block makes a tile of TILE x TILE numbers of out. It brings a and b through shared memory, a chunk of k at a time,
-// as a[k][row] and b[k][column]; while it multiplies one chunk, its threads hold the next one in registers, PACKS
-// 16-byte loads of each input in flight. A thread keeps 4 x 4 sums: two 16-byte reads of shared memory for 16
-// multiplications, and the threads of a warp read few different places. So (TILE / 4)^2 threads, a group, cover the
-// tile; a block has one or more groups, and group g takes every k from g on in steps of their number. For a batch of 64
-// makes so few tiles that most of the GPU stands idle, and what counts is not how many products are summed at once but
-// how long one sum takes. In the end the groups' sums are added in their order, so that out is the same to the last bit
-// in every run.
+// A block computes a TILE x TILE tile of out. It brings a and b through shared memory, a chunk of k at a time, as
+// a[k][row] and b[k][column]; while it multiplies one chunk, its threads hold the next one in registers, with PACKS
+// 16-byte loads of each input in flight. A thread keeps 4 x 4 sums: two 16-byte reads of shared memory per 16
+// multiplications, and the threads of a warp read few different addresses. So a group of (TILE / 4)^2 threads covers the
+// tile; a block has one or more groups, and group g takes every k from g on in steps of their number. A batch of 64 makes
+// so few tiles that most of the GPU is idle, and what counts is not how many products are summed at once but how long one
+// sum takes. Finally the groups' sums are added in a fixed order, so that out has the same bits in every run.
 //
-// Large products are tiled by 64: 32 numbers come from the L2 cache for 1024 multiplications. We estimate half of
-// cuBLAS's speed, which CuPy cannot capture in a CUDA graph; a head's evaluation, 2048 rows at once, takes
-// microseconds.
+// Large products have tiles of 64: 32 numbers come from the L2 cache per 1024 multiplications. We estimate half the speed
+// of cuBLAS, which CuPy cannot capture in a CUDA graph; evaluating 2048 rows at once takes microseconds.
 #include "common.cuh"
 
 constexpr int QUADS = TILE / 4; // in a row of the tile
@@ -28,7 +26,7 @@ enum Finish {
     COLUMN_SUMS, // and column_sums (n,) of b over k: out's row m, by a row of ones that follows the last of a
 };
 
-struct alignas(16) Pack { // what one instruction loads
+struct alignas(16) Pack { // loaded by one instruction
     REAL at[PACK];
 };
 
@@ -36,23 +34,22 @@ struct alignas(16) Quad {
     REAL x, y, z, w;
 };
 
-// One input: `count` rows of a, or columns of b, of `depth` numbers each. by_k: the numbers of a row (or column) lie
-// one after another; otherwise those of one k do. Both ways a pack holds PACK neighbours.
+// One input: `count` rows of a, or columns of b, of `depth` numbers each. by_k: the numbers of a row (or column) are
+// contiguous; otherwise those of one k are. Either way a pack has PACK neighbours.
 struct Operand {
     const REAL* numbers;
-    int64 count, depth, first; // first: the row or column at which the block's tile begins
-    bool by_k, with_ones, aligned; // with_ones: after its rows comes one of ones
+    int64 count, depth, first; // first: the first row or column of the block's tile
+    bool by_k, with_ones, aligned; // with_ones: a row of ones follows its rows
 
     __device__ Operand(const REAL* numbers, int64 count, int64 depth, int64 first, bool by_k, bool with_ones)
         : numbers(numbers), count(count), depth(depth), first(first), by_k(by_k), with_ones(with_ones),
           aligned((by_k ? depth : count) % PACK == 0 && reinterpret_cast<size_t>(numbers) % 16 == 0) {}
 
-    // The place of a pack in the chunk: neighbouring threads take neighbouring i, so that none waits for another's
-    // bank.
+    // The position of a pack in the chunk: neighbouring threads take neighbouring i, which avoids bank conflicts.
     __device__ int i_of(int pack) const { return by_k ? pack % TILE : pack % (TILE / PACK) * PACK; }
     __device__ int k_of(int pack) const { return by_k ? pack / TILE * PACK : pack / (TILE / PACK); }
 
-    // That pack of the chunk that begins at first_k; 0 beyond the input's ends.
+    // That pack of the chunk that starts at first_k; zeros beyond the input's ends.
     __device__ Pack read(int pack, int64 first_k) const {
         const int64 i = first + i_of(pack), k = first_k + k_of(pack);
         const int64 left = by_k ? (i < count ? depth - k : 0) : (k < depth ? count - i : 0);
@@ -103,7 +100,7 @@ __device__ inline void add_product(Quad& sums, REAL a, const Quad& b) {
     sums.w += a * b.w;
 }
 
-// Adds to the thread's 4 x 4 sums, of a[k][0..4] and b[k][0..4], the products of its group's k below depth.
+// Adds to the thread's 4 x 4 sums the products of a[k][0..4] and b[k][0..4] for its group's k below depth.
 __device__ inline void add_products(const REAL* a, const REAL* b, int depth, Quad* sums) {
     const int groups = blockDim.x / GROUP;
 #pragma unroll 4
@@ -117,7 +114,7 @@ __device__ inline void add_products(const REAL* a, const REAL* b, int depth, Qua
     }
 }
 
-// The number of out to store, at that place and column of it.
+// The number to store in out, at that index and column.
 __device__ inline REAL finished(REAL sum, const REAL* given, int64 place, int64 column, int finish) {
     if (finish == BIAS) return sum + given[column];
     if (finish == BIAS_RELU) return sum + given[column] < 0 ? REAL(0) : sum + given[column];
@@ -125,7 +122,7 @@ __device__ inline REAL finished(REAL sum, const REAL* given, int64 place, int64 
     return sum;
 }
 
-// Shared memory: 2 * PACKS packs a thread, which the groups' sums fit in too. given and column_sums: see Finish.
+// Shared memory: 2 * PACKS packs per thread, reused for the groups' sums. given and column_sums: see Finish.
 extern "C" __global__ void __launch_bounds__(256, 1)
     matmul(const REAL* a, const REAL* b, const REAL* given, REAL* out, REAL* column_sums, int64 m, int64 k, int64 n,
            bool a_transposed, bool b_transposed, int finish) {

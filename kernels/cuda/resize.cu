@@ -1,10 +1,10 @@
-// Images enlarged to size x size pixels and normalised, channels last, as a convolutional network takes them.
+// Enlarges images to size x size pixels and normalises them, channels last, for a convolutional network.
 // images uint8 (n, 3, height, width); scale, shift float (3,); out (n, size, size, 3), rows = n size, of Number: float or,
-// with BFLOAT16 1, the bits of bfloat16. Bilinear between pixels' centres, corners not aligned: the pixel i of a side lies
-// at (i + 1/2) length / size - 1/2 of the image's side, at 0 if that is negative; then pixel * scale + shift.
+// with BFLOAT16 1, the bits of bfloat16. Bilinear between pixel centres, corners not aligned: pixel i of a side is at
+// (i + 1/2) length / size - 1/2 of the image's side, or at 0 if that is negative; then pixel * scale + shift.
 //
-// A block makes a row at a time, and as many blocks run as the device holds: first the image's row in between, three
-// channels interleaved, in shared memory; then each thread sixteen bytes of the row, so that whole lines are written.
+// A block computes one row at a time, and as many blocks run as the device holds: first the interpolated image row, with
+// interleaved channels, in shared memory; then sixteen bytes of the row per thread, so that whole lines are written.
 #include "common.cuh"
 
 constexpr int CHANNELS = 3;
@@ -12,7 +12,7 @@ constexpr int CHANNELS = 3;
 #if BFLOAT16
 typedef unsigned short Number;
 
-// Rounded to the nearest, ties to even; NaN stays.
+// Rounded to nearest, ties to even; NaN stays NaN.
 __device__ inline Number to_number(float value) {
     const unsigned bits = __float_as_uint(value);
     if (value != value) return static_cast<Number>(bits >> 16 | 64);
@@ -29,7 +29,7 @@ struct alignas(16) Packet {
 };
 constexpr int PACKET = sizeof(Packet) / sizeof(Number);
 
-// Between which two of `length` pixels the pixel i of `size` lies, and how far towards the second.
+// The two of `length` pixels between which pixel i of `size` lies, and how far towards the second.
 struct Between {
     int first, second;
     float part;
@@ -45,7 +45,7 @@ struct Between {
     __device__ float blend(float a, float b) const { return a * (1 - part) + b * part; }
 };
 
-// line (width, 3): the image's row that is row y of the result, normalised.
+// line (width, 3): row y of the result before horizontal interpolation, normalised.
 __device__ inline void fetch_line(const uint8* image, const float* scale, const float* shift, int height, int width,
                                   const Between& rows, float* line) {
     for (int c = 0; c < CHANNELS; ++c) {
@@ -56,7 +56,7 @@ __device__ inline void fetch_line(const uint8* image, const float* scale, const 
     }
 }
 
-// The number i of the result's row (size, 3).
+// Number i of the result's row (size, 3).
 __device__ inline Number number_at(const float* line, int i, int size, int width) {
     const int x = i / CHANNELS, c = i % CHANNELS;
     const Between columns(x, size, width);

@@ -1,4 +1,4 @@
-"""Images as a convolutional network takes them, in one launch: enlarged, normalised, channels last."""
+"""Prepares images for a convolutional network in one launch: enlarged, normalised, channels last."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from .driver import Array, Driver, Program
 from .sources import define
 
 BFLOAT16 = {"float32": 0, "uint16": 1}  # by the dtype of the result
-PACKET_BYTES = 16  # that a thread writes at once
+PACKET_BYTES = 16  # written by a thread at once
 MOST_THREADS = 256
 MOST_ROWS = 2**31 - 1
 
 
 class Resize:
-    """Bilinear, corners not aligned, without antialiasing, as PyTorch's interpolate; then pixel * scale + shift."""
+    """Bilinear, corners not aligned, no antialiasing, like PyTorch's interpolate; then pixel * scale + shift."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._blocks = cache(driver.blocks_at_once)
 
     def __call__(self, images: Array, scale: Array, shift: Array, out: Array) -> None:
-        """images uint8 (n, 3, h, w); scale, shift float32 (3,); out (n, size, size, 3), contiguous like the images.
+        """images uint8 (n, 3, h, w); scale, shift float32 (3,); out (n, size, size, 3); images and out contiguous.
 
-        out is float32, or uint16 for the bits of bfloat16, rounded to the nearest.
+        out is float32, or uint16 for the bits of bfloat16, rounded to nearest.
         """
         n, _, height, width = images.shape
         size = out.shape[1]
         if n * size > MOST_ROWS:
-            raise UsageError(f"{n:,} images of {size} rows are too many at once: take fewer.")
+            raise UsageError(f"{n:,} images of {size} rows are too many for one launch: pass fewer.")
         if n:
             program = Program("resize.cu", "resize", define(BFLOAT16=BFLOAT16[out.dtype.name]), 4 * 3 * width)
             threads = _threads(3 * size * out.dtype.itemsize)
@@ -42,5 +42,5 @@ class Resize:
 
 
 def _threads(row_bytes: int) -> int:
-    """A thread for sixteen bytes of a row, in whole warps."""
+    """One thread per sixteen bytes of a row, in whole warps."""
     return min(-(-row_bytes // PACKET_BYTES // 32) * 32, MOST_THREADS)

@@ -1,19 +1,18 @@
-// Softmax, cross-entropy and its gradient in one pass, by one block: so the sums over rows need no second launch.
+// Softmax, cross-entropy and its gradient in one pass, by one block, so that the sums over rows need no second launch.
 //
-// So many lanes share a row of logits (m, c): 1 where classes are few, a warp, 32, where they are many. A training
-// step's batch has a row for each such group; of the larger batches of an evaluation a group takes several, one after
-// another. The sums have one order: each group its rows, the first warp's lanes every 32nd group, its first thread
-// them.
+// A group of lanes shares each row of logits (m, c): 1 lane for few classes, a warp of 32 for many. In a training step
+// each group has one row; in the larger batches of an evaluation it has several, one after another. The sums have a
+// fixed order: each group adds up its rows, each lane of the first warp every 32nd group, and the first thread the lanes.
 #include "common.cuh"
 
-// What the lanes of a row have together.
+// Operations on the lanes that share a row.
 template <class T, class Combine> __device__ T of_row(int lanes, T value, Combine combine) {
     for (int bits = lanes / 2; bits > 0; bits /= 2)
         value = combine(value, __shfl_xor_sync(ALL_LANES, value, bits));
     return value;
 }
 
-// The first of the largest logits is at the label. No comparison with NaN holds, so a row with NaN misses.
+// Whether the first of the largest logits is at the label. Comparisons with NaN are false, so a row with NaN is a miss.
 __device__ bool hits_label(const REAL* logits, int64 label, int classes, int lane, int lanes) {
     bool hit = true;
     for (int c = lane; c < classes; c += lanes)
@@ -21,8 +20,8 @@ __device__ bool hits_label(const REAL* logits, int64 label, int classes, int lan
     return of_row(lanes, int(hit), [](int a, int b) { return a & b; });
 }
 
-// Fills a row's gradient, weight (softmax - onehot) / m, which may be its logits (c,), and returns its loss
-// -log softmax[label]. The largest logit is taken off, so that no exponential overflows.
+// Fills a row's gradient, weight (softmax - onehot) / m, which may alias its logits (c,), and returns its loss
+// -log softmax[label]. The largest logit is subtracted, so that no exponential overflows.
 __device__ REAL gradient_and_loss(const REAL* logits, int64 label, int classes, int lane, int lanes, REAL weight,
                                   REAL rows, REAL* gradient) {
     const REAL at_label = logits[label];
@@ -37,7 +36,7 @@ __device__ REAL gradient_and_loss(const REAL* logits, int64 label, int classes, 
     return log(sum) - (at_label - largest);
 }
 
-// Sums (1,) of what each group has put into its place of losses and hits (groups,).
+// Sums (1,) of the groups' entries in losses and hits (groups,).
 __device__ void add_up(double* losses, int64* hits, int groups, REAL* loss, int64* hit_count) {
     const int thread = threadIdx.x;
     __syncthreads();
@@ -56,7 +55,7 @@ __device__ void add_up(double* losses, int64* hits, int groups, REAL* loss, int6
     *hit_count = hits[0];
 }
 
-// weight_of(row) weighs a row's loss. Losses are added in float64: a sum of a thousand of them loses no digit.
+// weight_of(row) weighs a row's loss. Losses are summed in float64, so that a sum of a thousand loses no digit.
 template <class WeightOf>
 __device__ void run(const REAL* logits, const int64* labels, WeightOf weight_of, REAL* gradient, REAL* loss,
                     int64* hits, int64 rows, int classes, int lanes) {

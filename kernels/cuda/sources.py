@@ -1,4 +1,4 @@
-"""The CUDA sources as a compiler takes them: one text each, its headers pasted in."""
+"""The CUDA sources as a compiler takes them: one text per .cu file, with its headers pasted in."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ FOLDER = Path(__file__).parent
 INCLUDE = re.compile(r'^#include "([\w/]+\.cuh?)"\n', re.MULTILINE)  # from FOLDER on
 KERNEL = re.compile(r'extern "C" __global__ void\s+(?:[A-Z]+\s+)?(?:__\w+__\([^)]*\)\s*)*((?!__)\w+)\(')
 
-Options = tuple[str, ...]  # of a compiler
+Options = tuple[str, ...]  # for the compiler
 
 
 @cache
 def source(name: str, options: Options = ()) -> str:
-    """The text of a .cu file, each header pasted in where it is first included.
+    """The text of a .cu file, with each header pasted in where it is first included.
 
-    optimizers/OPTIMIZER.cuh is that of the option OPTIMIZER. CuPy's cache of compiled kernels is keyed by this text, so
+    optimizers/OPTIMIZER.cuh is the header named by the option OPTIMIZER. CuPy caches compiled kernels by this text, so
     it notices a changed header.
     """
     seen: set[str] = set()
@@ -37,12 +37,12 @@ def source(name: str, options: Options = ()) -> str:
 
 
 def kernels(name: str) -> list[str]:
-    """The names of the kernels in a .cu file."""
+    """The names of the kernels defined in a .cu file."""
     return KERNEL.findall((FOLDER / name).read_text())
 
 
 def optimizers() -> frozenset[str]:
-    """The optimizers that have a step here."""
+    """The optimizers with a CUDA kernel body."""
     return frozenset(path.stem for path in (FOLDER / "optimizers").glob("*.cuh"))
 
 
@@ -58,10 +58,10 @@ def parameters(name: str, kernel: str) -> list[str]:
 
 
 def names() -> list[str]:
-    """Every .cu file, from FOLDER on."""
+    """The path of every .cu file, relative to FOLDER."""
     return sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.cu"))
 
 
 def define(**constants: str | int) -> Options:
-    """The compiler options that set those constants of a source."""
+    """The compiler options that define those constants in a source."""
     return tuple(f"-D{name}={value}" for name, value in sorted(constants.items()))

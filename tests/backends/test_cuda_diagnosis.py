@@ -70,24 +70,29 @@ NO_CUPY = ModuleNotFoundError("No module named 'cupy'", name="cupy")
         (
             RuntimeError("anything at all"),
             Installed(("cupy-cuda12x", "cupy-cuda13x"), 12040),
-            "Several CuPys are installed over each other (cupy-cuda12x and cupy-cuda13x)",
+            "Several CuPy packages are installed over each other (cupy-cuda12x and cupy-cuda13x)",
             "pip uninstall -y cupy-cuda12x cupy-cuda13x; pip install 'fastmlp[cuda12]'",
         ),
         (OLD_DRIVER, Installed(("cupy-cuda13x",)), "no NVIDIA driver", "--gpus all"),
         (
             OLD_DRIVER,
             Installed(("cupy-cuda13x",), 12040),
-            "it runs CUDA 12.4, and cupy-cuda13x needs CUDA 13",
+            "it supports CUDA 12.4, and cupy-cuda13x needs CUDA 13",
             "pip uninstall -y cupy-cuda13x; pip install 'fastmlp[cuda12]'",
         ),
-        (OLD_DRIVER, Installed(("cupy-cuda12x",), 11080), "it runs CUDA 11.8", "Install a newer driver (nvidia.com"),
+        (
+            OLD_DRIVER,
+            Installed(("cupy-cuda12x",), 11080),
+            "it supports CUDA 11.8",
+            "Install a newer driver (nvidia.com",
+        ),
         (NO_DEVICE, CUDA_13, "finds no GPU", "CUDA_VISIBLE_DEVICES"),
         (NO_DEVICE, Installed(("cupy-cuda13x",)), "no NVIDIA driver", "Install the driver"),
         (NO_NVRTC, CUDA_13, "NVRTC, which compiles our kernels, cannot be loaded (libnvrtc.so.13", "fastmlp[cuda13]"),
         (ImportError(IMPORT_ERROR), Installed(("cupy-cuda12x",), 13000), "libcublas.so.12", "fastmlp[cuda12]"),
         (ImportError(IMPORT_ERROR), Installed(("cupy-cuda13x",), 12040), "driver is too old", "fastmlp[cuda12]"),
         (ImportError("\n====\nOriginal error:\n  bad magic.\n====\n"), CUDA_13, "(bad magic)", "fastmlp[cuda13]"),
-        (FULL, CUDA_13, "no memory free", "nvidia-smi names the processes"),
+        (FULL, CUDA_13, "no free memory", "nvidia-smi lists them"),
         (NO_IMAGE, CUDA_13, "cupy-cuda13x has no code for this GPU", "fastmlp[cuda12]"),
         (
             CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)"),
@@ -95,7 +100,7 @@ NO_CUPY = ModuleNotFoundError("No module named 'cupy'", name="cupy")
             "invalid value for --gpu-architecture",
             "fastmlp[cuda12]",
         ),
-        (CompileException("dense.cu(3): error: expected a ;"), CUDA_13, "does not compile our kernels", "--upgrade"),
+        (CompileException("dense.cu(3): error: expected a ;"), CUDA_13, "cannot compile our kernels", "--upgrade"),
         (
             CUDADriverError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX was compiled with ..."),
             CUDA_13,
@@ -189,7 +194,7 @@ def test_a_gpu_that_works_is_described(install) -> None:
         "gpu": "NVIDIA H100 80GB HBM3",
         "compute_capability": "9.0",
         "memory": "80 GiB, 79 GiB free",
-        "shared_memory": "227 KiB a block",
+        "shared_memory": "227 KiB per block",
         "driver": "CUDA 13.2",
         "cuda": "13.0",
         "cupy": "14.2.0",
@@ -218,7 +223,7 @@ def test_auto_passes_by_a_gpu_that_fails_and_the_name_says_why(install) -> None:
     assert backends.open_backend("auto").name == "numba"
     with pytest.raises(BackendError) as raised:
         backends.open_backend("cupy")
-    assert "no memory free" in str(raised.value)
+    assert "no free memory" in str(raised.value)
 
 
 # Memory that runs out later.

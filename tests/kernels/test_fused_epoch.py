@@ -29,7 +29,7 @@ ROWS = 150
 
 @pytest.fixture(autouse=True)
 def any_work_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FLOPS_A_PART", 1)
+    monkeypatch.setattr(module, "FLOPS_PER_PART", 1)
 
 
 def make_task(
