@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastmlp import paper
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.common.errors import FastMLPError
-from fastmlp.network.network import choose_tier
+from fastmlp.network.tiers import choose_tier
 
 if TYPE_CHECKING:
     from fastmlp.testing import Result
@@ -19,8 +18,14 @@ def survey() -> dict[str, dict[str, Any]]:
     found = {}
     for name in names():
         availability = probe(name)
-        tier = asdict(choose_tier(paper.SIZES, "float32", open_backend(name))) if availability.usable else None
-        found[name] = {**asdict(availability), "details": dict(availability.details), "tier": tier}
+        tier = choose_tier(paper.SIZES, "float32", open_backend(name)).as_dict() if availability.usable else None
+        found[name] = {
+            "usable": availability.usable,
+            "reason": availability.reason,
+            "mend": availability.fix,
+            "details": dict(availability.details),
+            "tier": tier,
+        }
     return found
 
 

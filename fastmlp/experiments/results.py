@@ -11,7 +11,8 @@ from fastmlp.common.statistics import summarize
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.models import Models
 from fastmlp.models.metrics import confusion_matrix
-from fastmlp.network.network import Network, choose_tier
+from fastmlp.network.tiers import choose_tier
+from fastmlp.network.trainer import Trainer
 from fastmlp.training.recipe import Recipe
 
 
@@ -24,7 +25,7 @@ def over_seeds(models: Models, table1: Mapping[str, dict[str, float]]) -> dict[s
     return {"seeds": models.config.all_seeds, "table1": table}
 
 
-def confusion(models: Models, network: Network) -> list[list[int]]:
+def confusion(models: Models, network: Trainer) -> list[list[int]]:
     """How many test images of each class (row) were predicted as each class (column)."""
     features = next(iter(models.feature_sets.values()))
     predicted = models.placed.test.logits(network).argmax(axis=1)

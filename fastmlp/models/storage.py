@@ -14,7 +14,8 @@ from safetensors.numpy import save as to_bytes
 
 from fastmlp.common.errors import DataError, first_line
 from fastmlp.common.files import read_safetensors, write_bytes
-from fastmlp.network.network import DTYPES, Network, Parameters
+from fastmlp.network.parameters import DTYPES, Parameters
+from fastmlp.network.trainer import Trainer
 
 FORMAT = 1
 HEADER = "fastmlp"  # one entry only: safetensors writes several in an arbitrary order, and the bytes would differ
@@ -64,7 +65,7 @@ def load(path: Path) -> Saved:
     return Saved(parameters, about, state)
 
 
-def restore(network: Network, state: State) -> None:
+def restore(network: Trainer, state: State) -> None:
     """Put back the state that training resumes from; ValueError if it is not of a network like this one."""
     own = network.state
     known = {**own, "mean": np.zeros(network.sizes[0]), "scale": np.zeros(1)}

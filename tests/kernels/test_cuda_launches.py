@@ -420,7 +420,7 @@ def cupy_driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.api.driver", error)
     driver = CupyDriver.__new__(CupyDriver)
     driver._captured = None
-    driver._function = lambda program: lambda *arguments, **options: None
+    monkeypatch.setattr(driver, "_function", lambda program: lambda *arguments, **options: None)
     return driver
 
 

@@ -55,7 +55,7 @@ def train(samples: Samples, networks: list[Trainer], epochs: int = 1) -> list[tu
 
 
 def assert_same(
-    monkeypatch: pytest.MonkeyPatch, backend: Backend, optimizer: Optimizer, tier: int | None, epochs: int = 1
+    monkeypatch: pytest.MonkeyPatch, backend: Backend, optimizer: Optimizer, tier: Tier | None, epochs: int = 1
 ) -> None:
     """Weights to the last bit; means of losses, which are summed by chunks, all but."""
     whole, chunked = placed(backend, None, monkeypatch), placed(backend, BUDGET, monkeypatch)
@@ -123,7 +123,7 @@ def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(backend, "memory_budget", lambda: BUDGET)
     chunked = Samples.place(backend, mapped, data()[1], "float32")
     assert chunked.features is mapped
-    train(chunked, networks_of(backend, SGD(), 1))
+    train(chunked, networks_of(backend, SGD(), Tier.ARRAY_CODE))
 
 
 def test_a_whole_training_is_the_same(monkeypatch):
@@ -176,7 +176,7 @@ def test_a_batch_that_does_not_fit_names_the_fix(monkeypatch):
     backend = NumpyBackend()
     chunked = placed(backend, BUDGET // 4, monkeypatch)
     with pytest.raises(BackendError, match=r"for 10 rows at a time, not for a batch of 16: choose a smaller --batch"):
-        train(chunked, networks_of(backend, SGD(), 1))
+        train(chunked, networks_of(backend, SGD(), Tier.ARRAY_CODE))
     with pytest.raises(BackendError, match=r"100 bytes of memory left, too few for rows of 48"):
         placed(backend, 100, monkeypatch)
 
