@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from fastmlp.common import environment
@@ -40,7 +39,7 @@ def describe(models: Models, features: ImageFeatures) -> dict[str, Any]:
     return {
         "config": _config(models, features),
         "data": _data(features),
-        "tier": asdict(tier),
+        "tier": tier.as_dict(),
         "environment": environment.describe(),
     }
 

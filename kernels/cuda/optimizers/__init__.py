@@ -1,0 +1,1 @@
+"""One step of each optimizer: a .cuh file each, with its name, which the sources of updates include."""
