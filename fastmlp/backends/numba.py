@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numba import config
 
 from fastmlp.backends.base import Array, Availability
 from fastmlp.backends.numpy import NumpyBackend, NumpyOps
@@ -17,7 +16,7 @@ from fastmlp.common.errors import first_line
 from fastmlp.kernels import EpochTask
 from fastmlp.kernels.cpu import augment, dense, optimizers, parallel, patches
 from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
-from fastmlp.kernels.cpu.jit import cache_folder
+from fastmlp.kernels.cpu.jit import cache_folder, is_compiled
 from fastmlp.kernels.cpu.softmax_xent import softmax_xent
 from fastmlp.ops.network import NetworkOps, Optimizer, Rule
 from fastmlp.ops.patches import PatchOps
@@ -82,7 +81,7 @@ class NumbaBackend(NumpyBackend):
         parallel.set_threads(threads)
 
     def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
-        if config.DISABLE_JIT:  # type: ignore[attr-defined]  # Numba sets it as it is imported
+        if not is_compiled(dense.add_bias):
             return "NUMBA_DISABLE_JIT is set, and numba's fused epoch only runs compiled"
         if not hasattr(os, "sched_yield"):
             return "numba's fused epoch needs a POSIX system"

@@ -48,6 +48,11 @@ def _sources() -> tuple[tuple[str, int, int], ...]:
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
+def is_compiled(kernel: Callable[..., Any]) -> bool:
+    """False with NUMBA_DISABLE_JIT: the kernel is the plain function then."""
+    return hasattr(kernel, "stats")
+
+
 def cache_folder(kernel: Callable[..., Any]) -> str:
     """Where the compiled kernel is cached, or why it is not."""
     statistics = getattr(kernel, "stats", None)
