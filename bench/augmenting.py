@@ -49,7 +49,7 @@ class Augmentation(Problem):
 
 
 def draw(kind: str, threads: int, n: int, device: str = "cpu") -> Augmentation:
-    """Images of noise, on which no code can take shortcuts. Grey for contrast: only there do all libraries' means agree."""
+    """Images of noise, on which no code is quick; grey for contrast, because only there all libraries' means agree."""
     rng = np.random.default_rng(n)
     shape = (n, 1 if kind == "contrast + flip" else 3, SIDE, SIDE)
     noise = rng.integers(0, 256, shape, dtype=np.uint8)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.extractors import patch_ops
 from fastmlp.extractors.patches import CENTROIDS, FEATURES, PATCH, Codebook
+from fastmlp.ops.patches import SIDE as PATCH_SIDE
+from fastmlp.ops.patches import PatchOps
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.tolerances import BFLOAT16_BACKBONE, STEP
 
@@ -75,14 +76,14 @@ class PatchExtraction(Extraction):
     @cached_property
     def reference(self) -> NDArray[np.float64]:
         """Array code on NumPy, with explicit whitened patches, which the extractor avoids."""
-        xp, images, book = NumpyBackend.xp, self.images[self.checked], self.codebook
+        ops, images, book = PatchOps(NumpyBackend.xp), self.images[self.checked], self.codebook
         mean, whitening, centroids = (a.astype(np.float64) for a in (book.mean, book.whitening, book.centroids))
-        columns = SIDE - patch_ops.SIDE + 1
+        columns = SIDE - PATCH_SIDE + 1
         patches, pooled = np.empty((len(images), PATCH, columns**2)), np.empty((len(images), FEATURES))
-        patch_ops.extract_patches(xp, images, mean, patches)
+        ops.extract_patches(images, mean, patches)
         whitened = whitening.T @ patches
         squares, lengths = (whitened**2).sum(axis=1), (centroids**2).sum(axis=1)
-        patch_ops.triangle_pool(xp, centroids @ whitened, squares, lengths, columns, pooled)
+        ops.triangle_pool(centroids @ whitened, squares, lengths, columns, pooled)
         return (pooled - book.shift) * book.scale
 
 

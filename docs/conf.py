@@ -47,7 +47,11 @@ nitpick_ignore_regex = [
     # Other projects' names have no page here: linking them would take their inventories from a network.
     (r"py:.*", r"(?!fastmlp\b).*"),
 ]
-nitpick_ignore = [("py:class", "fastmlp.network.buffers.Workspace")]  # memory that a network keeps to itself
+nitpick_ignore = [
+    ("py:class", "fastmlp.network.buffers.Batch"),  # memory that a trainer keeps to itself
+    ("py:class", "fastmlp.ops.network.Rule"),  # what kernels see of an optimizer
+    ("py:class", "fastmlp.ops.network.Optimizer"),
+]
 
 # The look.
 

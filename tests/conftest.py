@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def is_emulated(item: pytest.Item) -> bool:
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return EmulatedBackend.name in parameters.values() or "can_emulate" in getattr(item, "fixturenames", ())
+    return parameters.get("backend") == EmulatedBackend.name or "can_emulate" in getattr(item, "fixturenames", ())
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -335,6 +335,8 @@ class Augmenter(ImageTransformer):
             return Policy(**self._ranges)
         if self._ranges != Policy().as_dict():
             raise UsageError("Give the ranges either by augment or by parameters of their own, not both.")
+        if not isinstance(self.augment, str | Policy):
+            raise UsageError(f"augment must be text such as 'crop=4,rotation=15', or a Policy, not {self.augment!r}.")
         return self.augment if isinstance(self.augment, Policy) else Policy.parse(self.augment, "augment")
 
     @property

@@ -35,7 +35,7 @@ PLANTED = {"nan": (np.nan,), "inf": (np.inf, -np.inf)}
 class OpCase:
     """All that the tests, the benchmarks and a backend's doctor need to know of one op.
 
-    op          its name in `fastmlp.network.network.OPS`, or the name of an augmentation's op: a kernel's name too
+    op          its name: a method of `NetworkOps` or `PatchOps`, or an augmentation's op
     reference   its array code, `reference(xp, *inputs, *outputs)`
     draw        `draw(rng, shape, dtype)` gives inputs by argument name; away from ReLU's kink, gradients random
     outputs     the (shape, dtype) of every output, by argument name, for such inputs

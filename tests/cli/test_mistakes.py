@@ -14,7 +14,7 @@ from fastmlp import Augmenter, FeatureExtractor, MLPClassifier
 from fastmlp.cli.main import main
 from fastmlp.common.errors import FastMLPError, UsageError, did_you_mean
 from fastmlp.models.predictor import Predictor
-from fastmlp.training.loop import odd_scale
+from fastmlp.training.standardize import odd_scale
 from tests.shell import is_one_sentence
 
 CLASSES, WIDTH, ROWS = 3, 8, 120

@@ -20,7 +20,8 @@ from fastmlp import MLPClassifier
 from fastmlp.backends import open_backend, probe
 from fastmlp.common.errors import BackendError, UsageError
 from fastmlp.network.parameters import initial_parameters
-from fastmlp.training.loop import PRESETS, DivergedError, train
+from fastmlp.training.loop import DivergedError, train
+from fastmlp.training.recipe import PRESETS
 from fastmlp.training.samples import Samples
 
 Arrays = tuple[np.ndarray, np.ndarray]

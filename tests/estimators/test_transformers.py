@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import estimator_checks
 
 from fastmlp import Augmenter, FeatureExtractor, MLPClassifier, augment
+from fastmlp.augment import Policy
 from fastmlp.backends import open_backend
 from fastmlp.common.errors import UsageError
 from fastmlp.common.randomness import Purpose, generator
@@ -144,6 +145,32 @@ def test_all_augmented_are_the_command_lines_copies(digits: Arrays) -> None:
     got = Augmenter(probability=1, backend="numpy", random_state=7).fit_transform(images)
     np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(Augmenter(probability=0, backend="numpy").fit_transform(images), images)
+
+
+@pytest.mark.parametrize("given", ["jitter=0.8:1.2,crop=2", Policy.parse("jitter=0.8:1.2,crop=2")], ids=type)
+def test_kinds_and_ranges_may_be_text_or_a_policy(given: str | Policy, digits: Arrays) -> None:
+    images = digits[0][:50]
+    plan = augment.draw(generator(0, Purpose.AUGMENTATION), len(images), Policy.parse("jitter=0.8:1.2,crop=2"))
+    expected = augment.apply(open_backend("numpy"), images, plan)
+    augmenter = clone(Augmenter(probability=1, augment=given, backend="numpy"))
+    np.testing.assert_array_equal(augmenter.fit_transform(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"augment": "corp=4"}, "augment corp=4: there is no augmentation 'corp', did you mean crop"),
+        (
+            {"augment": "crop=4", "flip_probability": 0},
+            "Give the ranges either by augment or by",
+        ),
+        ({"augment": 4}, "augment must be text such as 'crop=4,rotation=15', or a Policy, not 4"),
+        ({"contrast": 1.5}, "contrast must be its lowest and highest factor"),
+    ],
+)
+def test_mistaken_ranges(parameters: dict[str, Any], sentence: str, digits: Arrays) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        Augmenter(backend="numpy", **parameters).fit_transform(digits[0][:5])
 
 
 # Contract. Its checks feed matrices of floats, so those that feed nothing are run by name.

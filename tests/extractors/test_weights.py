@@ -6,7 +6,9 @@ import pytest
 from fastmlp.backends import Backend
 from fastmlp.network.parameters import Parameters, initial_parameters
 from fastmlp.network.trainer import Trainer
-from fastmlp.training.loop import History, Recipe, train
+from fastmlp.training.history import History
+from fastmlp.training.loop import train
+from fastmlp.training.recipe import Recipe
 from fastmlp.training.samples import Samples
 
 ONE_BATCH = Recipe(epochs=5, batch_size=64, learning_rate=0.5, schedule="constant")

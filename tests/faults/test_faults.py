@@ -297,7 +297,7 @@ def test_a_second_process_waits_and_says_for_whom(holder: subprocess.Popen[str],
     assert list(tmp_path.iterdir()) == []
 
 
-def test_with_a_mend_it_is_refused(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_with_a_fix_it_is_refused(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     with pytest.raises(FastMLPError, match=rf"is counting \(process {holder.pid} .*\): have patience\."):
         locked(tmp_path / "lock", "counting", "have patience").__enter__()
 

@@ -43,6 +43,7 @@ MEASURES = "it takes minutes; tests/bench/test_bench_suite.py and .ci/run try it
 NOT_RUN = {
     "scripts/reproduce": SETS_UP,
     "scripts/test": SETS_UP,
+    "scripts/test --quick": SETS_UP,
     "scripts/reproduce --dataset cifar10 --extractor resnet18": CIFAR10,
     "scripts/reproduce --dataset cifar10 --extractor resnet18 --backend cupy": f"{CIFAR10}, and needs a GPU",
     ". .venv/bin/activate": "it changes the shell it is typed in",
@@ -162,7 +163,7 @@ def check_unrun(words: list[str]) -> None:
         case ["pip", "install", what]:
             extras = re.findall(r"\[(.+)\]", what)
             assert set(",".join(extras).split(",")) - {""} <= PROJECT["project"]["optional-dependencies"].keys()
-        case ["pip-audit", "--requirement", file, *_] | [file]:
+        case ["pip-audit", "--requirement", file, *_] | [file] | [file, "--quick"]:
             assert (ROOT / file).is_file()
         case _:
             assert words[0] in (".", "sphinx-build"), "nothing is known of it: add a case"

@@ -130,7 +130,7 @@ def test_imports_make_no_circle_between_folders():
 
 
 def test_a_circle_is_seen():
-    with pytest.raises(pytest.fail.Exception, match=r"a -> b -> a|b -> a -> b"):
+    with pytest.raises(pytest.fail.Exception, match=r"(a|b) -> (a|b) -> (a|b)"):
         assert_no_circle([("a", "b"), ("b", "a"), ("b", "b")])
 
 
