@@ -62,7 +62,7 @@ def _check_device(device: str, only: Sequence[str]) -> None:
         return
     for name in only:
         if name not in ON_GPU:
-            raise UsageError(f"The benchmark {name!r} is of the CPU: choose of {', '.join(ON_GPU)} for a GPU.")
+            raise UsageError(f"The benchmark {name!r} only runs on the CPU: on a GPU, choose from {', '.join(ON_GPU)}.")
     if device == "cuda":
         open_backend("cupy")
 
@@ -86,6 +86,6 @@ def _raise_for(code: int, measurements: Sequence[Measurement], out: Path) -> Non
         raise KeyboardInterrupt
     failed = sorted({one.contender for one in measurements if one.status == "failed"})
     if failed:
-        raise FastMLPError(f"{', '.join(failed)} failed and was not timed: {out / 'report.html'} tells why.")
+        raise FastMLPError(f"{', '.join(failed)} failed and was not timed: {out / 'report.html'} says why.")
     if code or not measurements:
         raise FastMLPError("The suite did not run to its end: pytest says why above.")

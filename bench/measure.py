@@ -82,8 +82,8 @@ class Session:
             "machine": machine(self.device),
             "smoke": self.smoke,
         }
-        told = [finding for finding in self._found.values() if finding.seconds or finding.reason]
-        return [Measurement(**common, **finding.as_dict()) for finding in told]
+        known = [finding for finding in self._found.values() if finding.seconds or finding.reason]
+        return [Measurement(**common, **finding.as_dict()) for finding in known]
 
 
 @dataclass

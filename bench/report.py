@@ -97,7 +97,7 @@ def _opening(measurements: Sequence[Measurement]) -> list[Block]:
         Paragraph(f"Commit {first.commit}; {_versions(first.machine)}."),
     ]
     if first.smoke:
-        blocks.append(Paragraph(f"{told}A smoke run: tiny problems, a round each. Its times mean nothing.", "notice"))
+        blocks.append(Paragraph(f"{told}A smoke run: tiny problems, one round each. Its times mean nothing.", "notice"))
     blocks += [Paragraph(text, "notice") for text in _failures(measurements)]
     return blocks
 
