@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastmlp import paper
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.common.errors import FastMLPError
 from fastmlp.network.tiers import choose_tier
@@ -11,15 +12,13 @@ from fastmlp.network.tiers import choose_tier
 if TYPE_CHECKING:
     from fastmlp.testing import Result
 
-PAPER_SIZES = (512, 64, 10)
-
 
 def survey() -> dict[str, dict[str, Any]]:
     """What is known of every backend, by name; "mend" (the fix) is a key that programs read from --json."""
     found = {}
     for name in names():
         availability = probe(name)
-        tier = choose_tier(PAPER_SIZES, "float32", open_backend(name)).as_dict() if availability.usable else None
+        tier = choose_tier(paper.SIZES, "float32", open_backend(name)).as_dict() if availability.usable else None
         found[name] = {
             "usable": availability.usable,
             "reason": availability.reason,

@@ -17,6 +17,7 @@ from fastmlp.common.progress import printable, quietly, say, warn
 
 if TYPE_CHECKING:
     from fastmlp.experiments.config import Config
+    from fastmlp.experiments.machine import Machine
 
 INTERRUPTED = 130
 
@@ -79,9 +80,11 @@ def run_reproduce(options: argparse.Namespace) -> None:
 
 
 def run_extract(options: argparse.Namespace) -> None:
-    from fastmlp.experiments.experiment import Experiment
+    from fastmlp.experiments.feature_sets import ImageFeatures
 
-    stores = {store.provenance["split"]: store for store in Experiment(config_of(options)).extract()}
+    config = config_of(options)
+    features = ImageFeatures(config, machine_of(config))
+    stores = {store.provenance["split"]: store for store in features.stores()}
     if options.json:
         found = {name: {"path": str(store.path), "shape": store.features.shape} for name, store in stores.items()}
         print(to_json(found))
@@ -91,8 +94,8 @@ def run_extract(options: argparse.Namespace) -> None:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    from fastmlp.common.files import claimed
-    from fastmlp.experiments.experiment import Experiment
+    from fastmlp.experiments.feature_sets import ImageFeatures
+    from fastmlp.experiments.models import train_one
 
     config = config_of(options)
     if options.features is not None:
@@ -100,10 +103,8 @@ def run_train(options: argparse.Namespace) -> None:
     elif any((options.labels, options.test_features, options.test_labels)):
         raise UsageError("--labels, --test-features and --test-labels go with --features: give that too.")
     else:
-        experiment, folder = Experiment(config), config.folder / options.on
-        with claimed(config.folder):
-            network, _ = experiment.train(options.on)
-            (row,) = experiment.table_rows(options.on, [network])
+        machine, folder = machine_of(config), config.folder / options.on
+        row = train_one(config, machine, options.on, ImageFeatures(config, machine).of(options.on))
     print_figures(row, options.json)
     say(f"Model: {folder}")
 
@@ -133,13 +134,13 @@ def run_export(options: argparse.Namespace) -> None:
 
 
 def run_augment(options: argparse.Namespace) -> None:
-    from fastmlp.experiments.experiment import Experiment
+    from fastmlp.experiments.feature_sets import Images
     from fastmlp.report.figures import draw_sheet
     from fastmlp.report.style import save
 
-    experiment = Experiment(config_of(options))
-    path = experiment.config.folder / "augmentations.png"
-    save(draw_sheet(experiment.sheet()), path)
+    config = config_of(options)
+    path = config.folder / "augmentations.png"
+    save(draw_sheet(Images(config, machine_of(config)).sheet()), path)
     print(to_json({"path": str(path)}) if options.json else printable(str(path)))
 
 
@@ -186,6 +187,12 @@ def config_of(options: argparse.Namespace) -> Config:
     if known.get("dtype") == "bfloat16":  # in which only backbones compute
         known |= {"dtype": "float32", "extractor_dtype": "bfloat16"}
     return Config(**known)
+
+
+def machine_of(config: Config) -> Machine:
+    from fastmlp.experiments.machine import Machine
+
+    return Machine(config.backend, config.threads)
 
 
 def cli_models() -> Any:

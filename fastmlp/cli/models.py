@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastmlp import datasets
 from fastmlp.common.errors import UsageError
-from fastmlp.common.files import claimed, to_json
+from fastmlp.common.files import to_json
 from fastmlp.common.progress import printable, say
 from fastmlp.datasets.folder import read_images
 from fastmlp.experiments.config import Config
@@ -25,7 +25,8 @@ from fastmlp.features.tables import SUFFIXES, read_features, read_labelled
 from fastmlp.models.predictor import Predictor, load_model
 
 SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
-NOT_WITH_FEATURES = ("dataset", "extractor", "weights", "image_size")  # options that --features rules out
+# Options that --features rules out.
+OF_IMAGES = ("dataset", "extractor", "weights", "image_size", "augment", "copies")
 
 Row = dict[str, Any]
 
@@ -174,23 +175,22 @@ def export(options: argparse.Namespace) -> None:
 
 def train_head(options: argparse.Namespace, config: Config) -> tuple[dict[str, float], Path]:
     """A head on features made elsewhere: Table 1's four figures of it, and its folder."""
-    from fastmlp.experiments.feature_files import HEAD, HeadExperiment, open_tables
+    from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
+    from fastmlp.experiments.machine import Machine
+    from fastmlp.experiments.models import train_one
 
     _refuse_image_options(options, config)
-    folder = options.out or Path("runs") / f"features-{options.features.stem}"
+    config = replace(config, out=options.out or Path("runs") / f"features-{options.features.stem}")
     tables = open_tables(
         options.features, options.labels, options.test_features, options.test_labels, config.seed, config.limit
     )
-    experiment = HeadExperiment(replace(config, out=folder), tables)
-    with claimed(folder):
-        network, _ = experiment.train(HEAD)
-        (row,) = experiment.table_rows(HEAD, [network])
-    return row, folder / HEAD
+    machine = Machine(config.backend, config.threads)
+    return train_one(config, machine, HEAD, FileFeatures(tables, config)), config.folder / HEAD
 
 
 def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:
     """UsageError for what was given on the command line; what stands in the environment is for other commands."""
-    for name in NOT_WITH_FEATURES:
+    for name in OF_IMAGES:
         value = getattr(options, name)
         if value is not None and str(value) != os.environ.get(f"FASTMLP_{name.upper()}"):
             raise UsageError(f"--{name.replace('_', '-')} is for images: leave it out with --features.")

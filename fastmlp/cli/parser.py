@@ -12,8 +12,8 @@ from fastmlp._version import __version__
 from fastmlp.cli.completion import SHELLS, script
 from fastmlp.common.errors import FastMLPError, did_you_mean
 from fastmlp.common.progress import printable
+from fastmlp.paper import MODELS
 
-MODELS = ("original", "augmented")  # those of fastmlp.report.figures, whose import would slow the help
 HELP_COLUMN = 28
 EXAMPLES = {
     "reproduce": (
@@ -59,6 +59,7 @@ EXAMPLES = {
         "fastmlp bench --only step growth --threads 2 --out runs/bench",
     ),
 }
+AUGMENT_HELP = "kinds and ranges, such as crop=4,rotation=15,cutout=8,contrast=0.5:1.5"
 DEVICE_HELP = "where everybody computes; emulated tries what runs on cuda without a GPU (cpu)"
 
 
@@ -115,19 +116,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--completion", choices=SHELLS, action=Completion, metavar="SHELL", help=text)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     output, data, recipe, model = _output_options(), _data_options(), _recipe_options(), _model_options()
-    experiment = [output, data, recipe, _training_options()]
+    copies = _copies_options()
+    experiment = [output, data, copies, recipe, _training_options()]
     reproduce = _add(commands, "reproduce", experiment, "the paper: data to Table 1, figures and report")
     _option(reproduce, "seeds", positive, "train that many models of each kind, from --seed on, for intervals (1)")
     _add(commands, "extract", experiment, "the features of a dataset, stored")
     train = _add(commands, "train", experiment, "one model on stored features, or on features made elsewhere")
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
     _add_features_options(train, "train on these features instead of a dataset's", test=True)
-    _add_sweep(commands, [output, data, recipe])
+    _add_sweep(commands, [output, data, copies, recipe])
     evaluate = _add(commands, "evaluate", [output, data, model], "accuracy, loss, confusion and calibration of a model")
     _add_features_options(evaluate, "evaluate on these features instead of a dataset's test images")
     _add_predict(commands, [output, data, model])
     _add_export(commands, [output, model])
-    _add(commands, "augment", [output, data], "a sheet of augmented samples (the paper's Figure 1)")
+    augment = _add(commands, "augment", [output, data], "a sheet of augmented samples (the paper's Figure 1)")
+    _option(augment, "augment", ranges, AUGMENT_HELP)
     backends = _add(commands, "backends", [output], "what is usable here, and why not the rest")
     backends.add_argument("--check", metavar="NAME", help="run our own parity cases on that backend")
     _add_bench(commands, [output])
@@ -166,6 +169,13 @@ def _data_options() -> argparse.ArgumentParser:
     _option(group, "threads", positive, "CPU threads (all available cores by default)")
     _option(group, "seed", seed, "of weights, batch order and augmentation (0)")
     _option(group, "out", Path, "where results go (runs/DATASET-EXTRACTOR)")
+    return parser
+
+
+def _copies_options() -> argparse.ArgumentParser:
+    parser, group = _group("augmentation")
+    _option(group, "augment", ranges, AUGMENT_HELP)
+    _option(group, "copies", positive, "augmented copies of each training image (1)")
     return parser
 
 
@@ -242,7 +252,7 @@ def _add_bench(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
 def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:
     """An option whose default stands in the environment; None if it is given nowhere."""
     variable = f"FASTMLP_{name.replace('-', '_').upper()}"
-    metavar = {str: "NAME", Path: "PATH", float: "X", sizes: "N,N", numbers: "X,X"}.get(kind, "N")
+    metavar = {str: "NAME", Path: "PATH", float: "X", sizes: "N,N", numbers: "X,X", ranges: "TEXT"}.get(kind, "N")
     group.add_argument(f"--{name}", type=kind, default=os.environ.get(variable), metavar=metavar, help=text)
 
 
@@ -261,6 +271,11 @@ def seed(text: str) -> int:
     if not 0 <= number < 2**32:
         raise argparse.ArgumentTypeError(f"must be 0 or more and less than 2**32, not {number}")
     return number
+
+
+def ranges(text: str) -> str:
+    """As `augment.Policy.parse` takes them, which checks them."""
+    return text
 
 
 def numbers(text: str) -> tuple[float, ...]:

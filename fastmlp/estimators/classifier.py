@@ -22,7 +22,8 @@ from fastmlp.estimators.rows import Floats, Labels, Rows, check_shapes, row_weig
 from fastmlp.network.evaluation import log_softmax, softmax
 from fastmlp.network.parameters import Parameters
 from fastmlp.network.trainer import Trainer
-from fastmlp.training.loop import History, Recipe
+from fastmlp.training.history import History
+from fastmlp.training.recipe import Recipe
 
 NUMBERS = "biuf"  # kinds of labels that other libraries' arrays can hold
 UNTRAINED = 1  # the batch size of a network that only predicts

@@ -15,7 +15,9 @@ from fastmlp.estimators.arrays import on_backend, to_host
 from fastmlp.estimators.rows import Floats, Labels, Rows
 from fastmlp.network.parameters import Parameters, initial_parameters
 from fastmlp.network.trainer import Trainer
-from fastmlp.training.loop import History, Recipe, train
+from fastmlp.training.history import History
+from fastmlp.training.loop import train
+from fastmlp.training.recipe import Recipe
 from fastmlp.training.samples import Samples
 
 BLOCK = 4096  # rows at a time, so that their float64 copy stays small

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_random_state
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.network.optimizers import OPTIMIZERS
 from fastmlp.network.parameters import DTYPES
-from fastmlp.training.loop import PRESETS, SCHEDULES, Recipe
+from fastmlp.training.recipe import PRESETS, SCHEDULES, Recipe
 
 # For features of any scale, from a hundred rows on: measured on iris, wine, breast cancer and digits.
 TABULAR = Recipe(

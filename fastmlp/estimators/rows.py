@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from fastmlp.common.errors import UsageError
 from fastmlp.estimators.arrays import rows_of, to_host
-from fastmlp.training.loop import odd_scale
+from fastmlp.training.standardize import odd_scale
 
 Floats = NDArray[Any]
 Labels = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""What to run: the options of an experiment."""
+"""What to run: a command's options."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastmlp import datasets, extractors
+from fastmlp.augment import Policy
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.network.parameters import DTYPES
-from fastmlp.training.loop import PRESETS, Recipe
+from fastmlp.training.recipe import PRESETS, Recipe
 
-SEEDS_END = 2**32  # the paper's generator takes no larger ones
+SEEDS_END = 2**32  # the paper's generator takes no larger seeds
 
 
 @dataclass(frozen=True)
 class Config:
-    """What to run; None leaves a value to the preset, the dataset or the machine."""
+    """What to run; None leaves a value to the preset, the dataset or the machine.
+
+    augment: the augmentations and their ranges, as `augment.Policy.parse` takes them; None: the paper's four.
+    copies: augmented copies of each training image; the augmented model trains on the images and on all copies.
+    """
 
     dataset: str = "digits"
     extractor: str = "patches"
@@ -30,6 +35,8 @@ class Config:
     seeds: int = 1
     dtype: str = "float32"
     extractor_dtype: str = "float32"
+    augment: str | None = None
+    copies: int = 1
     threads: int | None = None
     limit: int | None = None
     data_dir: Path | None = None
@@ -46,9 +53,11 @@ class Config:
             raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}.")
         datasets.check_name(self.dataset)
         extractors.check_name(self.extractor)
-        _ = self.recipe  # checks itself
+        _ = self.recipe, self.policy  # which check themselves
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
+        if self.copies < 1:
+            raise UsageError(f"--copies must be 1 or more augmented copies of each image, not {self.copies}.")
         if not 1 <= self.seeds <= SEEDS_END - self.seed:
             raise UsageError(f"--seeds must be 1 or more, and the last seed less than 2**32, not {self.seeds}.")
 
@@ -60,6 +69,11 @@ class Config:
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
         )
+
+    @property
+    def policy(self) -> Policy:
+        """What is drawn for each copy of an image, where a mirror image is of the same class."""
+        return Policy() if self.augment is None else Policy.parse(self.augment)
 
     @property
     def all_seeds(self) -> list[int]:

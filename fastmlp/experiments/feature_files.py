@@ -1,4 +1,4 @@
-"""Heads on features made elsewhere, by CLIP or DINO, say: `fastmlp train --features X.npy --labels y.npy`."""
+"""Features made elsewhere, by CLIP or DINO, say, as a feature set: `fastmlp train --features X.npy --labels y.npy`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,19 @@ from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError
 from fastmlp.common.progress import warn
-from fastmlp.common.randomness import Purpose, generator
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.experiment import Experiment
+from fastmlp.experiments.feature_sets import HELD_OUT, Labelled, hold_out
 from fastmlp.features.tables import finite_rows, indices_of, read_labelled
-from fastmlp.training.loop import Recipe, odd_scale
-from fastmlp.training.samples import Samples
+from fastmlp.training.standardize import odd_scale
 
 HEAD = "head"  # the name and the folder of the model
-HELD_OUT = 10  # one row in so many, where no test features are given
 BYTES_HASHED = 2**24  # at a time
 Classes = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Features (n, d) as they lie in a file, the labels int64 (n,) of their classes, and the rows used (None: all)."""
+    """Features (n, d) as they lie in a file, the labels int64 (n,) of their classes, and the rows to use; None: all."""
 
     place: Path
     features: NDArray[Any]
@@ -52,7 +49,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Tables:
-    """What to train and to test a head on, and the classes, sorted, int64 or strings."""
+    """What to train and to test on, and the classes, sorted, int64 or strings."""
 
     train: Source
     test: Source
@@ -67,23 +64,23 @@ def open_tables(
     seed: int,
     limit: int | None = None,
 ) -> Tables:
-    """The tables in these files; without test features a tenth of the rows, drawn from the seed, is held out for it.
+    """The tables in these files; without test features, a tenth of the rows, drawn from the seed, is held out.
 
-    labels may stand in the file of the features; limit: of each file only the first so many rows. Raises DataError for
-    files that are missing, damaged, do not go together or hold too little.
+    labels may stand in the file of the features; limit: use only the first so many rows of each file. Raises DataError
+    for files that are missing, damaged, do not go together or hold too little.
     """
     X, y = _read(features, labels, limit)
     classes, indices = np.unique(y, return_inverse=True)
     if not 2 <= len(classes) <= len(y) / 2:
         found = "is one class" if len(classes) == 1 else f"are {len(classes):,} classes"
-        raise DataError(f"There {found} in {len(y):,} labels: give two classes or more, and two rows a class.")
+        raise DataError(f"There {found} in {len(y):,} labels: give two classes or more, and two rows per class.")
     train = Source(features, X, indices.astype(np.int64))
     if test_features is None:
         return Tables(*_split(train, seed), classes)
     X_test, y_test = _read(test_features, test_labels, limit)
     if X_test.shape[1] != X.shape[1]:
         raise DataError(
-            f"{test_features} has {X_test.shape[1]} features a row, but {features} {X.shape[1]}: give the same ones."
+            f"{test_features} has {X_test.shape[1]} features per row, but {features} {X.shape[1]}: give the same ones."
         )
     return Tables(train, Source(test_features, X_test, indices_of(y_test, classes, test_features)), classes)
 
@@ -98,63 +95,63 @@ def _read(features: Path, labels: Path | None, limit: int | None) -> tuple[NDArr
 def _split(whole: Source, seed: int) -> tuple[Source, Source]:
     count = len(whole)
     if count < HELD_OUT:
-        raise DataError(f"A tenth of the rows is held out, and {count} are too few: give 10, or --test-features.")
-    order = generator(seed, Purpose.VALIDATION).permutation(count)
-    held, kept = np.sort(order[: count // HELD_OUT]), np.sort(order[count // HELD_OUT :])
+        raise DataError(
+            f"A tenth of the rows is held out, and {count} are too few: give {HELD_OUT}, or --test-features."
+        )
+    kept, held = hold_out(count, seed)
     return replace(whole, rows=kept), replace(whole, rows=held)
 
 
-class HeadExperiment(Experiment):
-    """One configuration's head on tables; its data options but the seed count for nothing."""
+@dataclass(frozen=True)
+class FileFeatures:
+    """A feature set of files; of the configuration's data options only the seed and the limit count."""
 
-    def __init__(self, config: Config, tables: Tables) -> None:
-        super().__init__(config)
-        self.tables = tables
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.config.recipe.for_rows(len(self.tables.train))
-
-    def samples(self, name: str = HEAD) -> Samples:
-        return self._train_samples
+    tables: Tables
+    config: Config
 
     @cached_property
-    def _train_samples(self) -> Samples:
+    def parts(self) -> list[Labelled]:
         source = self.tables.train
-        samples = self._place(source)
-        finding = odd_scale(source.features, self.recipe.standardize)
+        rows = self._rows_of(source)
+        finding = odd_scale(source.features, self.config.recipe.standardize)
         if finding:
             warn(f"The features in {source.place} {finding}.")
-        return samples
+        return [rows]
 
     @cached_property
-    def test(self) -> Samples:
-        return self._place(self.tables.test)
+    def test(self) -> Labelled:
+        return self._rows_of(self.tables.test)
 
-    def _place(self, source: Source) -> Samples:
+    def _rows_of(self, source: Source) -> Labelled:
         features = finite_rows(source.features, source.rows, self.config.dtype, source.place)
-        labels = source.labels if source.rows is None else source.labels[source.rows]
-        return Samples.place(self.backend, features, labels, self.config.dtype)
+        return Labelled(features, source.labels if source.rows is None else source.labels[source.rows])
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        inputs = self.tables.train.features.shape[1]
-        return (inputs, *self.config.hidden_layer_sizes, len(self.tables.classes))
+    def images(self) -> int:
+        return len(self.tables.train)
 
-    def feature_sets(self, name: str) -> list[str]:
+    @property
+    def inputs(self) -> int:
+        return int(self.tables.train.features.shape[1])
+
+    @property
+    def class_names(self) -> list[str]:
+        return [str(label) for label in self.tables.classes.tolist()]
+
+    @property
+    def sources(self) -> list[str]:
         train, test = self.tables.train, self.tables.test
         return [train.name, "a tenth of it, held out" if test.rows is not None else test.name]
 
-    def data_description(self) -> dict[str, Any]:
-        classes = self.tables.classes
+    def describe(self) -> dict[str, Any]:
         return {
             "dataset": self.tables.train.place.name,
             "note": "",
-            "class_names": [str(label) for label in classes.tolist()],
-            "integer_classes": classes.dtype.kind == "i",
+            "class_names": self.class_names,
+            "integer_classes": self.tables.classes.dtype.kind == "i",
             "rows": {"training": len(self.tables.train), "test": len(self.tables.test)},
             "extractor": None,
         }
 
-    def place_weights(self, folder: Path) -> None:
+    def place_weights(self, _: Path) -> None:
         return None  # there is no extractor

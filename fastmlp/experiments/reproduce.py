@@ -1,4 +1,4 @@
-"""The whole experiment in one call: both models, Table 1, the claims, figures and the report."""
+"""The paper in one call: both models, Table 1, the claims, figures and the report."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ from typing import Any
 from fastmlp import report
 from fastmlp.common.files import claimed, write_json
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.experiment import Experiment
+from fastmlp.experiments.feature_sets import ImageFeatures
+from fastmlp.experiments.machine import Machine
+from fastmlp.experiments.models import Models
+from fastmlp.experiments.results import confusion, describe, over_seeds
 
 SCHEMA = 1
 
 
 def reproduce(config: Config) -> dict[str, Any]:
-    """The whole experiment; results.json, the report, its figures and both models are written to config.folder."""
-    experiment = Experiment(config)
+    """Run the whole experiment; write results.json, the report, its figures and both models to config.folder."""
+    machine = Machine(config.backend, config.threads)
     with claimed(config.folder):
-        return _reproduce(experiment)
+        return _reproduce(config, machine)
 
 
-def _reproduce(experiment: Experiment) -> dict[str, Any]:
-    config = experiment.config
-    experiment.extract()
-    trained = experiment.train_all()
+def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
+    features = ImageFeatures(config, machine)
+    features.stores()  # all of them, before any training
+    models = Models(config, machine, features.by_model())
+    trained = models.train()
     results = {
         "schema": SCHEMA,
-        "table1": {name: experiment.table_rows(name, [network])[0] for name, (network, _) in trained.items()},
-        **experiment.describe(),
-        "history": {name: history.as_dict() for name, (_, history) in trained.items()},
-        "confusion": {name: experiment.confusion(network) for name, (network, _) in trained.items()},
+        "table1": {name: models.table_rows(name, [member.network])[0] for name, member in trained.items()},
+        **describe(models, features),
+        "history": {name: member.history.as_dict() for name, member in trained.items()},
+        "confusion": {name: confusion(models, member.network) for name, member in trained.items()},
     }
     if config.seeds > 1:
-        results["over_seeds"] = experiment.over_seeds(results["table1"])
-    results["seconds"] = {stage: round(seconds, 3) for stage, seconds in experiment.seconds.items()}
+        results["over_seeds"] = over_seeds(models, results["table1"])
+    results["seconds"] = machine.rounded_seconds()
     results["claims"] = report.check_claims(results)
-    report.write(results, config.folder, experiment.sheet())
+    report.write(results, config.folder, features.images.sheet())
     write_json(config.folder / "results.json", results)
     return results

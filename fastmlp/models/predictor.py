@@ -19,11 +19,11 @@ from fastmlp.datasets.images import as_images
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.tables import finite_rows, indices_of
 from fastmlp.models import metrics, storage
+from fastmlp.models.folder import MODEL
 from fastmlp.network.evaluation import softmax
 from fastmlp.network.trainer import Trainer
 
 ROWS = 256
-MODEL = "model.safetensors"
 
 
 def load_model(
@@ -113,10 +113,10 @@ class Predictor:
         width = self.network.sizes[0]
         if features.ndim != 2 or features.shape[1] != width or features.dtype.kind not in "fiu":
             one = features.shape == (width,)
-            fix = "give X[None] for one row" if one else "give features made as those it was trained on"
+            mend = "give X[None] for one row" if one else "give features made as those it was trained on"
             raise DataError(
                 f"The model takes numbers (n, {width}), a row of {width} features each, not {features.dtype} "
-                f"{features.shape}: {fix}."
+                f"{features.shape}: {mend}."
             )
         return finite_rows(features, None, self.network.dtype, "the features")
 
@@ -128,8 +128,8 @@ def _check_folder(folder: Path) -> None:
     if folder.name == MODEL and folder.is_file():
         raise DataError(f"{folder} is the file of a model: give its folder, {folder.parent}.")
     near = sorted(str(path.parent) for path in folder.glob(f"*/{MODEL}"))
-    fix = f"give {' or '.join(near)}" if near else "train one first, or check the path"
-    raise DataError(f"There is no model in {folder}: {fix}.")
+    mend = f"give {' or '.join(near)}" if near else "train one first, or check the path"
+    raise DataError(f"There is no model in {folder}: {mend}.")
 
 
 def _read_config(path: Path, classes: int) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from fastmlp.report.document import (
     to_html,
     to_markdown,
 )
-from fastmlp.report.figures import MODELS
 from fastmlp.report.style import clean
 from fastmlp.report.table1 import HEADER, cells, seed_note, seed_rows
 
@@ -47,7 +46,7 @@ def write(results: Results, out: Path, sheet: figures.AugmentationSheet) -> None
 def table1_text(results: Results) -> str:
     """Table 1, both models beside the paper's own figures, as aligned plain text."""
     rows: list[tuple[str, ...]] = [("", "", *HEADER)]
-    for model in MODELS:
+    for model in paper.MODELS:
         rows.append((model, "this run", *cells(results["table1"][model])))
         rows += [("", label, *row) for label, row in seed_rows(results, model)]
         rows.append(("", "paper", *cells(paper.TABLE1[model])))
@@ -125,7 +124,7 @@ def _what_was_run(results: Results) -> str:
 
 
 def _highlights(results: Results) -> Highlights:
-    original, augmented = (number(results["table1"][model]["test_accuracy"]) for model in MODELS)
+    original, augmented = (number(results["table1"][model]["test_accuracy"]) for model in paper.MODELS)
     return Highlights((
         (f"{original:.2%}", "test accuracy, original", "original"),
         (f"{augmented:.2%}", "test accuracy, augmented", "augmented"),
@@ -136,7 +135,7 @@ def _highlights(results: Results) -> Highlights:
 
 def _table1(results: Results) -> list[Table | Paragraph]:
     rows, kinds = [], []
-    for model in MODELS:
+    for model in paper.MODELS:
         over_seeds = seed_rows(results, model)
         rows += [(model, *cells(results["table1"][model])), *((label, *row) for label, row in over_seeds)]
         rows.append(("the paper's", *cells(paper.TABLE1[model])))
@@ -196,7 +195,7 @@ def _picture(out: Path, name: str, figure: Figure, title: str, caption: str, des
 def _worst_confusions(results: Results) -> str:
     """For each model, the pair of classes most often confused."""
     names, sentences = results["data"]["class_names"], []
-    for model in MODELS:
+    for model in paper.MODELS:
         mistakes = np.array(results["confusion"][model])
         np.fill_diagonal(mistakes, 0)
         true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)

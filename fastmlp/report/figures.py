@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
+from fastmlp.paper import MODELS
 from fastmlp.report.claims import number
-from fastmlp.report.network import draw_network
+from fastmlp.report.network_diagram import draw_network
 from fastmlp.report.style import DPI, PALETTE, WIDTH, new_figure, save, shortened, styled, svg
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ __all__ = [
 
 Results = Mapping[str, Any]
 
-MODELS = ("original", "augmented")  # trained on the original images, and on those and their augmented copies
 LABELS = 1.25  # inches left of a sheet's images
 MARGIN = 0.0625  # inches around them
 GAP = 2  # pixels between them

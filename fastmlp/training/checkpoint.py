@@ -1,57 +1,146 @@
-"""When a training is saved: at most once a second, at its last epoch, and where it is interrupted."""
+"""The files that keep networks while they train, and from which a run resumes: a folder per network, or one file."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import ClassVar
 
-from numpy.typing import NDArray
+from fastmlp.backends.base import Backend
+from fastmlp.common.errors import DataError, UsageError, first_line
+from fastmlp.common.progress import say, warn
+from fastmlp.models import storage
+from fastmlp.models.folder import MODEL
+from fastmlp.training.history import History
+from fastmlp.training.member import Blueprint, Fingerprint, Member
 
-from fastmlp.network.trainer import Trainer
-from fastmlp.training.loop import History
-
-SECONDS_BETWEEN_CHECKPOINTS = 1.0  # at most so much work is done again after a kill
-State = dict[str, NDArray[Any]]
+CHECKPOINT = "checkpoint.safetensors"
 
 
-class Checkpoint:
-    """Calls `save` for networks in training and their histories, always as they were between two epochs."""
+class Checkpoint(ABC):
+    """Where the members of a run are kept between two of their epochs."""
 
-    def __init__(self, networks: Sequence[Trainer], histories: Sequence[History], save: Callable[[], None]) -> None:
-        self.networks, self.histories, self.save = networks, histories, save
-        self._saved_at, self._saved_epochs = -math.inf, histories[0].epochs
-        self._mark = self._here()
+    keeps_finished: ClassVar[bool]  # after the last epoch too
 
-    def after_epoch(self, last: bool = False) -> None:
-        """Save, if the last time was a second ago, or this was the last epoch."""
-        self._mark = self._here()
-        if last or time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
-            self._save()
+    @abstractmethod
+    def begin(self, blueprints: Sequence[Blueprint], backend: Backend, resume: bool) -> list[Member]:
+        """New members or, to resume, those that an earlier run left, if it left any.
 
-    @contextmanager
-    def on_interrupt(self) -> Iterator[None]:
-        """Save the last whole epoch where a KeyboardInterrupt ends the block, and let it go on."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            epochs, states = self._mark
-            if epochs > self._saved_epochs:
-                self._go_back(epochs, states)
-                self._save()
-            raise
+        Raises UsageError if they are of another experiment, DataError for a damaged file.
+        """
 
-    def _here(self) -> tuple[int, list[State]]:
-        return self.histories[0].epochs, [network.state for network in self.networks]
+    @abstractmethod
+    def save(self, members: Sequence[Member]) -> None:
+        """Write all that training resumes from, to the last bit."""
 
-    def _go_back(self, epochs: int, states: Sequence[State]) -> None:
-        for network, history, state in zip(self.networks, self.histories, states, strict=True):
-            network.state = state
-            for column in vars(history).values():
-                del column[epochs:]
 
-    def _save(self) -> None:
-        self.save()
-        self._saved_at, self._saved_epochs = time.monotonic(), self.histories[0].epochs
+class ModelFolders(Checkpoint):
+    """A folder per member, which holds a checkpoint while it trains and the model once it has."""
+
+    keeps_finished = False
+
+    def __init__(self, fingerprints: Mapping[Path, Fingerprint]) -> None:
+        self.fingerprints = dict(fingerprints)
+
+    def begin(self, blueprints: Sequence[Blueprint], backend: Backend, resume: bool) -> list[Member]:
+        members = []
+        for folder, blueprint in zip(self.fingerprints, blueprints, strict=True):
+            path = _newest(folder) if resume else None
+            members.append(Member.new(blueprint, backend) if path is None else self._restored(path, blueprint, backend))
+        return members
+
+    def _restored(self, path: Path, blueprint: Blueprint, backend: Backend) -> Member:
+        parameters, about, state = _load(path, self.fingerprints[path.parent])
+        with _damage_told(path):
+            if (parameters.sizes, parameters.dtype) != (blueprint.sizes, blueprint.dtype):
+                raise ValueError("it holds a network of other sizes")
+            network = blueprint.network(backend, parameters)
+            if state:  # a finished model has none
+                storage.restore(network, state)
+            member = Member(blueprint, network, History.from_dict(about.get("history")))
+        _tell(path, member)
+        return member
+
+    def save(self, members: Sequence[Member]) -> None:
+        for (folder, fingerprint), member in zip(self.fingerprints.items(), members, strict=True):
+            storage.save(
+                member.network.parameters, member.about(fingerprint), folder / CHECKPOINT, member.network.state
+            )
+
+    def remove(self) -> None:
+        """Remove the checkpoints, which the models make superfluous."""
+        for folder in self.fingerprints:
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+class SeedsFile(Checkpoint):
+    """One file for a model's members from several seeds, all of one fingerprint."""
+
+    keeps_finished = True
+
+    def __init__(self, path: Path, fingerprint: Fingerprint) -> None:
+        self.path, self.fingerprint = path, fingerprint
+
+    def begin(self, blueprints: Sequence[Blueprint], backend: Backend, resume: bool) -> list[Member]:
+        members = [Member.new(blueprint, backend) for blueprint in blueprints]
+        if not resume:
+            self.path.unlink(missing_ok=True)
+        elif self.path.is_file():
+            self._restore(members)
+        return members
+
+    def _restore(self, members: Sequence[Member]) -> None:
+        _, about, state = _load(self.path, self.fingerprint)
+        if about.get("seeds") != _seeds(members):
+            warn(f"{self.path} holds other seeds: these are trained from the beginning.")
+            return
+        with _damage_told(self.path):
+            for member, history in zip(members, about["histories"], strict=True):
+                start = f"{member.blueprint.seed}."
+                own = {name.removeprefix(start): array for name, array in state.items() if name.startswith(start)}
+                storage.restore(member.network, own)
+                member.history = History.from_dict(history)
+            if len({member.history.epochs for member in members}) > 1:
+                raise ValueError("its histories do not go together")
+        _tell(self.path, members[0])
+
+    def save(self, members: Sequence[Member]) -> None:
+        state = {
+            f"{member.blueprint.seed}.{name}": array
+            for member in members
+            for name, array in member.network.state.items()
+        }
+        histories = [member.history.as_dict() for member in members]
+        about = {"fingerprint": self.fingerprint, "seeds": _seeds(members), "histories": histories}
+        storage.save(members[0].network.parameters, about, self.path, state)
+
+
+def _newest(folder: Path) -> Path | None:
+    """The file of a model folder to resume from."""
+    return next((path for path in (folder / CHECKPOINT, folder / MODEL) if path.is_file()), None)
+
+
+def _seeds(members: Sequence[Member]) -> list[int]:
+    return [member.blueprint.seed for member in members]
+
+
+def _load(path: Path, fingerprint: Fingerprint) -> storage.Saved:
+    saved = storage.load(path)
+    if saved.about.get("fingerprint") != fingerprint:
+        raise UsageError(f"{path} is of another experiment: choose another --out, or drop --resume.")
+    return saved
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """What the block finds wrong with the file's content, in one sentence."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({first_line(error)}): drop --resume to train anew.") from None
+
+
+def _tell(path: Path, member: Member) -> None:
+    say(f"Resuming {path} after epoch {member.history.epochs}.")

@@ -1,14 +1,9 @@
-"""What networks are trained and tested on: on the backend's device, or, where it is too small, sent there in chunks.
-
-Chunks are of whole batches, so that every step is the same as if all lay on the device; while the steps of one are
-taken, a thread gathers the next in the epoch's order and uploads it.
-"""
+"""The rows that networks train and are tested on: on the backend's device or, where they do not fit, sent in chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,16 +12,14 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import BackendError
 from fastmlp.network.trainer import Trainer, train_epoch_together
-
-CHUNK_BYTES = 2**28  # of features: long enough for a device to be busy while the next are gathered
-SLOTS = 2  # one is computed on, one is being filled
+from fastmlp.training.chunks import Chunks
 
 Figures = tuple[float, float]  # mean loss and accuracy
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Features (n, d) and labels int64 (n,) on a backend's device, labels known to lie in 0 .. classes - 1.
+    """Features (n, d) and labels int64 (n,), in 0 .. classes - 1, on a backend's device.
 
     weights (n,), of the features' dtype and of mean 1, weigh each row's loss; None: all weigh the same.
     """
@@ -37,14 +30,22 @@ class Samples:
 
     @classmethod
     def place(cls, backend: Backend, features: NDArray[Any], labels: NDArray[np.int64], dtype: str) -> Samples:
-        """On the device if they fit into its memory budget, else kept on the host; BackendError if no row fits."""
+        """Place rows on the device if they fit into its memory budget, else keep them on the host, to send in chunks.
+
+        Raises BackendError if not even a few rows fit.
+        """
         labels, budget = labels.astype(np.int64), backend.memory_budget()
         if budget is not None and features.size * np.dtype(dtype).itemsize > budget:
-            return StreamedSamples(features, labels, stream=Stream(backend, features, labels, dtype, budget))
+            return ChunkedSamples(features, labels, chunks=Chunks(backend, features, labels, dtype, budget))
         return cls(backend.asarray(np.ascontiguousarray(features, dtype)), backend.asarray(labels))
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
+
+    def first(self, rows: int) -> Samples:
+        """The first rows, where they lie: nothing is copied."""
+        weights = None if self.weights is None else self.weights[:rows]
+        return replace(self, features=self.features[:rows, ...], labels=self.labels[:rows], weights=weights)
 
     def train_epoch(
         self,
@@ -64,74 +65,15 @@ class Samples:
         return network.logits(self.features)
 
     def spaced_rows(self, backend: Backend, rows: int, count: int) -> NDArray[np.float64]:
-        """The features of `count`, or somewhat more, evenly spaced ones of the first rows, on the host."""
+        """The features of `count` or more evenly spaced rows among the first `rows`, on the host."""
         return backend.to_numpy(self.features[: rows : max(1, rows // count), ...]).astype(np.float64)
 
 
-class Stream:
-    """Two chunks' room on a device, filled in turns from features (n, d) and labels (n,) on the host.
-
-    rows is the most of a chunk. Raises BackendError if the budget (bytes) has no room for two rows.
-    """
-
-    def __init__(
-        self, backend: Backend, features: NDArray[Any], labels: NDArray[np.int64], dtype: str, budget: int
-    ) -> None:
-        self.features, self.labels = features, labels
-        row_bytes = features.shape[1] * np.dtype(dtype).itemsize
-        self.rows = min(CHUNK_BYTES, budget // (2 * SLOTS)) // row_bytes  # half of the budget is for others
-        if self.rows < 1:
-            raise BackendError(
-                f"{backend} has {budget:,} bytes of memory left, too few for rows of {row_bytes:,}: end what else uses "
-                "it, or choose a --backend on the CPU."
-            )
-        self._slots = [_Slot(backend, (self.rows, features.shape[1]), dtype) for _ in range(SLOTS)]
-
-    def chunks(self, order: NDArray[np.int64], rows: int) -> Iterator[tuple[int, Array, Array]]:
-        """(first place in the order, features, labels) of so many rows each; valid until the next but one is asked for.
-
-        Whoever takes a chunk has finished with it, on the device too, when it asks for the next.
-        """
-        starts = range(0, len(order), rows)
-        with ThreadPoolExecutor(1) as worker:
-
-            def ahead(number: int) -> Callable[[], tuple[Array, Array]]:
-                part = order[starts[number] : starts[number] + rows]
-                return worker.submit(self._slots[number % SLOTS].fill, self.features, self.labels, part).result
-
-            coming = ahead(0)
-            for number, start in enumerate(starts):
-                features, labels = coming()
-                if number + 1 < len(starts):
-                    coming = ahead(number + 1)
-                yield start, features, labels
-
-
-class _Slot:
-    """A chunk's room on the host, from where uploads are fast, and on the device."""
-
-    def __init__(self, backend: Backend, shape: tuple[int, int], dtype: str) -> None:
-        self._backend = backend
-        self._host = backend.upload_buffer(shape, dtype), backend.upload_buffer(shape[:1], "int64")
-        self._device = backend.empty(shape, dtype), backend.empty(shape[:1], "int64")
-
-    def fill(self, features: NDArray[Any], labels: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Those rows' features and labels, on the device."""
-        count = len(rows)
-        for source, host, device in zip((features, labels), self._host, self._device, strict=True):
-            if source.dtype == host.dtype:
-                np.take(source, rows, axis=0, out=host[:count], mode="clip")  # "raise" would copy twice
-            else:
-                host[:count] = source[rows]
-            self._backend.upload(host[:count], device[:count, ...])
-        return self._device[0][:count, ...], self._device[1][:count]
-
-
 @dataclass(frozen=True, kw_only=True)
-class StreamedSamples(Samples):
-    """Features (n, d), memory-mapped if they were, and labels (n,) on the host, all rows weighing the same."""
+class ChunkedSamples(Samples):
+    """Features (n, d), memory-mapped if they were, and labels (n,) on the host; all rows weigh the same."""
 
-    stream: Stream
+    chunks: Chunks
 
     def train_epoch(
         self,
@@ -139,7 +81,7 @@ class StreamedSamples(Samples):
         orders: Sequence[NDArray[np.int64]],
         learning_rates: Sequence[NDArray[np.float64]],
     ) -> list[Figures]:
-        """Networks of one order together, those of the next order after them."""
+        """Train the networks that share an order together, and those of the next order after them."""
         figures: dict[int, Figures] = {}
         for order in {id(order): order for order in orders}.values():
             members = [number for number, own in enumerate(orders) if own is order]
@@ -151,14 +93,14 @@ class StreamedSamples(Samples):
         self, networks: Sequence[Trainer], order: NDArray[np.int64], learning_rates: Sequence[NDArray[np.float64]]
     ) -> list[Figures]:
         batch = networks[0].batch_size
-        batches = self.stream.rows // batch
+        batches = self.chunks.rows // batch
         if batches == 0:
             raise BackendError(
-                f"{networks[0].backend} has memory left for {self.stream.rows:,} rows at a time, not for a batch of "
+                f"{networks[0].backend} has memory left for {self.chunks.rows:,} rows at a time, not for a batch of "
                 f"{batch:,}: choose a smaller --batch-size."
             )
         totals = np.zeros((len(networks), 2))
-        for start, features, labels in self.stream.chunks(order, batches * batch):
+        for start, features, labels in self.chunks.of(order, batches * batch):
             rows, steps = labels.shape[0], slice(start // batch, start // batch + batches)
             in_turn = [np.arange(rows)] * len(networks)
             rates = [rates[steps] for rates in learning_rates]
@@ -179,4 +121,4 @@ class StreamedSamples(Samples):
         return self.features[: rows : max(1, rows // count)].astype(np.float64)
 
     def _in_order(self) -> Iterator[tuple[int, Array, Array]]:
-        return self.stream.chunks(np.arange(len(self)), self.stream.rows)
+        return self.chunks.of(np.arange(len(self)), self.chunks.rows)

@@ -14,7 +14,7 @@ from fastmlp.cli.main import main
 from fastmlp.cli.parser import build_parser
 from fastmlp.common import files
 from fastmlp.models import storage
-from fastmlp.training import loop
+from fastmlp.training import run
 
 SMALL = ["--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1", "--epochs", "3"]
 
@@ -254,7 +254,7 @@ def test_an_interrupted_run_exits_130(capsys: pytest.CaptureFixture[str], monkey
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "train_together", interrupted)
+    monkeypatch.setattr(run, "train_together", interrupted)
     assert main(["train", *SMALL, "--out", "run"]) == 130
     assert "--resume" in capsys.readouterr().err
 
@@ -266,7 +266,7 @@ def test_a_bug_is_one_sentence_and_a_traceback_with_debug(
         raise ZeroDivisionError("odd")
 
     monkeypatch.setattr(files, "cache_dir", broken)
-    monkeypatch.setattr("fastmlp.experiments.experiment.cache_dir", broken)
+    monkeypatch.setattr("fastmlp.experiments.feature_sets.cache_dir", broken)
     assert "--debug" in error_of(capsys, ["train", *SMALL], 1)
     with pytest.raises(ZeroDivisionError):
         main(["train", *SMALL, "--debug"])

@@ -13,7 +13,7 @@ from fastmlp.cli.completion import SHELLS, VALUES
 from fastmlp.cli.main import COMMANDS, main
 from fastmlp.experiments.config import Config
 from fastmlp.network.parameters import DTYPES
-from fastmlp.training.loop import PRESETS
+from fastmlp.training.recipe import PRESETS
 
 # What bash-completion does at a Tab: the words so far, the one under the cursor, then the function for the command.
 TAB = """

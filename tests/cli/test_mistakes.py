@@ -14,7 +14,7 @@ from fastmlp import Augmenter, FeatureExtractor, MLPClassifier
 from fastmlp.cli.main import main
 from fastmlp.common.errors import FastMLPError, UsageError, did_you_mean
 from fastmlp.models.predictor import Predictor
-from fastmlp.training.loop import odd_scale
+from fastmlp.training.standardize import odd_scale
 from tests.shell import is_one_sentence
 
 CLASSES, WIDTH, ROWS = 3, 8, 120
@@ -71,7 +71,7 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [
-        (f"{FEATURES} X.npy --labels short.npy", 4, "120 rows of features in X.npy, but 50 labels: give one label a"),
+        (f"{FEATURES} X.npy --labels short.npy", 4, "120 rows of features in X.npy, but 50 labels: give one label per"),
         (f"{FEATURES} transposed.npy --labels y.npy", 4, "but 120 labels: X seems transposed, so save X.T."),
         (f"{FEATURES} X.npy --labels one.npy", 4, "There is one class in 120 labels: give two classes or more"),
         (f"{FEATURES} X.npy --labels floats.npy", 4, "labels of type float64: save them as whole numbers, y.astype"),
@@ -85,7 +85,7 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         (f"{FEATURES} nan.npy --labels y.npy", 4, "Row 5 of nan.npy has NaN, infinity or a number beyond float32"),
         (f"{FEATURES} cube.npy --labels y.npy", 4, "flatten them by X.reshape(len(X), -1)."),
         (f"{FEATURES} X.csv --labels y.npy", 4, "read it with numpy.loadtxt and save it with numpy.save."),
-        (f"{FEATURES} X.npy --labels y.npy --test-features wide.npy --test-labels y.npy", 4, "has 5 features a row"),
+        (f"{FEATURES} X.npy --labels y.npy --test-features wide.npy --test-labels y.npy", 4, "has 5 features per row"),
         (f"{FEATURES} huge.npy --labels y.npy --epochs 5", 1, "diverged in epoch"),
         ("train --labels y.npy", 2, "go with --features: give that too."),
         ("train --test-features X.npy", 2, "go with --features: give that too."),
@@ -210,7 +210,7 @@ def of_images(place: Path) -> Predictor:
         (lambda: FeatureExtractor().fit(PIXELS[..., :4, :4]), "Patches are 6 pixels wide: give larger images"),
         (lambda: Augmenter().fit_transform(PIXELS * 1.0), "give np.rint(X).clip(0, 255).astype('uint8')."),
         (lambda: Augmenter(contrast=1.5).fit_transform(PIXELS), "contrast must be its lowest and highest factor"),  # type: ignore[arg-type]
-        (lambda: Augmenter(crop_padding=-1).fit_transform(PIXELS), "give no negative ranges"),
+        (lambda: Augmenter(crop_padding=-1).fit_transform(PIXELS), "crop_padding must be a whole number of pixels"),
         (lambda: fastmlp.augment.hflip(PIXELS.transpose(0, 2, 3, 1), True), "give X.transpose(0, 3, 1, 2)."),
         (lambda: fastmlp.augment.hflip(PIXELS * 1.0, True), "not float64 (20, 3, 32, 32): round and clip them"),
         (lambda: fastmlp.augment.hflip(list(PIXELS), True), "not list (): make them one array."),
@@ -258,7 +258,7 @@ def test_lists_are_labels_too(of_features: Predictor) -> None:
 
 
 @pytest.mark.parametrize(("preset", "warns"), [("tabular", False), ("fast", True), ("paper", True)])
-def test_the_estimator_warns_of_odd_scales_where_it_does_not_mend_them(preset: str, warns: bool) -> None:
+def test_the_estimator_warns_of_odd_scales_where_it_does_not_fix_them(preset: str, warns: bool) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         head(preset=preset, learning_rate_init=1e-9).fit(SPREAD, Y)

@@ -159,7 +159,7 @@ def test_features_that_are_refused(blobs: tuple[np.ndarray, np.ndarray], run: Ru
     np.savez("nan.npz", features=X, labels=y)
     train = ["train", "--features"]
     assert "Row 7 of nan.npz" in run(*train, "nan.npz", code=4)
-    assert "7 features a row" in run(*train, "a.npz", "--test-features", "narrow.npz", code=4)
+    assert "7 features per row" in run(*train, "a.npz", "--test-features", "narrow.npz", code=4)
     assert "has label '3'" in run(*train, "a.npz", "--test-features", "strange.npz", code=4)
     assert "holds images" in run(*train, "images.npz", code=4)
     assert "too few" in run(*train, "few.npz", code=4)

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from fastmlp import experiment as experiment_module
+from fastmlp.experiments import machine
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.experiment import Experiment
-from fastmlp.report.figures import MODELS
+from fastmlp.experiments.feature_sets import ImageFeatures
+from fastmlp.experiments.machine import Machine
+from fastmlp.experiments.models import Models
+from fastmlp.paper import MODELS
 from fastmlp.testing.emulated import EmulatedBackend
-from fastmlp.training.loop import PRESETS
+from fastmlp.training.recipe import PRESETS
 
 FILES = ("model.safetensors", "history.json")
 
@@ -18,12 +20,14 @@ FILES = ("model.safetensors", "history.json")
 @pytest.fixture(autouse=True)
 def opened(emulated, monkeypatch, tmp_path):
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(experiment_module, "open_backend", lambda *_: emulated)
+    monkeypatch.setattr(machine, "open_backend", lambda *_: emulated)
 
 
-def experiment(folder: Path, preset: str, **options) -> Experiment:
+def models(folder: Path, preset: str, **options) -> Models:
     data: dict[str, Any] = {"dataset": "digits", "extractor": "pixels", "hidden_layer_sizes": (8,), "limit": 40}
-    return Experiment(Config(**data, backend="emulated", preset=preset, epochs=3, batch_size=32, out=folder, **options))
+    config = Config(**data, backend="emulated", preset=preset, epochs=3, batch_size=32, out=folder, **options)
+    on = Machine("emulated", 1)
+    return Models(config, on, ImageFeatures(config, on).by_model())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -40,17 +44,17 @@ def test_both_models_at_once_are_as_if_alone_emulated(emulated, monkeypatch, tmp
         return train(heads, *data)
 
     monkeypatch.setattr(emulated._fused, "train", counted)
-    experiment(tmp_path / "together", preset).train_all()
+    models(tmp_path / "together", preset).train()
     assert launched == [2, 2, 2]
     monkeypatch.setattr(EmulatedBackend, "beside_host", False)
-    experiment(tmp_path / "in turns", preset).train_all()
+    models(tmp_path / "in turns", preset).train()
     assert launched[3:] == [1] * 6
     assert contents(tmp_path / "together") == contents(tmp_path / "in turns")
 
 
-def test_both_go_on_where_they_were_interrupted_emulated(emulated, monkeypatch, tmp_path):
-    experiment(tmp_path / "unbroken", "paper").train_all()
-    broken = experiment(tmp_path / "broken", "paper")
+def test_both_resume_where_they_were_interrupted_emulated(emulated, monkeypatch, tmp_path):
+    models(tmp_path / "unbroken", "paper").train()
+    broken = models(tmp_path / "broken", "paper")
     train, epochs = emulated._fused.train, []
 
     def interrupted(heads, *data):
@@ -62,7 +66,7 @@ def test_both_go_on_where_they_were_interrupted_emulated(emulated, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(emulated._fused, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            broken.train_all()
-    resumed = experiment(tmp_path / "broken", "paper", resume=True).train_all()
-    assert [history.epochs for _, history in resumed.values()] == [3, 3]
+            broken.train()
+    resumed = models(tmp_path / "broken", "paper", resume=True).train()
+    assert [member.history.epochs for member in resumed.values()] == [3, 3]
     assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")

@@ -1,4 +1,4 @@
-"""`fastmlp sweep`: every head as if trained alone, an honest choice, and what it leaves behind."""
+"""`fastmlp sweep`: every candidate as if trained alone, an honest choice, and what it leaves behind."""
 
 import json
 import math
@@ -14,14 +14,19 @@ from fastmlp.common.errors import UsageError
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments import sweep
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.experiment import Experiment
-from fastmlp.experiments.sweep import Grid, Head, Setting
+from fastmlp.experiments.feature_sets import ImageFeatures, StoredFeatures
+from fastmlp.experiments.machine import Machine
+from fastmlp.experiments.models import Models
+from fastmlp.experiments.sweep import Candidate, Grid, Setting
 from fastmlp.models.storage import load
 from fastmlp.report.sweep import draw_sweep, table_text
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.tolerances import EPOCH
 from fastmlp.training import loop
-from fastmlp.training.loop import History, Recipe
+from fastmlp.training.history import History
+from fastmlp.training.member import Blueprint, Member
+from fastmlp.training.recipe import Recipe
+from fastmlp.training.samples import Samples
 
 DATA: dict[str, Any] = {"dataset": "synthetic:200", "extractor": "pixels", "threads": 2, "epochs": 2, "seeds": 2}
 OPTIONS = [
@@ -61,31 +66,44 @@ def swept(*options, code=0):
     assert main(["sweep", *OPTIONS, *PAPER, *GRID, *options]) == code
 
 
+def models_of(on="original", **options):
+    """The model that a sweep on these images chooses for."""
+    config = Config(**{**DATA, "backend": "numpy", **options})
+    machine = Machine(config.backend, config.threads)
+    return Models(config, machine, {on: ImageFeatures(config, machine).of(on)})
+
+
+def trial_of(models, on="original"):
+    return sweep.hold_out_tenth(models.feature_sets[on], models.config.seed)
+
+
 def results():
     return json.loads(Path("run/sweep.json").read_text())
 
 
-# The heads.
+# The candidates.
 
 
-def test_each_head_is_as_if_trained_alone(backend, monkeypatch):
-    """To the bit where a backend takes step by step; a fused epoch splits a head that is alone between its threads."""
-    monkeypatch.setattr("fastmlp.experiments.experiment.open_backend", lambda *_: backend)
+def test_each_candidate_is_as_if_trained_alone(backend, monkeypatch):
+    """To the bit where a backend takes step by step; a fused epoch splits a lone network between its threads."""
+    monkeypatch.setattr("fastmlp.experiments.machine.open_backend", lambda *_: backend)
     slow = backend.name == "emulated"
-    experiment = Experiment(Config(**DATA | ({"limit": 20, "epochs": 1} if slow else {})))
-    kept, held_out = sweep.hold_out(experiment, "augmented")
+    models = models_of("augmented", **({"limit": 20, "epochs": 1} if slow else {}))
+    trial = trial_of(models, "augmented")
+    kept, held_out = (Samples.place(backend, *rows, "float32") for rows in trial)
     settings = Grid((0.001, 0.003), (0.1,) if slow else (0.0, 0.1), (8,) if slow else (8, 32)).settings()
-    heads = sweep.train_heads(experiment, settings, kept, held_out)
-    assert [(head.setting, head.seed) for head in heads] == [(setting, seed) for setting in settings for seed in (0, 1)]
-    for head in heads:
-        alone = experiment.changed(**head.setting.options())
-        network, recipe = alone.new_network(head.seed), alone.config.recipe
-        history = loop.train(network, kept, recipe, head.seed)
-        loss, _ = network.evaluate(held_out.features, held_out.labels)
+    candidates = sweep.train_candidates(models, settings, trial)
+    trained = [(candidate.setting, candidate.member.blueprint.seed) for candidate in candidates]
+    assert trained == [(setting, seed) for setting in settings for seed in (0, 1)]
+    for candidate in candidates:
+        own, blueprint = candidate.member.history, candidate.member.blueprint
+        network = blueprint.network(backend)
+        history = loop.train(network, kept, blueprint.recipe, blueprint.seed)
+        loss, _ = held_out.evaluate(network)
         if network.tier.number < 3:
-            assert (head.history, head.validation[0]) == (history, loss)
-        losses = np.array([*head.history.train_loss, head.validation[0]])
-        assert_close(f"{head.setting}", losses, np.array([*history.train_loss, loss]), EPOCH["float32"])
+            assert (own, candidate.validation[0]) == (history, loss)
+        losses = np.array([*own.train_loss, candidate.validation[0]])
+        assert_close(f"{candidate.setting}", losses, np.array([*history.train_loss, loss]), EPOCH["float32"])
 
 
 # What is held out.
@@ -93,11 +111,10 @@ def test_each_head_is_as_if_trained_alone(backend, monkeypatch):
 
 @pytest.mark.parametrize("on", ["original", "augmented"])
 def test_held_out_images_and_their_copies_are_not_trained_on(on):
-    experiment = Experiment(Config(**DATA, backend="numpy"))
-    kept, held_out = sweep.hold_out(experiment, on)
-    assert len(held_out) == 20
-    assert len(kept) == (180 if on == "original" else 360)
-    stores = [experiment.train_store, experiment.augmented_store]
+    kept, held_out = trial_of(models_of(on), on)
+    assert len(held_out.labels) == 20
+    assert len(kept.labels) == (180 if on == "original" else 360)
+    stores = models_of("augmented").feature_sets["augmented"].parts
     rows = {row.tobytes(): index for index, row in enumerate(stores[0].features)}
     held = {rows[row.tobytes()] for row in held_out.features}  # of the originals, so none is an augmented copy
     assert len(held) == 20
@@ -108,7 +125,7 @@ def test_held_out_images_and_their_copies_are_not_trained_on(on):
 
 
 def test_another_seed_holds_out_other_images():
-    held = [sweep.hold_out(Experiment(Config(**DATA, seed=seed, backend="numpy")), "original")[1] for seed in (0, 0, 1)]
+    held = [trial_of(models_of(seed=seed)).held_out for seed in (0, 0, 1)]
     np.testing.assert_array_equal(held[0].features, held[1].features)
     assert not np.array_equal(held[0].features, held[2].features)
 
@@ -119,39 +136,43 @@ def test_another_seed_holds_out_other_images():
 NO_NETWORK: Any = None  # the choice looks at none
 
 
-def heads_of(setting, accuracies, losses=None, diverged=()):
-    heads = []
+def candidates_of(setting, accuracies, losses=None, diverged=()):
+    candidates = []
     for seed, accuracy in enumerate(accuracies):
         nan = seed in diverged
         loss = 0.5 if losses is None else losses[seed]
         history = History(train_loss=[1.0, math.nan if nan else 0.7])
-        heads.append(Head(setting, seed, Recipe(), NO_NETWORK, history, (math.nan,) * 2 if nan else (loss, accuracy)))
-    return heads
+        member = Member(Blueprint((), Recipe(), seed, "float32"), NO_NETWORK, history)
+        candidates.append(Candidate(setting, member, (math.nan,) * 2 if nan else (loss, accuracy)))
+    return candidates
 
 
 LOW, MIDDLE, HIGH = (Setting(rate, 0.0, 64) for rate in (0.001, 0.01, 0.1))
 
 
 def ranking(*groups):
-    return [row["learning_rate"] for row in sweep.ranked([head for group in groups for head in group])]
+    return [row["learning_rate"] for row in sweep.ranked([candidate for group in groups for candidate in group])]
 
 
-def test_the_best_mean_is_chosen_not_the_best_head():
-    assert ranking(heads_of(LOW, [0.68, 0.69]), heads_of(HIGH, [0.8, 0.6]), heads_of(MIDDLE, [0.72, 0.71])) == [
-        MIDDLE.learning_rate, HIGH.learning_rate, LOW.learning_rate,
-    ]  # fmt: skip
+def test_the_best_mean_is_chosen_not_the_best_candidate():
+    groups = ((LOW, [0.68, 0.69]), (HIGH, [0.8, 0.6]), (MIDDLE, [0.72, 0.71]))
+    best = [setting.learning_rate for setting in (MIDDLE, HIGH, LOW)]
+    assert ranking(*(candidates_of(*group) for group in groups)) == best
 
 
 def test_equal_accuracies_are_told_apart_by_the_loss():
-    assert ranking(heads_of(LOW, [0.7], [0.9]), heads_of(HIGH, [0.7], [0.8])) == [HIGH.learning_rate, LOW.learning_rate]
+    assert ranking(candidates_of(LOW, [0.7], [0.9]), candidates_of(HIGH, [0.7], [0.8])) == [
+        HIGH.learning_rate,
+        LOW.learning_rate,
+    ]
 
 
-def test_a_setting_with_a_diverged_head_is_never_before_one_without():
+def test_a_setting_with_a_diverged_candidate_is_never_before_one_without():
     (first, second, third) = sweep.ranked(
         [
-            *heads_of(HIGH, [0.9, 0.9], diverged=(0, 1)),
-            *heads_of(MIDDLE, [0.9, 0.9], diverged=(1,)),
-            *heads_of(LOW, [0.1] * 2),
+            *candidates_of(HIGH, [0.9, 0.9], diverged=(0, 1)),
+            *candidates_of(MIDDLE, [0.9, 0.9], diverged=(1,)),
+            *candidates_of(LOW, [0.1] * 2),
         ]
     )
     assert [row["diverged"] for row in (first, second, third)] == [0, 1, 2]
@@ -161,7 +182,7 @@ def test_a_setting_with_a_diverged_head_is_never_before_one_without():
 
 
 def test_figures_are_over_the_seeds():
-    (row,) = sweep.ranked(heads_of(LOW, [0.7, 0.72, 0.8], [0.5, 0.4, 0.6]))
+    (row,) = sweep.ranked(candidates_of(LOW, [0.7, 0.72, 0.8], [0.5, 0.4, 0.6]))
     assert row["validation_accuracy"] == summarize([0.7, 0.72, 0.8])
     assert row["validation_loss"] == summarize([0.5, 0.4, 0.6])
 
@@ -214,12 +235,12 @@ def test_no_test_image_is_looked_at_before_the_choice(monkeypatch):
     def forbidden(_):
         raise AssertionError("the test images were loaded")
 
-    experiment = Experiment(Config(**DATA, backend="numpy"))
-    monkeypatch.setattr(Experiment, "test_store", property(forbidden))
-    kept, held_out = sweep.hold_out(experiment, "original")
-    sweep.ranked(sweep.train_heads(experiment, Grid((0.001,), (0.0,), (8,)).settings(), kept, held_out))
+    models = models_of()
+    monkeypatch.setattr(StoredFeatures, "test", property(forbidden))
+    monkeypatch.setattr(StoredFeatures, "sources", property(forbidden))  # which names the test features
+    sweep.ranked(sweep.train_candidates(models, Grid((0.001,), (0.0,), (8,)).settings(), trial_of(models)))
     with pytest.raises(AssertionError, match="the test images were loaded"):
-        sweep.train_chosen(experiment, "original", Setting(0.001, 0.0, 8))
+        sweep.train_chosen(models, "original", Setting(0.001, 0.0, 8))
 
 
 def test_json_is_all_of_stdout(capsys):
@@ -243,7 +264,7 @@ def test_digits(capsys):
 # Divergence.
 
 
-def test_diverged_heads_are_shown_and_the_rest_is_chosen_from(capsys):
+def test_diverged_candidates_are_shown_and_the_rest_is_chosen_from(capsys):
     swept("--learning-rates", "0.001,1e30", "--widths", "8")
     found = results()
     assert found["chosen"]["learning_rate"] == 0.001
@@ -330,16 +351,16 @@ def test_defaults_surround_the_preset():
 
 
 def drawn_of(settings, **grid):
-    rows = sweep.ranked([head for group in settings for head in group])
+    rows = sweep.ranked([candidate for group in settings for candidate in group])
     chosen = {name: rows[0][name] for name in Setting._fields} | {"test_accuracy": 0.7, "test_loss": 0.9}
     return {
         "settings": rows, "grid": grid, "chosen": chosen, "data": {"held_out_images": 100}, "config": {"seeds": [0, 1]},
     }  # fmt: skip
 
 
-def test_the_chart_has_a_panel_a_width_and_a_cross_for_a_diverged_head():
+def test_the_chart_has_a_panel_per_width_and_a_cross_for_a_diverged_candidate():
     settings = [
-        heads_of(Setting(rate, decay, width), [0.7, 0.71], diverged=(0,) if rate > 0.01 else ())
+        candidates_of(Setting(rate, decay, width), [0.7, 0.71], diverged=(0,) if rate > 0.01 else ())
         for width in (8, 16, 32, 64)
         for decay in (0.0, 0.1)
         for rate in (0.001, 0.1)
@@ -355,7 +376,7 @@ def test_the_chart_has_a_panel_a_width_and_a_cross_for_a_diverged_head():
 
 
 def test_one_seed_and_one_setting_are_drawn_and_told_without_spread():
-    found = drawn_of([heads_of(LOW, [0.7])], widths=[64], weight_decays=[0.0], learning_rates=[0.001])
+    found = drawn_of([candidates_of(LOW, [0.7])], widths=[64], weight_decays=[0.0], learning_rates=[0.001])
     found["config"]["seeds"] = [0]
     assert len(draw_sweep(found).axes) == 1
     text = table_text(found)

@@ -40,7 +40,7 @@ from fastmlp.models import storage
 from fastmlp.models.predictor import _read_config
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.trainer import Trainer
-from fastmlp.training.loop import History
+from fastmlp.training.history import History
 from tests.shell import is_one_sentence
 
 SIZES = (5, 4, 3)
@@ -157,7 +157,7 @@ def parse_model(path: Path) -> object:
 
 
 def parse_checkpoint(path: Path) -> object:
-    """As `Experiment` goes on with it, its checksum set right so that what follows is reached."""
+    """As a run resumes from it, its checksum set right so that what follows is reached."""
     parameters, about, state = storage.load(path)
     if parameters.sizes != SIZES:
         return None
@@ -166,7 +166,7 @@ def parse_checkpoint(path: Path) -> object:
         if state:
             storage.restore(network, state)
         return History.from_dict(about.get("history"))
-    except (TypeError, ValueError) as error:  # which `Experiment` says in a sentence
+    except (TypeError, ValueError) as error:  # which a run says in a sentence
         return error
 
 

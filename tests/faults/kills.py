@@ -22,9 +22,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from fastmlp.paper import MODELS
+
 COMMAND = ["reproduce", "--dataset", "digits", "--limit", "300", "--extractor", "patches", "--epochs", "40"]
 COMMAND += ["--seeds", "3", "--backend", "numpy", "--threads", "1"]
-MODELS = ("original", "augmented")
 ENDED = "ended before"
 
 Reached = Callable[[Path], bool]

@@ -19,8 +19,8 @@ from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.runs import tiers
 from fastmlp.training import loop
-from fastmlp.training.loop import Recipe
-from fastmlp.training.samples import Samples, StreamedSamples
+from fastmlp.training.recipe import Recipe
+from fastmlp.training.samples import ChunkedSamples, Samples
 from tests.backends import fake_cupy
 
 SIZES = (12, 8, 5)
@@ -57,16 +57,16 @@ def assert_same(
     monkeypatch: pytest.MonkeyPatch, backend: Backend, optimizer: Optimizer, tier: int | None, epochs: int = 1
 ) -> None:
     """Weights to the last bit; means of losses, which are summed by chunks, all but."""
-    whole, streamed = placed(backend, None, monkeypatch), placed(backend, BUDGET, monkeypatch)
-    assert isinstance(streamed, StreamedSamples)
-    assert not isinstance(whole, StreamedSamples)
+    whole, chunked = placed(backend, None, monkeypatch), placed(backend, BUDGET, monkeypatch)
+    assert isinstance(chunked, ChunkedSamples)
+    assert not isinstance(whole, ChunkedSamples)
     expected, got = networks_of(backend, optimizer, tier), networks_of(backend, optimizer, tier)
-    np.testing.assert_allclose(train(streamed, got, epochs), train(whole, expected, epochs), rtol=1e-6)
+    np.testing.assert_allclose(train(chunked, got, epochs), train(whole, expected, epochs), rtol=1e-6)
     for one, two in zip(expected, got, strict=True):
         for name, value in one.state.items():
             np.testing.assert_array_equal(two.state[name], value, err_msg=name)
-        np.testing.assert_allclose(streamed.evaluate(two), whole.evaluate(one), rtol=1e-6)
-        np.testing.assert_allclose(streamed.logits(two), whole.logits(one), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(chunked.evaluate(two), whole.evaluate(one), rtol=1e-6)
+        np.testing.assert_allclose(chunked.logits(two), whole.logits(one), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", [SGD(), make_optimizer("adam", 0.1)], ids=["sgd", "adam"])
@@ -106,13 +106,13 @@ def test_chunks_go_to_cupy_from_pinned_memory_in_a_stream_of_their_own_emulated(
 
 def test_features_of_another_dtype_are_converted_by_chunks(monkeypatch):
     backend = NumpyBackend()
-    streamed = placed(backend, 2 * BUDGET, monkeypatch, "float64")
-    assert isinstance(streamed, StreamedSamples)
-    assert streamed.features.dtype == np.float32
+    chunked = placed(backend, 2 * BUDGET, monkeypatch, "float64")
+    assert isinstance(chunked, ChunkedSamples)
+    assert chunked.features.dtype == np.float32
     whole = Samples(data()[0].astype(np.float64), data()[1])
     expected, got = (networks_of(backend, SGD(), 1, "float64") for _ in range(2))
-    train(streamed, got), train(whole, expected)
-    np.testing.assert_array_equal(got[2].parameters.weights[0], expected[2].parameters.weights[0])
+    train(chunked, got), train(whole, expected)
+    np.testing.assert_array_equal(got[2].weights[0], expected[2].weights[0])
 
 
 def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):
@@ -120,9 +120,9 @@ def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     backend = NumpyBackend()
     monkeypatch.setattr(backend, "memory_budget", lambda: BUDGET)
-    streamed = Samples.place(backend, mapped, data()[1], "float32")
-    assert streamed.features is mapped
-    train(streamed, networks_of(backend, SGD(), 1))
+    chunked = Samples.place(backend, mapped, data()[1], "float32")
+    assert chunked.features is mapped
+    train(chunked, networks_of(backend, SGD(), 1))
 
 
 def test_a_whole_training_is_the_same(monkeypatch):
@@ -151,9 +151,9 @@ def test_the_next_chunk_comes_while_one_is_used(monkeypatch):
             threads.add(threading.get_ident())
             uploaded.release()
 
-    streamed = Samples.place(Watched(), *data(), "float32")
-    assert isinstance(streamed, StreamedSamples)
-    chunks = streamed.stream.chunks(np.arange(ROWS), 32)
+    chunked = Samples.place(Watched(), *data(), "float32")
+    assert isinstance(chunked, ChunkedSamples)
+    chunks = chunked.chunks.of(np.arange(ROWS), 32)
     start, features, labels = next(chunks)
     assert (start, len(features), len(labels)) == (0, 32, 32)
     for _ in range(4):  # features and labels of two chunks
@@ -167,15 +167,15 @@ def test_the_next_chunk_comes_while_one_is_used(monkeypatch):
 
 def test_what_fits_by_a_byte_is_placed_whole(monkeypatch):
     size = ROWS * SIZES[0] * 4
-    assert not isinstance(placed(NumpyBackend(), size, monkeypatch), StreamedSamples)
-    assert isinstance(placed(NumpyBackend(), size - 1, monkeypatch), StreamedSamples)
+    assert not isinstance(placed(NumpyBackend(), size, monkeypatch), ChunkedSamples)
+    assert isinstance(placed(NumpyBackend(), size - 1, monkeypatch), ChunkedSamples)
 
 
-def test_a_batch_that_does_not_fit_names_the_mend(monkeypatch):
+def test_a_batch_that_does_not_fit_names_the_fix(monkeypatch):
     backend = NumpyBackend()
-    streamed = placed(backend, BUDGET // 4, monkeypatch)
+    chunked = placed(backend, BUDGET // 4, monkeypatch)
     with pytest.raises(BackendError, match=r"for 10 rows at a time, not for a batch of 16: choose a smaller --batch"):
-        train(streamed, networks_of(backend, SGD(), 1))
+        train(chunked, networks_of(backend, SGD(), 1))
     with pytest.raises(BackendError, match=r"100 bytes of memory left, too few for rows of 48"):
         placed(backend, 100, monkeypatch)
 
@@ -192,7 +192,7 @@ def figures(tmp_path, capsys) -> Callable[[str], dict[str, float]]:
     return run
 
 
-def test_the_command_line_streams_too(figures, monkeypatch):
+def test_the_command_line_sends_chunks_too(figures, monkeypatch):
     expected = figures("whole")
     monkeypatch.setattr(NumpyBackend, "memory_budget", lambda self: 4 * 70 * 512 * 4)
     uploads: list[tuple[int, ...]] = []
@@ -203,5 +203,5 @@ def test_the_command_line_streams_too(figures, monkeypatch):
         upload(backend, source, out)
 
     monkeypatch.setattr(NumpyBackend, "upload", watched)
-    assert figures("streamed") == pytest.approx(expected, rel=1e-6)
+    assert figures("chunked") == pytest.approx(expected, rel=1e-6)
     assert uploads

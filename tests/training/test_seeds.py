@@ -1,4 +1,4 @@
-"""`--seeds`: each network as if trained alone, stopping and going on, the statistics in results, claims and report."""
+"""`--seeds`: each network as if trained alone, stopping and resuming, the statistics in results, claims and report."""
 
 import json
 from contextlib import contextmanager
@@ -13,16 +13,19 @@ from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
 from fastmlp.models import storage
-from fastmlp.network.parameters import initial_parameters
 from fastmlp.report import check_claims, table1_text
-from fastmlp.training import checkpoint, seeds
-from fastmlp.training.loop import DivergedError, Recipe, train
+from fastmlp.training import run
+from fastmlp.training.checkpoint import SeedsFile
+from fastmlp.training.loop import DivergedError, train
+from fastmlp.training.member import Blueprint
+from fastmlp.training.recipe import Recipe
+from fastmlp.training.run import Run
 from fastmlp.training.samples import Samples
 
 COMMAND = ["reproduce", "--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1"]
 COMMAND += ["--epochs", "3", "--out", "run"]
 SIZES = (12, 8, 3)
-RECIPE = Recipe(epochs=5, batch_size=16, learning_rate=0.1, schedule="constant", optimizer="adam", weight_decay=0.1)
+RECIPE = Recipe(5, 16, 0.1, "constant", optimizer="adam", weight_decay=0.1, init="he")
 FILE = Path("seeds.safetensors")
 
 
@@ -40,12 +43,19 @@ def samples():
     return Samples.place(open_backend("numpy"), features, labels, "float32")
 
 
-def network_of(seed, recipe=RECIPE):
-    return recipe.network(initial_parameters(SIZES, "he", seed), open_backend("numpy"))
+def blueprint(seed):
+    return Blueprint(SIZES, RECIPE, seed, "float32")
 
 
-def train_three(samples, numbers=(1, 2, 3), recipe=RECIPE, fingerprint="a", resume=False):
-    return seeds.train_seeds(numbers, network_of, recipe, samples, {"of": fingerprint}, FILE, resume)
+def begun(seeds=(1, 2, 3), fingerprint="a", resume=False):
+    checkpoint = SeedsFile(FILE, {"of": fingerprint})
+    return Run(checkpoint.begin([blueprint(seed) for seed in seeds], open_backend("numpy"), resume), checkpoint)
+
+
+def train_three(samples, seeds=(1, 2, 3), fingerprint="a", resume=False):
+    run = begun(seeds, fingerprint, resume)
+    run.train(samples, "train")
+    return [member.network for member in run.members]
 
 
 def assert_same(one, two):
@@ -58,7 +68,7 @@ def assert_same(one, two):
 
 def test_each_is_as_if_trained_alone(samples):
     for seed, together in zip((1, 2, 3), train_three(samples), strict=True):
-        alone = network_of(seed)
+        alone = blueprint(seed).network(open_backend("numpy"))
         train(alone, samples, RECIPE, seed)
         assert_same(together.parameters, alone.parameters)
 
@@ -69,7 +79,7 @@ def killed_after(epochs, monkeypatch):
     class Bar:
         done = 0
 
-        def advance(self, _):
+        def advance(self, *_):
             self.done += 1
             if self.done == epochs:
                 raise KeyboardInterrupt
@@ -78,12 +88,12 @@ def killed_after(epochs, monkeypatch):
     def progress(*_):
         yield Bar()
 
-    monkeypatch.setattr(seeds, "progress", progress)
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(run, "progress", progress)
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
 
 
 @pytest.mark.parametrize("epochs", [1, 4])
-def test_stopping_and_going_on_ends_with_the_same_bytes(samples, epochs, monkeypatch, capsys):
+def test_stopping_and_resuming_ends_with_the_same_bytes(samples, epochs, monkeypatch, capsys):
     train_three(samples)
     whole = FILE.read_bytes()
     with monkeypatch.context() as patched:
@@ -101,7 +111,7 @@ def test_without_resume_nothing_of_an_earlier_run_is_left(samples, monkeypatch):
     whole = FILE.read_bytes()
     train_three(samples)
     assert FILE.read_bytes() == whole
-    monkeypatch.setattr(seeds, "train_together", lambda *_, **__: None)  # as if killed before the first save
+    monkeypatch.setattr(run, "train_together", lambda *_, **__: None)  # as if killed before the first save
     train_three(samples)
     assert not FILE.exists()
 
@@ -143,13 +153,14 @@ def test_a_file_that_does_not_hold_what_it_says(samples, spoil):
         train_three(samples, resume=True)
 
 
-def test_a_seed_that_diverges_is_named(samples, monkeypatch):
-    spoilt = network_of(2)
-    spoilt.network.weights.values[0][0, 0] = np.nan
+def test_a_seed_that_diverges_is_named(samples):
+    run = begun((1, 2))
+    spoilt = run.members[1].network
+    state = spoilt.state
+    state["weights"][0] = np.nan
+    spoilt.state = state
     with pytest.raises(DivergedError, match="seed 2 diverged in epoch 1"):
-        seeds.train_seeds(
-            (1, 2), lambda seed: spoilt if seed == 2 else network_of(seed), RECIPE, samples, {}, FILE, False
-        )
+        run.train(samples, "train")
 
 
 @pytest.mark.parametrize("options", [{"seeds": 0}, {"seed": 2**32 - 2, "seeds": 3}])
@@ -202,7 +213,7 @@ def test_the_first_seed_is_the_run_without_seeds_and_another_is_its_own(reproduc
         assert (Path("alone/original/model.safetensors").read_bytes() == weights) == (seed == 0)
 
 
-def test_resume_goes_on_and_may_add_seeds(reproduced, capsys):
+def test_resuming_may_add_seeds(reproduced, capsys):
     first, _, _ = reproduced
     for count in (3, 4):
         assert main([*COMMAND, "--seeds", str(count), "--resume"]) == 0

@@ -1,4 +1,4 @@
-"""The recipe, the history, divergence, and that stopping and going on changes nothing."""
+"""The recipe, the history, divergence, and that stopping and resuming changes nothing."""
 
 from typing import Any
 
@@ -9,7 +9,9 @@ from fastmlp.backends import open_backend
 from fastmlp.common.errors import UsageError
 from fastmlp.network.parameters import Parameters, initial_parameters
 from fastmlp.network.trainer import Trainer
-from fastmlp.training.loop import PRESETS, WARM_UP, DivergedError, History, Recipe, train, train_together
+from fastmlp.training.history import History
+from fastmlp.training.loop import DivergedError, train, train_together
+from fastmlp.training.recipe import PRESETS, WARM_UP, Recipe
 from fastmlp.training.samples import Samples
 
 SIZES = (12, 8, 3)
@@ -90,7 +92,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
 @pytest.mark.parametrize("recipe", [RECIPE, FULL], ids=["paper", "full"])
-def test_stopping_and_going_on_takes_the_same_steps(recipe: Recipe, stop: int) -> None:
+def test_stopping_and_resuming_takes_the_same_steps(recipe: Recipe, stop: int) -> None:
     class StopError(Exception): ...
 
     def stop_there(history: History) -> None:

@@ -1,17 +1,17 @@
-"""A training is saved once a second at most, and where it is interrupted, always as it was between two epochs."""
+"""A run is saved once a second at most, and where it is interrupted, always as it was between two epochs."""
 
 import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fastmlp.cli.main import main
-from fastmlp.experiments import experiment
 from fastmlp.models import storage
-from fastmlp.network.trainer import train_epoch_together
-from fastmlp.training import checkpoint, samples
+from fastmlp.training import run
+from fastmlp.training.samples import Samples
 
 COMMAND = ["--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1"]
 COMMAND += ["--epochs", "8", "--out", "run"]
@@ -29,19 +29,19 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def interrupt_within(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on, KeyboardInterrupt when half the batches of that epoch are trained."""
-    real, count = train_epoch_together, 0
+    real, count = Samples.train_epoch, 0
 
-    def counted(networks, features, labels, orders, rates, weights):
+    def counted(samples, networks, orders, rates):
         nonlocal count
         count += 1
         if count < epoch:
-            return real(networks, features, labels, orders, rates, weights)
+            return real(samples, networks, orders, rates)
         half = len(rates[0]) // 2
         rows = [order[: half * networks[0].batch_size] for order in orders]
-        real(networks, features, labels, rows, [rate[:half] for rate in rates], weights)
+        real(samples, networks, rows, [rate[:half] for rate in rates])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(samples, "train_epoch_together", counted)
+    monkeypatch.setattr(Samples, "train_epoch", counted)
 
 
 @pytest.mark.parametrize("preset", ["paper", "fast"])
@@ -54,7 +54,7 @@ def test_an_interrupt_within_an_epoch_loses_only_that_epoch(
     whole = MODEL.read_bytes()
     MODEL.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "SECONDS_BETWEEN_CHECKPOINTS", math.inf)
+        patch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", math.inf)
         interrupt_within(epoch, patch)
         assert main(command) == 130
     _, about, _ = storage.load(CHECKPOINT)
@@ -76,16 +76,16 @@ def test_an_interrupt_before_the_first_epoch_leaves_no_checkpoint(monkeypatch: p
 def test_it_is_saved_after_the_first_epoch_and_then_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     saved, now = [], 0.0
 
-    def save(network, history, fingerprint, path, state=None):
+    def save(_: object, about: dict[str, Any], path: Path, __: object = None) -> None:
         if path.name == CHECKPOINT.name:
-            saved.append(history.epochs)
+            saved.append(len(about["history"]["epoch"]))
 
     def clock() -> float:
         nonlocal now
         now += 0.25  # which is asked once an epoch, and once more when it has saved
         return now
 
-    monkeypatch.setattr(experiment, "save_model", save)
-    monkeypatch.setattr("fastmlp.training.checkpoint.time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(storage, "save", save)
+    monkeypatch.setattr("fastmlp.training.run.time", SimpleNamespace(monotonic=clock))
     assert main(["train", *COMMAND]) == 0
     assert saved == [1, 5]

@@ -1,0 +1,239 @@
+"""What models train and are tested on. Of a dataset: images -> augmented copies -> features -> feature stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import augment, datasets, paper
+from fastmlp.common.files import cache_dir, write_bytes
+from fastmlp.common.progress import say
+from fastmlp.common.randomness import Purpose, generator
+from fastmlp.datasets import Dataset, Split
+from fastmlp.experiments.config import Config
+from fastmlp.experiments.machine import Machine
+from fastmlp.extractors import Extractor, open_extractor
+from fastmlp.features.store import FeatureStore, open_or_extract
+from fastmlp.models.folder import CODEBOOK
+from fastmlp.report.figures import AugmentationSheet
+
+SHEET_IMAGES = 8
+HELD_OUT = 10  # one row in so many
+
+
+class Labelled(NamedTuple):
+    """Features (n, d), perhaps memory-mapped, and labels int64 (n,), on the host."""
+
+    features: NDArray[Any]
+    labels: NDArray[np.int64]
+
+
+class FeatureSet(Protocol):
+    """What a model trains and is tested on; nothing is read or computed before it is asked for."""
+
+    @property
+    def parts(self) -> list[Labelled]:
+        """The training rows; after the first part, others of the same rows, augmented, in the same order."""
+
+    @property
+    def test(self) -> Labelled: ...
+
+    @property
+    def images(self) -> int:
+        """How many training rows there are without augmented copies."""
+
+    @property
+    def inputs(self) -> int: ...
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the training and the test features, which change with their content."""
+
+    def describe(self) -> dict[str, Any]:
+        """The data and the extractor, as a model's config.json tells them."""
+
+    def place_weights(self, folder: Path) -> str | None:
+        """Where a model in that folder finds its extractor's weights; None where it needs none."""
+
+
+def training_rows(features: FeatureSet) -> int:
+    return sum(len(part.labels) for part in features.parts)
+
+
+def joined(parts: Sequence[Labelled]) -> Labelled:
+    """All rows, one part after the other; of a single part there is no copy."""
+    if len(parts) == 1:
+        return parts[0]
+    return Labelled(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def hold_out(rows: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows to train on, and a tenth held out of training: both in order, drawn from the seed."""
+    order = generator(seed, Purpose.VALIDATION).permutation(rows)
+    return np.sort(order[rows // HELD_OUT :]), np.sort(order[: rows // HELD_OUT])
+
+
+class Images:
+    """A configuration's dataset, and augmented copies of its training images."""
+
+    def __init__(self, config: Config, machine: Machine) -> None:
+        self.config, self.machine = config, machine
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        with self.machine.timed("data"):
+            dataset = datasets.load(self.config.dataset, self.config.data_dir)
+        return dataset if self.config.limit is None else dataset.limited(self.config.limit)
+
+    @cached_property
+    def policy(self) -> augment.Policy:
+        policy = self.config.policy
+        return policy if self.dataset.mirror_keeps_class else policy.without_flip()
+
+    def copy(self, number: int) -> Split:
+        """An augmented copy of every training image; copies are numbered from 0, each drawn by itself."""
+        images = self.dataset.train.images
+        with self.machine.timed("augment"):
+            rng = generator(self.config.seed, Purpose.AUGMENTATION, number)
+            plan = augment.draw(rng, len(images), self.policy)
+            return Split(augment.apply(self.machine.backend, images, plan), self.dataset.train.labels)
+
+    def sheet(self, images: int = SHEET_IMAGES) -> AugmentationSheet:
+        """The paper's Figure 1: the first training images of different classes, as they are and augmented."""
+        _, firsts = np.unique(self.dataset.train.labels, return_index=True)
+        originals = self.dataset.train.images[firsts[:images]]
+        plan = augment.draw(generator(self.config.seed, Purpose.AUGMENTATION), len(originals), self.policy)
+        backend, kinds = self.machine.backend, self.policy.kinds
+        augmented = [(kind.name, augment.apply(backend, originals, plan.only(kind))) for kind in kinds]
+        return AugmentationSheet((("original", originals), *augmented))
+
+
+class ImageFeatures:
+    """The features of a configuration's images: each extracted once, and kept in feature stores."""
+
+    def __init__(self, config: Config, machine: Machine) -> None:
+        self.config, self.machine = config, machine
+        self.images = Images(config, machine)
+
+    def of(self, model: str) -> StoredFeatures:
+        """What a model of `paper.MODELS` trains and is tested on."""
+        return StoredFeatures(self, augmented=model == "augmented")
+
+    def by_model(self) -> dict[str, FeatureSet]:
+        """Those of both models; the rows of the original one are the first of the augmented one's."""
+        return {model: self.of(model) for model in paper.MODELS}
+
+    def stores(self) -> list[FeatureStore]:
+        """All features: of the training images, of their augmented copies, and of the test images."""
+        return [self.train, *self.copies, self.test]
+
+    @cached_property
+    def weights(self) -> Path | None:
+        """The extractor's weights file; for patches, unless one is given, the codebook learned from the images."""
+        if self.config.extractor != "patches" or self.config.weights is not None:
+            return self.config.weights
+        from fastmlp.extractors.patches import learned_codebook
+
+        with self.machine.timed("learn_patches"):
+            return learned_codebook(self.images.dataset.train, self.config.seed, cache_dir() / "codebooks")
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        config, backend, weights = self.config, self.machine.backend, self.weights
+        size, dtype = config.image_size, config.extractor_dtype
+        return open_extractor(config.extractor, backend, weights=weights, image_size=size, dtype=dtype)
+
+    @cached_property
+    def train(self) -> FeatureStore:
+        return self._store("train", self.images.dataset.train)
+
+    @cached_property
+    def copies(self) -> list[FeatureStore]:
+        """A store per augmented copy: the first few of many copies are those of fewer."""
+        augmentation = {"policy": self.images.policy.as_dict(), "seed": self.config.seed}
+        names = ["augmented", *(f"augmented-{number}" for number in range(2, self.config.copies + 1))]
+        return [self._store(name, self.images.copy(number), augmentation) for number, name in enumerate(names)]
+
+    @cached_property
+    def test(self) -> FeatureStore:
+        return self._store("test", self.images.dataset.test)
+
+    def _store(self, name: str, split: Split, augmentation: dict[str, Any] | None = None) -> FeatureStore:
+        provenance = {
+            "dataset": self.images.dataset.name,
+            "split": name,
+            "content": split.content_hash,
+            "augmentation": augmentation,
+            "dtype": "float32",
+        }
+        extractor = self.extractor
+        with self.machine.timed("extract"):
+            store = open_or_extract(split.images, split.labels, extractor, provenance, cache_dir() / "features")
+        if store.reused:
+            say(f"Reusing the {len(store.labels):,} stored {name} features in {store.path.name}.")
+        return store
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """The feature set of one model: a dataset's images, with or without their augmented copies."""
+
+    of: ImageFeatures
+    augmented: bool
+
+    @property
+    def stores(self) -> list[FeatureStore]:
+        return [self.of.train, *(self.of.copies if self.augmented else ())]
+
+    @property
+    def parts(self) -> list[Labelled]:
+        return [Labelled(store.features, store.labels) for store in self.stores]
+
+    @property
+    def test(self) -> Labelled:
+        return Labelled(self.of.test.features, self.of.test.labels)
+
+    @property
+    def images(self) -> int:
+        return len(self.of.images.dataset.train)
+
+    @property
+    def inputs(self) -> int:
+        return self.of.extractor.features
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self.of.images.dataset.class_names
+
+    @property
+    def sources(self) -> list[str]:
+        return [store.path.name for store in (*self.stores, self.of.test)]
+
+    def describe(self) -> dict[str, Any]:
+        dataset = self.of.images.dataset
+        return {
+            "dataset": dataset.name,
+            "note": dataset.note,
+            "class_names": list(dataset.class_names),
+            "rows": {"training": len(dataset.train), "test": len(dataset.test)},
+            "extractor": self.of.extractor.provenance(),
+        }
+
+    def place_weights(self, folder: Path) -> str | None:
+        """A codebook, which is small, goes with the model; other weights stay where they are."""
+        weights = self.of.weights
+        if weights is None:
+            return None
+        if self.of.config.extractor != "patches":
+            return str(weights.resolve())
+        write_bytes(folder / CODEBOOK, weights.read_bytes())
+        return CODEBOOK

@@ -1,0 +1,148 @@
+"""The models of a configuration: trained on their feature sets, written to their folders, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fastmlp.common import environment
+from fastmlp.common.files import claimed
+from fastmlp.common.progress import say
+from fastmlp.experiments.config import Config
+from fastmlp.experiments.feature_sets import FeatureSet, joined, training_rows
+from fastmlp.experiments.machine import Machine
+from fastmlp.models import folder as model_folder
+from fastmlp.network.tiers import Tier
+from fastmlp.network.trainer import Trainer
+from fastmlp.training.checkpoint import ModelFolders, SeedsFile
+from fastmlp.training.member import Blueprint, Fingerprint, Member
+from fastmlp.training.run import Run
+from fastmlp.training.samples import Samples
+
+SEEDS = "seeds.safetensors"
+FUSED_EPOCH = 3  # the tier
+
+
+class Placed:
+    """Feature sets on the device, each placed once: the rows of each but the last are the first of the last one's."""
+
+    def __init__(self, machine: Machine, dtype: str, feature_sets: Mapping[str, FeatureSet]) -> None:
+        self.machine, self.dtype, self.feature_sets = machine, dtype, feature_sets
+
+    def train(self, name: str) -> Samples:
+        """What the model trains on."""
+        return self._all.first(training_rows(self.feature_sets[name]))
+
+    @cached_property
+    def _all(self) -> Samples:
+        *_, largest = self.feature_sets.values()
+        return Samples.place(self.machine.backend, *joined(largest.parts), self.dtype)
+
+    @cached_property
+    def test(self) -> Samples:
+        features = next(iter(self.feature_sets.values())).test
+        return Samples.place(self.machine.backend, *features, self.dtype)
+
+
+class Models:
+    """A configuration's models by name, one per feature set."""
+
+    def __init__(self, config: Config, machine: Machine, feature_sets: Mapping[str, FeatureSet]) -> None:
+        self.config, self.machine, self.feature_sets = config, machine, feature_sets
+        self.placed = Placed(machine, config.dtype, feature_sets)
+
+    def changed(self, **options: Any) -> Models:
+        """These models with some options of their configuration changed; what is placed already is shared."""
+        other = copy(self)
+        other.config = replace(self.config, **options)
+        return other
+
+    def train(self) -> dict[str, Member]:
+        """All models, trained and written; with config.resume, from where an earlier run left them.
+
+        They train at the same time where the backend has room for one beside the other, else in turn.
+        """
+        checkpoint = self._folders(self.feature_sets)
+        blueprints = [self.blueprint()] * len(self.feature_sets)
+        begun = checkpoint.begin(blueprints, self.machine.backend, self.config.resume)
+        members = dict(zip(self.feature_sets, begun, strict=True))
+        groups = [members] if self._side_by_side(begun) else [{name: member} for name, member in members.items()]
+        for group in groups:
+            self._train(group)
+        return members
+
+    def _side_by_side(self, members: Sequence[Member]) -> bool:
+        fused = all(member.network.tier.tier == Tier.FUSED_EPOCH for member in members)
+        alike = len({member.history.epochs for member in members}) == 1
+        return self.machine.backend.beside_host and fused and alike
+
+    def _train(self, members: Mapping[str, Member]) -> None:
+        """Train these further, each on the first rows of the last one's samples, and write them."""
+        names = list(members)
+        tier = members[names[0]].network.tier
+        say(str(tier))
+        samples, test = self.placed.train(names[-1]), self.placed.test
+        rows = [training_rows(self.feature_sets[name]) for name in names]
+        title = f"train {names[0]}" if len(names) == 1 else "train both"
+        checkpoint = self._folders(names)
+        with self.machine.timed(title.replace(" ", "_")):
+            Run(list(members.values()), checkpoint).train(samples, title, rows=rows, test=test)
+        for name, member in members.items():
+            self.write(name, member, self.config.folder / name)
+        checkpoint.remove()
+
+    def _folders(self, names: Iterable[str]) -> ModelFolders:
+        return ModelFolders({self.config.folder / name: self.fingerprint(name) for name in names})
+
+    def train_further_seeds(self, name: str) -> list[Trainer]:
+        """The model from each seed after the first, trained together; with config.resume, as `train`."""
+        config = self.config
+        checkpoint = SeedsFile(config.folder / name / SEEDS, self.fingerprint(name))
+        blueprints = [self.blueprint(seed) for seed in config.all_seeds[1:]]
+        samples = self.placed.train(name)
+        with self.machine.timed(f"seeds_{name}"):
+            members = checkpoint.begin(blueprints, self.machine.backend, config.resume)
+            Run(members, checkpoint).train(samples, f"train {len(members)} more seeds")
+        return [member.network for member in members]
+
+    def blueprint(self, seed: int | None = None) -> Blueprint:
+        """Of every model, by default from the first seed; the augmented one has as many epochs as the original."""
+        config, features = self.config, next(iter(self.feature_sets.values()))
+        sizes = (features.inputs, *config.hidden_layer_sizes, len(features.class_names))
+        recipe = config.recipe.for_rows(features.images)
+        return Blueprint(sizes, recipe, config.seed if seed is None else seed, config.dtype)
+
+    def fingerprint(self, name: str) -> Fingerprint:
+        return self.blueprint().fingerprint(self.feature_sets[name].sources)
+
+    def write(self, name: str, member: Member, folder: Path) -> None:
+        """Write a trained model's folder."""
+        features, versions = self.feature_sets[name], environment.describe()
+        description = {
+            **features.describe(),
+            "weights": features.place_weights(folder),
+            "versions": {**versions, "backend": str(self.machine.backend)},
+        }
+        about = member.about(self.fingerprint(name))
+        model_folder.write(folder, member.network.parameters, about, description)
+
+    def table_rows(self, name: str, networks: Sequence[Trainer]) -> list[dict[str, float]]:
+        """Table 1's four figures of each network: full passes over the model's training set and over the test set."""
+        rows: list[dict[str, float]] = [{} for _ in networks]
+        for split, samples in (("train", self.placed.train(name)), ("test", self.placed.test)):
+            for row, network in zip(rows, networks, strict=True):
+                loss, accuracy = samples.evaluate(network)
+                row |= {f"{split}_accuracy": accuracy, f"{split}_loss": loss}
+        return rows
+
+
+def train_one(config: Config, machine: Machine, name: str, features: FeatureSet) -> dict[str, float]:
+    """Train one model, write it to its folder in config.folder, and return Table 1's four figures of it."""
+    models = Models(config, machine, {name: features})
+    with claimed(config.folder):
+        member = models.train()[name]
+        return models.table_rows(name, [member.network])[0]

@@ -1,0 +1,88 @@
+"""What results.json holds of an experiment: Table 1 over seeds, confusion, and how it was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fastmlp.common import environment
+from fastmlp.common.statistics import summarize
+from fastmlp.experiments.feature_sets import ImageFeatures
+from fastmlp.experiments.models import Models
+from fastmlp.models.metrics import confusion_matrix
+from fastmlp.network.tiers import choose_tier
+from fastmlp.network.trainer import Trainer
+from fastmlp.training.recipe import Recipe
+
+
+def over_seeds(models: Models, table1: Mapping[str, dict[str, float]]) -> dict[str, Any]:
+    """Every cell of Table 1 over all seeds; table1 has the rows of the first."""
+    table = {}
+    for name, first in table1.items():
+        rows = [first, *models.table_rows(name, models.train_further_seeds(name))]
+        table[name] = {cell: summarize([row[cell] for row in rows]) for cell in first}
+    return {"seeds": models.config.all_seeds, "table1": table}
+
+
+def confusion(models: Models, network: Trainer) -> list[list[int]]:
+    """How many test images of each class (row) were taken for each class (column)."""
+    features = next(iter(models.feature_sets.values()))
+    predicted = models.placed.test.logits(network).argmax(axis=1)
+    return confusion_matrix(features.test.labels, predicted, len(features.class_names)).tolist()
+
+
+def describe(models: Models, features: ImageFeatures) -> dict[str, Any]:
+    """config, data, tier and environment."""
+    config, backend, blueprint = models.config, models.machine.backend, models.blueprint()
+    recipe = blueprint.recipe
+    tier = choose_tier(blueprint.sizes, config.dtype, backend, recipe.update_rule, recipe.batch_size)
+    return {
+        "config": _config(models, features),
+        "data": _data(features),
+        "tier": asdict(tier),
+        "environment": environment.describe(),
+    }
+
+
+def _config(models: Models, features: ImageFeatures) -> dict[str, Any]:
+    config, extractor = models.config, features.extractor.provenance()
+    return {
+        "dataset": config.dataset,
+        "extractor": config.extractor,
+        "weights": extractor.get("weights"),
+        "image_size": extractor.get("image_size"),
+        "backend": str(models.machine.backend),
+        "preset": config.preset,
+        "hidden_layer_sizes": list(config.hidden_layer_sizes),
+        **described(models.blueprint().recipe),
+        "seed": config.seed,
+        "seeds": config.seeds,
+        "dtype": config.dtype,
+        "threads": models.machine.threads,
+        "limit": config.limit,
+        "augmentation": features.images.policy.as_dict(),
+        "copies": config.copies,
+    }
+
+
+def _data(features: ImageFeatures) -> dict[str, Any]:
+    dataset = features.images.dataset
+    images = len(dataset.train)
+    return {
+        "name": dataset.name,
+        "note": dataset.note,
+        "class_names": list(dataset.class_names),
+        "train_images": images,
+        "augmented_images": (1 + features.config.copies) * images,
+        "test_images": len(dataset.test),
+        "features": features.extractor.features,
+        "reused_features": [store.path.name for store in features.stores() if store.reused],
+    }
+
+
+def described(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as results.json's config tells it: the drop in one entry, None where there is none."""
+    values = recipe.as_dict()
+    drop = {"every": values.pop("drop_every"), "factor": values.pop("drop_factor")}
+    return {**values, "learning_rate_drop": drop if recipe.schedule == "step" else None}

@@ -1,0 +1,80 @@
+"""Rows that do not fit on the device are sent there in chunks: while one is computed on, a thread uploads the next.
+
+A chunk is made of whole batches, gathered in the epoch's order, so every step is the same as if all rows lay on the
+device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends.base import Array, Backend
+from fastmlp.common.errors import BackendError
+
+CHUNK_BYTES = 2**28  # of features: enough to keep a device busy while the next chunk is gathered
+SLOTS = 2  # one is computed on, one is being filled
+
+
+class Chunks:
+    """Room for two chunks on a device, filled in turn from features (n, d) and labels (n,) on the host.
+
+    rows is the most that a chunk holds. Raises BackendError if the budget (bytes) has no room for two rows.
+    """
+
+    def __init__(
+        self, backend: Backend, features: NDArray[Any], labels: NDArray[np.int64], dtype: str, budget: int
+    ) -> None:
+        self.features, self.labels = features, labels
+        row_bytes = features.shape[1] * np.dtype(dtype).itemsize
+        self.rows = min(CHUNK_BYTES, budget // (2 * SLOTS)) // row_bytes  # half of the budget is for others
+        if self.rows < 1:
+            raise BackendError(
+                f"{backend} has {budget:,} bytes of memory left, too few for rows of {row_bytes:,}: end what else uses "
+                "it, or choose a --backend on the CPU."
+            )
+        self._slots = [_Slot(backend, (self.rows, features.shape[1]), dtype) for _ in range(SLOTS)]
+
+    def of(self, order: NDArray[np.int64], rows: int) -> Iterator[tuple[int, Array, Array]]:
+        """(first place in the order, features, labels) of that many rows each.
+
+        A chunk stays valid until the next but one is asked for; by then the caller has finished with it, on the device
+        too.
+        """
+        starts = range(0, len(order), rows)
+        with ThreadPoolExecutor(1) as worker:
+
+            def ahead(number: int) -> Callable[[], tuple[Array, Array]]:
+                part = order[starts[number] : starts[number] + rows]
+                return worker.submit(self._slots[number % SLOTS].fill, self.features, self.labels, part).result
+
+            coming = ahead(0)
+            for number, start in enumerate(starts):
+                features, labels = coming()
+                if number + 1 < len(starts):
+                    coming = ahead(number + 1)
+                yield start, features, labels
+
+
+class _Slot:
+    """Room for a chunk on the host, from where uploads are fast, and on the device."""
+
+    def __init__(self, backend: Backend, shape: tuple[int, int], dtype: str) -> None:
+        self._backend = backend
+        self._host = backend.upload_buffer(shape, dtype), backend.upload_buffer(shape[:1], "int64")
+        self._device = backend.empty(shape, dtype), backend.empty(shape[:1], "int64")
+
+    def fill(self, features: NDArray[Any], labels: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Send those rows, and return their features and labels on the device."""
+        count = len(rows)
+        for source, host, device in zip((features, labels), self._host, self._device, strict=True):
+            if source.dtype == host.dtype:
+                np.take(source, rows, axis=0, out=host[:count], mode="clip")  # "raise" would copy twice
+            else:
+                host[:count] = source[rows]
+            self._backend.upload(host[:count], device[:count, ...])
+        return self._device[0][:count, ...], self._device[1][:count]

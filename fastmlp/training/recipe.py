@@ -1,0 +1,108 @@
+"""How to train: a recipe's numbers, its learning-rate schedules, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends.base import Backend
+from fastmlp.common.errors import UsageError
+from fastmlp.network.optimizers import Optimizer, make_optimizer
+from fastmlp.network.parameters import Parameters
+from fastmlp.network.trainer import Trainer
+
+SCHEDULES = ("step", "one-cycle", "constant")
+WARM_UP = 0.2  # the share of one cycle's steps in which the learning rate rises
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the defaults are the paper's: 300 epochs, batch 64, 0.01, times 0.1 after every 100 epochs.
+
+    schedule: "step" multiplies the learning rate by drop_factor after every drop_every epochs; "one-cycle" raises it
+    from 0 to learning_rate and lowers it to 0 again, step by step, each along half a cosine (Smith and Topin 2018);
+    "constant" keeps it. optimizer and weight_decay: see `network.optimizers`. standardize: subtract the features' mean
+    and divide by their spread before training. init: see `initial_parameters`. least_steps: train on few rows for more
+    epochs, until that many steps are taken in all (`for_rows`).
+    """
+
+    epochs: int = 300
+    batch_size: int = 64
+    learning_rate: float = 0.01
+    schedule: str = "step"
+    drop_every: int = 100  # epochs
+    drop_factor: float = 0.1
+    optimizer: str = "sgd"
+    weight_decay: float = 0.0
+    standardize: bool = False
+    init: str = "paper"
+    least_steps: int = 0
+
+    def __post_init__(self) -> None:
+        counts: tuple[Any, ...] = (self.epochs, self.batch_size)
+        if not all(isinstance(count, Integral) for count in counts) or min(counts) < 1:
+            raise UsageError(f"Epochs and batch size must be whole numbers from 1, not {counts[0]} and {counts[1]}.")
+        if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UsageError(f"The learning rate must be a positive number, not {self.learning_rate}.")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"The schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}.")
+        _ = self.update_rule  # checks itself
+
+    @property
+    def update_rule(self) -> Optimizer:
+        return make_optimizer(self.optimizer, self.weight_decay)
+
+    def learning_rates(self, epoch: int, steps: int) -> NDArray[np.float64]:
+        """The learning rate of each step (steps,) of an epoch; epochs count from 1."""
+        if self.schedule == "one-cycle":
+            done = (np.arange((epoch - 1) * steps, epoch * steps) + 0.5) / (self.epochs * steps)
+            falling = 1 + (done - WARM_UP) / (1 - WARM_UP)
+            angle = np.pi * np.where(done < WARM_UP, done / WARM_UP, falling)
+            return self.learning_rate * (1 - np.cos(angle)) / 2
+        drops = (epoch - 1) // self.drop_every if self.schedule == "step" else 0
+        return np.full(steps, self.learning_rate * self.drop_factor**drops)
+
+    def network(self, parameters: Parameters, backend: Backend) -> Trainer:
+        """A network bound to be trained this way."""
+        return Trainer(parameters, backend, self.batch_size, optimizer=self.update_rule)
+
+    def changed(self, **changes: Any) -> Recipe:
+        """This recipe with some values changed; None keeps a value. Epochs that are given hold for few rows too."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        least_steps = 0 if "epochs" in given else self.least_steps
+        return replace(self, **{"least_steps": least_steps, **given})
+
+    def for_rows(self, rows: int) -> Recipe:
+        """This recipe with enough epochs to take its least number of steps on that many rows."""
+        steps = max(1, -(-rows // self.batch_size))
+        return replace(self, epochs=max(self.epochs, -(-self.least_steps // steps)))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# The fast preset trains on CIFAR-10's 50,000 images in a hundredth of the paper's time, and on ResNet-18 features as
+# accurately. It was chosen on a held-out tenth of the training images, over several seeds:
+# - a hundredth of the time buys two epochs: with Adam and one cycle of learning rates they match the paper;
+# - centred features gain 1.5 points, which no step size per weight makes up for; a spread per feature gains no more;
+# - batches of 64 to 512 do equally well, each at its best rate; 128 is the largest that one thread multiplies best;
+# - weight decays of 0.05 to 0.3 do equally well; in longer runs 0.2 gains a point over the paper, and less gains less;
+# - two epochs are 750 steps; on fewer images, as many steps do at least as well as the paper's 300 epochs.
+PRESETS = {
+    "paper": Recipe(),
+    "fast": Recipe(
+        epochs=2,
+        batch_size=128,
+        learning_rate=0.01,
+        schedule="one-cycle",
+        optimizer="adam",
+        weight_decay=0.2,
+        standardize=True,
+        init="he",
+        least_steps=750,
+    ),
+}
