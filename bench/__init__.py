@@ -1,1 +1,1 @@
-"""The benchmark suite: what fastmlp costs, beside what a user would pick instead, measured on their own machine."""
+"""The benchmark suite: fastmlp beside the alternatives that users would choose, measured on their own machine."""

@@ -1,4 +1,4 @@
-"""The problem of augmenting images: one augmentation on all, or for each image the one drawn for it."""
+"""The problem of augmenting images: one augmentation for all, or for each image the one drawn for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Images = NDArray[np.uint8]
 class Augmentation(Problem):
     """Images uint8 (n, 3, 32, 32), and for each the augmentation and its parameters; the result is new images.
 
-    A contender that works in batches may keep the last one only.
+    A contender that works in batches may keep only the last one.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Augmentation(Problem):
 
 
 def draw(kind: str, threads: int, n: int, device: str = "cpu") -> Augmentation:
-    """Of noise, which no code can be quick with. For contrast it is grey: only there all means of colours agree."""
+    """Images of noise, on which no code is quick; grey for contrast, because only there all libraries' means agree."""
     rng = np.random.default_rng(n)
     shape = (n, 1 if kind == "contrast + flip" else 3, SIDE, SIDE)
     noise = rng.integers(0, 256, shape, dtype=np.uint8)

@@ -25,7 +25,7 @@ SMOKE_IMAGES = {"cpu": 1_000, "cuda": 1_000, "emulated": 20}
 
 
 def augmented(backend: Backend, problem: Augmentation) -> Bound:
-    """By the function that people call: all images at once by kernels, in `apply`'s batches by array code."""
+    """Calls the public function: all images at once with kernels, in `apply`'s batches with array code."""
     one, compiled = OURS[problem.kind], bool(backend.image_kernels)
     batches = problem.batches(len(problem.images) if compiled else augment.CHUNK)
     placed = [(backend.asarray(images), plan) for images, plan in batches]
@@ -42,7 +42,7 @@ def augmented(backend: Backend, problem: Augmentation) -> Bound:
 
 
 def applied(backend: Backend, problem: Augmentation) -> Bound:
-    """From the host to the host, each image in its own way."""
+    """From host to host, a different augmentation for each image."""
     result = problem.images
 
     def run() -> None:
@@ -53,7 +53,7 @@ def applied(backend: Backend, problem: Augmentation) -> Bound:
 
 
 def copied(problem: Augmentation, into_new: bool) -> Bound:
-    """Each thread its part of the images, into new memory or always the same."""
+    """Each thread copies its part of the images, into new memory or always into the same."""
     images = problem.images
     copy = np.zeros_like(images)
     bounds = [len(images) * part // problem.threads for part in range(problem.threads + 1)]
@@ -73,7 +73,7 @@ def copied(problem: Augmentation, into_new: bool) -> Bound:
 
 
 def copied_on_device(backend: Backend, problem: Augmentation) -> Bound:
-    """From the device's memory to the device's memory, always the same."""
+    """From device memory to device memory, always into the same."""
     images = backend.asarray(problem.images)
     copy = backend.asarray(np.zeros_like(problem.images))
 

@@ -31,7 +31,7 @@ def patches(backend: Backend, problem: PatchExtraction) -> Bound:
 
 
 def resnet(problem: ResNetExtraction) -> Bound:
-    """The same PyTorch on the CPU whatever the backend."""
+    """The extractor on the CPU, where all backends use the same PyTorch."""
     from fastmlp.extractors.vision import VisionExtractor
 
     extractor = VisionExtractor("resnet18", problem.weights, problem.image_size, "cpu")
@@ -39,7 +39,7 @@ def resnet(problem: ResNetExtraction) -> Bound:
 
 
 def resnet_on_gpu(backend: Backend, problem: ResNetExtraction, dtype: str) -> Bound:
-    """PyTorch's network, our kernel before it, one batch on its way while another is computed."""
+    """PyTorch's network behind our kernel, one batch copied while another is computed."""
     from fastmlp.backends.cupy import CudaBackend
     from fastmlp.extractors.vision import VisionExtractor
 

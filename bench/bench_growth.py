@@ -25,12 +25,12 @@ VALUES = {
     "classes": (2, 10, 100, 1000),
     "threads": (1, 2, 4, 8, 16, 32),
 }
-SMALL = {"rows": (500, 1_000), "memory-mapped rows": (500, 1_000)}  # of a smoke run, beside others' first two
+SMALL = {"rows": (500, 1_000), "memory-mapped rows": (500, 1_000)}  # for smoke runs; other axes take their first two
 VISITED = 50_000
 
 
 def point(axis: str, value: int, threads: int, smoke: bool, folder: Path) -> Training:
-    """The problem at one place of an axis."""
+    """The problem at one point of an axis."""
     sizes = {"hidden units": (512, value, 10), "classes": (512, 64, value)}.get(axis, (512, 64, 10))
     rows = value if axis.endswith("rows") else SMALL["rows"][1] if smoke else VISITED
     return draw(
@@ -60,7 +60,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Where features lie that are read from disk; it is gone after the benchmark, for they are gigabytes."""
+    """A folder for features read from disk, deleted after the benchmark, because they are gigabytes."""
     with tempfile.TemporaryDirectory(prefix="fastmlp-bench-") as name:
         yield Path(name)
 

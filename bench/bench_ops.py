@@ -1,4 +1,4 @@
-"""Every op of the network by itself, at the sizes of the paper's head: each backend's kernel, and the array code."""
+"""Each op of the network by itself, at the sizes of the paper's network: each backend's kernel, and the array code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPES = {"add_bias": LOGITS, "softmax_xent": LOGITS}  # of the last layer; of o
 
 @dataclass(frozen=True, kw_only=True)
 class OneOp(Problem):
-    """A call of an op on inputs of that shape, float32."""
+    """One call of an op on float32 inputs of that shape."""
 
     case: OpCase
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What one waits for before anything happens: imports, the help, compiled code at its first use. Whole processes."""
+"""Start-up times of whole processes: imports, the help, compiled code at its first use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MLPClassifier(backend={backend!r}, max_iter=1).fit(X, y)
 
 @dataclass(frozen=True, kw_only=True)
 class Startup(Problem):
-    """A Python process from its start to its end."""
+    """A Python process from start to end."""
 
     def check(self, what: str, result: str) -> None:
         if DONE not in result:
@@ -35,7 +35,7 @@ class Startup(Problem):
 
 
 def process(problem: Startup, code: str, compiled: bool = True) -> Bound:
-    """A process that runs the code; compiled=False gives every run an empty cache of compiled code."""
+    """A process that runs the code; with compiled=False each run has an empty cache of compiled code."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", f"{code}\nprint({DONE!r})"]
     output = ""

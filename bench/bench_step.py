@@ -1,4 +1,4 @@
-"""One epoch of the paper's head, 512-64-10 in batches of 64, its time given by step: the floor, we, all peers."""
+"""One epoch of the paper's network, 512-64-10 in batches of 64, timed per step: the floor, ourselves, all peers."""
 
 from __future__ import annotations
 

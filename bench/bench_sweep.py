@@ -1,4 +1,4 @@
-"""Many heads over the same features, 8 learning rates from 4 seeds, for an epoch: the time of a step of one head.
+"""Many heads on the same features, 8 learning rates and 4 seeds, for one epoch: the time per step and head.
 
 On a GPU also 12 learning rates from 11 seeds: 132, a head for every multiprocessor of an H100.
 """
@@ -27,7 +27,7 @@ from .training import SMOKE_ROWS, Training
 
 
 def together(backend: Backend, problem: Heads) -> Bound:
-    """All heads in one call, from the weights that the last one left."""
+    """All heads in one call, from the weights that the previous call left."""
     trainers = [Trainer(head.parameters, backend, head.batch_size) for head in problem.heads]
     samples = Samples.place(backend, problem.features, problem.labels, "float32")
     orders = [head.order for head in problem.heads]
@@ -45,7 +45,7 @@ def alone(backend: Backend, problem: Heads) -> Bound:
 
 
 def one_after_another(problem: Heads, bind: Callable[[Training], Bound]) -> Bound:
-    """Each head's epoch on its own, by whatever trains one."""
+    """Each head's epoch on its own, by any contender that trains one."""
     each = [bind(head) for head in problem.heads]
 
     def run() -> None:
@@ -59,7 +59,7 @@ def one_after_another(problem: Heads, bind: Callable[[Training], Bound]) -> Boun
 
 
 def products_of_heads(problem: Heads) -> Bound:
-    """The two large products of each head by itself; every thread does those of whole heads, one after the other."""
+    """The two large products of each head separately; each thread does those of whole heads, one after the other."""
     each = [ours.products(head, threads=1) for head in problem.heads]
 
     def run() -> None:
@@ -70,7 +70,7 @@ def products_of_heads(problem: Heads) -> Bound:
 
 
 def wide_products(problem: Heads) -> Bound:
-    """The same of all heads of a seed in one, for they share their batches: as wide as their hidden layers together."""
+    """The same for all heads of a seed at once, which share their batches: as wide as their hidden layers together."""
     sizes = problem.heads[0].parameters.sizes
     wide = initial_parameters((sizes[0], len(problem.learning_rates) * sizes[1], sizes[2]))
     each = [ours.products(replace(head, parameters=wide), threads=None) for head in problem.of_seeds]

@@ -1,4 +1,4 @@
-"""A classifier fitted from its first weights, all that `fit` does included, through each library's own interface."""
+"""A classifier fitted from its initial weights through each library's own interface, including all that `fit` does."""
 
 from __future__ import annotations
 

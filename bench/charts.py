@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 BAR, HEAD, FOOT = 0.27, 0.55, 0.42  # inches: a bar with the gap below it, a panel's title, its axis
 LEFT, RIGHT, MARGIN = 2.45, 1.75, 0.06  # inches for names, for figures, and around
-LINEAR = 25  # times as long as the shortest bar the longest may be, for both to be seen on a linear scale
+LINEAR = 25  # the ratio of the longest to the shortest bar up to which both are visible on a linear scale
 COLOURS = {"numba": "augmented", "torch": "ink", "numpy": "muted", "cupy": "heat"}
 
 
 @styled
 def draw_bars(compared: Sequence[Comparison]) -> Figure:
-    """A panel for each problem: a bar from zero to the median, a line from q1 to q3, a notch at the minimum."""
+    """One panel per problem: a bar from zero to the median, a line from q1 to q3, a notch at the minimum."""
     heights = [HEAD + BAR * len(one.racers) + FOOT for one in compared]
     top = total = sum(heights)
     figure = new_figure(WIDTH, total)
@@ -92,7 +92,7 @@ def _draw_floor(axes: Axes, floor: Measurement, size: float) -> None:
 
 @styled
 def draw_growth(axis: Sequence[Comparison]) -> Figure:
-    """Time against what grows, a line a contender with its spread; peak memory beside it, where it was measured."""
+    """Time against what grows, one line per contender with its spread; beside it peak memory, if measured."""
     with_memory = any(measurement.peak is not None for one in axis for measurement in one.timed)
     figure = new_figure(WIDTH, 3.5)
     panels = figure.subplots(1, 1 + with_memory, squeeze=False, width_ratios=(5, 3)[: 1 + with_memory])[0]
@@ -144,7 +144,7 @@ def _draw_lines(axes: Axes, axis: Sequence[Comparison], series: Any, size: float
 
 
 def _look(name: str) -> tuple[str, Any]:
-    """Colour and dashes: a colour a backend, dashed where it is not the tier that the backend chooses itself."""
+    """Colour and dashes: one colour per backend, dashed if it is not the tier that the backend chooses itself."""
     if name == "floor":
         return PALETTE["original"], (0, (4, 2))
     words = name.replace(",", " ").split()

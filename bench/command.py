@@ -1,4 +1,4 @@
-"""`fastmlp bench`: the suite in a process of its own, then the report on what it found."""
+"""`fastmlp bench`: runs the suite in a process of its own, then writes the report on its results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INTERRUPTED = 2  # exit code of pytest
 
 
 def suites() -> list[str]:
-    """The names that --only takes."""
+    """The names that --only accepts."""
     return sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
 
 
@@ -34,9 +34,9 @@ def run(
 ) -> list[Measurement]:
     """Run the suite on that device (cpu, cuda, or emulated): append its measurements to `json`, write the report.
 
-    `json` is OUT/results.jsonl where it is None. Returns the measurements; progress goes to stderr. Raises BackendError
-    without pytest-benchmark or that device, UsageError for a suite that there is not, and FastMLPError, once the report
-    is written, if a contender failed.
+    `json` defaults to OUT/results.jsonl. Returns the measurements; progress goes to stderr. Raises BackendError without
+    pytest-benchmark or that device, UsageError for an unknown suite, and FastMLPError, once the report is written, if a
+    contender failed.
     """
     missing = [module for module in NEEDED if find_spec(module) is None]
     if missing:
@@ -45,7 +45,7 @@ def run(
     if unknown:
         raise UsageError(f"There is no benchmark {unknown[0]!r}: choose one of {', '.join(suites())}.")
     _check_device(device, only)
-    smoke = smoke or device == "emulated"  # which would take days
+    smoke = smoke or device == "emulated"  # which would otherwise take days
     lines = json or out / "results.jsonl"
     before = len(results.read(lines)) if lines.exists() else 0
     code = _pytest(only, smoke, thread_count or available_cores(), lines, device)
@@ -57,12 +57,12 @@ def run(
 
 
 def _check_device(device: str, only: Sequence[str]) -> None:
-    """BackendError without a GPU to measure, UsageError for a suite that has nothing to do there."""
+    """Raise BackendError without a GPU to measure, UsageError for a suite with nothing to measure there."""
     if device == "cpu":
         return
     for name in only:
         if name not in ON_GPU:
-            raise UsageError(f"The benchmark {name!r} is of the CPU: choose of {', '.join(ON_GPU)} for a GPU.")
+            raise UsageError(f"The benchmark {name!r} only runs on the CPU: on a GPU, choose from {', '.join(ON_GPU)}.")
     if device == "cuda":
         open_backend("cupy")
 
@@ -70,14 +70,14 @@ def _check_device(device: str, only: Sequence[str]) -> None:
 def _pytest(only: Sequence[str], smoke: bool, thread_count: int, lines: Path, device: str) -> int:
     files = [str(FOLDER / f"bench_{name}.py") for name in only] or [str(FOLDER)]
     command = [sys.executable, "-m", "pytest", "-c", str(FOLDER / "pytest.ini"), *files, "-v", "--benchmark-quiet"]
-    # "=", for pytest takes a word that is a path for one of its own, and looks for another conftest.py there
+    # "=", because pytest takes a separate word that is a path for a test path, and looks for a conftest.py there
     command += [f"--threads={thread_count}", f"--results={lines}", f"--device={device}", *(SMOKE if smoke else ())]
     shown = subprocess.DEVNULL if is_quiet() else sys.stderr
     process = subprocess.Popen(command, env=os.environ | threads.variables(thread_count, device), stdout=shown)
     while True:
         try:
             return process.wait()
-        except KeyboardInterrupt:  # pytest has it too, and keeps what it has measured
+        except KeyboardInterrupt:  # pytest receives it too, and keeps its measurements
             continue
 
 
@@ -86,6 +86,6 @@ def _raise_for(code: int, measurements: Sequence[Measurement], out: Path) -> Non
         raise KeyboardInterrupt
     failed = sorted({one.contender for one in measurements if one.status == "failed"})
     if failed:
-        raise FastMLPError(f"{', '.join(failed)} failed and was not timed: {out / 'report.html'} tells why.")
+        raise FastMLPError(f"{', '.join(failed)} failed and was not timed: {out / 'report.html'} says why.")
     if code or not measurements:
         raise FastMLPError("The suite did not run to its end: pytest says why above.")

@@ -1,4 +1,4 @@
-"""Measurements side by side: who solved the same problem, the floor under them, and the best of ours."""
+"""Measurements side by side: the contenders on one problem, the floor under them, and the best of ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that was found on one problem, fastest first, then those without times."""
+    """All measurements of one problem, fastest first, then those without times."""
 
     measurements: tuple[Measurement, ...]
 
@@ -33,12 +33,12 @@ class Comparison:
 
     @property
     def racers(self) -> list[Measurement]:
-        """Those timed that did the whole problem."""
+        """Those timed on the whole problem."""
         return [measurement for measurement in self.timed if measurement.kind != "floor"]
 
     @property
     def floor(self) -> Measurement | None:
-        """The lowest, where there are several."""
+        """The lowest, if there are several."""
         return next((measurement for measurement in self.timed if measurement.kind == "floor"), None)
 
     @property
@@ -50,7 +50,7 @@ class Comparison:
 
 
 def comparisons(measurements: Sequence[Measurement]) -> list[Comparison]:
-    """One for each problem, in the order in which they were measured."""
+    """One per problem, in the order of measurement."""
     return [Comparison(tuple(sorted(group, key=_rank))) for group in _grouped(measurements, _problem)]
 
 
@@ -68,12 +68,12 @@ def scale(seconds: Sequence[float]) -> tuple[float, str]:
 
 
 def digits(value: float) -> str:
-    """Three of them."""
+    """A number with three significant digits."""
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
 def duration(seconds: float) -> str:
-    """In the unit that suits it."""
+    """Seconds in a suitable unit."""
     size, symbol = scale([seconds])
     return f"{digits(seconds / size)} {symbol}"
 

@@ -1,4 +1,4 @@
-"""Options and fixtures of the suite: whose turn it is, the threads, and where results go."""
+"""Options and fixtures of the suite: turns, threads, and where results go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .threads import variables  # and nothing that imports a library: their threads are not pinned yet
+from .threads import variables  # but nothing that imports a library: their threads are not yet pinned
 
 DEVICES = ("cpu", "cuda", "emulated")  # emulated: the GPU's contenders, tried without a GPU
 
@@ -20,11 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     from fastmlp.common.environment import available_cores
 
     group = parser.getgroup("fastmlp")
-    group.addoption("--threads", type=int, default=available_cores(), help="CPU threads for everybody (all cores)")
-    group.addoption("--turns", type=int, default=TURNS, help=f"how often each contender gets its turn ({TURNS})")
-    group.addoption("--device", choices=DEVICES, default="cpu", help="where everybody computes (cpu)")
+    group.addoption("--threads", type=int, default=available_cores(), help="CPU threads per contender (all cores)")
+    group.addoption("--turns", type=int, default=TURNS, help=f"turns per contender ({TURNS})")
+    group.addoption("--device", choices=DEVICES, default="cpu", help="where all contenders run (cpu)")
     group.addoption("--smoke", action="store_true", help="tiny problems, to see that everything runs")
-    group.addoption("--results", type=Path, help="append the measurements to this file, a JSON line each")
+    group.addoption("--results", type=Path, help="append the measurements to this file, one JSON line each")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,14 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def contenders_of(benchmark: pytest.Item, device: str) -> tuple[Any, ...]:
-    """Who is measured there, by the benchmark's marks."""
+    """The contenders measured there, from the benchmark's marks."""
     kind = "cpu" if device == "cpu" else "gpu"
     marks = benchmark.iter_markers("contenders")
     return tuple(one for mark in marks if mark.kwargs.get("device", "cpu") == kind for one in mark.args)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Turns outside, contenders inside: everybody gets a turn before anybody gets the next."""
+    """Turns outside, contenders inside: all contenders get a turn before any gets its next."""
     contenders = contenders_of(metafunc.definition, metafunc.config.getoption("--device"))
     if not contenders:
         return
@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the benchmarks that nobody runs on this device."""
+    """Deselect benchmarks without contenders on this device."""
     device = config.getoption("--device")
     others = [item for item in items if not contenders_of(item, device)]
     config.hook.pytest_deselected(items=others)
@@ -69,19 +69,19 @@ def session(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def threads(request: pytest.FixtureRequest) -> int:
-    """How many CPU threads everybody is held to."""
+    """The number of CPU threads for every contender."""
     return int(request.config.getoption("--threads"))
 
 
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> str:
-    """Where everybody computes: cpu, cuda, or emulated."""
+    """Where all contenders run: cpu, cuda, or emulated."""
     return str(request.config.getoption("--device"))
 
 
 @pytest.fixture(scope="session")
 def smoke(request: pytest.FixtureRequest) -> bool:
-    """Whether problems are to be tiny."""
+    """Whether problems should be tiny."""
     return bool(request.config.getoption("--smoke"))
 
 

@@ -6,9 +6,9 @@ A bench file names its contenders and measures each on its problems:
     def bench_step(measure, problem):
         measure(problem)
 
-`measure` (conftest.py) binds the contender, lets it run once, compares the result with the reference, and only then
-times it; every contender gets its turn before any gets the next, so that a slow minute of the machine hits all alike.
-A second mark, with device="gpu", names who is measured on a GPU, that is with `--device cuda`.
+`measure` (conftest.py) binds the contender, runs it once, compares the result with the reference, and only then times
+it. Contenders take turns, so that a slow minute of the machine affects all of them alike. A second mark, with
+device="gpu", names those measured on a GPU, with `--device cuda`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Kind = Literal["ours", "peer", "floor"]
 
 
 class AbsentError(Exception):
-    """A contender that cannot run here; the message says why, in a sentence."""
+    """A contender that cannot run here; the message is a sentence that says why."""
 
 
 @dataclass(frozen=True)
 class Bound:
     """A contender set up on a problem.
 
-    run     what is timed: it does all `units` of the problem once, and returns when the work is done
-    result  what the last run left, on the host, as the problem's `check` wants it
-    facts   what else is worth recording, such as the tier that runs
-    check   where this contender must be checked in another way: raises as the problem's `check`, in place of it
+    run     the timed function: does all `units` of the problem once, and returns when the work is done
+    result  the result of the last run, on the host, as the problem's `check` expects it
+    facts   anything else worth recording, such as the tier that runs
+    check   replaces the problem's `check` for this contender, and raises like it
     """
 
     run: Callable[[], object]
@@ -43,17 +43,17 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What every contender has to do; a kind of problem subclasses this and gives `check`.
+    """The work of every contender; each kind of problem is a subclass with its `check`.
 
     suite    the bench file it belongs to, such as "step"
-    threads  that everybody is held to
+    threads  the number of threads for every contender
     title    what is done, such as "512-64-10, batch 64, 50,000 rows, float32": one chart and one table each
-    unit     what the time is divided by, such as "step" or "image"
-    units    how many of those one run does
-    axis     in a growth problem what grows, such as "batch size", and
-    value    how far it has grown
-    rounds   in each turn; None leaves it to pytest-benchmark and its options
-    device   where everybody computes: "cpu", "cuda", or "emulated", to try the GPU's contenders without one
+    unit     the unit of work that times are per, such as "step" or "image"
+    units    how many of them one run does
+    axis     in a growth problem, what grows, such as "batch size", and
+    value    its value
+    rounds   per turn; None leaves it to pytest-benchmark and its options
+    device   where all contenders run: "cpu", "cuda", or "emulated", to try the GPU's contenders without one
     """
 
     suite: str
@@ -67,19 +67,19 @@ class Problem:
     device: str = "cpu"
 
     def check(self, what: str, result: Any) -> None:
-        """AssertionError, opened by `what`, unless the result has parity with the reference."""
+        """Raise AssertionError, starting with `what`, unless the result has parity with the reference."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody who solves problems.
+    """A library or backend that solves problems.
 
-    name   stable from run to run: results of different days are compared by it
-    kind   "ours", "peer", or "floor": work that nobody can do without, drawn into the chart
+    name   the same in every run, so that results of different days can be compared
+    kind   "ours", "peer", or "floor": work that is unavoidable, drawn into the chart
     bind   sets it up on a problem; may raise AbsentError
-    needs  the modules it imports that are not fastmlp's own: it is absent where one is missing
-    slow   its set-up takes long: it is left out, by name, of a smoke run
+    needs  the modules outside fastmlp that it imports: it is absent if one is missing
+    slow   whether its set-up takes long, so that a smoke run skips it
     """
 
     name: str
@@ -89,7 +89,7 @@ class Contender:
     slow: bool = False
 
     def require(self, smoke: bool) -> None:
-        """AbsentError where it cannot run, or is left out."""
+        """Raise AbsentError if it cannot run or is skipped."""
         missing = [module for module in self.needs if find_spec(module) is None]
         if missing:
             raise AbsentError(f"{' and '.join(missing)} not installed: pip install 'fastmlp[bench]'.")

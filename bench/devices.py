@@ -16,7 +16,7 @@ GPU_BACKENDS = {"torch": "torch:cuda"}
 
 
 def backend(name: str, problem: Problem) -> Backend:
-    """Our backend of that name on the problem's device, with its threads; AbsentError if it cannot run here."""
+    """Our backend of that name on the problem's device, with its threads. Raises AbsentError if it cannot run here."""
     emulated = problem.device == "emulated"
     if emulated and name == "cupy":
         opened: Backend = EmulatedBackend()
@@ -30,7 +30,7 @@ def backend(name: str, problem: Problem) -> Backend:
 
 
 def torch_device(problem: Problem) -> str:
-    """What PyTorch calls it, all its products being in full float32 there; AbsentError if it cannot use it."""
+    """PyTorch's name for the device, with products set to full float32. Raises AbsentError if it cannot use it."""
     if problem.device != "cuda":
         return "cpu"
     import torch
@@ -43,7 +43,7 @@ def torch_device(problem: Problem) -> str:
 
 
 def wait(problem: Problem) -> None:
-    """Until all that PyTorch has begun there is done."""
+    """Wait until PyTorch's work on the device is done."""
     if problem.device == "cuda":
         import torch
 
@@ -51,7 +51,7 @@ def wait(problem: Problem) -> None:
 
 
 def require_jax(problem: Problem) -> None:
-    """AbsentError if JAX does not compute where the problem wants it."""
+    """Raise AbsentError if JAX does not run on the problem's device."""
     import jax
 
     if problem.device == "cuda" and jax.default_backend() != "gpu":
@@ -59,6 +59,6 @@ def require_jax(problem: Problem) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """The GPU, its driver and CUDA, as `fastmlp backends` tells them; nothing where CuPy does not work."""
+    """The GPU, its driver and CUDA, as `fastmlp backends` prints them; nothing if CuPy does not work."""
     found = probe("cupy").details
     return {name: found[name] for name in ("gpu", "compute_capability", "driver", "cuda") if name in found}

@@ -21,7 +21,7 @@ from fastmlp.testing.tolerances import BFLOAT16_BACKBONE, STEP
 from .contenders import Bound, Problem
 
 SIDE = 32
-CHECKED = 4  # images, the first of which and the last are in other batches than the rest; float64 is slow
+CHECKED = 4  # images; the first and the last are in other batches than the rest; float64 is slow
 
 TOLERANCES = {"float32": STEP["float32"], "bfloat16": BFLOAT16_BACKBONE}
 
@@ -39,7 +39,7 @@ class Extraction(Problem):
 
     @cached_property
     def checked(self) -> NDArray[np.intp]:
-        """The numbers of the images whose features are compared."""
+        """The indices of the images whose features are compared."""
         return np.unique(np.linspace(0, len(self.images) - 1, CHECKED, dtype=np.intp))
 
     @cached_property
@@ -55,7 +55,7 @@ class Extraction(Problem):
     def bound(
         self, extract: Callable[[Images], Features], batch_size: int, dtype: str = "float32", **facts: Any
     ) -> Bound:
-        """The contender that extracts the features of up to batch_size images at a time, computing in that dtype."""
+        """The contender that extracts features from up to batch_size images at a time, computing in that dtype."""
         starts = range(0, len(self.images), batch_size)
         result = np.empty((0, 0), np.float32)
 
@@ -75,7 +75,7 @@ class PatchExtraction(Extraction):
 
     @cached_property
     def reference(self) -> NDArray[np.float64]:
-        """By array code on NumPy, with the whitened patches themselves, which the extractor does without."""
+        """Array code on NumPy, with explicit whitened patches, which the extractor avoids."""
         ops, images, book = PatchOps(NumpyBackend.xp), self.images[self.checked], self.codebook
         mean, whitening, centroids = (a.astype(np.float64) for a in (book.mean, book.whitening, book.centroids))
         columns = SIDE - PATCH_SIDE + 1
@@ -115,7 +115,7 @@ class ResNetExtraction(Extraction):
             return self.network().double()(self.preprocessed(images.double())).numpy()
 
     def network(self) -> Any:
-        """torchvision's, with those weights, its last layer off."""
+        """torchvision's model with those weights and without its last layer."""
         import torch
         from torchvision.models import resnet18
 
@@ -125,7 +125,7 @@ class ResNetExtraction(Extraction):
         return model.eval()
 
     def preprocessed(self, images: Any) -> Any:
-        """What the weights' own transforms do with tensors (n, 3, h, w) of floats 0..255, less the crop."""
+        """The transforms of the weights for tensors (n, 3, h, w) of floats 0..255, except the crop."""
         from torchvision.transforms.v2.functional import normalize, resize
 
         return normalize(resize(images / 255, [self.image_size, self.image_size]), MEAN, STD)

@@ -1,4 +1,4 @@
-"""The problem of training many heads over the same features: every one must end as if it were trained alone."""
+"""The problem of training many heads on the same features: each must end as if it were trained alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SEEDS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Heads(Problem):
-    """`heads` trained for an epoch over the same features, seed by seed, and in each seed rate by rate.
+    """`heads` trained for one epoch on the same features, ordered by seed, then by learning rate.
 
-    Heads of one seed start from the same weights and see the same batches: whoever can make use of it may.
+    Heads of one seed start from the same weights and see the same batches; contenders may exploit that.
     """
 
     heads: Sequence[Training]
@@ -43,11 +43,11 @@ class Heads(Problem):
 
     @property
     def of_seeds(self) -> Sequence[Training]:
-        """The first head of each seed, for what all of the seed have in common."""
+        """The first head of each seed, which has everything that the seed's heads share."""
         return self.heads[:: len(self.learning_rates)]
 
     def check(self, what: str, result: Sequence[Parameters]) -> None:
-        """The loss and accuracy of the heads that are judged, against each trained alone in float64."""
+        """Check loss and accuracy of the judged heads against each of them trained alone in float64."""
         pairs = list(zip(self.heads, result, strict=True))
         for number in np.linspace(0, len(pairs) - 1, self.judged or len(pairs), dtype=int):
             head, got = pairs[number]
@@ -91,7 +91,7 @@ def draw_heads(
 
 
 def batches(problem: Heads) -> list[NDArray[Any]]:
-    """Rows int32 (steps, seeds, m): first of all whole batches, then of the rest, if any."""
+    """Row indices int32 (steps, seeds, m): of all full batches, then of the rest, if any."""
     orders = np.stack([head.order for head in problem.of_seeds]).astype(np.int32)
     seeds, rows = orders.shape
     full = rows // problem.batch_size * problem.batch_size
@@ -112,6 +112,6 @@ def first_weights(problem: Heads) -> list[NDArray[Any]]:
 
 
 def parameters_of(arrays: Sequence[NDArray[Any]]) -> list[Parameters]:
-    """Of each head, from W1, b1, W2, b2 (seeds, rates, ...)."""
+    """The parameters of each head, from W1, b1, W2, b2 (seeds, rates, ...)."""
     W1, b1, W2, b2 = (array.reshape(-1, *array.shape[2:]) for array in arrays)
     return [Parameters((W1[head], W2[head]), (b1[head], b2[head])) for head in range(len(W1))]

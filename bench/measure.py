@@ -1,4 +1,4 @@
-"""Binding, checking and timing contenders, and keeping what was found until the suite ends."""
+"""Binds, checks and times contenders, and keeps the measurements until the suite ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .results import Measurement, Status, commit, machine, new_run, summary
 
 
 class Session:
-    """One start of the suite: the contenders bound to the problem of the moment, and all that was found."""
+    """One run of the suite: the contenders bound to the current problem, and all measurements so far."""
 
     def __init__(self, thread_count: int, smoke: bool, device: str = "cpu") -> None:
         self.threads, self.smoke, self.device = thread_count, smoke, device
@@ -22,9 +22,9 @@ class Session:
         self._found: dict[tuple[Any, ...], Finding] = {}
 
     def bound(self, contender: Contender, problem: Problem) -> Bound:
-        """The contender on that problem, its first result having passed the check; it is bound once, at its first turn.
+        """The contender bound to that problem, once, at its first turn, and checked.
 
-        Raises what it raised, at every turn: AbsentError if it cannot run here, AssertionError if it has no parity.
+        Raises the same error at every turn: AbsentError if it cannot run here, AssertionError if it has no parity.
         """
         if problem is not self._problem:
             self._problem, self._bound = problem, {}
@@ -67,13 +67,13 @@ class Session:
         return self._found.setdefault(key, Finding(contender, problem))
 
     def add(self, contender: Contender, problem: Problem, seconds: Sequence[float], peak: int | None = None) -> None:
-        """Times of whole runs from one turn."""
+        """Record the times of whole runs from one turn."""
         finding = self._finding(contender, problem)
         finding.seconds += [second / problem.units for second in seconds]
         finding.peak = peak
 
     def measurements(self) -> list[Measurement]:
-        """A line for every contender on every problem; one that was neither timed nor refused has none."""
+        """One measurement per contender and problem, except those neither timed nor refused."""
         if not self._found:
             return []
         common: dict[str, Any] = {
@@ -82,13 +82,13 @@ class Session:
             "machine": machine(self.device),
             "smoke": self.smoke,
         }
-        told = [finding for finding in self._found.values() if finding.seconds or finding.reason]
-        return [Measurement(**common, **finding.as_dict()) for finding in told]
+        known = [finding for finding in self._found.values() if finding.seconds or finding.reason]
+        return [Measurement(**common, **finding.as_dict()) for finding in known]
 
 
 @dataclass
 class Finding:
-    """What is known of one contender on one problem."""
+    """What was measured of one contender on one problem."""
 
     contender: Contender
     problem: Problem

@@ -1,6 +1,6 @@
-"""Peak memory: what a contender takes beyond its data, its libraries and its compiled code, seen from outside.
+"""Peak memory: what a contender uses beyond its data, its libraries and its compiled code, observed from outside.
 
-A child process binds and runs it while this one watches how many pages of its own (not of files) it holds.
+A child process binds and runs it while this one watches how many private pages (not file pages) the child has.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from . import threads
 from .contenders import Contender, Problem
 
 LOOK_EVERY = 0.002  # seconds
-# glibc then gives back at once what is freed, so that one point's memory is not another's.
+# With it, glibc returns freed memory at once, so that one point's memory is not counted for another.
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 Point = Callable[..., Problem]
 
 
 class Peaks:
-    """The peaks of contenders on the problems `point(axis, value, *arguments)`, found by one child process."""
+    """The peaks of contenders on the problems `point(axis, value, *arguments)`, run in one child process."""
 
     def __init__(self, point: Point, *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would start with this process's memory
@@ -42,7 +42,7 @@ class Peaks:
         other.close()
 
     def of(self, contender: Contender, problem: Problem) -> int | None:
-        """Bytes; None where the system does not tell."""
+        """Bytes; None if the system does not report them."""
         if sys.platform != "linux":
             return None
         key = (contender.name, problem.axis, problem.value)
@@ -63,7 +63,7 @@ class Peaks:
         return highest - baseline
 
     def _held(self) -> int:
-        """Bytes of memory that are the process's own."""
+        """Bytes of the process's private memory."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         found = re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)
         return 1024 * int(found[1]) if found else 0
@@ -74,7 +74,7 @@ class Peaks:
 
 
 def _serve(connection: Connection, point: Point, arguments: tuple[Any, ...]) -> None:
-    """Until the other end is closed: draw a problem, wait, bind and run a contender on it."""
+    """Until the other end closes: draw a problem, wait, bind and run a contender on it."""
     warm: set[str] = set()
     while True:
         try:

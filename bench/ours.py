@@ -1,4 +1,4 @@
-"""Ourselves as contenders, every usable backend in every tier it has; and the floor under us all."""
+"""Ourselves as contenders: every usable backend in every tier it has; and the floor under all contenders."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ON_GPU = ("cupy", "torch")
 
 
 def contenders(bind: Callable[[Backend, Any], Bound], backends: Sequence[str] | None = None) -> list[Contender]:
-    """One for each of these backends, or every registered one, for work that has no tiers."""
+    """One contender per given (or registered) backend, for work without tiers."""
     return [Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, bind)) for name in backends or names()]
 
 
 def training() -> Iterator[Contender]:
-    """Every backend in every tier, best first; one that cannot run here is a single contender, to be named absent."""
+    """Every backend in every tier, best first; a backend that cannot run here is one contender, reported as absent."""
     for name in names():
         if not probe(name).usable:
             yield Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, partial(train, tier=None)))
@@ -73,7 +73,7 @@ def fitting() -> list[Contender]:
 
 
 def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bound:
-    """The backend is opened anew for each problem, for its device and its number of threads."""
+    """The backend is reopened for each problem, with its device and number of threads."""
     return bind(devices.backend(name, problem), problem)
 
 
@@ -81,7 +81,7 @@ def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bo
 
 
 def train(backend: Backend, problem: Training, tier: Tier | None) -> Bound:
-    """One epoch per run, from the weights that the last one left."""
+    """One epoch per run, from the weights that the previous run left."""
     best = choose_tier(problem.parameters.sizes, "float32", backend, batch_size=problem.batch_size)
     if tier is not None and tier > best.tier:
         raise AbsentError(f"{best.reason}.")
@@ -100,7 +100,7 @@ def tier_facts(trainer: Trainer) -> dict[str, str | int]:
 
 
 def fit(backend: Backend, problem: Training) -> Bound:
-    """MLPClassifier from first weights to last, a whole fit a run; it draws the problem's own weights."""
+    """MLPClassifier, one whole fit per run; it draws the same initial weights as the problem."""
     X, y = problem.features[problem.order], problem.labels[problem.order]
     clf = MLPClassifier(
         preset="paper",
@@ -120,7 +120,7 @@ def fit(backend: Backend, problem: Training) -> Bound:
 
 
 def products(problem: Training, threads: int | None) -> Bound:
-    """A0 W1 and A0' dZ1 of one batch, in cache, by NumPy's BLAS straight into their places.
+    """A0 W1 and A0' dZ1 of one batch, in cache, written in place by NumPy's BLAS.
 
     threads=None takes all; with products as small as these, one thread is often faster than two.
     """

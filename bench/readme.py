@@ -44,7 +44,7 @@ def newest_runs(folder: Path) -> list[list[Measurement]]:
 
 
 def text(runs: Sequence[Sequence[Measurement]]) -> str:
-    """A table for each machine."""
+    """One table per machine."""
     if not runs:
         return "No full run is recorded yet: `fastmlp bench` measures on your machine."
     return "\n\n".join(_table(run) for run in runs)

@@ -27,7 +27,7 @@ from .results import Measurement
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# In the report's order; a suite that is not named comes last, under its own name.
+# In the report's order; a suite not listed here comes last, under its own name.
 TITLES = {
     "step": "A step of training",
     "train": "A whole fit",
@@ -97,7 +97,7 @@ def _opening(measurements: Sequence[Measurement]) -> list[Block]:
         Paragraph(f"Commit {first.commit}; {_versions(first.machine)}."),
     ]
     if first.smoke:
-        blocks.append(Paragraph(f"{told}A smoke run: tiny problems, a round each. Its times mean nothing.", "notice"))
+        blocks.append(Paragraph(f"{told}A smoke run: tiny problems, one round each. Its times mean nothing.", "notice"))
     blocks += [Paragraph(text, "notice") for text in _failures(measurements)]
     return blocks
 
@@ -113,7 +113,7 @@ def _failures(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def _highlights(measurements: Sequence[Measurement]) -> list[Highlights]:
-    """Our best step, and how many times as long the floor allows and others take."""
+    """Our best step, and the times of the floor and of others relative to it."""
     step = next((one for one in comparisons(measurements) if one.measurements[0].suite == "step"), None)
     if step is None or step.best_of_ours is None:
         return []
@@ -160,7 +160,7 @@ def _bars(compared: Sequence[Comparison], suite: str, out: Path) -> Picture:
 
 
 def _table(compared: Comparison) -> list[Block]:
-    """What was done, then who did it in which time."""
+    """What was done, then each contender's time."""
     size, symbol = scale([measurement.median for measurement in compared.timed])
     references = (("× floor", compared.floor), ("× best of ours", compared.best_of_ours))
     beside = {column: reference for column, reference in references if reference}
@@ -181,7 +181,7 @@ def _row(measurement: Measurement, beside: Sequence[Measurement], size: float) -
 
 
 def _absent(measurements: Sequence[Measurement]) -> list[Paragraph]:
-    """Who could not take part, each named once, with the reason."""
+    """The contenders that could not run, each named once, with the reason."""
     reasons = {one.contender: one.reason for one in measurements if one.status == "absent"}
     return [Paragraph(f"Absent: {name}. {reason[:1].upper()}{reason[1:]}") for name, reason in reasons.items()]
 
@@ -201,7 +201,7 @@ def _growth(axis: Sequence[Comparison], suite: str, out: Path) -> Picture:
 
 
 def _growth_table(axis: Sequence[Comparison]) -> Table:
-    """A row for each value, a column for each contender: the median, and the peak of memory where it was measured."""
+    """One row per value, one column per contender: the median, and peak memory if measured."""
     size, symbol = scale([measurement.median for one in axis for measurement in one.timed])
     names = list(dict.fromkeys(measurement.contender for one in axis for measurement in one.timed))
     rows = [(f"{one.measurements[0].value:,}", *_cells(one, names, size)) for one in axis]
@@ -223,7 +223,7 @@ def _cell(measurement: Measurement, size: float) -> str:
 
 
 def _picture(figure: Figure, name: str, out: Path, title: str, caption: str, description: str) -> Picture:
-    """Save the figure as OUT/charts/NAME.png and keep it for the page."""
+    """Save the figure as OUT/charts/NAME.png, and keep it for the page."""
     file = f"charts/{name}.png"
     save(figure, out / file)
     return Picture(file, svg(figure, name), title, caption, description)

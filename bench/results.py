@@ -1,4 +1,4 @@
-"""Results: one JSON line a measurement, only ever appended to a file."""
+"""Results: one JSON line per measurement, only ever appended to a file."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Status = Literal["measured", "absent", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What became of one contender on one problem.
+    """The result of one contender on one problem.
 
-    run      the same for all measurements of one start of the suite; it begins with the date and time, UTC
+    run      the same for all measurements of one run of the suite; starts with the date and time, UTC
     machine  processor, cores, platform, BLAS and the versions of all libraries
-    threads  that everybody was held to
+    threads  the number of threads for every contender
     reason   why there are no times: a sentence if it is absent, the error if it failed
-    seconds  a `unit` over all rounds: min, q1, median, q3, max; the spread is from q1 to q3
-    rounds   how many
-    peak     bytes of memory that it took, without its data on disk and the libraries; where measured
+    seconds  per `unit` over all rounds: min, q1, median, q3, max; the spread is from q1 to q3
+    rounds   how many rounds were timed
+    peak     bytes of memory used, without its data on disk and the libraries; if measured
     facts    the tier that ran, sizes of thread pools, ...
-    device   where everybody computed: cpu, cuda, or emulated
+    device   where all contenders ran: cpu, cuda, or emulated
     """
 
     run: str
@@ -70,7 +70,7 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def append(path: Path, measurements: Iterable[Measurement]) -> None:
-    """Add lines to the file; those that it has stay as they are."""
+    """Append lines to the file; existing lines stay as they are."""
     lines = "".join(json.dumps(asdict(measurement), allow_nan=False) + "\n" for measurement in measurements)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("a") as file:
@@ -78,17 +78,17 @@ def append(path: Path, measurements: Iterable[Measurement]) -> None:
 
 
 def read(path: Path) -> list[Measurement]:
-    """All measurements of a file, oldest first; DataError if it is missing or damaged."""
+    """All measurements in a file, oldest first. Raises DataError if it is missing or damaged."""
     try:
         return [Measurement(**json.loads(line)) for line in Path(path).read_text().splitlines()]
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: write it by fastmlp bench --results {path}.") from None
+        raise DataError(f"{path} is missing: write it with fastmlp bench --results {path}.") from None
     except (ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}): delete the line, or the file.") from None
 
 
 def latest(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Those of the last run."""
+    """The measurements of the last run."""
     return [measurement for measurement in measurements if measurement.run == measurements[-1].run]
 
 
@@ -97,7 +97,7 @@ def new_run() -> str:
 
 
 def commit() -> str:
-    """The commit that is measured, "+ changes" if files differ from it; "released" outside a checkout."""
+    """The commit measured, with "+ changes" if files differ from it; "released" outside a checkout."""
     folder = Path(__file__).parent
     try:
         head = _git(folder, "rev-parse", "--short=12", "HEAD").strip()
@@ -111,7 +111,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """`environment.describe()` with the versions of the peers and, where it was measured on, the GPU."""
+    """`environment.describe()` with the versions of the peers and, if measured on one, the GPU."""
     peers = {name: found for name in PEERS if (found := _version(name))}
     return {**environment.describe(), **peers, **(devices.facts() if device == "cuda" else {})}
 

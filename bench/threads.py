@@ -1,4 +1,4 @@
-"""The same number of CPU threads for everybody: by the environment before a library is loaded, by its API after."""
+"""The same number of CPU threads for all: through the environment before a library is loaded, its API afterwards."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import sys
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")
 
 
-# On a GPU everybody computes in full float32, and JAX leaves memory to the others.
+# On a GPU all contenders compute in full float32, and JAX does not reserve memory.
 FULL_FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
 SHARED_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def variables(threads: int, device: str = "cpu") -> dict[str, str]:
-    """The environment for libraries yet to be loaded. Peers run on that device; JAX says itself where it has no GPU."""
+    """The environment for libraries not yet loaded. Peers run on that device; JAX itself reports a missing GPU."""
     of_device = {**FULL_FLOAT32, **SHARED_GPU} if device == "cuda" else {"JAX_PLATFORMS": "cpu"}
     return {**dict.fromkeys(VARIABLES, str(threads)), **of_device}
 
 
 def pin_loaded(threads: int) -> None:
-    """For every library that is loaded by now."""
+    """Set the threads of every library already loaded."""
     from threadpoolctl import threadpool_limits
 
     from fastmlp.backends import Backend
 
     threadpool_limits(threads)
-    Backend.threads = threads  # of a backend that is opened without a number, as MLPClassifier does
+    Backend.threads = threads  # for backends opened without a number, as by MLPClassifier
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
 
 
 def pools() -> dict[str, list[int]]:
-    """The sizes of the thread pools that are loaded, by their library."""
+    """The sizes of the loaded thread pools, by library."""
     from threadpoolctl import threadpool_info
 
     found: dict[str, set[int]] = {}

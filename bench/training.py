@@ -1,4 +1,4 @@
-"""The problem of training a head: epochs of mini-batch gradient descent, and the reference that all must meet."""
+"""The problem of training a network: epochs of mini-batch gradient descent, and the reference that all must match."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from .contenders import Problem
 PAPER = (512, 64, 10)
 BATCH = 64
 LEARNING_RATE = 0.01
-DRAWN_ROWS = 50_000  # of random numbers; a larger problem repeats them
+DRAWN_ROWS = 50_000  # rows of random numbers; a larger problem repeats them
 JUDGED_ROWS = 10_000
 SMOKE_ROWS = {"cpu": 1_000, "cuda": 1_000, "emulated": 130}  # two batches and a smaller one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Problem):
-    """Features float32 (n, d), labels int64 (n,), the order int64 (m,) in which an epoch visits rows, first weights.
+    """Features float32 (n, d), labels int64 (n,), the order int64 (m,) of the rows in an epoch, initial weights.
 
-    Rows are visited in that order in every epoch, `batch_size` at a time; the last batch may be smaller.
+    Every epoch takes the rows in that order, `batch_size` at a time; the last batch may be smaller.
     """
 
     parameters: Parameters
@@ -45,22 +45,22 @@ class Training(Problem):
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
+        """Steps per epoch."""
         return -(-len(self.order) // self.batch_size)
 
     @cached_property
     def reference(self) -> Judgement:
-        """Of all epochs by the array code on NumPy, in float64."""
+        """The result of all epochs by the array code on NumPy, in float64."""
         trainer = Trainer(self.parameters.astype("float64"), NumpyBackend(), self.batch_size, Tier.ARRAY_CODE)
         for _ in range(self.epochs):
             train_epoch(trainer, Samples(self.features, self.labels), self)
         return self.judge(trainer.parameters)
 
     def check(self, what: str, result: Parameters) -> None:
-        """The trained network's loss to 1e-4 and its accuracy to 0.3 points, on rows of the problem.
+        """Check the trained network's loss to 1e-4 and its accuracy to 0.3 points, on rows of the problem.
 
-        The weights themselves agree no better than to 1e-3 between any two codes in float32: among the millions of
-        hidden values of an epoch some lie so near to ReLU's kink that rounding decides on which side.
+        The weights themselves agree only to 1e-3 between any two implementations in float32: among the millions of
+        hidden values of an epoch, some are so near the kink of ReLU that rounding decides the side.
         """
         got, reference = self.judge(result), self.reference
         assert_close(f"{what}: loss", np.array([got.loss]), np.array([reference.loss]), EPOCH["float32"])
@@ -68,7 +68,7 @@ class Training(Problem):
             raise AssertionError(f"{what}: accuracy {got.accuracy}, but {reference.accuracy} in float64")
 
     def judge(self, parameters: Parameters) -> Judgement:
-        """By NumPy, in float64."""
+        """Loss and accuracy, computed by NumPy in float64."""
         if parameters.sizes != self.parameters.sizes:
             raise AssertionError(f"got layers of sizes {parameters.sizes}, expected {self.parameters.sizes}")
         rows = self.order[:JUDGED_ROWS]
@@ -77,7 +77,7 @@ class Training(Problem):
 
 
 class Judgement(NamedTuple):
-    """What training came to: mean cross-entropy, and accuracy."""
+    """The result of training: mean cross-entropy and accuracy."""
 
     loss: float
     accuracy: float
@@ -102,9 +102,9 @@ def draw(
     unit: str = "step",
     **others: Any,
 ) -> Training:
-    """A training problem; at most `visited` of its rows make an epoch, and its time is given by step, row or epoch.
+    """A training problem with at most `visited` of its rows per epoch; its time is per step, row or epoch.
 
-    Features are kept in the folder `stored_in`, where there is one, and read from there, memory-mapped on demand.
+    If a folder `stored_in` is given, the features are stored there and memory-mapped.
     """
     rng = np.random.default_rng([rows, *sizes])
     labels = rng.integers(0, sizes[-1], rows)
@@ -128,7 +128,7 @@ def draw(
 
 
 def _features(rng: np.random.Generator, labels: NDArray[np.int64], sizes: tuple[int, ...]) -> NDArray[np.float32]:
-    """Noise around a centre for each class, so that there is something to learn."""
+    """Noise around the centre of each class, so that there is something to learn."""
     inputs, classes = sizes[0], sizes[-1]
     drawn = rng.standard_normal((min(len(labels), DRAWN_ROWS), inputs), dtype=np.float32)
     features = np.resize(drawn, (len(labels), inputs))

@@ -1,4 +1,4 @@
-"""Keras' fit, on JAX where that is installed, its fastest engine on a CPU, else on PyTorch."""
+"""Keras's fit, on JAX, its fastest engine on a CPU, if installed, else on PyTorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENGINES = ("jax", "torch")
 
 
 def engine() -> str:
-    """What Keras is to run on; AbsentError if nothing is installed."""
+    """The engine for Keras to run on. Raises AbsentError if none is installed."""
     installed = [engine for engine in ENGINES if find_spec(engine)]
     if not installed:
         raise AbsentError("Keras has no engine: pip install 'fastmlp[bench]'.")
@@ -25,12 +25,12 @@ def engine() -> str:
 
 
 def train(problem: Training) -> Bound:
-    """Further epochs of fit, on rows that lie in the epoch's order already, which spares it the shuffling."""
+    """More epochs of fit, on rows already in the epoch's order, so that it need not shuffle."""
     return _fit(problem, anew=False)
 
 
 def fit(problem: Training) -> Bound:
-    """The same, every run from the first weights."""
+    """The same, with every run from the initial weights."""
     return _fit(problem, anew=True)
 
 

@@ -19,7 +19,7 @@ BATCH_ON_GPU = 4096
 
 
 def augment(problem: Augmentation, converting: bool = False) -> Bound:
-    """converting: bytes in, bytes out, as we have it; else the images are floats already, and stay so."""
+    """converting: bytes in, bytes out, like ours; otherwise the images are floats already, and stay floats."""
     import torch
 
     device = devices.torch_device(problem)
@@ -46,7 +46,7 @@ def augment(problem: Augmentation, converting: bool = False) -> Bound:
 
 
 def _placed(array: Any) -> Any:
-    """A tensor of a host array, on the default device of the moment."""
+    """A host array as a tensor on the current default device."""
     import torch
 
     return torch.from_numpy(array).to(torch.get_default_device())

@@ -1,4 +1,4 @@
-"""A textbook training loop in NumPy, as one writes it from the equations."""
+"""A textbook training loop in NumPy, written straight from the equations."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def extract(problem: ResNetExtraction) -> Bound:
 
 
 def _exported(problem: ResNetExtraction) -> bytes:
-    """By the exporter that needs the fewest packages."""
+    """Uses the exporter that needs the fewest packages."""
     import torch
 
     pixels, file = torch.zeros(2, 3, problem.image_size, problem.image_size), io.BytesIO()

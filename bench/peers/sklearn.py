@@ -13,12 +13,12 @@ from ..training import Training
 
 
 def train(problem: Training) -> Bound:
-    """Further epochs of fit, on rows that lie in the epoch's order already, which spares it the shuffling."""
+    """More epochs of fit, on rows already in the epoch's order, so that it need not shuffle."""
     return _fit(problem, anew=False)
 
 
 def fit(problem: Training) -> Bound:
-    """The same, every run from the first weights."""
+    """The same, with every run from the initial weights."""
     return _fit(problem, anew=True)
 
 
@@ -37,7 +37,7 @@ def _fit(problem: Training, anew: bool) -> Bound:
         if anew:
             start()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # so few epochs are what was asked for
+            warnings.simplefilter("ignore", ConvergenceWarning)  # few epochs are intended
             clf.fit(X, y)
 
     def start() -> None:

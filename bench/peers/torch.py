@@ -14,11 +14,11 @@ from .. import devices
 from ..contenders import AbsentError, Bound
 from ..training import Training
 
-WARM_UP_STEPS = 3  # that CUDA graphs want before they are captured
+WARM_UP_STEPS = 3  # before CUDA graphs are captured
 
 
 def train_eager(problem: Training) -> Bound:
-    """The data as two tensors, a batch by indexing them with a slice of the epoch's order."""
+    """The data as two tensors, batches by indexing them with slices of the epoch's order."""
     return _train_on_tensors(problem, lambda step: step)
 
 
@@ -36,7 +36,7 @@ def train_compiled(problem: Training, mode: str = "default") -> Bound:
 
 
 def train_from_loader(problem: Training) -> Bound:
-    """TensorDataset and DataLoader, in this process: workers cost more than they bring to rows in memory."""
+    """TensorDataset and DataLoader in this process: workers cost more than they gain for rows in memory."""
     from torch.utils.data import DataLoader, TensorDataset
 
     model, optimizer, loss_of = _model(problem)
@@ -55,7 +55,7 @@ def train_from_loader(problem: Training) -> Bound:
 
 
 def train_captured_steps(problem: Training) -> Bound:
-    """A CUDA graph of one whole step, replayed for each batch; a second one for a smaller last batch."""
+    """A CUDA graph of one whole step, replayed for each batch, and a second one for a smaller last batch."""
     import torch
 
     step, order, model = _capturable(problem)
@@ -77,7 +77,7 @@ def train_captured_steps(problem: Training) -> Bound:
 
 
 def train_captured_epoch(problem: Training) -> Bound:
-    """A CUDA graph of the whole epoch: nothing is left for the host to do but to launch it."""
+    """A CUDA graph of the whole epoch: the host only has to launch it."""
     import torch
 
     step, order, model = _capturable(problem)
@@ -105,7 +105,7 @@ def _train_on_tensors(problem: Training, compiled: Callable[[Any], Any]) -> Boun
     features, labels = _tensors(problem, device)
     order = torch.from_numpy(problem.order).to(device)
     loss_on = compiled(lambda batch: loss_of(model(features[batch]), labels[batch]))
-    loss_on(order[: problem.batch_size]).backward()  # compiled here, where a missing compiler is told as such
+    loss_on(order[: problem.batch_size]).backward()  # compiles here, where a missing compiler is reported as such
 
     def run() -> None:
         for batch in order.split(problem.batch_size):
@@ -121,7 +121,7 @@ def _train_on_tensors(problem: Training, compiled: Callable[[Any], Any]) -> Boun
 
 
 def _capturable(problem: Training) -> tuple[Callable[[Any], None], Any, Any]:
-    """A whole step on a batch of row numbers, the epoch's order, and the network."""
+    """A whole step on a batch of row indices, the epoch's order, and the network."""
     import torch
 
     if devices.torch_device(problem) == "cpu":
@@ -138,7 +138,7 @@ def _capturable(problem: Training) -> tuple[Callable[[Any], None], Any, Any]:
 
 
 def _captured(work: Callable[[], None], warm_up: Callable[[], None] | None = None) -> Any:
-    """The graph of that work, after some runs of it (or of warm_up) on a stream aside, as PyTorch's notes have it."""
+    """The graph of that work, after some runs of it (or of warm_up) on a side stream, as PyTorch's notes recommend."""
     import torch
 
     aside = torch.cuda.Stream()
@@ -155,7 +155,7 @@ def _captured(work: Callable[[], None], warm_up: Callable[[], None] | None = Non
 
 @contextmanager
 def _kept(model: Any) -> Iterator[None]:
-    """The weights are afterwards as they were before: warming up trains them."""
+    """Restore the weights afterwards, because warming up trains them."""
     import torch
 
     before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -175,7 +175,7 @@ def _tensors(problem: Training, device: str) -> tuple[Any, Any]:
 
 
 def _model(problem: Training) -> tuple[Any, Any, Any]:
-    """The network with the problem's first weights, its optimizer, and its loss."""
+    """The network with the problem's initial weights, its optimizer, and its loss."""
     import torch
     from torch import nn
 

@@ -30,7 +30,7 @@ def side_by_side(problem: Heads) -> tuple[list[Any], list[Any]]:
 
 
 def train_bmm(problem: Heads) -> Bound:
-    """The first layers of a seed's heads side by side in one wide product, the others by bmm; autograd."""
+    """The first layers of a seed's heads as one wide product, the second layers by bmm; autograd."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -97,7 +97,7 @@ def train_vmap(problem: Heads) -> Bound:
 
 
 def on_device(problem: Heads, *arrays: Any) -> list[Any]:
-    """Host arrays as tensors where the problem is solved."""
+    """Host arrays as tensors on the problem's device."""
     import torch
 
     return [torch.from_numpy(array).to(devices.torch_device(problem)) for array in arrays]

@@ -73,7 +73,7 @@ def _convolve(problem: PatchExtraction) -> Callable[[Any], Any]:
     lengths = centroids.square().sum(1)[:, None, None]
     filters = torch.cat([whitening.T, centroids @ whitening.T]).double()
     offset = (filters @ mean.double()).float()[:, None, None]
-    filters -= filters.mean(1, keepdim=True)  # takes a patch's mean off
+    filters -= filters.mean(1, keepdim=True)  # subtracts the mean of a patch
     filters = filters.float().view(-1, 3, SIDE, SIDE)
 
     def steps(images: Any) -> Any:

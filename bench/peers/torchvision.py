@@ -1,4 +1,4 @@
-"""torchvision's transforms v2 on uint8 images, one after the other, as a Dataset has them done."""
+"""torchvision's transforms v2 on uint8 images, one after the other, as in a Dataset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def augment(problem: Augmentation) -> Bound:
         devices.wait(problem)
 
     def check(what: str) -> None:
-        """Contrast: one level apart, for torchvision cuts fractions off where we round."""
+        """Contrast may differ by one level, because torchvision truncates where we round."""
         got = torch.stack(results).cpu().numpy()
         if problem.kind != "contrast + flip":
             problem.check(what, got)

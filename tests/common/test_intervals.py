@@ -1,4 +1,4 @@
-"""Mean, standard deviation and interval, against scipy.stats and by what an interval promises."""
+"""Mean, standard deviation and interval, compared with scipy.stats, and the interval's coverage."""
 
 import numpy as np
 import pytest

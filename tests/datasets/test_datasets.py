@@ -1,4 +1,4 @@
-"""The front door, what every dataset is, and the two datasets that need no files."""
+"""Loading datasets by name, what all datasets have in common, and the two datasets that need no files."""
 
 import hashlib
 import subprocess
@@ -129,7 +129,7 @@ class TestDigits:
         assert not digits.mirror_keeps_class
 
     def test_the_images_are_the_originals_enlarged(self, digits):
-        """Averages of 4x4 pixels give the 8x8 originals back, but for what bilinear smoothing takes away."""
+        """Averages of 4x4 pixels restore the 8x8 originals, up to bilinear smoothing."""
         from sklearn.datasets import load_digits
 
         shrunk = digits.test.images.reshape(-1, 3, 8, 4, 8, 4).mean(axis=(3, 5)) * 16 / 255
@@ -176,7 +176,7 @@ class TestSynthetic:
 
 
 def accuracy_of_class_means(dataset, mirrored):
-    """How often the nearest mean of the training classes is right on the test images."""
+    """The test accuracy of the nearest class mean of the training images."""
     flat = dataset.train.images.reshape(len(dataset.train), -1)
     means = np.stack([flat[dataset.train.labels == k].mean(axis=0) for k in range(10)])
     images = dataset.test.images[..., ::-1] if mirrored else dataset.test.images

@@ -29,7 +29,7 @@ def records(labels, seed=0):
 
 
 def write_folder(folder, **changes):
-    """A small valid folder, but for `changes`: the content of a file by its name without suffix, None for no file."""
+    """A small valid folder with `changes`: the content of a file by its name without suffix, None for no file."""
     folder.mkdir(parents=True, exist_ok=True)
     names = ("data_batch_1", "data_batch_2", "test_batch")
     contents = {name: records([3, 9], seed) for seed, name in enumerate(names)} | changes
@@ -203,7 +203,7 @@ class TestFinding:
 
 
 class TestUnpacking:
-    """What a hostile or damaged archive could do, were its checksum right."""
+    """What a hostile or damaged archive could do if its checksum were right."""
 
     def refused(self, tmp_path, members, message):
         path = write_archive(tmp_path / "hostile.tar.gz", members)
@@ -290,7 +290,7 @@ class TestRealData:
         assert dataset.class_names == cifar10.CLASS_NAMES
 
     def test_its_mean_and_spread_are_the_well_known_ones(self, cifar10_folder):
-        """The per-channel figures that training code on CIFAR-10 normalises with."""
+        """The per-channel statistics with which CIFAR-10 training code normalises."""
         images = load("cifar10", cifar10_folder).train.images
         levels = np.arange(256) / 255
         known = ((0.4914, 0.2470), (0.4822, 0.2435), (0.4465, 0.2616))

@@ -1,4 +1,4 @@
-"""Downloads, from mirrors on this machine that answer well and badly."""
+"""Downloads from well-behaved and misbehaving mirrors on this machine."""
 
 import hashlib
 import tarfile
@@ -22,16 +22,16 @@ class Server(ThreadingHTTPServer):
     daemon_threads = False  # server_close then waits for them
 
     def handle_error(self, *_):
-        """Says nothing of a client that hangs up: some tests want it to."""
+        """Does not report clients that hang up, as some tests do."""
 
 
 class Mirror:
-    """A server of `content`, with the vices that the tests set; `ranges` lists the Range headers it was sent."""
+    """A server of `content`, with the faults that tests set; `ranges` lists the Range headers it received."""
 
     def __init__(self, content=CONTENT):
         self.content, self.ranges = content, []
         self.reason = None  # the words beside the status
-        self.status, self.html, self.knows_ranges, self.tells_length = 200, False, True, True
+        self.status, self.html, self.knows_ranges, self.sends_length = 200, False, True, True
         self.break_after = self.stall_after = None  # bytes of one answer
         self.drip = None  # seconds between two bytes
         self.location = None  # of a redirect
@@ -73,7 +73,7 @@ class Mirror:
         handler.send_header("Content-Type", "text/html" if self.html else "application/gzip")
         if partial:
             handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
-        if self.tells_length:
+        if self.sends_length:
             handler.send_header("Content-Length", self.length or str(len(body)))
         handler.end_headers()
         self._send(handler, body)
@@ -99,7 +99,7 @@ def surroundings(monkeypatch):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """For mirrors that never answer; a slow machine must not take others for one of them."""
+    """Timeouts for mirrors that never answer, long enough for a slow machine not to mistake others for one."""
     monkeypatch.setattr(download, "TIMEOUTS", (5.0, 0.3))
 
 
@@ -131,7 +131,7 @@ def part_of(path):
 
 
 def fetch(path, *mirrors):
-    """Downloads CONTENT to `path` from the mirrors, in turn."""
+    """Download CONTENT to `path` from the mirrors in turn."""
     md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     urls = tuple(getattr(mirror, "url", mirror) for mirror in mirrors)
     download.download(RemoteFile("The file", urls, len(CONTENT), md5), path)
@@ -181,8 +181,8 @@ class TestWell:
         fetch(path, mirror)
         assert path.read_bytes() == CONTENT
 
-    def test_a_server_that_tells_no_length_will_do(self, mirror, path):
-        mirror.knows_ranges = mirror.tells_length = False
+    def test_a_server_that_sends_no_length_will_do(self, mirror, path):
+        mirror.knows_ranges = mirror.sends_length = False
         fetch(path, mirror)
         assert path.read_bytes() == CONTENT
 
@@ -301,7 +301,7 @@ class TestBadly:
 
     def test_an_endless_answer_is_cut_off(self, mirrors, path):
         longer = mirrors(CONTENT * 4)
-        longer.knows_ranges = longer.tells_length = False
+        longer.knows_ranges = longer.sends_length = False
         with pytest.raises(DataError, match="sends more bytes than the file has"):
             fetch(path, longer)
         assert part_of(path).stat().st_size <= len(CONTENT)
@@ -331,7 +331,7 @@ class TestBadly:
         with pytest.raises(DataError, match=r"cannot be written .* FASTMLP_CACHE_DIR"):
             fetch(tmp_path / "cache" / "file", mirror)
 
-    def test_progress_is_told_on_stderr(self, mirror, path, capsys, monkeypatch):
+    def test_progress_is_shown_on_stderr(self, mirror, path, capsys, monkeypatch):
         monkeypatch.setattr("fastmlp.common.progress.SECONDS_BETWEEN_LINES", 0.0)
         fetch(path, mirror)
         assert f"The file: {len(CONTENT):,}/{len(CONTENT):,} bytes" in capsys.readouterr().err
@@ -339,7 +339,7 @@ class TestBadly:
     @pytest.mark.parametrize("length", [0, 1, HALF])
     def test_a_short_answer_that_ends_well_is_given_up(self, mirrors, path, length):
         short = mirrors(CONTENT[:length])
-        short.knows_ranges = short.tells_length = False
+        short.knows_ranges = short.sends_length = False
         with pytest.raises(DataError, match="ended too early"):
             fetch(path, short)
         assert len(short.ranges) <= 2
@@ -377,7 +377,7 @@ class TestCifar10:
         monkeypatch.setattr(cifar10, "URLS", (dead.url, good.url))
         assert len(load("cifar10").train) == 5
 
-    def test_without_a_network_the_error_tells_what_to_do(self, archive, monkeypatch):
+    def test_without_a_network_the_error_says_what_to_do(self, archive, monkeypatch):
         monkeypatch.setenv("FASTMLP_CIFAR10_URL", "http://127.0.0.1:9/cifar-10-binary.tar.gz")
         with pytest.raises(DataError, match=r"CIFAR-10 could not be downloaded \(127\.0\.0\.1: cannot be reached\)"):
             load("cifar10")

@@ -1,4 +1,4 @@
-"""Folders of images, as people keep them and as they break."""
+"""Folders of images: the layouts that people use, and everything that can be wrong with them."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ def write_image(path, colour=RED, size=(40, 40)):
 
 
 def write_classes(folder, n=5, names=("cat", "dog")):
-    """`n` images a class: every class has its level of red, every image its level of green."""
+    """`n` images per class: each class has its own level of red, each image its own level of green."""
     for k, name in enumerate(names):
         for i in range(n):
             write_image(folder / name / f"{i}.png", (200 + k, 10 * i, 0))
@@ -39,7 +39,7 @@ def load_folder(path):
 
 
 def image_of(path, content):
-    """What the loader makes of the one test image of class `odd`; the other images are plain."""
+    """The loader's result for the one test image of class `odd`; the other images are plain."""
     write_image(path / "train" / "odd" / "1.png")
     write_image(path / "train" / "plain" / "1.png")
     write_image(path / "test" / "plain" / "1.png")
@@ -53,7 +53,7 @@ def image_of(path, content):
 
 
 def png_of_size(width, height):
-    """A well-formed PNG that claims these sizes and holds next to nothing."""
+    """A well-formed PNG that claims these sizes and has almost no data."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -165,7 +165,7 @@ class TestPixels:
 
     @pytest.mark.parametrize("side", [240, 1200])
     def test_a_large_jpeg_is_shrunk_as_if_decoded_whole(self, tmp_path, side):
-        """Decoding at a half or an eighth of the size saves time and must not be seen."""
+        """Decoding at a half or an eighth of the size saves time and must not be visible."""
         y, x = np.mgrid[:side, :side] / side
         waves = 127 + 60 * np.sin(40 * x + 5 * y) + 60 * np.sin(40 * y)
         image = Image.fromarray(waves.astype(np.uint8)).convert("RGB")

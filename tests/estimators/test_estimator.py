@@ -72,7 +72,7 @@ def test_defaults_train_well_on_data_of_any_scale(load: Any, least: float) -> No
 
 
 def test_the_papers_preset_is_the_papers_training(digits: Arrays) -> None:
-    """As the design spells it out, and by its name alone: the trainer's own bits."""
+    """Spelled out as in the docstring, and by its name alone: the same bits as the trainer."""
     X, y = digits[0].astype("f4"), digits[1]
     backend = open_backend("numpy")
     recipe = PRESETS["paper"].changed(epochs=3)
@@ -205,7 +205,7 @@ def test_equal_weights_and_rows_without_weight_change_nothing(digits: Arrays) ->
 # Several fits.
 
 
-def test_partial_fit_goes_on(digits: Arrays) -> None:
+def test_partial_fit_continues(digits: Arrays) -> None:
     X, y = digits
     model = quick()
     for epoch in range(1, 11):
@@ -217,7 +217,7 @@ def test_partial_fit_goes_on(digits: Arrays) -> None:
 
 
 def test_partial_fit_is_the_same_after_pickling(digits: Arrays) -> None:
-    """Weights, Adam's moments and the count of its steps all travel."""
+    """Weights, Adam's moments and its step count are all pickled."""
     X, y = digits
     model = quick().fit(X, y)
     thawed = pickle.loads(pickle.dumps(model))
@@ -239,7 +239,7 @@ def test_partial_fit_of_classes_not_yet_seen(digits: Arrays) -> None:
         quick(class_weight="balanced").partial_fit(X, y, classes=range(10))
 
 
-def test_warm_start_goes_on_and_fit_begins_anew(digits: Arrays) -> None:
+def test_warm_start_continues_and_fit_starts_over(digits: Arrays) -> None:
     X, y = digits
     warm = quick(warm_start=True).fit(X, y)
     first = warm.loss_curve_[0]
@@ -252,7 +252,7 @@ def test_warm_start_goes_on_and_fit_begins_anew(digits: Arrays) -> None:
 
 
 @pytest.mark.parametrize("preset", ["tabular", "paper"])
-def test_warm_start_goes_on_where_it_stopped(preset: str, digits: Arrays) -> None:
+def test_warm_start_resumes_where_it_stopped(preset: str, digits: Arrays) -> None:
     X, y = digits
     options: dict[str, Any] = {"preset": preset, "learning_rate": "constant", "shuffle": False}
     warm = quick(warm_start=True, max_iter=2, **options).fit(X, y).fit(X, y)
@@ -270,8 +270,8 @@ def test_early_stopping_keeps_the_best_epoch(digits: Arrays) -> None:
     assert_same_weights(model, shorter)
 
 
-def test_early_stopping_weighs_the_rows_held_back(digits: Arrays) -> None:
-    """Two halves that contradict each other: only the one that weighs is right."""
+def test_early_stopping_weighs_the_held_out_rows(digits: Arrays) -> None:
+    """Two halves that contradict each other: the one with the weight is right."""
     X, y = np.concatenate([digits[0]] * 2), np.concatenate([digits[1], 9 - digits[1]])
     weights = np.repeat([1.0, 1e-6], len(digits[1]))
     model = quick(early_stopping=True).fit(X, y, sample_weight=weights)

@@ -1,4 +1,4 @@
-"""Arrays of other libraries, in and out of MLPClassifier, by scikit-learn's array API convention."""
+"""Arrays of other libraries in and out of MLPClassifier, following scikit-learn's array API convention."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""FeatureExtractor and Augmenter: images -> patches -> head in one Pipeline."""
+"""FeatureExtractor and Augmenter: from images through patches to classes in one Pipeline."""
 
 import pickle
 import warnings

@@ -1,4 +1,4 @@
-"""Patch features: every piece against a plain formula, on every backend; a codebook is whole or refused."""
+"""Patch features: each part against a plain formula, on every backend; a codebook is whole or refused."""
 
 import itertools
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_an_images_features_do_not_depend_on_its_neighbours(name: str, images: n
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_whitening_that_loses_dimensions(images: np.ndarray, codebook: Codebook, rank: int) -> None:
-    """A codebook of somebody's own need not keep all of a patch."""
+    """A user's codebook need not preserve all of a patch."""
     whitening = np.zeros_like(codebook.whitening)
     whitening[:, :rank] = codebook.whitening[:, :rank]
     changed = Codebook(**{**vars(codebook), "whitening": whitening})

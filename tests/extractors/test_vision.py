@@ -51,7 +51,7 @@ def one_thread():
 
 
 def randomise(model):
-    """Draws the statistics and scales of a model's batch norms, which are 0 and 1 in a new one."""
+    """Draw the statistics and scales of a model's batch norms, which are 0 and 1 in a new model."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -146,7 +146,7 @@ def test_timm_features_are_those_of_its_own_model(name, tmp_path):
 
 
 def test_the_whole_preset_of_torchvision_gives_the_same(resnet18_file):
-    """At the size the weights declare, with torchvision's transforms as they are but for the crop of the border."""
+    """At the size the weights declare, with torchvision's transforms except for the crop of the border."""
     extractor = VisionExtractor("resnet18", resnet18_file, None, "cpu")
     preset = models.ResNet18_Weights.DEFAULT.transforms(resize_size=224)
     own = models.resnet18()

@@ -1,4 +1,4 @@
-"""What a backbone does on a GPU, on the CPU: our kernel emulated, and a stand-in for CUDA's streams and graphs."""
+"""The GPU path of a backbone, tested on a CPU: our kernel emulated, and a stand-in for CUDA's streams and graphs."""
 
 import sys
 from contextlib import contextmanager, nullcontext
@@ -100,7 +100,7 @@ def test_bfloat16_is_refused_on_a_cpu(name, weights):
 
 
 class Event:
-    """Tells the log when it is recorded and awaited."""
+    """Logs when it is recorded and awaited."""
 
     def __init__(self, name, log):
         self._name, self._log = name, log
@@ -116,7 +116,7 @@ class Event:
 
 
 class NoCuda(Cuda):
-    """Does at once what `Cuda` starts; and a graph's launch reads and writes where its recording did."""
+    """Does immediately what `Cuda` starts; a graph's launch reads and writes where its recording did."""
 
     device = "cpu"
 
@@ -152,7 +152,7 @@ class NoCuda(Cuda):
 
 
 def sums(images):
-    """Two features of an image: its sum, and ten times that."""
+    """Two features per image: its sum, and ten times that."""
     total = images.to(torch.float32).sum(dim=(1, 2, 3))
     return torch.stack([total, 10 * total], dim=1)
 
@@ -176,7 +176,7 @@ def test_strided_and_read_only_images_are_taken(rng):
 
 
 def test_a_batch_is_fetched_while_another_is_computed(rng):
-    """And nothing is overwritten that is still needed: what of whom is waited for, step by step."""
+    """Nothing still needed is overwritten: the log shows every wait, in order."""
     cuda = NoCuda()
     batches = Pipeline(sums, cuda, 4, (3, 5, 6), 2).batches(rng.integers(0, 256, (14, 3, 5, 6), dtype=np.uint8))
     next(batches)
@@ -209,14 +209,14 @@ def test_results_stay_when_their_memory_is_used_again(rng):
 
 
 class LentStream(nullcontext):
-    """CuPy's, as far as it is used."""
+    """CuPy's stream, as far as it is used."""
 
     ptr = 1234
 
 
 @pytest.fixture
 def cuda_of_pytorch(monkeypatch):
-    """torch.cuda with stand-ins, which take the arguments that the real ones take, and no others."""
+    """torch.cuda with stand-ins that accept exactly the arguments of the real functions."""
     for name in ("ExternalStream", "Stream", "stream", "synchronize", "CUDAGraph", "graph"):
         monkeypatch.setattr(torch.cuda, name, create_autospec(getattr(torch.cuda, name)))
     return torch.cuda

@@ -1,4 +1,4 @@
-"""Weights of rows, and training that ends early."""
+"""Row weights, and training that stops early."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ ROWS, CLASSES = 12, 3
 
 
 def samples(backend: Backend, rng: np.random.Generator, rows: np.ndarray, weights: np.ndarray | None) -> Samples:
-    """Some of twelve random rows, weighted."""
+    """Some of twelve random rows, with weights."""
     features, labels = rng.standard_normal((ROWS, 6)), rng.integers(0, CLASSES, ROWS)
     placed = Samples.place(backend, features[rows], labels[rows], "float64")
     return Samples(placed.features, placed.labels, None if weights is None else backend.asarray(weights))

@@ -1,4 +1,4 @@
-"""The feature store: killed at every moment, shared, damaged, on a full disk; and what its key must tell apart."""
+"""The feature store: killed at every moment, shared, damaged, on a full disk; and what its key must distinguish."""
 
 import errno
 import itertools
@@ -110,7 +110,7 @@ def extract(root, extractor=None, images=IMAGES, labels=LABELS):
 
 
 def contents(root):
-    """Every file under root with its bytes; but not the empty lock that a killed process may leave behind."""
+    """Every file under root with its bytes, except the empty lock that a killed process may leave behind."""
     files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
@@ -182,7 +182,7 @@ def test_what_goes_in_comes_out(tmp_path_factory, count, width, labelled, draw):
 
 
 @pytest.mark.parametrize("labels", [LABELS[:-1], LABELS[:, None], LABELS.astype(float)])
-def test_labels_that_are_not_one_integer_an_image_are_refused(labels, tmp_path):
+def test_labels_that_are_not_one_integer_per_image_are_refused(labels, tmp_path):
     with pytest.raises(UsageError, match="one integer per image"):
         extract(tmp_path, labels=labels)
     assert contents(tmp_path) == {}
@@ -208,7 +208,7 @@ PROVENANCES = st.dictionaries(
 
 
 def typed(value):
-    """The value with its types, for in Python True == 1."""
+    """The value with its types, because in Python True == 1."""
     if isinstance(value, dict):
         return {name: typed(inner) for name, inner in value.items()}
     return [typed(inner) for inner in value] if isinstance(value, list) else (type(value), value)
@@ -348,7 +348,7 @@ def partial_of(root):
 
 @pytest.mark.parametrize("rows", [-3, COUNT + 1, 10**30, 6.0, "6", None, True, [6], COUNT])
 def test_a_journal_that_lies_is_not_believed(rows, tmp_path, unbroken):
-    """Nor one that is right in form, but says more than the file holds."""
+    """Nor a well-formed one that claims more rows than the file has."""
     partial = partial_of(tmp_path)
     (partial / "journal.json").write_text(json.dumps({"rows": rows}))
     extractor = Counted()
@@ -401,7 +401,7 @@ def test_a_partial_store_of_full_length_is_resumed(tmp_path, unbroken):
 
 
 def test_a_file_system_that_takes_no_more_leaves_nothing_that_looks_whole(tmp_path, unbroken):
-    """A real limit on the size of files, which fails as a full disk does: in the midst of a write."""
+    """A real limit on file sizes, which fails like a full disk: in the middle of a write."""
     resource = pytest.importorskip("resource")
     root, log, enough = tmp_path / "root", tmp_path / "log", 100_000
     call = f"extract({str(root)!r}, {str(log)!r}, {COUNT}, 0)"
@@ -459,7 +459,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def damaged(store):
-    """The store's folder, put right again after the test."""
+    """The store's folder, restored after the test."""
     kept = {path: path.read_bytes() for path in store.iterdir()}
     yield store
     for path, content in kept.items():
@@ -467,7 +467,7 @@ def damaged(store):
 
 
 def assert_refused(path, said):
-    """Opened by its path and by what it should hold, it is refused, with the fix."""
+    """Whether opened by its path or by its content, it is refused, with the fix."""
     for refused in (lambda: open_store(path), lambda: extract(path.parent)):
         with pytest.raises(DataError, match=said) as caught:
             refused()

@@ -1,4 +1,4 @@
-"""Features and labels from files of others: what is taken, and one sentence for all that is not."""
+"""Features and labels from users' files: what is accepted, and one sentence for everything else."""
 
 import contextlib
 import io
@@ -119,7 +119,7 @@ def parquet_of(**columns: Any) -> bytes:
 
 
 def claiming(shape: tuple[int, ...]) -> bytes:
-    """A .npy file without any of the numbers that its header claims."""
+    """A .npy file without the numbers that its header declares."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
     return file.getvalue()
