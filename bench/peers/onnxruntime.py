@@ -35,6 +35,11 @@ def _exported(problem: ResNetExtraction) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            problem.network(), (pixels,), file, input_names=["pixels"], dynamic_axes={"pixels": {0: "n"}}, dynamo=False
+            problem.network(),
+            (pixels,),
+            file,  # type: ignore[arg-type]  # a file too, which its types leave out
+            input_names=["pixels"],
+            dynamic_axes={"pixels": {0: "n"}},
+            dynamo=False,
         )
     return file.getvalue()

@@ -98,6 +98,8 @@ def _put(xp: Any, values: Array, rows: Array, out: Array) -> None:
     Behind the values lies what out holds now. Sorted by the rows where they belong, those of the values first, the
     first of each row is what stays.
     """
+    if out.shape[0] == 0:  # there is no first row
+        return
     places = xp.concat([rows, xp.arange(out.shape[0], dtype=rows.dtype, device=out.device)])
     order = xp.argsort(places, stable=True)
     places = xp.take(places, order)

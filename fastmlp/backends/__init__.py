@@ -1,7 +1,7 @@
-"""The registry of backends: our own, and those that other packages add.
+"""The registry of backends: ours, and those of other packages.
 
-A package adds one through the entry-point group `fastmlp.backends`, its value a `Backend` class.
-Nothing is imported before it is asked for.
+A package registers one in the entry-point group `fastmlp.backends`; its value is a `Backend` class. A backend is
+imported only when someone asks for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a backend is: an array namespace, the way there and back, and the kernels that go with it."""
+"""What a backend is: an array namespace, transfers to its device and back, and the kernels that go with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastmlp.ops.patches import PatchOps
 
 Kernel = Callable[..., None]  # compiled code for an op: kernel(*inputs, *outputs)
 
-# All that is trained on: features (n, inputs), labels int64 (n,), the losses' weights (n,) or None for none.
+# Training data: features (n, inputs), labels int64 (n,), and the weights of the losses (n,), or None.
 Data = tuple[Array, Array, Array | None]
 
 # steps(data, order, coefficients, losses, hits): one training step per batch of order int64 (rows,), by its row of the
@@ -35,7 +35,7 @@ EpochRunner = Callable[[Steps, Data, NDArray[np.int64], NDArray[np.float64], Arr
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a backend can run here; if not, the reason and the fix, each a sentence."""
+    """Whether a backend can run here; if not, the reason and the fix, one sentence each."""
 
     usable: bool
     reason: str = ""
@@ -44,9 +44,9 @@ class Availability:
 
 
 class Backend(ABC):
-    """One opened array engine: a namespace, the way to its device and back, and its ops.
+    """One opened array engine: a namespace, transfers to its device and back, and its ops.
 
-    network_ops and patch_ops are ops in array code, of which a backend overrides those that it speeds up.
+    network_ops and patch_ops are ops in array code; a backend overrides those that it speeds up.
 
     image_kernels maps an augmentation's op to a kernel(images, rows, *parameters, out) that takes rows int64 (m,) after
     the images uint8 (n, 3, h, w): it makes out[rows[i]] of images[rows[i]] by the parameters' i-th numbers, and leaves
@@ -57,9 +57,9 @@ class Backend(ABC):
     xp: Any
     image_kernels: Mapping[str, Kernel] = MappingProxyType({})
     device: str = "cpu"
-    threads: int = os.cpu_count() or 1  # that the CPU's share of the work may use
+    threads: int = os.cpu_count() or 1  # for work on the CPU
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
-    beside_host: ClassVar[bool] = False  # it computes while the host does something else, and has room for more
+    beside_host: ClassVar[bool] = False  # it computes while the host does other work, and has room for more
 
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, self.device):
@@ -70,7 +70,7 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def probe(cls) -> Availability:
-        """Try it for real, cheaply: allocate, compute, compare."""
+        """Try it for real, but cheaply: allocate, compute, compare."""
 
     @cached_property
     def network_ops(self) -> NetworkOps:
@@ -95,11 +95,11 @@ class Backend(ABC):
         self.threads = threads
 
     def one_thread(self) -> AbstractContextManager[Any]:
-        """Within it, products run on one CPU thread; for those too small to be worth a second one."""
+        """A context in which products run on one CPU thread, for those too small to be worth a second one."""
         return nullcontext()
 
     def without_autograd(self) -> AbstractContextManager[Any]:
-        """Within it, ops spare themselves what an engine does so that they can be differentiated later."""
+        """A context in which the engine does not record ops for differentiation."""
         return nullcontext()
 
     def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
@@ -107,21 +107,21 @@ class Backend(ABC):
         return f"{self} has no fused epoch"
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
-        """Train networks of one shape, batch size and optimizer in place; each one's sum of losses, and its hits.
+        """Train networks of one shape, batch size and optimizer in place; returns each one's summed loss and hits.
 
         features (n, d) of the networks' dtype, labels int64 (n,) from 0 to classes - 1, both on the device.
         """
         raise NotImplementedError(f"Backend {self} has no fused epoch: its fused_epoch_refusal says so.")
 
     def fused_evaluation(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
-        """Each network's sum of losses, and hits, over the rows in its order; where the backend `fuses_evaluation`."""
+        """Each network's summed loss and hits over the rows of its order, if the backend `fuses_evaluation`."""
         raise NotImplementedError(f"Backend {self} has no fused evaluation: it evaluates by single ops.")
 
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
         """Returns the callable that runs an epoch of one network; by default step by step.
 
-        A backend may record the steps of batches of that size and repeat them: they are always the same, and read and
-        write the same arrays but for those that they are called with. kernels: every op of a step is a kernel of ours.
+        A backend may record the steps of batches of that size and replay them: they are always the same, and use the
+        same arrays except those that they are called with. kernels: every op of a step is one of our kernels.
         """
         return self._run_epoch
 
@@ -137,16 +137,16 @@ class Backend(ABC):
         steps(data, self.asarray(order), list(map(tuple, coefficients.tolist())), losses, hits)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """An array on this backend's device, its content not set."""
+        """An uninitialised array on this backend's device."""
         return self.asarray(np.empty(shape, dtype))
 
     def split(self, array: Array, rows: int) -> Sequence[Array]:
-        """Views of that many rows each, one after another; the last may have fewer."""
+        """Consecutive views of that many rows each; the last may have fewer."""
         count = array.shape[0]
         return [array[start : min(start + rows, count), ...] for start in range(0, count, rows)]
 
     def memory_budget(self) -> int | None:
-        """The bytes of the device's memory that data may take now; None where that is the host's memory too."""
+        """How many bytes of the device's memory data may take now; None where the device uses the host's memory."""
         return None
 
     def upload_buffer(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Training steps recorded on a GPU: what takes the host microseconds a launch, a CUDA graph repeats in one call."""
+"""Training steps recorded on a GPU: each launch costs the host microseconds; a CUDA graph replays many in one call."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Array, Backend, Data, Steps
 from fastmlp.kernels.cuda.driver import Driver
 
-# Steps in one graph: milliseconds of work, beside which the microseconds between two graphs do not count. A step is
-# some ten launches, and a graph takes time to be made and memory for each of them.
+# Steps per graph: milliseconds of work, beside which the microseconds between two graphs are negligible. A step is
+# about ten launches, and each of them costs a graph memory, and time to build it.
 RECORDED_STEPS = 128
-RECORDINGS = 8  # that are kept, each with the data that it reads: of whole parts and remainders, over a few data sets
+RECORDINGS = 8  # kept, each with the data that it reads: for whole parts and remainders, over a few datasets
 
 
 class RecordedEpochs:
-    """An `EpochRunner` that takes an epoch in parts of RECORDED_STEPS, each a repetition of one recorded before.
+    """An `EpochRunner` that runs an epoch in parts of RECORDED_STEPS, each the replay of a recording.
 
-    It waits for nothing: the order and coefficients of an epoch are sent, and its parts launched, while the device is
-    still at earlier work.
+    It never waits: it sends the order and coefficients of an epoch, and launches its parts, while the device is still
+    busy with earlier work.
     """
 
     def __init__(self, backend: Backend, driver: Driver, batch_size: int) -> None:
@@ -52,7 +52,7 @@ class _Part:
     """Steps over that many rows of the data at those addresses, with coefficients of that shape: the arrays that they
     read and fill, and their recording.
 
-    A recording keeps its data, so nothing else comes to lie at their addresses.
+    A recording keeps its data alive, so nothing else can take their addresses.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class _Part:
         self._repeat: Callable[[], None] | None = None
 
     def take(self, steps: Steps, data: Data) -> None:
-        """Once as they are, which compiles kernels and allocates what steps keep; recorded and repeated after that."""
+        """Run the steps directly at first, which compiles kernels and allocates buffers; later record and replay."""
         work = partial(steps, data, self.order, self._rows, self.losses, self.hits)
         if not self._taken:
             self._taken = True

@@ -21,11 +21,11 @@ from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.layout import refusal
 from fastmlp.ops.network import NetworkOps, Rule
 
-SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and what libraries take
+SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and libraries
 
 
 class CudaBackend(Backend):
-    """What launches our CUDA kernels, whichever driver runs them."""
+    """A backend of our CUDA kernels, on any driver."""
 
     beside_host = True
     driver: Driver
@@ -63,7 +63,7 @@ class CupyBackend(CudaBackend):
 
     @classmethod
     def probe(cls) -> Availability:
-        """Allocate, launch one of our kernels, multiply: a GPU that only announces itself is not enough."""
+        """Allocate, launch one of our kernels, multiply: that a GPU is listed does not mean that it works."""
         installed = Installed.here()
         try:
             import cupy
@@ -74,7 +74,7 @@ class CupyBackend(CudaBackend):
         return Availability(True, details=details | {"wheel": " and ".join(installed.wheels) or "built here"})
 
     def asarray(self, array: NDArray[Any]) -> Array:
-        """As `empty`, raises BackendError with the number of rows that would fit if the GPU's memory is too small."""
+        """Like `empty`, raises BackendError, with the number of rows that fit, if the GPU's memory is too small."""
         try:
             return self.xp.asarray(array)
         except MemoryError:
@@ -91,7 +91,7 @@ class CupyBackend(CudaBackend):
 
     @staticmethod
     def _free_memory() -> int:
-        """Bytes: what the driver has, and what CuPy holds and does not use."""
+        """Bytes that are free in the driver, or held but unused by CuPy."""
         import cupy
 
         return int(cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes())
@@ -105,7 +105,7 @@ class CupyBackend(CudaBackend):
         return cupyx.empty_pinned(shape, dtype)
 
     def upload(self, source: NDArray[Any], out: Array) -> None:
-        """By a stream of its own, so that the copy runs beside the kernels of others."""
+        """Copy in a separate stream, so that the copy overlaps with kernels of other streams."""
         out.set(source, stream=self._uploads)
         self._uploads.synchronize()
 
@@ -127,7 +127,7 @@ class CupyBackend(CudaBackend):
 
 
 def _try_gpu(cupy: Any, backend: CupyBackend) -> dict[str, str]:
-    """Facts on the GPU, once one of our kernels and cuBLAS have computed on it; RuntimeError for wrong numbers."""
+    """Facts about the GPU, after one of our kernels and cuBLAS ran on it; RuntimeError if their results are wrong."""
     values = np.linspace(-2, 2, 64, dtype=np.float32).reshape(8, 8)
     z, bias = backend.asarray(values), backend.asarray(values[3])
     activations = backend.asarray(np.zeros_like(values))
@@ -141,7 +141,7 @@ def _try_gpu(cupy: Any, backend: CupyBackend) -> dict[str, str]:
         "gpu": driver.device.name,
         "compute_capability": f"{capability // 10}.{capability % 10}",
         "memory": f"{size(total)}, {size(free)} free",
-        "shared_memory": f"{size(driver.device.shared_memory)} a block",
+        "shared_memory": f"{size(driver.device.shared_memory)} per block",
         "driver": f"CUDA {cuda_version(runtime.driverGetVersion())}",
         "cuda": cuda_version(runtime.runtimeGetVersion()),
         "cupy": cupy.__version__,
@@ -149,5 +149,5 @@ def _try_gpu(cupy: Any, backend: CupyBackend) -> dict[str, str]:
 
 
 def _expect(what: str, got: NDArray[Any], expected: NDArray[Any]) -> None:
-    if not np.allclose(got, expected, rtol=1e-2, atol=1e-2):  # even where TF32 is switched on; NaN is not close
+    if not np.allclose(got, expected, rtol=1e-2, atol=1e-2):  # holds even with TF32 switched on; NaN is never close
         raise RuntimeError(f"{what} came out wrong: {got.ravel()[:3]} for {expected.ravel()[:3]}")

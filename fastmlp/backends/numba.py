@@ -22,7 +22,7 @@ from fastmlp.kernels.cpu.softmax_xent import softmax_xent
 from fastmlp.ops.network import NetworkOps, Optimizer, Rule
 from fastmlp.ops.patches import PatchOps
 
-BATCH_ROWS = 1024  # measured: in larger batches BLAS, which cuts them into blocks, catches up with the fused epoch
+BATCH_ROWS = 1024  # measured: for larger batches BLAS, with its blocking, catches up with the fused epoch
 
 
 class NumbaOps(NumpyOps):
@@ -83,7 +83,7 @@ class NumbaBackend(NumpyBackend):
 
     def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
         if config.DISABLE_JIT:  # type: ignore[attr-defined]  # Numba sets it as it is imported
-            return "NUMBA_DISABLE_JIT is set, and numba's fused epoch runs compiled only"
+            return "NUMBA_DISABLE_JIT is set, and numba's fused epoch only runs compiled"
         if not hasattr(os, "sched_yield"):
             return "numba's fused epoch needs a POSIX system"
         if optimizer.name not in optimizers.NAMES:

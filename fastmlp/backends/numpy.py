@@ -1,4 +1,4 @@
-"""NumPy: the reference engine. BLAS writes products straight into their place."""
+"""NumPy: the reference engine. BLAS writes products directly to their destination."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fastmlp.ops.network import NetworkOps
 
 
 class NumpyOps(NetworkOps):
-    """Products and rows go straight into their place."""
+    """Products and gathered rows are written directly to their destination."""
 
     def matmul(self, a: Array, b: Array, out: Array) -> None:
         np.matmul(a, b, out=out)
 
     def gather(self, source: Array, index: Array, out: Array) -> None:
-        # mode="clip" lets NumPy write to out without a buffer of its own; the trainer checked the indices
+        # mode="clip" lets NumPy write to out without a temporary buffer; the trainer has checked the indices
         np.take(source, index, axis=0, out=out, mode="clip")
 
 
@@ -57,5 +57,5 @@ class NumpyBackend(Backend):
 
 @cache
 def blas() -> ThreadpoolController:
-    """The BLAS that NumPy has loaded."""
+    """The BLAS library that NumPy uses."""
     return ThreadpoolController().select(user_api="blas")

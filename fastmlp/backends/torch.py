@@ -16,12 +16,12 @@ from fastmlp.backends.base import Array, Availability, Backend
 from fastmlp.common.errors import BackendError, first_line
 from fastmlp.ops.network import NetworkOps, Optimizer
 
-ZERO = torch.zeros(())  # on the CPU: every device takes a number from there
+ZERO = torch.zeros(())  # on the CPU, from where every device accepts a scalar
 NO_CLASS = -1
 
 
 class TorchOps(NetworkOps):
-    """PyTorch's functions that write into their place."""
+    """PyTorch's functions with preallocated outputs."""
 
     def matmul(self, a: Array, b: Array, out: Array) -> None:
         torch.mm(a, b, out=out)
@@ -39,7 +39,7 @@ class TorchOps(NetworkOps):
         torch.add(z, bias, out=out).relu_()
 
     def relu_backward(self, gradient: Array, activation: Array, out: Array) -> None:
-        # as floats: a product with a bool tensor converts it first, in three times the time
+        # as floats: a product with a bool tensor converts it first, which takes three times as long
         active = torch.gt(activation, ZERO, out=torch.empty_like(activation))
         torch.mul(gradient, active, out=out)
 
@@ -47,10 +47,10 @@ class TorchOps(NetworkOps):
         torch.sum(values, 0, out=out)
 
     def softmax_xent(self, logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-        # step by step: torch's own softmax goes row by row, which for rows of 10 takes longer than these steps do
+        # step by step: torch's own softmax works row by row, which takes longer for rows of 10
         rows = labels.unsqueeze(1)
         minus_ones, count = _constants(labels.shape[0], logits.dtype, logits.device)
-        best, predicted = torch.max(logits, 1, keepdim=True)  # of logits: rounding, later, makes new ties
+        best, predicted = torch.max(logits, 1, keepdim=True)  # of the logits: later rounding makes new ties
         predicted.masked_fill_(best != best, NO_CLASS)
         torch.sum(predicted.eq_(rows), 0, out=hits)
         torch.sub(logits, best, out=gradient)
@@ -94,7 +94,7 @@ def _adam_step(
 
 @lru_cache(maxsize=64)
 def _constants(rows: int, dtype: torch.dtype, device: torch.device) -> tuple[Array, Array]:
-    """-1 for each row (rows, 1), and how many rows to divide by (): a Python number is made a tensor at every call."""
+    """-1 for each row (rows, 1), and the number of rows (): PyTorch converts a Python number at every call."""
     count = torch.tensor(max(rows, 1), dtype=dtype, device=device)
     return torch.full((rows, 1), -1.0, dtype=dtype, device=device), count
 
@@ -123,7 +123,7 @@ class TorchBackend(Backend):
     def asarray(self, array: NDArray[Any]) -> Array:
         if not array.flags.writeable:  # torch has no read-only tensors
             array = array.copy()
-        with torch.inference_mode(mode=False):  # an array made without autograd could not be written to with it
+        with torch.inference_mode(mode=False):  # with autograd on, nothing could write to an inference tensor
             return torch.as_tensor(array, device=self.device)
 
     def to_numpy(self, array: Array) -> NDArray[Any]:

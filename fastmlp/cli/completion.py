@@ -1,4 +1,4 @@
-"""Shell completion: `fastmlp --completion bash` prints a script that the shell loads, so that no Tab starts Python."""
+"""Shell completion: `fastmlp --completion bash` prints a script that the shell loads, so Tab never starts Python."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ VALUES = {  # of options that take other values too
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The script for a shell of SHELLS; it changes the parser, which is not to parse anything after that.
+    """The script for a shell of SHELLS; this changes the parser, which must not parse anything afterwards.
 
-    Raises FastMLPError where shtab, which writes it, is missing.
+    Raises FastMLPError where shtab, which writes the script, is missing.
     """
     try:
         import shtab

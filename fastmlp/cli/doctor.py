@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def survey() -> dict[str, dict[str, Any]]:
-    """What is known of every backend, by name; "mend" (the fix) is a key that programs read from --json."""
+    """For every registered backend: usable, reason, the fix (`mend`), details, and the tier of the paper's network."""
     found = {}
     for name in names():
         availability = probe(name)
@@ -40,7 +40,7 @@ def print_table(found: dict[str, dict[str, Any]]) -> None:
 
 
 def check(name: str) -> None:
-    """Run our own parity cases on a backend, a line each as it is found; FastMLPError if any fails."""
+    """Run our own parity cases on a backend, printing a line for each; FastMLPError if any fails."""
     from fastmlp.testing import check_backend
 
     report = check_backend(name, on_result=_print_result)

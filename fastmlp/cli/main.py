@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         resumable = "resume" in options
-        warn("Interrupted: the same command with --resume goes on from here." if resumable else "Interrupted.")
+        warn("Interrupted: the same command with --resume continues from here." if resumable else "Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -196,7 +196,7 @@ def machine_of(config: Config) -> Machine:
 
 
 def cli_models() -> Any:
-    """The commands on models, whose import would slow the help."""
+    """The commands on models, whose import would slow down the help."""
     from fastmlp.cli import models
 
     return models

@@ -54,7 +54,7 @@ def _inputs(paths: Sequence[Path]) -> tuple[list[Row], NDArray[Any]]:
 
 
 def answers(model: Predictor, probabilities: NDArray[Any], origins: Sequence[Row], top: int) -> Iterator[Row]:
-    """For each row its origin, label and probability, and of the next likely classes label_2, probability_2, ..."""
+    """Per row: its origin, label and probability, then label_2, probability_2, ... of the next most likely classes."""
     labels = model.classes.tolist()
     for origin, row in zip(origins, probabilities, strict=True):
         answer = dict(origin)
@@ -65,7 +65,7 @@ def answers(model: Predictor, probabilities: NDArray[Any], origins: Sequence[Row
 
 
 def _write_json(rows: Iterator[Row]) -> None:
-    """One document with a line a row."""
+    """One document, one line per row."""
     lines = ",\n".join(map(json.dumps, rows))
     print(f"[\n{lines}\n]")
 
@@ -142,7 +142,7 @@ def _print_evaluation(figures: dict[str, Any]) -> None:
 
 
 def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their longest cell, numbers to the right."""
+    """Print columns as wide as their longest cell, numbers aligned right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [f"{cell:{'>' if _is_number(cell) else '<'}{width}}" for cell, width in zip(row, widths, strict=True)]
@@ -189,7 +189,7 @@ def train_head(options: argparse.Namespace, config: Config) -> tuple[dict[str, f
 
 
 def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:
-    """UsageError for what was given on the command line; what stands in the environment is for other commands."""
+    """UsageError for options given on the command line; those in the environment are meant for other commands."""
     for name in OF_IMAGES:
         value = getattr(options, name)
         if value is not None and str(value) != os.environ.get(f"FASTMLP_{name.upper()}"):

@@ -1,4 +1,4 @@
-"""What the command line takes: commands, their options, and help that ends with examples; `cli.main` runs them."""
+"""The command line's commands, their options, and help that ends with examples; `cli.main` runs them."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ EXAMPLES = {
     ),
 }
 AUGMENT_HELP = "kinds and ranges, such as crop=4,rotation=15,cutout=8,contrast=0.5:1.5"
-DEVICE_HELP = "where everybody computes; emulated tries what runs on cuda without a GPU (cpu)"
+DEVICE_HELP = "where all contenders compute; emulated runs the cuda code without a GPU (cpu)"
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose errors repeat no escape codes: what it cannot place may be the name of somebody's file."""
+    """A parser whose errors repeat no escape codes: an argument it rejects may be the name of somebody's file."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_formatter, **options)
@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    """One that leaves examples as they are."""
+    """A formatter that leaves examples as they are."""
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=HELP_COLUMN)
 
 
@@ -90,7 +90,7 @@ class Completion(argparse.Action):
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of a command; SystemExit, with what may have been meant, for one that it does not know."""
+    """The options of a command; SystemExit, with the nearest option, for an unknown one."""
     parser = build_parser()
     options, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -108,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="fastmlp",
         description="One MLP, every array engine: small heads on frozen features.",
         epilog="fastmlp reproduce tries it all on scikit-learn's digits, with nothing to download.\n"
-        "fastmlp COMMAND --help shows a command's options, and examples. Options may also stand in the\n"
+        "fastmlp COMMAND --help shows a command's options, and examples. Options may also be set in the\n"
         "environment: FASTMLP_BACKEND for --backend, and so on.",
     )
     parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
@@ -119,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     copies = _copies_options()
     experiment = [output, data, copies, recipe, _training_options()]
     reproduce = _add(commands, "reproduce", experiment, "the paper: data to Table 1, figures and report")
-    _option(reproduce, "seeds", positive, "train that many models of each kind, from --seed on, for intervals (1)")
+    _option(reproduce, "seeds", positive, "train this many models of each kind, from --seed on, for intervals (1)")
     _add(commands, "extract", experiment, "the features of a dataset, stored")
     train = _add(commands, "train", experiment, "one model on stored features, or on features made elsewhere")
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
@@ -144,7 +144,7 @@ def _add(commands: Any, name: str, parents: Sequence[argparse.ArgumentParser], t
 
 
 def _group(title: str) -> tuple[argparse.ArgumentParser, Any]:
-    """A parser to be a command's parent, and the one group of options it has."""
+    """A parent parser for commands, and its one group of options."""
     parser = argparse.ArgumentParser(add_help=False)
     return parser, parser.add_argument_group(title)
 
@@ -163,7 +163,7 @@ def _data_options() -> argparse.ArgumentParser:
     _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
     _option(group, "extractor", str, "patches (default), pixels, resnet18, torchvision:NAME or timm:NAME")
     _option(group, "weights", Path, "the extractor's weights: .safetensors, or a .pth state dict")
-    _option(group, "image-size", int, "pixels a side that a backbone sees (its own by default)")
+    _option(group, "image-size", int, "side, in pixels, of the images a backbone sees (its own by default)")
     _option(group, "limit", int, "use the first N training and the first N test images")
     _option(group, "backend", str, "auto (default), numpy, numba, torch, torch:DEVICE or cupy")
     _option(group, "threads", positive, "CPU threads (all available cores by default)")
@@ -193,7 +193,7 @@ def _training_options() -> argparse.ArgumentParser:
     _option(group, "learning-rate", float, "instead of the preset's")
     _option(group, "weight-decay", float, "instead of the preset's")
     _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64 (64)")
-    group.add_argument("--resume", action="store_true", help="go on where an earlier run with this --out stopped")
+    group.add_argument("--resume", action="store_true", help="continue where an earlier run with this --out stopped")
     return parser
 
 
@@ -204,14 +204,14 @@ def _model_options() -> argparse.ArgumentParser:
 
 
 def _add_sweep(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
-    text = "many heads at once: the best learning rate, weight decay and width"
+    text = "many heads at once: finds the best learning rate, weight decay and width"
     sweep = _add(commands, "sweep", parents, text)
     sweep.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
     grid = sweep.add_argument_group("grid")
     _option(grid, "learning-rates", numbers, "a tenth to ten times the preset's by default")
     _option(grid, "weight-decays", numbers, "0 and the preset's by default")
     _option(grid, "widths", sizes, "hidden units (64)")
-    _option(grid, "seeds", positive, "heads of each setting, from --seed on (3)")
+    _option(grid, "seeds", positive, "heads per setting, from --seed on (3)")
 
 
 def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool = False) -> None:
@@ -228,7 +228,7 @@ def _add_predict(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> N
     text = "image files, folders of them, or a file of features: .npy, .npz, .safetensors or .parquet"
     predict.add_argument("inputs", nargs="+", type=Path, metavar="IMAGES|FEATURES", help=text)
     predict.add_argument("--format", choices=("table", "csv", "jsonl"), default="table", help="(%(default)s)")
-    predict.add_argument("--top", type=positive, default=1, metavar="K", help="the K likeliest classes (%(default)s)")
+    predict.add_argument("--top", type=positive, default=1, metavar="K", help="the K most likely classes (%(default)s)")
 
 
 def _add_export(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
@@ -241,16 +241,16 @@ def _add_export(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
 
 def _add_bench(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
     bench = _add(commands, "bench", parents, "the benchmark suite and its report")
-    bench.add_argument("--smoke", action="store_true", help="tiny problems, a round each: does everything run?")
+    bench.add_argument("--smoke", action="store_true", help="tiny problems, one round each: does everything run?")
     bench.add_argument("--device", choices=("cpu", "cuda", "emulated"), default="cpu", help=DEVICE_HELP)
     bench.add_argument("--only", nargs="+", default=(), metavar="NAME", help="of the suite, such as step or growth")
     bench.add_argument("--results", type=Path, metavar="FILE", help="append JSON lines here (OUT/results.jsonl)")
-    _option(bench, "threads", positive, "CPU threads for everybody (all available cores by default)")
+    _option(bench, "threads", positive, "CPU threads for every contender (all available cores by default)")
     _option(bench, "out", Path, "where report and charts go (runs/bench)")
 
 
 def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:
-    """An option whose default stands in the environment; None if it is given nowhere."""
+    """An option whose default comes from the environment; None if it is given in neither place."""
     variable = f"FASTMLP_{name.replace('-', '_').upper()}"
     metavar = {str: "NAME", Path: "PATH", float: "X", sizes: "N,N", numbers: "X,X", ranges: "TEXT"}.get(kind, "N")
     group.add_argument(f"--{name}", type=kind, default=os.environ.get(variable), metavar=metavar, help=text)

@@ -1,6 +1,6 @@
-"""Arrays of any library, in and out: a caller's tensor stays on its device, and answers go back there.
+"""Arrays of any library, in and out: a caller's tensor stays on its device, and results return there.
 
-Follows scikit-learn's convention (`array_api_dispatch`): with the switch off, everything is made a NumPy array.
+Follows scikit-learn's convention (`array_api_dispatch`): with the switch off, everything becomes a NumPy array.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fastmlp.network.parameters import DTYPES
 
 
 def namespace_of(array: Any) -> Any | None:
-    """The array API namespace of a dispatched array of another library than NumPy; None for all else."""
+    """The array API namespace of a dispatched array from a library other than NumPy; None for anything else."""
     if not get_config()["array_api_dispatch"] or not array_api_compat.is_array_api_obj(array):
         return None
     return None if array_api_compat.is_numpy_array(array) else array_api_compat.array_namespace(array)
 
 
 def place_of(array: Any) -> tuple[str, str]:
-    """The library and the device that hold an array, as words."""
+    """The names of the library and the device that hold an array."""
     xp = namespace_of(array)
     if xp is None:
         return "numpy", "cpu"
@@ -35,7 +35,7 @@ def place_of(array: Any) -> tuple[str, str]:
 
 
 def dtype_of(array: Any, name: str) -> Any:
-    """The dtype of that name as the array's library has it; UsageError if a network cannot have it."""
+    """The array library's dtype of that name; UsageError unless a network can have it."""
     if name not in DTYPES:
         raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {name!r}.")
     xp = namespace_of(array)
@@ -43,7 +43,7 @@ def dtype_of(array: Any, name: str) -> Any:
 
 
 def to_host(array: Any) -> Any:
-    """A dispatched array of another library as a NumPy array; all else as it is."""
+    """A dispatched array of another library as a NumPy array; anything else unchanged."""
     if namespace_of(array) is None:
         return array
     if array_api_compat.is_torch_array(array):
@@ -54,13 +54,13 @@ def to_host(array: Any) -> Any:
 
 
 def beside(array: NDArray[Any], other: Any) -> Any:
-    """The host array as the other one's kind, on its device."""
+    """The host array in the other array's library, on its device."""
     xp = namespace_of(other)
     return array if xp is None else xp.asarray(array, device=array_api_compat.device(other))
 
 
 def on_backend(backend: Backend, array: Any) -> Array:
-    """An array (n, d) as the backend's, rows without gaps; not by way of the host where it already is there."""
+    """An array (n, d) on the backend, contiguous; not copied through the host if it is there already."""
     xp = namespace_of(array)
     if xp is None or xp is not backend.xp or not _is_there(backend, array):
         return backend.asarray(np.ascontiguousarray(to_host(array)))
@@ -74,7 +74,7 @@ def rows_of(array: Any, index: NDArray[np.int64]) -> Any:
 
 
 def backend_for(name: str, array: Any) -> Backend:
-    """The backend, opened; for "auto" and a dispatched tensor of PyTorch or CuPy, the one that works where it lies."""
+    """The backend, opened; for "auto" and a dispatched tensor of PyTorch or CuPy, the one of its library and device."""
     if name == "auto" and namespace_of(array) is not None:
         if array_api_compat.is_torch_array(array):
             name = f"torch:{array_api_compat.device(array)}"
@@ -85,10 +85,10 @@ def backend_for(name: str, array: Any) -> Backend:
 
 @cache
 def _opened(name: str) -> Backend:
-    """Opened once: to try whether a backend works takes longer than a few predictions."""
+    """Opened once, because probing a backend takes longer than a few predictions."""
     return open_backend(name)
 
 
 def _is_there(backend: Backend, array: Any) -> bool:
-    """Whether an array of the backend's own library lies where the backend puts its arrays."""
+    """Whether an array of the backend's library is on the backend's device."""
     return array_api_compat.device(backend.asarray(np.empty(0))) == array_api_compat.device(array)

@@ -60,9 +60,13 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real)
+
+
 COUNT = Constraint("a whole number from 1 on", lambda value: _is_whole(value) and value >= 1)
-POSITIVE = Constraint("a positive number", lambda value: isinstance(value, Real) and 0 < value < np.inf)
-NOT_NEGATIVE = Constraint("a number from 0 on", lambda value: isinstance(value, Real) and value >= 0)
+POSITIVE = Constraint("a positive number", lambda value: _is_number(value) and 0 < value < np.inf)
+NOT_NEGATIVE = Constraint("a number from 0 on", lambda value: _is_number(value) and value >= 0)
 
 CONSTRAINTS = {
     "hidden_layer_sizes": Constraint("whole numbers from 1 on", _are_widths),
@@ -75,7 +79,7 @@ CONSTRAINTS = {
     "max_iter": COUNT.or_none(),
     "init": _one_of(("he", "paper")).or_none(),
     "random_state": Constraint("a whole number from 0 on, a RandomState or None", _is_random_state),
-    "validation_fraction": Constraint("a number from 0 to 1", lambda value: isinstance(value, Real) and 0 <= value < 1),
+    "validation_fraction": Constraint("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value < 1),
     "n_iter_no_change": NOT_NEGATIVE,
     "tol": NOT_NEGATIVE,
     "dtype": _one_of(DTYPES),

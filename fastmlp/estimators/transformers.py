@@ -22,11 +22,11 @@ from fastmlp.extractors.patches import Codebook, Patches, learn_codebook, load_c
 
 
 class ImageTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """What both have in common: the images they take."""
+    """What both transformers share: how they check their images."""
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # only rows of pixels, which no other data can stand for
+        tags.input_tags.two_d_array = False  # rows of pixels alone, which arbitrary matrices cannot replace
         return tags
 
     def _learn_shape(self, X: ArrayLike) -> Images:
@@ -41,27 +41,27 @@ class ImageTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         if images.shape[1:] != self.image_shape_:
             raise UsageError(
                 f"{type(self).__name__} was fitted on images of shape {self.image_shape_}, not {images.shape[1:]}: "
-                "resize them, or fit anew."
+                "resize them, or fit again."
             )
         return images
 
 
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, ImageTransformer):  # type: ignore[misc]  # see above
-    """From images to features, by patches learned in fit, by a frozen backbone, or pixel by pixel.
+    """Turn images into features: of patches learned in fit, of a frozen backbone, or the pixels themselves.
 
     Parameters
     ----------
     extractor : str, default="patches"
-        "patches" (512 K-means patch features, learned from the images that fit sees), "pixels" (scaled to -0.5 .. 0.5),
-        "resnet18", "torchvision:NAME" or "timm:NAME" (a frozen backbone, its last layer off; needs PyTorch).
+        "patches" (512 K-means patch features, learned from the images passed to fit), "pixels" (scaled to -0.5 .. 0.5),
+        "resnet18", "torchvision:NAME" or "timm:NAME" (a frozen backbone without its last layer; needs PyTorch).
     weights : str, Path or None, default=None
-        A backbone's state dict in a file (None: its own, downloaded once), or a codebook for "patches" (None: learned).
+        File of a backbone's state dict (None: its own, downloaded once) or of a codebook for "patches" (None: learned).
     image_size : int or None, default=None
-        The pixels a side that a backbone sees; None: what its weights declare.
+        A backbone's input size, in pixels per side; None: what its weights declare.
     backend : str, default="auto"
-        What computes patches, and the device of a backbone; see MLPClassifier.
+        The engine for patches, and the device for a backbone; see MLPClassifier.
     random_state : int, default=0
-        Which patches of which images "patches" learns from.
+        Determines which patches "patches" learns from.
 
     Attributes
     ----------
@@ -72,18 +72,18 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, ImageTransformer):  # ty
     codebook_ : Codebook or None
         What "patches" learned.
     provenance_ : dict
-        All that shapes the features besides the images, as a feature store has it.
+        Everything besides the images that determines the features, as a feature store records it.
 
     See Also
     --------
     Augmenter : Randomly changed images to train on.
-    MLPClassifier : The head on the features.
+    MLPClassifier : The classifier on the features.
 
     Notes
     -----
-    Images are uint8 (n, 3, h, w), or rows (n, 3 s s) of square ones, channel after channel, as CIFAR-10's files have
-    them. scikit-learn's own checks feed arbitrary matrices of floats, which are no images, and so do not apply; the
-    tags say so, as PatchExtractor's do.
+    Images are uint8 (n, 3, h, w), or rows (n, 3 s s) of square ones, channel by channel, as in CIFAR-10's files.
+    scikit-learn's own checks pass arbitrary matrices of floats, which are not images, and so do not apply; the tags say
+    so, as PatchExtractor's do.
 
     Examples
     --------
@@ -137,7 +137,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, ImageTransformer):  # ty
         Parameters
         ----------
         X : array of shape (n, 3, h, w) or (n, 3 s s)
-            Images, uint8, of the size that fit saw.
+            Images, uint8, of the size passed to fit.
 
         Returns
         -------
@@ -163,7 +163,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, ImageTransformer):  # ty
         return open_extractor(self.extractor, backend, weights=weights, image_size=self.image_size)
 
     def _opened(self) -> Extractor:
-        """The extractor of fit; after pickling opened again, from the same weights."""
+        """The extractor of fit; after unpickling, opened again with the same weights."""
         if not hasattr(self, "_extractor"):
             self._extractor = self._open()
             if self._extractor.provenance().get("weights") != self.provenance_.get("weights"):
@@ -171,7 +171,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, ImageTransformer):  # ty
         return self._extractor
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the opened extractor, which holds a device's memory."""
+        """Leave out the opened extractor, which holds device memory."""
         return {name: value for name, value in super().__getstate__().items() if name != "_extractor"}
 
 

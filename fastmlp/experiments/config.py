@@ -72,7 +72,7 @@ class Config:
 
     @property
     def policy(self) -> Policy:
-        """What is drawn for each copy of an image, where a mirror image is of the same class."""
+        """What is drawn for each copy of an image, if mirroring keeps the image's class."""
         return Policy() if self.augment is None else Policy.parse(self.augment)
 
     @property

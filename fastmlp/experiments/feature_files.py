@@ -66,8 +66,8 @@ def open_tables(
 ) -> Tables:
     """The tables in these files; without test features, a tenth of the rows, drawn from the seed, is held out.
 
-    labels may stand in the file of the features; limit: use only the first so many rows of each file. Raises DataError
-    for files that are missing, damaged, do not go together or hold too little.
+    labels may stand in the file of the features; limit: use only the first rows of each file, that many. Raises
+    DataError for files that are missing, damaged, do not go together or hold too little.
     """
     X, y = _read(features, labels, limit)
     classes, indices = np.unique(y, return_inverse=True)

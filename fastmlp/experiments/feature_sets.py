@@ -24,7 +24,7 @@ from fastmlp.models.folder import CODEBOOK
 from fastmlp.report.figures import AugmentationSheet
 
 SHEET_IMAGES = 8
-HELD_OUT = 10  # one row in so many
+HELD_OUT = 10  # one row in ten
 
 
 class Labelled(NamedTuple):
@@ -59,7 +59,7 @@ class FeatureSet(Protocol):
         """The names of the training and the test features, which change with their content."""
 
     def describe(self) -> dict[str, Any]:
-        """The data and the extractor, as a model's config.json tells them."""
+        """The data and the extractor, as a model's config.json has them."""
 
     def place_weights(self, folder: Path) -> str | None:
         """Where a model in that folder finds its extractor's weights; None where it needs none."""

@@ -26,7 +26,7 @@ def over_seeds(models: Models, table1: Mapping[str, dict[str, float]]) -> dict[s
 
 
 def confusion(models: Models, network: Trainer) -> list[list[int]]:
-    """How many test images of each class (row) were taken for each class (column)."""
+    """How many test images of each class (row) were predicted as each class (column)."""
     features = next(iter(models.feature_sets.values()))
     predicted = models.placed.test.logits(network).argmax(axis=1)
     return confusion_matrix(features.test.labels, predicted, len(features.class_names)).tolist()
@@ -82,7 +82,7 @@ def _data(features: ImageFeatures) -> dict[str, Any]:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as results.json's config tells it: the drop in one entry, None where there is none."""
+    """The recipe as results.json's config has it: the drop in one entry, None where there is none."""
     values = recipe.as_dict()
     drop = {"every": values.pop("drop_every"), "factor": values.pop("drop_factor")}
     return {**values, "learning_rate_drop": drop if recipe.schedule == "step" else None}

@@ -139,7 +139,7 @@ def _sweep(features: ImageFeatures, on: str, grid: Grid) -> dict[str, Any]:
     if settings[0]["diverged"]:
         raise DivergedError("Of every setting a candidate diverged: lower the --learning-rates.")
     chosen = Setting(*(settings[0][name] for name in Setting._fields))
-    (config.folder / "sweep.json").unlink(missing_ok=True)  # so that it never stands beside another sweep's model
+    (config.folder / "sweep.json").unlink(missing_ok=True)  # so that it never lies beside another sweep's model
     figures = train_chosen(models, on, chosen)
     results = {
         "schema": SCHEMA,
@@ -256,7 +256,7 @@ def train_chosen(models: Models, on: str, setting: Setting) -> dict[str, float]:
     """
     chosen = models.changed(**setting.options())
     folder = chosen.config.folder / BEST
-    (folder / MODEL).unlink(missing_ok=True)  # so that it never stands beside another model's config
+    (folder / MODEL).unlink(missing_ok=True)  # so that it never lies beside another model's config
     member, samples = Member.new(chosen.blueprint(), chosen.machine.backend), chosen.placed.train(on)
     recipe, seed = member.blueprint.recipe, member.blueprint.seed
     with chosen.machine.timed("train_best"), progress("train the best", recipe.epochs, "epochs") as bar:
@@ -268,7 +268,7 @@ def train_chosen(models: Models, on: str, setting: Setting) -> dict[str, float]:
 def _describe(features: ImageFeatures, models: Models, trial: Trial, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Data, recipe, machine, tiers and times as sweep.json holds them."""
     config, machine, dataset = models.config, models.machine, features.images.dataset
-    tiers: dict[int, Tier] = {candidate.setting.width: candidate.member.network.tier for candidate in candidates}
+    tiers = {candidate.setting.width: candidate.member.network.tier for candidate in candidates}
     return {
         "config": {
             "dataset": config.dataset,
@@ -290,7 +290,7 @@ def _describe(features: ImageFeatures, models: Models, trial: Trial, candidates:
             "held_out_images": len(trial.held_out.labels),
             "test_images": len(dataset.test),
         },
-        "tiers": {str(width): asdict(tier) for width, tier in tiers.items()},
+        "tiers": {str(width): tier.as_dict() for width, tier in tiers.items()},
         "environment": environment.describe(),
         "seconds": machine.rounded_seconds(),
         "heads": len(candidates),

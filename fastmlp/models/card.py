@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was trained on, how, and how well, for those it is handed to."""
+"""The model card: what a model is, what it was trained on, how, and how well, for those who receive it."""
 
 from __future__ import annotations
 
@@ -96,5 +96,5 @@ def _text(value: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that is neither Markdown nor HTML, nor ends a row."""
+    """The text with all Markdown and HTML escaped, on one line."""
     return "".join(f"\\{c}" if c in MARKUP else c for c in printable(text))

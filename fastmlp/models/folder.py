@@ -1,4 +1,4 @@
-"""A trained model's folder: the model, its config and history, and a card for those it is handed to."""
+"""A trained model's folder: the model, its config and history, and a card for those who receive it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CODEBOOK = "codebook.safetensors"
 def write(folder: Path, parameters: Parameters, about: dict[str, Any], description: dict[str, Any]) -> None:
     """Write all that `fastmlp predict` and a reader need; the model itself comes last.
 
-    about: the model's fingerprint and history; description: what config.json tells beside the fingerprint.
+    about: the model's fingerprint and history; description: what config.json holds beside the fingerprint.
     """
     fingerprint, history = about["fingerprint"], about["history"]
     config = {**fingerprint, **description}

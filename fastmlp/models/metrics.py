@@ -1,4 +1,4 @@
-"""How good a classifier's answers are: loss, accuracy, the classes one by one, confusion, calibration."""
+"""How good a classifier's predictions are: loss, accuracy, figures per class, confusion, calibration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def evaluate(logits: NDArray[Any], labels: NDArray[np.int64], class_names: Seque
     """All figures for logits (n, classes) of rows with labels (n,), JSON-able; n > 0.
 
     accuracy; loss, the mean cross-entropy; calibration_error; samples, n; classes: name, precision, recall, f1 and
-    support of each; confusion: how many rows of each class (row) were taken for each class (column).
+    support of each; confusion: how many rows of each class (row) were predicted as each class (column).
     """
     probabilities = softmax(logits.astype(np.float64))
     confusion = confusion_matrix(labels, logits.argmax(axis=1), len(class_names))
@@ -39,12 +39,12 @@ def cross_entropy(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
 
 
 def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """How many rows of each class (row) were taken for each class (column): (classes, classes)."""
+    """How many rows of each class (row) were predicted as each class (column): (classes, classes)."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def of_classes(confusion: NDArray[np.int64]) -> list[dict[str, float | int]]:
-    """precision, recall, f1 (the harmonic mean of both) and support (rows) of each class; 0 for a share of nothing."""
+    """precision, recall, f1 (the harmonic mean of both) and support (rows) per class; 0 where a denominator is 0."""
     hits, predicted, support = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
     figures = {
         "precision": hits / np.maximum(predicted, 1),

@@ -39,8 +39,8 @@ def load_model(
 class Predictor:
     """The model in a folder: X is images uint8 (n, 3, 32, 32), or features (n, d) as its extractor makes them.
 
-    classes are the labels (classes,) that predict gives: int64 where a head was trained on whole numbers, else strings.
-    weights replaces the extractor's weights file where that has moved. Raises DataError if the model or the weights
+    classes are the labels (classes,) that predict returns: int64 for a head trained on whole numbers, else strings.
+    weights replaces the extractor's weights file if that has moved. Raises DataError if the model or the weights
     are missing, damaged, or the weights are not those the model was trained with, and for an X that does not fit.
     """
 
@@ -63,7 +63,7 @@ class Predictor:
         if self.config["extractor"] is None:
             raise UsageError(
                 f"The model in {self.folder} takes features made elsewhere, not images: give it "
-                f"{self.network.sizes[0]} features a row, made as those it was trained on."
+                f"{self.network.sizes[0]} features per row, made like those it was trained on."
             )
         extractor = _open_extractor(self.config, self.folder, self.backend, self.weights)
         if extractor.features != self.network.sizes[0]:
@@ -71,7 +71,7 @@ class Predictor:
         return extractor
 
     def predict(self, X: NDArray[Any]) -> NDArray[Any]:
-        """The likeliest of classes for each row (n,)."""
+        """The most likely class of each row (n,)."""
         return self.classes[self.logits(X).argmax(axis=1)]
 
     def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
@@ -82,7 +82,7 @@ class Predictor:
         """All figures of `metrics.evaluate`; labels (n,): classes or, where those are strings, their places."""
         labels, logits = np.asarray(labels), self.logits(X)
         if labels.shape != logits.shape[:1]:
-            raise DataError(f"{len(logits):,} rows, but labels of shape {labels.shape}: give one label a row.")
+            raise DataError(f"{len(logits):,} rows, but labels of shape {labels.shape}: give one label per row.")
         if labels.dtype.kind == "U" or self.classes.dtype.kind == "i":
             order = np.argsort(self.classes)
             labels = order[indices_of(labels, self.classes[order], "the labels")]
@@ -113,10 +113,10 @@ class Predictor:
         width = self.network.sizes[0]
         if features.ndim != 2 or features.shape[1] != width or features.dtype.kind not in "fiu":
             one = features.shape == (width,)
-            mend = "give X[None] for one row" if one else "give features made as those it was trained on"
+            fix = "give X[None] for one row" if one else "give features made like those it was trained on"
             raise DataError(
-                f"The model takes numbers (n, {width}), a row of {width} features each, not {features.dtype} "
-                f"{features.shape}: {mend}."
+                f"The model takes numbers (n, {width}), {width} features per row, not {features.dtype} "
+                f"{features.shape}: {fix}."
             )
         return finite_rows(features, None, self.network.dtype, "the features")
 
@@ -128,12 +128,12 @@ def _check_folder(folder: Path) -> None:
     if folder.name == MODEL and folder.is_file():
         raise DataError(f"{folder} is the file of a model: give its folder, {folder.parent}.")
     near = sorted(str(path.parent) for path in folder.glob(f"*/{MODEL}"))
-    mend = f"give {' or '.join(near)}" if near else "train one first, or check the path"
-    raise DataError(f"There is no model in {folder}: {mend}.")
+    fix = f"give {' or '.join(near)}" if near else "train one first, or check the path"
+    raise DataError(f"There is no model in {folder}: {fix}.")
 
 
 def _read_config(path: Path, classes: int) -> dict[str, Any]:
-    """config.json of a model with so many classes; DataError unless all that is read of it is of its kind."""
+    """config.json of a model with that many classes; DataError unless every entry that is used has its type."""
     config = read_json(path)
     try:
         extractor, names = config["extractor"], config["class_names"]

@@ -1,4 +1,4 @@
-"""Models on disk: weights and biases in a safetensors file, whose header tells what they are and holds a checksum."""
+"""Models on disk: weights and biases in a safetensors file, whose header describes them and holds a checksum."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fastmlp.network.parameters import DTYPES, Parameters
 from fastmlp.network.trainer import Trainer
 
 FORMAT = 1
-HEADER = "fastmlp"  # one entry only: safetensors writes several in an order of its own, and the bytes would differ
+HEADER = "fastmlp"  # one entry only: safetensors writes several in an arbitrary order, and the bytes would differ
 State = Mapping[str, NDArray[Any]]
-STATE = "state."  # what the names of a training state's tensors begin with
+STATE = "state."  # the prefix of the names of a training state's tensors
 
 
 class Saved(NamedTuple):
-    """What a file holds: parameters, a JSON-able description, and what training goes on from (`Trainer.state`)."""
+    """What a file holds: parameters, a JSON-able description, and the state that training resumes from."""
 
     parameters: Parameters
     about: dict[str, Any]
@@ -66,7 +66,7 @@ def load(path: Path) -> Saved:
 
 
 def restore(network: Trainer, state: State) -> None:
-    """Put back what training goes on from; ValueError if it is not of a network like this one."""
+    """Put back the state that training resumes from; ValueError if it is not of a network like this one."""
     own = network.state
     known = {**own, "mean": np.zeros(network.sizes[0]), "scale": np.zeros(1)}
     fits = own.keys() <= state.keys() <= known.keys() and ("mean" in state) == ("scale" in state)

@@ -17,7 +17,7 @@ DTYPES = ("float32", "float64")
 
 @dataclass(frozen=True)
 class Parameters:
-    """Host weights [(fan_in, fan_out), ...] and biases [(fan_out,), ...], one pair a layer."""
+    """Host weights [(fan_in, fan_out), ...] and biases [(fan_out,), ...], one pair per layer."""
 
     weights: tuple[NDArray[Any], ...]
     biases: tuple[NDArray[Any], ...]

@@ -12,10 +12,10 @@ from fastmlp.ops import Array
 
 
 class Rule(Protocol):
-    """What kernels know of an optimizer: see `fastmlp.network.optimizers`.
+    """What kernels know about an optimizer, see `fastmlp.network.optimizers`.
 
-    name names the kernel; moments, what it keeps for every parameter; constants, the numbers that are the same in
-    every step.
+    name: of its kernel; moments: what it keeps for every parameter; constants: the numbers that are the same in every
+    step.
     """
 
     @property
@@ -37,7 +37,7 @@ class Optimizer(Rule, Protocol):
 class NetworkOps:
     """The ops on one array namespace."""
 
-    # The optimizers whose step a derived class computes by kernels of its own.
+    # The optimizers whose step a derived class computes with its own kernels.
     optimizers: frozenset[str] = frozenset()
 
     def __init__(self, xp: Any) -> None:
@@ -46,7 +46,7 @@ class NetworkOps:
     # The rows of a batch.
 
     def gather(self, source: Array, index: Array, out: Array) -> None:
-        """out (m, ...) = the rows of source (n, ...) that index int64 (m,) names."""
+        """out (m, ...) = the rows of source (n, ...) at index int64 (m,)."""
         out[...] = self.xp.take(source, index, axis=0)
 
     def standardize(self, features: Array, mean: Array, scale: float, out: Array) -> None:
@@ -81,7 +81,7 @@ class NetworkOps:
     # A layer, backward.
 
     def relu_backward(self, gradient: Array, activation: Array, out: Array) -> None:
-        """out (m, n) = gradient * (activation > 0); out may be gradient. A product, so NaN in the gradient stays."""
+        """out (m, n) = gradient * (activation > 0); out may be gradient. A product, which keeps NaN in the gradient."""
         out[...] = gradient * self.xp.astype(activation > 0, gradient.dtype)
 
     def column_sum(self, values: Array, out: Array) -> None:
@@ -123,7 +123,7 @@ class NetworkOps:
     def weighted_softmax_xent(
         self, logits: Array, labels: Array, weights: Array, gradient: Array, loss: Array, hits: Array
     ) -> None:
-        """softmax_xent with a weight (m,) for each row's loss, and so for its gradient; hits are counted without."""
+        """softmax_xent with a weight (m,) for each row's loss, and so for its gradient; hits are not weighted."""
         xp = self.xp
         shifted = logits - xp.max(logits, axis=1, keepdims=True)
         at_label = xp.sum(xp.where(self._is_label(logits, labels), shifted, xp.zeros_like(shifted)), axis=1)
@@ -144,9 +144,9 @@ class NetworkOps:
     ) -> None:
         """One step of the optimizer on n parameters.
 
-        slots (1 + moments, n): the values, then each moment of the optimizer's. gradient (n,). coefficients: the step's
-        row of `Optimizer.coefficients`, a tuple of numbers or a float64 array on the device; its first, the share of a
-        value that weight decay leaves, counts only if `decays`. out may be slots.
+        slots (1 + moments, n): the values, then each moment of the optimizer. gradient (n,). coefficients: the step's
+        row of `Optimizer.coefficients`, a tuple of numbers or a float64 array on the device; the first, the share of a
+        value that weight decay leaves, applies only if `decays`. out may be slots.
         """
         kept, *own = coefficients
         before = [slots[1 + k, ...] for k in range(len(optimizer.moments))]

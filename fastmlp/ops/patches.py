@@ -1,6 +1,6 @@
 """The ops of patch features, in array code.
 
-Arrays have the positions of an image's patches last, row after row, so that every sum is over whole vectors of
+The last axis of arrays is the positions of an image's patches, row by row, so that every sum is over whole vectors of
 positions.
 """
 
@@ -21,14 +21,14 @@ class PatchOps:
         self.xp = xp
 
     def extract_patches(self, images: Array, mean: Array, out: Array) -> None:
-        """Every 6x6 patch of uint8 images (n, channels, h, w), normalised, less the mean (channels * 36,).
+        """Every 6x6 patch of uint8 images (n, channels, h, w), normalised, minus the mean (channels * 36,).
 
         out (n, channels * 36, (h - 5) * (w - 5)), of the mean's dtype.
         """
         xp, (n, channels, height, width) = self.xp, images.shape
         columns, positions = width - SIDE + 1, (height - SIDE + 1) * (width - SIDE + 1)
         pixels = xp.astype(images, mean.dtype)
-        cut = [  # with the columns that a patch's column dx can have, a row of patches is as long as its pixels
+        cut = [  # only the columns that a patch's column dx can take, so that a row of patches is as long as its pixels
             xp.reshape(pixels[:, channel, :, dx : dx + columns], (n, height * columns))
             for channel in range(channels)
             for dx in range(SIDE)
@@ -49,13 +49,13 @@ class PatchOps:
         """The triangle activation max(0, mean_k(z) - z_k) of the distances z to k centroids, averaged over quadrants.
 
         products (n, k, positions): of whitened patches with the centroids; squares (n, positions) and lengths (k,): the
-        squared lengths of both; columns: positions per row. out (n, 4 k): quadrant after quadrant, the upper and the
-        left ones being the larger where a side is odd.
+        squared lengths of both; columns: positions per row. out (n, 4 k): quadrant by quadrant; the upper and left
+        ones are larger if a side is odd.
         """
         xp, (n, k, positions) = self.xp, products.shape
         squared = squares[:, None, :] - 2 * products + lengths[:, None]
         distance = xp.sqrt(xp.where(squared < 0, xp.zeros_like(squared), squared))
-        excess = distance - xp.sqrt(squares)[:, None, :]  # over the distance to zero: small numbers sum precisely
+        excess = distance - xp.sqrt(squares)[:, None, :]  # relative to the one to zero: small numbers sum accurately
         closeness = xp.mean(excess, axis=1, keepdims=True) - excess
         activations = xp.where(closeness < 0, xp.zeros_like(closeness), closeness)
         grid = xp.reshape(activations, (n, k, positions // columns, columns))
@@ -63,7 +63,7 @@ class PatchOps:
 
 
 def normalised(xp: Any, patches: Array, axis: int) -> Array:
-    """Each patch, which lies along that axis, less its mean, over the root of its variance + 10.
+    """Each patch, along that axis, minus its mean, divided by the root of its variance + 10.
 
     Coates, Ng and Lee (2011), section 3.1.
     """

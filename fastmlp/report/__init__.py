@@ -168,8 +168,8 @@ def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
             "Loss and accuracy by epoch for both models, on training and test set; Table 1 holds their final values.",
         ),
         _picture(
-            out, "confusion", figures.draw_confusion(results), "What is taken for what.",
-            "Of each true class (row) of the test set, the per cent taken for each class (column). "
+            out, "confusion", figures.draw_confusion(results), "Which class is mistaken for which.",
+            "The percentage of each true class (row) of the test set that was predicted as each class (column). "
             + _worst_confusions(results),
             "Confusion matrices of both models on the test set.",
         ),
@@ -201,7 +201,7 @@ def _worst_confusions(results: Results) -> str:
         true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
         count = int(mistakes[true, predicted])
         if count:
-            sentences.append(f"{model}: {names[true]} taken for {names[predicted]}, {_counted(count, 'image')}")
+            sentences.append(f"{model}: {names[true]} mistaken for {names[predicted]}, {_counted(count, 'image')}")
     return f"Most often wrong: {'; '.join(sentences)}." if sentences else "Neither model made a mistake."
 
 
@@ -226,7 +226,7 @@ def _facts(values: Mapping[str, Any]) -> Table:
 
 
 def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Name and value pairs; a nested mapping gives one for each of its own, but for settings that are one thing."""
+    """Name and value pairs; a nested mapping gives one per entry, except for settings that belong together."""
     pairs: list[tuple[str, Any]] = []
     for name, value in values.items():
         if isinstance(value, Mapping) and name not in paper.RUN:

@@ -77,7 +77,7 @@ class Lead(NamedTuple):
         return None if self.summary["high"] > 0 else False
 
     @property
-    def told(self) -> str:
+    def sentence(self) -> str:
         shown = points if self.cell.endswith("accuracy") else "{:+.3f}".format
         mean, low, high = (shown(self.summary[name]) for name in ("mean", "low", "high"))
         return f"{self.cell.replace('_', ' ')} {mean} (95% interval {low.removesuffix(' points')} to {high})"
@@ -95,7 +95,7 @@ def _claim_over_seeds(claim: str, results: Results, leads: Sequence[Lead], remar
     """It holds if every lead's interval lies above 0, and fails if one lies below; else the seeds leave it open."""
     verdicts = [lead.holds for lead in leads]
     holds = False if False in verdicts else None if None in verdicts else True
-    parts = "; ".join([*(lead.told for lead in leads), *filter(None, [remark])])
+    parts = "; ".join([*(lead.sentence for lead in leads), *filter(None, [remark])])
     numbers = f"Mean lead over {len(results['over_seeds']['seeds'])} seeds, compared seed by seed: {parts}."
     return {
         "claim": claim,

@@ -1,6 +1,6 @@
 """A document of headings, paragraphs, tables, verdicts and pictures, written as one HTML page or as Markdown.
 
-Whatever stands in a block is plain text: both writers clean and escape it.
+Blocks hold plain text: both writers clean and escape it.
 """
 
 import html
@@ -28,7 +28,7 @@ class Highlights:
 
 @dataclass(frozen=True)
 class Table:
-    """The first cell of a row is its heading; kind "numbers" or "facts"; row_kinds are CSS classes, one a row."""
+    """The first cell of a row is its heading; kind "numbers" or "facts"; row_kinds are CSS classes, one per row."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]

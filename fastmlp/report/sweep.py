@@ -101,7 +101,7 @@ def draw_sweep(results: Results) -> Figure:
 
 
 def _limits(settings: Sequence[Row]) -> tuple[float, float]:
-    """From below the better half of the settings to above the best head: one that hardly learned shows only at all."""
+    """From below the better half of the settings to above the best candidate; poor ones may lie outside."""
     means = [row["validation_accuracy"]["mean"] for row in settings if not row["diverged"]]
     heads = [value for row in settings if not row["diverged"] for value in row["validation_accuracy"]["values"]]
     low = max(min(heads), means[0] - 4 * max(means[0] - float(np.median(means)), 0.01))
@@ -134,7 +134,7 @@ def _columns(results: Results) -> int:
 
 @dataclass(frozen=True)
 class _Line:
-    """One weight decay: (place on the x axis, setting) by learning rate; lines stand beside one another."""
+    """One weight decay: (place on the x axis, setting) by learning rate; lines are drawn side by side."""
 
     decay: float
     colour: tuple[float, ...]

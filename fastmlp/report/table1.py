@@ -37,7 +37,7 @@ def seed_note(results: Results) -> list[Paragraph]:
     seeds = results["over_seeds"]["seeds"]
     note = (
         f"Over seeds {seeds[0]} to {seeds[-1]}: initial weights and batch orders are drawn from each, the augmented "
-        f"copies and the features once, from {seeds[0]}. The interval is of the mean, by Student's t; it tells how far "
+        f"copies and the features once, from {seeds[0]}. The interval is of the mean, by Student's t; it shows how far "
         "chance in training moves a cell, not how far another test set would. The figures show the first seed's models."
     )
     return [Paragraph(note)]

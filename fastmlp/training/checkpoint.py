@@ -53,14 +53,14 @@ class ModelFolders(Checkpoint):
 
     def _restored(self, path: Path, blueprint: Blueprint, backend: Backend) -> Member:
         parameters, about, state = _load(path, self.fingerprints[path.parent])
-        with _damage_told(path):
+        with _damage_reported(path):
             if (parameters.sizes, parameters.dtype) != (blueprint.sizes, blueprint.dtype):
                 raise ValueError("it holds a network of other sizes")
             network = blueprint.network(backend, parameters)
             if state:  # a finished model has none
                 storage.restore(network, state)
             member = Member(blueprint, network, History.from_dict(about.get("history")))
-        _tell(path, member)
+        _say_resuming(path, member)
         return member
 
     def save(self, members: Sequence[Member]) -> None:
@@ -96,7 +96,7 @@ class SeedsFile(Checkpoint):
         if about.get("seeds") != _seeds(members):
             warn(f"{self.path} holds other seeds: these are trained from the beginning.")
             return
-        with _damage_told(self.path):
+        with _damage_reported(self.path):
             for member, history in zip(members, about["histories"], strict=True):
                 start = f"{member.blueprint.seed}."
                 own = {name.removeprefix(start): array for name, array in state.items() if name.startswith(start)}
@@ -104,7 +104,7 @@ class SeedsFile(Checkpoint):
                 member.history = History.from_dict(history)
             if len({member.history.epochs for member in members}) > 1:
                 raise ValueError("its histories do not go together")
-        _tell(self.path, members[0])
+        _say_resuming(self.path, members[0])
 
     def save(self, members: Sequence[Member]) -> None:
         state = {
@@ -134,13 +134,13 @@ def _load(path: Path, fingerprint: Fingerprint) -> storage.Saved:
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    """What the block finds wrong with the file's content, in one sentence."""
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Raise what the block finds wrong with the file's content as a DataError."""
     try:
         yield
     except (LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged ({first_line(error)}): drop --resume to train anew.") from None
 
 
-def _tell(path: Path, member: Member) -> None:
+def _say_resuming(path: Path, member: Member) -> None:
     say(f"Resuming {path} after epoch {member.history.epochs}.")

@@ -55,7 +55,7 @@ class Member:
         return cls(blueprint, blueprint.network(backend))
 
     def about(self, fingerprint: Fingerprint) -> dict[str, Any]:
-        """What its file tells beside its weights."""
+        """What its file holds beside its weights."""
         return {"fingerprint": fingerprint, "history": self.history.as_dict()}
 
     @property

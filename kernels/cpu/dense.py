@@ -2,9 +2,9 @@
 
 Arrays are float32 or float64: features, z, gradient, activation, values (m, n); mean, bias (n,).
 
-The trick: most calls work in place (out is z). With two names for one array LLVM must assume that a write changes
-the next read, and vectorises nothing; so each kernel first makes out equal to its input, which is free where they are
-the same array, and then reads and writes out alone. That is 3 times as fast.
+The trick: most calls work in place (out is z). With two names for one array, LLVM must assume that a write changes the
+next read, and vectorises nothing; so each kernel first copies its input to out, which costs nothing where they are the
+same array, and then only reads and writes out. That is 3 times as fast.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def relu_backward(gradient: Floats, activation: Floats, out: Floats) -> None:
 
 @jit
 def column_sum(values: Floats, out: Floats) -> None:
-    """out (n,) = the sum over rows, added from the first row to the last."""
+    """out (n,) = the sum over rows, from first to last."""
     for j in range(out.shape[0]):
         out[j] = 0
     for i in range(values.shape[0]):

@@ -1,7 +1,7 @@
-"""exp in code that the compiler can vectorise; the library's is called for one number at a time.
+"""exp in code that the compiler can vectorise; the library function takes one number at a time.
 
-float32: x = k ln 2 + r with |r| <= ln 2 / 2, exp x = 2**k exp r, exp r by a polynomial of degree 6 (Cephes' expf has
-the coefficients): at most 2 units in the last place for x <= 0. float64: the library's.
+float32: x = k ln 2 + r with |r| <= ln 2 / 2, exp x = 2**k exp r, exp r by a polynomial of degree 6 (coefficients of
+Cephes' expf): within 2 units in the last place for x <= 0. float64: the library function.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba.extending import overload
 
 from .jit import intrinsic
 
-SMALLEST = np.float32(-87.0)  # exp of it is the smallest normal number, nearly
+SMALLEST = np.float32(-87.0)  # its exp is nearly the smallest normal number
 ROUND = np.float32(1.5 * 2**23)  # adding this to a small number leaves its nearest integer in the last bits
 LOG2_E = np.float32(1.44269504)
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)

@@ -1,7 +1,7 @@
-"""The fused epoch as Python calls it: lay the networks out, share them between threads, and write them back.
+"""The fused epoch as Python calls it: lay out the networks, distribute them over threads, and write them back.
 
-One network is split between the threads, a part of its hidden units each. Of several, each thread trains whole ones,
-one after the other: then nobody waits for anybody, and a network stays in its core's cache.
+A single network is split between the threads: each takes a part of its hidden units. Of several networks, each thread
+trains whole ones, one after another: then no thread waits for another, and a network stays in its core's cache.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from .train_epoch import Epoch, Share, Team, Weights, evaluate_part, train_part
 
 Floats = NDArray[Any]
 Calls = list[Callable[[], Any]]
-FLOPS_A_PART = 1_000_000  # of a step's two large products: about 10 us, which are worth a meeting
-TOTALS = 8  # float64 that a thread has for its two totals: a cache line of its own
+FLOPS_PER_PART = 1_000_000  # of a step's two large products: about 10 us, enough to be worth a meeting
+TOTALS = 8  # float64 per thread for its two totals: a cache line of its own
 
 
 def fused_epoch(
     tasks: Sequence[EpochTask], features: Floats, labels: NDArray[np.int64], threads: int
 ) -> list[tuple[float, int]]:
-    """Train each network in place; returns its sum of losses, and its hits, over the epoch.
+    """Train each network in place; returns its summed loss and its hits over the epoch.
 
-    features (n, d) of the networks' dtype, rows without gaps; labels int64 (n,), each below the number of classes. The
-    networks have one shape, one batch size and one optimizer. Raises UsageError for a row or a class that is not there:
-    compiled code would read elsewhere.
+    features (n, d) of the networks' dtype, contiguous; labels int64 (n,), each below the number of classes. The
+    networks have the same shape, batch size and optimizer. Raises UsageError for a row or a class out of range, which
+    compiled code would read from elsewhere.
     """
     parts = max(1, threads // len(tasks))
     jobs = [_Job(task, features, labels, parts) for task in tasks]
@@ -51,7 +51,7 @@ def fused_epoch(
 def fused_evaluation(
     tasks: Sequence[EpochTask], features: Floats, labels: NDArray[np.int64], threads: int
 ) -> list[tuple[float, int]]:
-    """Each network's sum of losses, and hits, over the rows in its order; the rest as for `fused_epoch`."""
+    """Each network's summed loss and hits over the rows of its order; otherwise as `fused_epoch`."""
     jobs = [_Job(task, features, labels, parts=1, pieces=threads) for task in tasks]
     _run([call for job in jobs for call in job.evaluation()], threads)
     return [job.sums() for job in jobs]
@@ -60,7 +60,7 @@ def fused_evaluation(
 class _Job:
     """One task in the storage that `train_epoch` describes.
 
-    Its hidden units are split into so many parts, or fewer, for training; its rows into pieces, for evaluation.
+    For training its hidden units are split into up to `parts` parts, for evaluation its rows into `pieces`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class _Job:
         self.task, self.line, self.pieces = task, _line(features), pieces
         inputs, hidden, classes = task.sizes
         panels = -(-hidden // self.line)
-        worth = 4 * task.batch_size * inputs * hidden // FLOPS_A_PART
+        worth = 4 * task.batch_size * inputs * hidden // FLOPS_PER_PART
         self.parts = max(1, min(parts, panels, worth))
         self.bounds = _split(panels, self.parts, self.line)
         self.weights = _pack(task, self.bounds)
@@ -122,7 +122,7 @@ class _Job:
 
 
 def _run(calls: Calls, threads: int, teams: Sequence[Team] = ()) -> None:
-    """All calls on that many threads. If one cannot start or fails, teams are sent home, so that none waits for it."""
+    """Run all calls on that many threads. If one cannot start or fails, dismiss the teams, so that none waits."""
     with ThreadPoolExecutor(threads, thread_name_prefix="fastmlp-epoch") as pool:
         try:
             futures = [pool.submit(call) for call in calls]
@@ -135,7 +135,7 @@ def _run(calls: Calls, threads: int, teams: Sequence[Team] = ()) -> None:
             raise
 
 
-# What compiled code trusts.
+# What compiled code relies on.
 
 
 def _check_indices(task: EpochTask, features: Floats, labels: NDArray[np.int64]) -> None:
@@ -147,19 +147,19 @@ def _check_indices(task: EpochTask, features: Floats, labels: NDArray[np.int64])
 
 
 def _read_only(features: Floats) -> Floats:
-    """Flat, and of one kind for the compiler, whether it may be written to or not."""
+    """Flat and read-only: otherwise Numba would compile once for writable and once for read-only arrays."""
     flat = features.reshape(-1).view()
     flat.flags.writeable = False
     return flat
 
 
 def _positions(task: EpochTask, inputs: int) -> NDArray[np.int64]:
-    """Where each sample's features start; once around again, for the batch after the last is looked up too."""
+    """Where each sample's features start; wrapped around, because the batch after the last is looked up too."""
     return np.resize(task.order, len(task.order) + 2 * task.batch_size) * inputs
 
 
 def _split(count: int, parts: int, unit: int = 1) -> list[int]:
-    """Where each of the parts starts, and the last one ends, in units."""
+    """Where each part starts and the last one ends, in units."""
     return [count * part // parts * unit for part in range(parts + 1)]
 
 

@@ -1,4 +1,4 @@
-"""The one way a kernel is compiled: every flag stands here."""
+"""How every kernel is compiled: all flags are here."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FLAGS: dict[str, Any] = {
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call with arguments of each new kind; later processes load that from the cache."""
+    """Compile at the first call with each combination of argument types; later processes load it from the cache."""
     try:
         kernel = njit(cache=True, **FLAGS)(function)
-    except RuntimeError:  # no folder that Numba may write to: each process compiles for itself
+    except RuntimeError:  # no folder that Numba may write to: each process compiles anew
         return njit(**FLAGS)(function)
     _renew_with_any_source(kernel)
     return kernel
@@ -32,9 +32,9 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _renew_with_any_source(kernel: Any) -> None:
-    """Numba drops what it keeps of a function when its own file changes; here too when another kernel's file does.
+    """Invalidate the cache of a kernel when any kernel's file changes; Numba looks only at the kernel's own.
 
-    Kernels call one another, and code of the callee is compiled into the caller. Numba has no public way to say so.
+    Kernels call one another, and the callee is compiled into the caller; Numba has no public API for that.
     """
     kept = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
     if kept is not None:
@@ -43,13 +43,13 @@ def _renew_with_any_source(kernel: Any) -> None:
 
 @cache
 def _sources() -> tuple[tuple[str, int, int], ...]:
-    """Name, time and size of every file of kernels."""
+    """Name, modification time and size of every kernel file."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
 def cache_folder(kernel: Callable[..., Any]) -> str:
-    """Where the compiled kernel is kept, or why it is not."""
+    """Where the compiled kernel is cached, or why it is not."""
     statistics = getattr(kernel, "stats", None)
     if statistics is None:
         return "none, NUMBA_DISABLE_JIT is set"

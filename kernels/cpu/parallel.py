@@ -1,7 +1,7 @@
-"""Images of a batch shared out between threads.
+"""A batch's images distributed over threads.
 
-A kernel treats each image alone, so the result does not depend on the number of threads; and it holds no GIL, so
-ordinary threads run it at once, with no need of Numba's own threading layers, which differ from machine to machine.
+A kernel treats each image separately, so the result does not depend on the number of threads; and it releases the GIL,
+so ordinary threads run in parallel, without Numba's own threading layers, which differ from machine to machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 Kernel = Callable[..., None]
 
-IMAGES_PER_THREAD = 64  # fewer are not worth the 20 us that it takes to hand them to a thread
+IMAGES_PER_THREAD = 64  # fewer are not worth the 20 us of handing them to a thread
 _setting = SimpleNamespace(threads=os.cpu_count() or 1)
 
 
@@ -29,7 +29,7 @@ def set_threads(threads: int) -> None:
 def over_images(kernel: Kernel) -> Kernel:
     """The op that runs kernel(images, rows (m,), *arguments (m,), out) on a part of the rows per thread.
 
-    The kernel is given C-contiguous arrays only, whatever the op is given, and writes to those rows of out alone.
+    The kernel always gets C-contiguous arrays, and writes only to those rows of out.
     """
 
     @wraps(kernel)
@@ -65,12 +65,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def _read_only(images: Any) -> Any:
-    """Inputs are read-only or not, and Numba compiles for each: make them all one kind."""
+    """A read-only view: otherwise Numba would compile once for writable and once for read-only arrays."""
     view = images.view()
     view.flags.writeable = False
     return view
 
 
 def _owned(array: Any) -> Any:
-    """The same for what has a number per row, which may also be one number broadcast: they are few, so copy."""
+    """A copy of the numbers per row, to the same end; they are few, and may be one number broadcast."""
     return np.array(array)

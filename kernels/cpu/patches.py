@@ -1,7 +1,7 @@
-"""Patch features: an image's patches as columns of a matrix, and what becomes of their products with the centroids.
+"""Patch features: an image's patches as columns of a matrix, and the pooling of their products with the centroids.
 
-Floats are float32 or float64. Positions of patches lie last and loops run over all of an image's, so that sums need no
-reordering to be fast.
+Floats are float32 or float64. Patch positions are the last axis, and the inner loops run over them, so that sums
+vectorise without reordering.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _cut_columns(image: Images, out: Floats) -> None:
 def _statistics(cut: Floats, columns: int, total: Floats, squares: Floats, inverses: Floats) -> None:
     """inverses = 1 / sqrt(variance + 10) of the patches, and total = their means; total and squares: (h * (w - 5),).
 
-    Sums of 108 pixels and of their squares are whole numbers under 2**24, hence exact in float32 too.
+    Sums of 108 pixels and of their squares are integers below 2**24, hence exact even in float32.
     """
     number, size = total.dtype.type, cut.shape[0] * SIDE * SIDE
     total[:] = 0
@@ -60,7 +60,7 @@ def _statistics(cut: Floats, columns: int, total: Floats, squares: Floats, inver
 
 @jit
 def extract_patches(images: Images, mean: Floats, out: Floats) -> None:
-    """out (n, channels * 36, positions) = the normalised patches of images (n, channels, h, w), less the mean."""
+    """out (n, channels * 36, positions) = the normalised patches of images (n, channels, h, w), minus the mean."""
     n, channels, height, width = images.shape
     columns, positions = width - SIDE + 1, out.shape[2]
     cut = np.empty((channels, SIDE, height * columns), mean.dtype)
@@ -91,7 +91,7 @@ def add_squares(values: Floats, total: Floats, out: Floats) -> None:
 
 @jit
 def _excesses(products: Floats, squares: Floats, lengths: Floats, out: Floats, average: Floats) -> None:
-    """out (k, positions) = the distances to the centroids less the one to zero; average (positions,) = their mean."""
+    """out (k, positions) = the distances to the centroids, minus the one to zero; average (positions,) = their mean."""
     number = out.dtype.type
     length = np.sqrt(squares)
     average[:] = 0
@@ -107,7 +107,7 @@ def _excesses(products: Floats, squares: Floats, lengths: Floats, out: Floats, a
 
 @jit
 def _half_means(activations: Floats, columns: int) -> tuple[Any, Any]:
-    """The means of the left and of the right half of some rows of positions (rows * columns,), which are used up."""
+    """The means of the left and the right half of rows of positions (rows * columns,), which are overwritten."""
     number = activations.dtype.type
     rows = left = activations.shape[0] // columns
     while left > 1:  # the lower half of the rows is added to the upper one
@@ -130,7 +130,7 @@ def triangle_pool(products: Floats, squares: Floats, lengths: Floats, columns: i
     """out (n, 4 k) = the mean over each quadrant of max(0, mean_k(z) - z_k), z the distances to the k centroids.
 
     products (n, k, positions): of whitened patches with the centroids; squares (n, positions) and lengths (k,): the
-    squared lengths of both; columns: positions in a row.
+    squared lengths of both; columns: positions per row.
     """
     n, k, positions = products.shape
     number = out.dtype.type

@@ -2,7 +2,7 @@
 
 logits (m, c) float, labels (m,) int64 -> gradient (m, c), loss (1,), hits (1,) int64. For a row z with label y:
     s = sum(exp(z - max z)),  loss += log s - (z[y] - max z),  gradient = (exp(z - max z) / s - onehot(y)) / m
-Array code writes eight temporaries of this size; here a row stays in registers and first-level cache.
+Array code writes eight temporaries of this size; here a row stays in registers and the first-level cache.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def softmax_xent(
     for i in range(rows):
         label, first = labels[i], _first_largest(logits[i])
         largest = logits[i, first]
-        label_logit = logits[i, label] - largest  # kept, for gradient may be logits
+        label_logit = logits[i, label] - largest  # saved, because gradient may be logits
         total_hits += first == label and not np.isnan(largest)
         total = number(0)
         for j in range(classes):

@@ -1,8 +1,8 @@
-"""Threads that work on one thing together, and meet: atomic counters, and a barrier that cannot hang.
+"""Threads that work as a team and meet in every step: atomic counters, and a barrier that cannot hang.
 
-Ordinary threads run jitted code without the GIL. They meet by counting up one number in memory, and waiting until all
-have: under a microsecond, where a lock of the system takes tens. A thread that waits long gives its core away, for
-the others may need it; and it leaves when the team is dismissed, as when one of its threads could not be started.
+Ordinary threads run jitted code without the GIL. They meet by incrementing one counter in memory and waiting until all
+have: that takes less than a microsecond, where a system lock takes tens. A thread that waits long yields its core to
+others, and leaves when the team is dismissed, for instance because one of its threads could not start.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .jit import intrinsic, jit
 
 ARRIVED, DISMISSED = 0, 8  # positions in the counters, a cache line apart
 COUNTERS = 16
-PATIENCE = 2000  # looks at the counter, about 10 us
+PATIENCE = 2000  # polls of the counter, about 10 us
 
 
 def new_team() -> NDArray[np.int64]:
@@ -56,7 +56,7 @@ def _give_core_away(_):  # type: ignore[no-untyped-def]
 
 @jit
 def meet(counters: NDArray[np.int64], arrivals: int) -> bool:
-    """Arrive, and wait until there are that many arrivals in all; False if the team was dismissed meanwhile."""
+    """Arrive, and wait for that many arrivals in total; False if the team was dismissed meanwhile."""
     _add(counters, ARRIVED, 1)
     looks = 0
     while _read(counters, ARRIVED) < arrivals:
@@ -74,5 +74,5 @@ def is_dismissed(counters: NDArray[np.int64]) -> bool:
 
 
 def dismiss(counters: NDArray[np.int64]) -> None:
-    """Let every thread of the team leave at its next step."""
+    """Make every thread of the team leave at its next step."""
     counters[DISMISSED] = 1

@@ -1,14 +1,14 @@
 """Small matrix products held in registers: the inner loops of the fused epoch.
 
 A tile is C (rows, line) = sum over k < depth of A(r, k) * B[k], where B[k] is one cache line: 16 float32 or 8 float64.
-Its rows * line sums stay in registers; each k costs one line of B, and for every row one number of A and one fused
-multiply-add. A is read where it lies, through a table of positions, so that a batch is never gathered:
+Its rows * line sums stay in registers; each k costs one line of B and, for every row, one number of A and one fused
+multiply-add. A is read in place, through a table of positions, so that no batch is ever gathered:
 
     along rows:   A(r, k) = a[table[start + r] + k]      the rows of a batch, times weights
     along depth:  A(r, k) = a[table[k] + start + r]      a batch transposed, times gradients
 
-Loops over scalars would leave half of the speed to the compiler's luck, so this one is written as vector code of LLVM,
-which makes of it whatever the CPU has.
+For loops over scalars, half of the speed would depend on the compiler's luck; so this is vector code in LLVM, which
+maps it to the CPU's instructions.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ INT64, INT32, POINTER = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer
 
 
 def vector_bytes() -> int:
-    """Of this CPU's widest registers; that decides how fast the code is, not what it computes."""
+    """The size of this CPU's widest registers, which decides how fast the code is, not what it computes."""
     features = llvmlite.binding.get_host_cpu_features()
     return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
 
 
 class TileCode:
-    """Writes one tile's code: the sums start at zero, `add` adds to them, `store` writes them to memory."""
+    """Generates one tile's code: the sums start at zero, `add` adds to them, `store` writes them to memory."""
 
     def __init__(self, builder: Any, element: Any, rows: int, register_bytes: int) -> None:
         self.builder, self.rows = builder, rows
@@ -71,7 +71,7 @@ class TileCode:
                 builder.store(builder.call(self.fmuladd, [spread, factor, builder.load(place)]), place)
 
     def fetch(self, address: Any) -> None:
-        """Ask for the cache line at the address, to be read soon."""
+        """Prefetch the cache line at the address."""
         kinds = [POINTER, INT32, INT32, INT32]
         prefetch = cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
@@ -98,7 +98,7 @@ class TileCode:
 
 
 def _rows_code(code: TileCode, table: Any, start: Any, depth: Any, a: Any, b: Any, stride: Any, ahead: Any) -> None:
-    """One line of every row after the other; while it is used, the same line of the rows ahead is fetched."""
+    """Line by line along all rows at once; meanwhile the same line of the rows ahead is prefetched."""
     builder, line = code.builder, INT64(LINE // code.size)
     index = [builder.add(start, INT64(row)) for row in range(code.rows)]
     rows = [code.through(a, table, i) for i in index]
@@ -158,9 +158,9 @@ def make_tile(rows: int, along_rows: bool, register_bytes: int) -> Any:
 def make_product(along_rows: bool, register_bytes: int) -> Callable[..., None]:
     """product(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead): rows first .. + count.
 
-    Row first + i of the tile goes to c_start + i * c_stride, in the tallest tiles that fit.
+    Row first + i goes to c_start + i * c_stride, in the tallest tiles that fit.
     """
-    tallest = 8 if register_bytes == LINE else 4  # as many sums as there are registers, less a few
+    tallest = 8 if register_bytes == LINE else 4  # the sums fill all but a few of the registers
     tall, half, pair, single = (make_tile(max(tallest >> s, 1), along_rows, register_bytes) for s in range(4))
 
     @jit

@@ -1,18 +1,18 @@
-"""A whole epoch of a network with one hidden layer in one call: the fused epoch.
+"""The fused epoch: a whole epoch of a network with one hidden layer in one call.
 
 Shapes: batch m, inputs d, hidden units h, classes c. With (Z1 > 0) the ReLU's mask, and the batch's rows X:
 
     Z1 = X W1 + B1        H = max(Z1, 0)        Z2 = H W2 + B2        G = (softmax(Z2) - Y)
     dH = G W2' * (H > 0)      dW2 = H' G / m      dB2 = sum(G) / m      dW1 = X' dH / m      dB1 = sum(dH) / m
 
-A team of threads trains one network: each owns some of the hidden units, that is columns of W1 and rows of W2, and
-nobody else reads or writes those. Only Z2 needs them all: every thread adds its part to an exchange, they meet once a
+A team of threads trains one network: each owns some of the hidden units, that is columns of W1 and rows of W2, which no
+other thread reads or writes. Only Z2 needs all of them: every thread writes its part to an exchange, they meet once per
 step, and then each computes the same G from the same parts in the same order. So no gradient is ever summed across
-threads, and the same number of threads gives the same bits. Several networks are trained one a thread.
+threads, and the same number of threads gives the same bits. Of several networks, each is trained by one thread.
 
-Storage: hidden units come in panels of one cache line (16 float32 or 8 float64), the last one filled up with zeros,
-which stay zero; W1 as (panels, d, line), W2 transposed, (c, units) of one thread after the other. Each array has a
-leading axis of slots: the value, and for Adam its first and second moment.
+Storage: hidden units come in panels of one cache line (16 float32 or 8 float64), the last one padded with zeros,
+which stay zero; W1 as (panels, d, line), W2 transposed, (c, units), thread after thread. Each array has a leading axis
+of slots: the value, then each moment of the optimizer.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .tile import depth_product, rows_product
 
 Floats = NDArray[Any]
 Integers = NDArray[np.int64]
-Totals = NDArray[np.float64]  # (2,): the sum of the losses, and the hits
+Totals = NDArray[np.float64]  # (2,): the summed loss and the hits
 
-ROWS = 64  # of a batch that are multiplied at once, and
+ROWS = 64  # of a batch that are multiplied at once
 FIRST = np.zeros(1, np.int64)  # a table of one position
-CHUNK = 128  # inputs whose gradient is computed and used at once, so that both stay in the nearest caches
+CHUNK = 128  # inputs whose gradient is computed and applied at once, so that both stay in the nearest caches
 
 
 class Weights(NamedTuple):
-    """Slots by what is stored: W1 (panels * d * line), B1 (panels * line), W2 (c * panels * line), B2 (parts * c)."""
+    """The slots of each array: W1 (panels * d * line), B1 (panels * line), W2 (c * panels * line), B2 (parts * c)."""
 
     w1: Floats
     b1: Floats
@@ -49,8 +49,8 @@ class Weights(NamedTuple):
 class Epoch(NamedTuple):
     """One network's epoch: rows (n,) are positions of the samples in `features` (flat), in the order of training.
 
-    It trains on (features - mean (inputs,)) * scale; an empty mean: on the features as they are. rule and coefficients
-    (steps, 1 + k): the optimizer, and its numbers for each step, first the share of a weight that decay leaves.
+    It trains on (features - mean (inputs,)) * scale or, with an empty mean, on the features as they are. rule and
+    coefficients (steps, 1 + k): the optimizer and each step's coefficients, first the share that weight decay leaves.
     """
 
     features: Floats
@@ -66,7 +66,7 @@ class Epoch(NamedTuple):
 
 
 class Team(NamedTuple):
-    """parts of the hidden units, one a thread; exchange (2, parts, c * padded batch) for Z2; its counters."""
+    """parts: of the hidden units, one per thread; exchange (2, parts, c * padded batch), for Z2; counters of `team`."""
 
     parts: int
     exchange: Floats
@@ -84,7 +84,7 @@ class Share(NamedTuple):
 
 
 class Step(NamedTuple):
-    """How to use a sum over the batch: mean_factor, 1 / m, makes a gradient of it; see `optimizers` for the rest."""
+    """How to apply a sum over the batch: mean_factor, 1 / m, makes it a gradient; see `optimizers` for the rest."""
 
     rule: Any
     mean_factor: float
@@ -93,14 +93,14 @@ class Step(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """What one thread needs for a batch; h: its hidden units, m: the batch in whole lines."""
+    """What one thread needs for a batch; h: its hidden units, m: the batch, rounded up to whole lines."""
 
     hidden: Floats  # (m, h)
     transposed: Floats  # (h, m)
     delta: Floats  # (m, h)
     gradient: Floats  # (c, m): class by class, so that loops over the batch vectorise
     largest: Floats  # (m,): logits
-    first: Floats  # (m,): the first class with the largest logit, as a float, for loops of one kind of number
+    first: Floats  # (m,): the first class with the largest logit, as a float, so that loops use one type
     total: Floats  # (m,): sums of exponentials
     chunk: Floats  # a part of a gradient
     shift: Floats  # (h,): mean W1, where features are standardised
@@ -131,20 +131,20 @@ def _buffers(weights: Weights, epoch: Epoch, share: Share) -> Buffers:
 
 @jit
 def _update(slots: Floats, start: int, count: int, sums: Floats, step: Step, kept: float) -> None:
-    """Values [start : start + count] one step on, by sums[:count] over the batch."""
+    """Take one step on values [start : start + count], by sums[:count] over the batch."""
     take_step(step.rule, slots, start, count, sums, step.mean_factor, step.coefficients, kept)
 
 
 @jit
 def _hidden_layer(weights: Weights, epoch: Epoch, own: Buffers, share: Share, rows: Integers, m: int) -> None:
-    """own.hidden = ReLU(X W1 + B1) for this thread's units, and own.transposed; rows go on with the next batch's.
+    """own.hidden = ReLU(X W1 + B1) for this thread's units, and own.transposed; rows continue with the next batch's.
 
-    The features in memory, F, are not touched where X = (F - mean) * scale: X W1 + B1 = scale (F W1 - shift) + B1.
+    Where X = (F - mean) * scale, the stored features F stay as they are: X W1 + B1 = scale (F W1 - shift) + B1.
     """
     line, h, padded = share.line, share.units, share.padded
     w1, b1 = weights.w1[0], weights.b1[0, share.first : share.first + h]
     ahead = rows[m:]
-    for i in range(0, m, ROWS):  # few enough to stay in the cache from panel to panel
+    for i in range(0, m, ROWS):  # few enough to stay in cache from panel to panel
         count = min(ROWS, m - i)
         for column in range(0, h, line):
             panel, place = (share.first + column) * epoch.inputs, i * h + column
@@ -167,7 +167,7 @@ def _hidden_layer(weights: Weights, epoch: Epoch, own: Buffers, share: Share, ro
 
 @jit
 def _partial_logits(weights: Weights, own: Buffers, share: Share, classes: int, partial: Floats) -> None:
-    """partial (c, padded m) = what this thread's hidden units add to Z2."""
+    """partial (c, padded m) = this thread's contribution to Z2."""
     for i in range(0, share.padded, share.line):
         rows_product(weights.w2[0], own.by_hidden, 0, classes, share.units, own.transposed, i, share.padded, partial, i,
                      share.padded, own.by_hidden)  # fmt: skip
@@ -175,7 +175,7 @@ def _partial_logits(weights: Weights, own: Buffers, share: Share, classes: int, 
 
 @jit
 def _gather_logits(parts: Floats, bias: Floats, own: Buffers, classes: int, padded: int, m: int) -> None:
-    """own.gradient = Z2: every thread's part, added in their order; own.largest and own.first of each sample."""
+    """own.gradient = Z2: all threads' parts, added in order; own.largest and own.first of each sample."""
     for q in range(classes):
         logits = own.gradient[q * padded : q * padded + m]
         for part in range(parts.shape[0]):
@@ -200,7 +200,7 @@ def _gather_logits(parts: Floats, bias: Floats, own: Buffers, classes: int, padd
 
 @jit
 def _exponentials(own: Buffers, classes: int, padded: int, m: int) -> None:
-    """own.gradient = exp(Z2 - max Z2) in place of Z2; own.total = their sums."""
+    """Replace Z2 in own.gradient by exp(Z2 - max Z2); own.total = its sums."""
     total = own.total
     for i in range(m):
         total[i] = 0
@@ -215,7 +215,7 @@ def _exponentials(own: Buffers, classes: int, padded: int, m: int) -> None:
 def _add_loss(
     own: Buffers, labels: Integers, classes: int, padded: int, m: int, start: int, stop: int, totals: Totals
 ) -> None:
-    """To the totals: the loss and the hits of samples start to stop, by Z2; then the exponentials take its place."""
+    """Add loss and hits of samples start to stop to the totals, from Z2, which the exponentials then replace."""
     loss, hits = 0.0, 0
     for i in range(start, stop):
         loss += own.largest[i] - own.gradient[labels[i] * padded + i]
@@ -229,7 +229,7 @@ def _add_loss(
 
 @jit
 def _softmax_gradient(own: Buffers, labels: Integers, classes: int, padded: int, m: int) -> None:
-    """own.gradient = softmax(Z2) - Y in place of the exponentials."""
+    """Replace the exponentials in own.gradient by softmax(Z2) - Y."""
     for q in range(classes):
         values = own.gradient[q * padded : q * padded + m]
         for i in range(m):
@@ -253,7 +253,7 @@ def _hidden_gradient(weights: Weights, own: Buffers, share: Share, classes: int,
 
 @jit
 def _update_output(weights: Weights, own: Buffers, share: Share, epoch: Epoch, step: Step, m: int) -> None:
-    """W2's rows of this thread's units, and its own copy of B2."""
+    """Update the rows of W2 of this thread's units, and its own copy of B2."""
     h, classes, padded = share.units, epoch.classes, share.padded
     for column in range(0, h, share.line):
         rows_product(
@@ -272,7 +272,7 @@ def _update_output(weights: Weights, own: Buffers, share: Share, epoch: Epoch, s
 def _update_hidden(
     weights: Weights, own: Buffers, share: Share, epoch: Epoch, rows: Integers, step: Step, m: int
 ) -> None:
-    """W1's columns and B1 of this thread's units."""
+    """Update W1's columns and B1 of this thread's units."""
     h, line, inputs = share.units, share.line, epoch.inputs
     sums = own.sums[:h]
     sums[:] = 0
@@ -303,9 +303,9 @@ def _standardize_gradient(epoch: Epoch, own: Buffers, start: int, count: int, su
 
 @jit
 def train_part(weights: Weights, epoch: Epoch, team: Team, share: Share, totals: Totals) -> bool:
-    """One thread's share of the epoch: its hidden units, and the totals of its share of each batch.
+    """One thread's share of the epoch: train its hidden units, and add up the totals of its share of each batch.
 
-    False if the team was dismissed meanwhile: the weights are then good for nothing.
+    False if the team was dismissed meanwhile: the weights are then useless.
     """
     own = _buffers(weights, epoch, share)
     samples, classes, padded = len(epoch.labels), epoch.classes, share.padded
@@ -334,7 +334,7 @@ def train_part(weights: Weights, epoch: Epoch, team: Team, share: Share, totals:
 
 @jit
 def evaluate_part(weights: Weights, epoch: Epoch, share: Share, start: int, stop: int, totals: Totals) -> None:
-    """The totals of samples start to stop, by a network that is not changed; the share is all hidden units."""
+    """The totals of samples start to stop, leaving the network as it is; the share has all hidden units."""
     own = _buffers(weights, epoch, share)
     classes, padded = epoch.classes, share.padded
     logits = np.zeros((1, classes * padded), weights.w1.dtype)

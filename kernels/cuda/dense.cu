@@ -1,5 +1,5 @@
-// The elementwise steps of a layer, and the sum over a batch. All arrays are of REAL, rows of `columns` numbers without
-// gaps; out may be the first input. NaN is kept: every comparison with it is false.
+// The elementwise steps of a layer, and the sum over a batch. All arrays are of REAL, with contiguous rows of
+// `columns` numbers; out may be the first input. NaN is kept: every comparison with it is false.
 #include "each.cuh"
 
 // out (m, n) = (features (m, n) - mean (n,)) * scale.
@@ -21,13 +21,13 @@ extern "C" __global__ void bias_relu(const REAL* z, const REAL* bias, REAL* out,
     });
 }
 
-// out (m, n) = gradient * (activation > 0), a product: NaN in the gradient stays.
+// out (m, n) = gradient * (activation > 0), a product, which keeps NaN in the gradient.
 extern "C" __global__ void relu_backward(const REAL* gradient, const REAL* activation, REAL* out, int64 count) {
     fill(out, count, [=](int64 i) { return gradient[i] * REAL(activation[i] > 0); });
 }
 
-// out (n,) = the sum of values (m, n) over its rows. A block sums 32 columns: warp w every so many-th row
-// from w on, and the first warp the warps' sums, in their order. Shared memory: a number a thread.
+// out (n,) = the sum of values (m, n) over its rows. A block sums 32 columns: of W warps, warp w sums rows w, w + W, and
+// so on, then the first warp adds up the warps' sums in order. Shared memory: one number per thread.
 extern "C" __global__ void column_sum(const REAL* values, REAL* out, int64 rows, int64 columns) {
     SharedMemory memory;
     REAL* sums = memory.take<REAL>(blockDim.x);

@@ -22,11 +22,11 @@ from .sources import define, define_optimizer, optimizers
 REAL = {"float32": "float", "float64": "double"}
 ELEMENT = {**REAL, "int64": "int64"}
 WARP = 32
-THREADS = 64  # of a block of an elementwise kernel: small, so that few numbers still spread over multiprocessors
-EACH = 8  # numbers a thread, as in each.cuh
-SUM_THREADS = 128  # of a block that sums 32 columns
-MOST_THREADS = 512  # of a block of softmax_xent.cu
-FEW_CLASSES = 16  # up to which a thread has a whole row of logits
+THREADS = 64  # per block of an elementwise kernel: few, so that even small arrays spread over the multiprocessors
+EACH = 8  # numbers per thread, as in each.cuh
+SUM_THREADS = 128  # per block that sums 32 columns
+MOST_THREADS = 512  # per block of softmax_xent.cu
+FEW_CLASSES = 16  # up to which one thread handles a whole row of logits
 
 
 class Finish(IntEnum):
@@ -41,7 +41,7 @@ class Finish(IntEnum):
 
 @dataclass(frozen=True)
 class Tiling:
-    """How matmul.cu cuts a product: TILE numbers a side, PACKS loads in flight of each input, threads of a block."""
+    """How matmul.cu tiles a product: TILE numbers per side, PACKS loads of each input in flight, threads per block."""
 
     tile: int
     packs: int
@@ -61,14 +61,14 @@ class Tiling:
 
 LARGE, MEDIUM = Tiling(64, 4, 256), Tiling(32, 8, 128)
 SMALL, SMALL_OF_LONG_SUMS = Tiling(16, 8, 32), Tiling(16, 8, 128)
-LONG_SUM = 128  # products, beyond which a small tile is worth four times the threads
+LONG_SUM = 128  # of products: beyond it, a small tile is worth four times the threads
 TILINGS = (LARGE, MEDIUM, SMALL, SMALL_OF_LONG_SUMS)
 
 Coefficients = Any  # of a step: a tuple of numbers, or a float64 array on the device
 
 
 class CudaOps(NetworkOps):
-    """A launch for every op; place puts a host array on the driver's device."""
+    """One launch per op; place copies a host array to the driver's device."""
 
     def __init__(self, xp: Any, driver: Driver, place: Callable[[Any], Array]) -> None:
         super().__init__(xp)
@@ -81,7 +81,7 @@ class CudaOps(NetworkOps):
         return self._driver.load(Program(file, kernel, define(**constants), shared_memory))
 
     def _row(self, coefficients: Coefficients) -> Array:
-        """A step's coefficients on the device, where those of a recorded step are already."""
+        """A step's coefficients on the device; those of a recorded step are there already."""
         return self._place_row(coefficients) if isinstance(coefficients, tuple) else coefficients
 
     # Rows.
@@ -153,7 +153,7 @@ class CudaOps(NetworkOps):
             return
         tiling = self._tiling(rows, n, k)
         (a, a_transposed), (b, b_transposed) = _stored(a), _stored(b)
-        given, column_sums = (out if array is None else array for array in (given, column_sums))  # some pointer
+        given, column_sums = (out if array is None else array for array in (given, column_sums))  # any valid pointer
         real = REAL[out.dtype.name]
         launch = self._load("matmul.cu", "matmul", tiling.shared_memory, REAL=real, **tiling.constants)
         sizes = (np.int64(m), np.int64(k), np.int64(n))
@@ -201,18 +201,18 @@ class CudaOps(NetworkOps):
 
 
 def _launch_each(launch: Launch, count: int, *arguments: Any) -> None:
-    """Threads for so many numbers, EACH of them a thread."""
+    """Launch enough threads for `count` numbers, EACH of them per thread."""
     launch((-(-count // (THREADS * EACH)),), (THREADS,), _contiguous(*arguments))
 
 
 def _stored(matrix: Array) -> tuple[Array, bool]:
-    """The matrix as it lies in memory, row by row, and whether it is a transposed view of that."""
+    """The matrix as stored, row by row, and whether the argument is its transposed view."""
     transposed = not matrix.flags.c_contiguous
     return (matrix.T if transposed else matrix), transposed
 
 
 def _contiguous(*arguments: Any) -> tuple[Any, ...]:
-    """The arguments; UsageError if an array among them has gaps, which a kernel does not see."""
+    """The arguments; UsageError if one is an array with gaps, which kernels would ignore."""
     for argument in arguments:
         if hasattr(argument, "flags") and not argument.flags.c_contiguous:
             raise UsageError("CUDA kernels take contiguous arrays: copy the array first.")

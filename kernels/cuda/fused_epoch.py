@@ -30,18 +30,18 @@ Place = Callable[[NDArray[Any]], Array]  # a host array to the device
 
 
 class FusedEpoch:
-    """Trains networks on a driver's device; place puts a host array there, layout overrides the one chosen."""
+    """Trains networks on a driver's device; place copies a host array there, layout overrides the automatic choice."""
 
     def __init__(self, driver: Driver, place: Place, layout: Layout | None = None) -> None:
         self._driver, self._place, self._layout = driver, place, layout
         self._refused: set[tuple[Layout, Shape]] = set()
 
     def train(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
-        """Train each network in place; returns its sum of losses, and its hits, over the epoch.
+        """Train each network in place; returns its summed loss and its hits over the epoch.
 
-        features float32 (n, d), labels int64 (n,), on the device and each below the number of classes. All have
-        one shape and one batch size. Raises UsageError for a row that is not there or features with gaps, BackendError
-        if the device runs none of the layouts.
+        features float32 (n, d), labels int64 (n,), on the device and each below the number of classes. All
+        networks have the same shape and batch size. Raises UsageError for a row out of range or features with gaps,
+        BackendError if the device can run none of the layouts.
         """
         if not features.flags.c_contiguous:
             raise UsageError("A fused epoch takes features without gaps between rows: copy them first.")
@@ -62,7 +62,7 @@ class FusedEpoch:
         )
 
     def _layouts(self, shape: Shape, tasks: int) -> list[Layout]:
-        """Those to try: a device may refuse a launch that looked right, and then would again."""
+        """The layouts to try, without those that the device has refused before, although they should fit."""
         layouts = [self._layout] if self._layout else candidates(shape, self._driver.device, tasks)
         return [layout for layout in layouts if (layout, shape) not in self._refused]
 
@@ -76,7 +76,7 @@ class FusedEpoch:
         return results
 
     def _tasks_at_once(self, layout: Layout, shape: Shape) -> int:
-        """How many tasks a launch may have: any number of clusters, but all blocks of a grid have to run at once."""
+        """How many tasks one launch may have: any number of clusters, but all blocks of a grid have to run at once."""
         if layout.cluster:
             return 2**16
         running = self._driver.blocks_at_once(layout.program(shape), THREADS)
@@ -95,12 +95,12 @@ class FusedEpoch:
         launch = self._driver.load(layout.program(shape))
         launch((blocks,), (THREADS,), (features, labels, table, losses, hits, *messages))
         losses, hits = self._driver.to_host(losses), self._driver.to_host(hits)
-        del placed  # until here the kernel has read it
+        del placed  # the kernel reads it until here
         of_tasks = zip(losses.reshape(len(tasks), -1), hits.reshape(len(tasks), -1), strict=True)
         return [(float(loss.sum()), int(hit.sum())) for loss, hit in of_tasks]
 
     def _table(self, tasks: Sequence[EpochTask]) -> tuple[Array, list[Array]]:
-        """The tasks as the kernel reads them, and what they point to that must live as long."""
+        """The tasks as the kernel reads them, and the arrays they point to, which must live as long."""
         table = np.zeros(len(tasks), TASK)
         placed: list[Array] = []
         for row, task in zip(table, tasks, strict=True):

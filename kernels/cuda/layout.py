@@ -1,4 +1,4 @@
-"""How a network with one hidden layer is shared between the blocks of `train_epoch.cu`: pure arithmetic."""
+"""How the blocks of `train_epoch.cu` share a network with one hidden layer: pure arithmetic."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .sources import define, define_optimizer, optimizers
 FILE, KERNEL = "train_epoch.cu", "train_epoch"
 WARPS = 8
 THREADS = 32 * WARPS
-CLUSTERS = 90  # the compute capability that has them
+CLUSTERS = 90  # the first compute capability that has them
 MOST_SLOTS = 4  # as in train_epoch.cu
-MOST_UNITS = 32  # of a block: a lane's sums of them, and of four rows, still fit into registers
+MOST_UNITS = 32  # of a block: a lane's sums of them over four rows still fit into registers
 ALIGNMENT = 16  # bytes
-FEW_TASKS = 4  # the paper's two models, and room
+FEW_TASKS = 4  # the paper's two models, and some more
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Layout:
-    """split_k blocks share the inputs, split_n the hidden units; the rest is explained in train_epoch.cu."""
+    """split_k blocks share the inputs, split_n the hidden units; train_epoch.cu explains the rest."""
 
     split_k: int
     split_n: int
@@ -76,22 +76,22 @@ class Layout:
         )
 
     def batch_rows(self, shape: Shape) -> int:
-        """The rows of a batch, filled up for the warps and the blocks."""
+        """The rows of a batch, padded for warps and blocks."""
         return _round_up(shape.batch_size, max(16, self.blocks))
 
     def units(self, shape: Shape) -> int:
-        """The hidden units of a block, filled up likewise."""
+        """The hidden units of a block, padded likewise."""
         return _round_up(shape.hidden, 4 * self.split_n) // self.split_n
 
     def inbox(self, shape: Shape) -> int:
-        """The numbers that a block's inboxes have room for."""
+        """How many numbers a block's inboxes hold."""
         rows, units = self.batch_rows(shape), self.units(shape)
         sums = self.split_k * rows * units if self.split_k > 1 else 0
         logits = self.split_n * (rows // self.blocks) * shape.classes
         return 2 * (sums + logits + rows * shape.classes)
 
     def shared_memory(self, shape: Shape) -> int:
-        """Bytes that a block takes, array by array as the kernel's `Share` and `Exchange` do."""
+        """Bytes that a block takes, array by array like the kernel's `Share` and `Exchange`."""
         rows, units = self.batch_rows(shape), self.units(shape)
         columns = _round_up(-(-shape.inputs // self.split_k), 4 * WARPS)
         of_slot = [units * (columns + 4), units, units * shape.classes, shape.classes]
@@ -115,9 +115,9 @@ class Layout:
         )
 
 
-# What should be the fastest first, for one network. A cluster's messages are faster than a grid's. The inputs split in
-# two halve what a block copies in a step, so that the next batch has room beside this one; more parts cost more
-# messages, and need less shared memory.
+# For one network, what should be fastest comes first. A cluster's messages are faster than a grid's. Splitting the
+# inputs in two halves what a block copies per step, so that the next batch fits beside this one; more parts cost more
+# messages and need less shared memory.
 LAYOUTS = (
     Layout(2, 8, cluster=True, buffers=2, passes=1),
     Layout(2, 4, cluster=True, buffers=2, passes=1),
@@ -132,9 +132,9 @@ LAYOUTS = (
 
 
 def candidates(shape: Shape, device: Device, tasks: int = 1) -> list[Layout]:
-    """The layouts that the device has room for, in the order in which they are worth trying.
+    """The layouts that fit the device, in the order in which to try them.
 
-    Many networks share the device best in clusters of up to eight blocks, of which more run at once.
+    Many networks run best in clusters of up to eight blocks, because more of those run at once.
     """
     fitting = [layout for layout in LAYOUTS if layout.fits(shape, device)]
     few = tasks <= FEW_TASKS

@@ -7,9 +7,9 @@ struct Slots {
     REAL numbers[1 + MOMENTS];
 };
 
-// coefficients double (1 + COEFFICIENTS): the share of a value that weight decay leaves, which counts only if `decays`,
-// and the optimizer's own. They lie on the device, in float64 as the host computed them: a recorded step finds others
-// there in every epoch. out may be slots.
+// coefficients double (1 + COEFFICIENTS): the share of a value that weight decay leaves, which applies only if
+// `decays`, then the optimizer's own. They are in device memory, in float64 as the host computed them, where a recorded
+// step finds new ones in every epoch. out may be slots.
 extern "C" __global__ void update(const REAL* slots, const REAL* gradient, const double* coefficients, bool decays,
                                   REAL* out, int64 count) {
     const REAL kept = decays ? static_cast<REAL>(coefficients[0]) : REAL(1);

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from fastmlp import augment, backends
 from fastmlp.backends import Availability, Backend, open_backend
-from fastmlp.backends.base import Array
 from fastmlp.common.errors import UsageError
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier, choose_tier
 from fastmlp.network.trainer import Trainer
+from fastmlp.ops import Array
 from fastmlp.testing import check_backend
 
 
@@ -50,6 +50,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "entry_points", lambda group: [point] if group == backends.ENTRY_POINTS else [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("registered")
 def test_the_standard_is_all_that_ops_steps_and_runs_need(seed: int) -> None:
     report = check_backend("strict", seed=seed)

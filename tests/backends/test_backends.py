@@ -14,6 +14,8 @@ from fastmlp.backends.numpy import NumpyBackend, blas
 from fastmlp.common.errors import BackendError, UsageError
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.trainer import Trainer
+from fastmlp.ops import overridden
+from fastmlp.ops.network import NetworkOps
 
 
 def test_ours_are_registered_first() -> None:
@@ -77,23 +79,17 @@ def test_threads_limit_blas() -> None:
         assert blas_threads() == {1}
 
 
-def test_ops_without_kernels_are_array_code() -> None:
-    def double(xp: object, values: np.ndarray, out: np.ndarray) -> None:
-        out[...] = values * 2
+def test_an_op_that_a_backend_overrides_is_its_own_and_the_others_are_array_code() -> None:
+    class Tripling(NetworkOps):
+        def add_bias(self, z: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+            out[...] = 3 * z
 
-    def kernel(values: np.ndarray, out: np.ndarray) -> None:
-        out[...] = values * 3
-
-    class Tripling(NumpyBackend):
-        kernels = {"double": kernel}  # noqa: RUF012
-
-    out = np.zeros(1)
-    backends.Ops({"double": double}, Tripling()).double(np.ones(1), out)
-    assert out == 3
-    backends.Ops({"double": double}, Tripling(), kernels=False).double(np.ones(1), out)
-    assert out == 2
-    with pytest.raises(AttributeError):
-        backends.Ops({}, Tripling()).halve(np.ones(1), out)
+    assert list(overridden(Tripling(NumpyBackend.xp), NetworkOps)) == ["add_bias"]
+    out = np.zeros((1, 2))
+    Tripling(NumpyBackend.xp).dense(np.ones((1, 3)), np.ones((3, 2)), np.ones(2), out)
+    assert out.tolist() == [[9, 9]]
+    NetworkOps(NumpyBackend.xp).dense(np.ones((1, 3)), np.ones((3, 2)), np.ones(2), out)
+    assert out.tolist() == [[4, 4]]
 
 
 def test_opening_numpy_imports_no_other_engine() -> None:

@@ -194,7 +194,7 @@ def test_a_gpu_that_works_is_described(install) -> None:
         "gpu": "NVIDIA H100 80GB HBM3",
         "compute_capability": "9.0",
         "memory": "80 GiB, 79 GiB free",
-        "shared_memory": "227 KiB a block",
+        "shared_memory": "227 KiB per block",
         "driver": "CUDA 13.2",
         "cuda": "13.0",
         "cupy": "14.2.0",

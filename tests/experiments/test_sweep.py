@@ -19,6 +19,7 @@ from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.sweep import Candidate, Grid, Setting
 from fastmlp.models.storage import load
+from fastmlp.network.tiers import Tier
 from fastmlp.report.sweep import draw_sweep, table_text
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.tolerances import EPOCH
@@ -90,7 +91,9 @@ def test_each_candidate_is_as_if_trained_alone(backend, monkeypatch):
     slow = backend.name == "emulated"
     models = models_of("augmented", **({"limit": 20, "epochs": 1} if slow else {}))
     trial = trial_of(models, "augmented")
-    kept, held_out = (Samples.place(backend, *rows, "float32") for rows in trial)
+    kept, held_out = (
+        Samples.place(backend, rows.features, rows.labels, "float32") for rows in (trial.kept, trial.held_out)
+    )
     settings = Grid((0.001, 0.003), (0.1,) if slow else (0.0, 0.1), (8,) if slow else (8, 32)).settings()
     candidates = sweep.train_candidates(models, settings, trial)
     trained = [(candidate.setting, candidate.member.blueprint.seed) for candidate in candidates]
@@ -100,7 +103,7 @@ def test_each_candidate_is_as_if_trained_alone(backend, monkeypatch):
         network = blueprint.network(backend)
         history = loop.train(network, kept, blueprint.recipe, blueprint.seed)
         loss, _ = held_out.evaluate(network)
-        if network.tier.number < 3:
+        if network.tier.tier < Tier.FUSED_EPOCH:
             assert (own, candidate.validation[0]) == (history, loss)
         losses = np.array([*own.train_loss, candidate.validation[0]])
         assert_close(f"{candidate.setting}", losses, np.array([*history.train_loss, loss]), EPOCH["float32"])

@@ -121,6 +121,7 @@ def test_centroids_are_means_of_their_patches() -> None:
     np.testing.assert_allclose(found[order], expected[np.lexsort(expected.T)], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_learning_is_deterministic_and_kept(images: np.ndarray, codebook: Codebook, tmp_path: Path) -> None:
     split = Split(images, np.zeros(len(images), np.int64))
     path = patches.learned_codebook(split, 0, tmp_path)

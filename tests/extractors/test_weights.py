@@ -28,6 +28,7 @@ def trained(backend: Backend, placed: Samples, recipe: Recipe = ONE_BATCH) -> tu
     return network.parameters, history
 
 
+@pytest.mark.slow
 def test_a_weight_is_a_number_of_repetitions(backend: Backend, seed: int) -> None:
     """In one batch; also on a backend whose fused epoch knows no weights."""
     times = np.array([1, 0, 3, 1, 2, 1, 0, 4, 1, 1, 2, 1])

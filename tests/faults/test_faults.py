@@ -388,6 +388,7 @@ def test_two_runs_in_one_output_folder_are_one_too_many(
     assert not (folder / "out" / LOCK).exists()
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_cache_share_it(tmp_path: Path) -> None:
     """Codebook and features are made by whoever comes first, and both runs end with the same models."""
     variables = {**os.environ, "FASTMLP_CACHE_DIR": str(tmp_path / "cache")}

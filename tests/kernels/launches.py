@@ -27,7 +27,7 @@ class Launched:
         return {name: value for name, _, value in named}
 
 
-class RecordingDriver(Driver):  # type: ignore[misc]  # kernels are not checked from here
+class RecordingDriver(Driver):
     """Arrays are NumPy arrays; `launched` lists all launches, in order, but those that are being recorded.
 
     `recordings` lists what was recorded, and `repeated` each recording every time that it is called.

@@ -1,6 +1,7 @@
 """The fused epoch's CUDA kernel, emulated, in every layout, against the array code on NumPy in float64."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -249,7 +250,7 @@ class Unknown(Optimizer):
     """Two moments, as Adam has, and no kernel anywhere."""
 
     name = "unknown"
-    moments = ("first", "second")
+    moments: ClassVar[tuple[str, ...]] = ("first", "second")
     schedule = SGD.schedule
     step = SGD.step
 

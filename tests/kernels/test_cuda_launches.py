@@ -420,7 +420,7 @@ def cupy_driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.api.driver", error)
     driver = CupyDriver.__new__(CupyDriver)
     driver._captured = None
-    driver._function = lambda program: lambda *arguments, **options: None
+    monkeypatch.setattr(driver, "_function", lambda program: lambda *arguments, **options: None)
     return driver
 
 
@@ -458,12 +458,17 @@ def few_multiprocessors(can_emulate):
 
 @pytest.mark.parametrize(("multiprocessors", "tile"), [(2, 64), (16, 32), (132, 16)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_of_every_tile_emulated(few_multiprocessors, multiprocessors, tile, dtype, rng):
+def test_products_of_every_tile_emulated(few_multiprocessors, multiprocessors, tile, dtype, rng, monkeypatch):
     backend = few_multiprocessors(multiprocessors)
     m, k, n = 70, 131, 66
     a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
     load, loaded = backend.driver.load, []
-    backend.driver.load = lambda program: loaded.append(program) or load(program)
+
+    def noted(program):
+        loaded.append(program)
+        return load(program)
+
+    monkeypatch.setattr(backend.driver, "load", noted)
     for left in (backend.asarray(a), backend.asarray(a.T.copy()).T):
         for right in (backend.asarray(b), backend.asarray(b.T.copy()).T):
             out = backend.empty((m, n), dtype)

@@ -13,7 +13,7 @@ from tests.kernels.test_cuda_sources import compiled
 
 def first_ones():
     """The first variant of each source, for each optimizer that it has a step of; nvcc compiles them all."""
-    found = {}
+    found: dict[tuple[str, ...], tuple[str, tuple[str, ...], str]] = {}
     for name, options, _ in compiled():
         optimizer = [option for option in options if option.startswith("-DOPTIMIZER=")]
         found.setdefault((name, *optimizer), (name, options, "sm_90"))

@@ -23,7 +23,8 @@ def resized(backend, images, size, dtype="float32"):
     """By the kernel, into memory between guard zones."""
     out = backend.empty((len(images), size, size, 3), dtype)
     placed = [backend.asarray(array) for array in (images, SCALE, SHIFT)]
-    Resize(backend.driver)(*placed, out)
+    pixels, scale, shift = placed
+    Resize(backend.driver)(pixels, scale, shift, out)
     return backend.to_numpy(out)
 
 
@@ -61,11 +62,11 @@ def test_bfloat16_is_the_nearest_one_emulated(emulated, rng, n, height, width, s
     np.testing.assert_array_equal(resized(emulated, images, size, "uint16"), expected)
 
 
-def test_a_block_makes_several_rows_emulated(emulated, rng):
+def test_a_block_makes_several_rows_emulated(emulated, rng, monkeypatch):
     one = EmulatedBackend(EmulatedDriver(Device("one of a multiprocessor", 90, 1, 232_448)))
     images = draw(rng, 5, 6, 8)
     blocks = one.driver.blocks_at_once
-    one.driver.blocks_at_once = lambda program, threads: min(3, blocks(program, threads))
+    monkeypatch.setattr(one.driver, "blocks_at_once", lambda program, threads: min(3, blocks(program, threads)))
     np.testing.assert_array_equal(resized(one, images, 12), resized(emulated, images, 12))
 
 
@@ -78,5 +79,6 @@ def test_an_output_that_is_not_aligned_is_written_number_by_number_emulated(emul
     images = draw(rng, 2, 5, 6)
     memory = emulated.empty((1 + 2 * 8 * 8 * 3,), "float32")
     out = memory[1:].reshape(2, 8, 8, 3)
-    Resize(emulated.driver)(*(emulated.asarray(array) for array in (images, SCALE, SHIFT)), out)
+    pixels, scale, shift = (emulated.asarray(array) for array in (images, SCALE, SHIFT))
+    Resize(emulated.driver)(pixels, scale, shift, out)
     np.testing.assert_array_equal(out, resized(emulated, images, 8))

@@ -29,7 +29,7 @@ ROWS = 150
 
 @pytest.fixture(autouse=True)
 def any_work_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FLOPS_A_PART", 1)
+    monkeypatch.setattr(module, "FLOPS_PER_PART", 1)
 
 
 def make_task(
@@ -63,8 +63,9 @@ def exactly(task: EpochTask, features: np.ndarray, labels: np.ndarray) -> tuple[
         loss, gradients, _ = reference.step(x, y, (w1, b1, w2, b2), 0)
         total += loss * len(rows)
         for k, gradient in enumerate(gradients):
-            moments = [slot[k] for slot in slots[1:]]
-            change, moments = task.rule.step(np, gradient, moments, coefficients)
+            change, moments = OPTIMIZERS[task.rule.name]().step(
+                np, gradient, [slot[k] for slot in slots[1:]], coefficients
+            )
             values = slots[0][k] * (kept if gradient.ndim == 2 else 1) - change
             for slot, array in zip(slots, (values, *moments), strict=True):
                 slot[k] = array

@@ -358,7 +358,7 @@ def test_hostile_names_stay_text_on_the_page(hostile):
     page = page_of(hostile[0])
     assert not {"script", "img", "b", "a"} & {tag for tag, _ in page.elements}
     text = " ".join(page.text)
-    assert "<script>alert(1)</script> taken for a|b`*_[x](http://evil.example), 7 images" in text
+    assert "<script>alert(1)</script> mistaken for a|b`*_[x](http://evil.example), 7 images" in text
     assert "猫" in text
     assert "$x^$" in text
 
@@ -366,7 +366,7 @@ def test_hostile_names_stay_text_on_the_page(hostile):
 def test_hostile_names_stay_text_in_markdown(hostile):
     markdown = (hostile[0] / "report.md").read_text()
     assert "<" not in markdown
-    assert r"&lt;script&gt;alert(1)&lt;/script&gt; taken for a\|b\`\*\_\[x\](http://evil.example)" in markdown
+    assert r"&lt;script&gt;alert(1)&lt;/script&gt; mistaken for a\|b\`\*\_\[x\](http://evil.example)" in markdown
     assert len({line.replace(r"\|", "").count("|") for line in markdown.splitlines() if line.startswith("| ")}) == 3
 
 

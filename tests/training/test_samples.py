@@ -16,6 +16,7 @@ from fastmlp.cli.main import main
 from fastmlp.common.errors import BackendError
 from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
 from fastmlp.network.parameters import initial_parameters
+from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.runs import tiers
 from fastmlp.training import loop
@@ -38,7 +39,7 @@ def placed(backend: Backend, budget: int | None, monkeypatch: pytest.MonkeyPatch
     return Samples.place(backend, *data(), dtype)
 
 
-def networks_of(backend: Backend, optimizer: Optimizer, tier: int | None, dtype: str = "float32") -> list[Trainer]:
+def networks_of(backend: Backend, optimizer: Optimizer, tier: Tier | None, dtype: str = "float32") -> list[Trainer]:
     """Three, of which the first two will share an order."""
     first = [initial_parameters(SIZES, "he", seed, dtype) for seed in range(3)]
     return [Trainer(parameters, backend, BATCH, tier, optimizer) for parameters in first]
@@ -54,7 +55,7 @@ def train(samples: Samples, networks: list[Trainer], epochs: int = 1) -> list[tu
 
 
 def assert_same(
-    monkeypatch: pytest.MonkeyPatch, backend: Backend, optimizer: Optimizer, tier: int | None, epochs: int = 1
+    monkeypatch: pytest.MonkeyPatch, backend: Backend, optimizer: Optimizer, tier: Tier | None, epochs: int = 1
 ) -> None:
     """Weights to the last bit; means of losses, which are summed by chunks, all but."""
     whole, chunked = placed(backend, None, monkeypatch), placed(backend, BUDGET, monkeypatch)
@@ -110,9 +111,9 @@ def test_features_of_another_dtype_are_converted_by_chunks(monkeypatch):
     assert isinstance(chunked, ChunkedSamples)
     assert chunked.features.dtype == np.float32
     whole = Samples(data()[0].astype(np.float64), data()[1])
-    expected, got = (networks_of(backend, SGD(), 1, "float64") for _ in range(2))
+    expected, got = (networks_of(backend, SGD(), Tier.ARRAY_CODE, "float64") for _ in range(2))
     train(chunked, got), train(whole, expected)
-    np.testing.assert_array_equal(got[2].weights[0], expected[2].weights[0])
+    np.testing.assert_array_equal(got[2].parameters.weights[0], expected[2].parameters.weights[0])
 
 
 def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):
@@ -122,7 +123,7 @@ def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(backend, "memory_budget", lambda: BUDGET)
     chunked = Samples.place(backend, mapped, data()[1], "float32")
     assert chunked.features is mapped
-    train(chunked, networks_of(backend, SGD(), 1))
+    train(chunked, networks_of(backend, SGD(), Tier.ARRAY_CODE))
 
 
 def test_a_whole_training_is_the_same(monkeypatch):
@@ -175,7 +176,7 @@ def test_a_batch_that_does_not_fit_names_the_fix(monkeypatch):
     backend = NumpyBackend()
     chunked = placed(backend, BUDGET // 4, monkeypatch)
     with pytest.raises(BackendError, match=r"for 10 rows at a time, not for a batch of 16: choose a smaller --batch"):
-        train(chunked, networks_of(backend, SGD(), 1))
+        train(chunked, networks_of(backend, SGD(), Tier.ARRAY_CODE))
     with pytest.raises(BackendError, match=r"100 bytes of memory left, too few for rows of 48"):
         placed(backend, 100, monkeypatch)
 

@@ -17,7 +17,7 @@ OPSET, IR_VERSION = 18, 10  # what ONNX Runtime knows from version 1.18 on
 
 
 class Graph:
-    """Nodes, constants, inputs and outputs; every value has a name of its own."""
+    """Nodes, constants, inputs and outputs; every value has a unique name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []

@@ -18,7 +18,7 @@ from fastmlp.models.export.graph import OPSET, Graph
 FEATURES = "backbone.features"
 
 
-class _Backbone(nn.Module):  # type: ignore[misc]  # PyTorch is not checked
+class _Backbone(nn.Module):
     """A VisionExtractor as a module."""
 
     def __init__(self, extractor: Any) -> None:
@@ -61,12 +61,14 @@ def _exported(extractor: Any) -> onnx.ModelProto:
         raise FastMLPError(
             f"PyTorch cannot write {extractor.name} as ONNX ({first_line(error)}): export the head alone."
         ) from None
+    if program is None:
+        raise FastMLPError(f"PyTorch wrote no ONNX of {extractor.name}: export the head alone.")
     return program.model_proto
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of its own workings."""
+    """Silence the exporter, which reports its own workings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

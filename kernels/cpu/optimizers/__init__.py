@@ -1,12 +1,12 @@
-"""The optimizers' steps on a CPU: a module each, named as the optimizer, with its Rule and its `step`.
+"""The optimizers' steps on a CPU: one module per optimizer, with the same name, its Rule and its `step`.
 
 `Rule` is a NamedTuple of the optimizer's constants. `step(rule, slots, first, count, sums, mean_factor, coefficients,
-kept)` changes the columns from `first` on, `count` of them, of slots (1 + moments, n), whose rows are the values and
-then each moment. mean_factor * sums[:count] is their gradient; coefficients are those of the step, less the share of
-each value that weight decay leaves, which is `kept`.
+kept)` updates `count` columns from `first` on of slots (1 + moments, n), whose rows are the values and then each
+moment. Their gradient is mean_factor * sums[:count]; coefficients are those of the step except the first, `kept`, the
+share of each value that weight decay leaves.
 
-Numba compiles a function for each combination of its arguments' types. A Rule is a type: so `take_step` becomes the one
-step that is asked for, in single ops and fused epochs alike, and no other is compiled.
+Numba compiles a function for each combination of its arguments' types. As each Rule is a type, `take_step` compiles to
+that optimizer's step alone, in single ops and fused epochs alike.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def rule_of(optimizer: Rule) -> Any:
 
 
 def take_step(rule: Any, *arguments: Any) -> None:
-    """The step of the rule's type; in compiled code, which `overload` serves, that is decided at compile time."""
+    """The step of the rule's type; in compiled code, `overload` decides at compile time."""
     _STEPS[type(rule)](rule, *arguments)
 
 

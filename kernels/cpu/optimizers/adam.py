@@ -25,7 +25,7 @@ def step(
 ) -> None:
     number = slots.dtype.type
     beta_1, beta_2, epsilon = number(rule.beta_1), number(rule.beta_2), number(rule.epsilon)
-    rest_1, rest_2 = number(1 - rule.beta_1), number(1 - rule.beta_2)  # taken before rounding, which would drown it
+    rest_1, rest_2 = number(1 - rule.beta_1), number(1 - rule.beta_2)  # before rounding, which would swamp it
     step_size, correction = number(coefficients[0]), number(coefficients[1])
     factor, shrink = number(mean_factor), number(kept)
     value, mean, square = (

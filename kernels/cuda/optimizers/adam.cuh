@@ -1,7 +1,7 @@
 // Adam (Kingma and Ba 2015, algorithm 1), its bias corrections in the coefficients:
 //     first = beta_1 first + (1 - beta_1) gradient        second = beta_2 second + (1 - beta_2) gradient^2
 //     value = kept * value - step_size * first / (sqrt(second) * correction + epsilon)
-// BETA_1, BETA_2 and EPSILON are set by the compiler's options; what is left of 1 is taken before it is rounded.
+// BETA_1, BETA_2 and EPSILON are set by the compiler's options; the differences from 1 are taken before rounding.
 #pragma once
 
 constexpr int MOMENTS = 2;
