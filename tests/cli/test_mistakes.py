@@ -109,9 +109,9 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         ("predict --model run X.npy", 4, "There is no model in run: give run/original."),
         ("predict --model run/original/model.safetensors X.npy", 4, "is the file of a model: give its folder, run"),
         ("evaluate --model pets", 4, "There is no model in pets: train one first, or check the path."),
-        (f"predict {HEAD} wide.npy", 4, "The model takes numbers (n, 8), a row of 8 features each, not float32 (1"),
+        (f"predict {HEAD} wide.npy", 4, "The model takes numbers (n, 8), 8 features per row, not float32 (1"),
         (f"predict {HEAD} nan.npy", 4, "Row 5 of the features has NaN"),
-        (f"predict {HEAD} flat", 2, "takes features made elsewhere, not images: give it 8 features a row"),
+        (f"predict {HEAD} flat", 2, "takes features made elsewhere, not images: give it 8 features per row"),
         (f"predict {OF_IMAGES} empty", 4, "empty has no images"),
         (f"predict {OF_IMAGES} float-images.npy", 4, "not float32 from 0.0 to 255.0: give np.rint(X).clip(0, 255)"),
         (f"predict {OF_IMAGES} channels-last.npy", 4, "give X.transpose(0, 3, 1, 2)."),
@@ -227,7 +227,7 @@ def test_in_python(call: Callable[[], object], says: str) -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda of_features, _: of_features.predict(X[:, :5]), "a row of 8 features each, not float32 (120, 5)"),
+        (lambda of_features, _: of_features.predict(X[:, :5]), "8 features per row, not float32 (120, 5)"),
         (lambda of_features, _: of_features.predict(X[0]), "give X[None] for one row."),
         (lambda of_features, _: of_features.predict(NAN), "Row 5 of the features has NaN"),
         (lambda of_features, _: of_features.evaluate(X, Y[:9] + 1), "120 rows, but labels of shape (9,)"),
