@@ -12,6 +12,7 @@ from fastmlp.backends import Availability, names, open_backend, probe
 from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend, blas
 from fastmlp.common.errors import BackendError, UsageError
+from fastmlp.network.network import Network
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.trainer import Trainer
 from fastmlp.ops import overridden
@@ -110,7 +111,7 @@ def blas_threads() -> set[int]:
 def test_small_products_train_on_one_thread(width: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads gain little on a product of 64 x 512 x 64, and wait for each other where a core is busy."""
     seen = []
-    monkeypatch.setattr(Trainer, "update", lambda *_: seen.append(blas_threads()))
+    monkeypatch.setattr(Network, "update", lambda *_: seen.append(blas_threads()))
     with threadpool_limits():
         backend = open_backend("numpy", threads=2)
         assert blas_threads() == {2}
