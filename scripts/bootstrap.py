@@ -1,4 +1,4 @@
-"""Goes on under a Python that is new enough. Old Pythons can read this file, so that they can say so."""
+"""Continues under a Python that is new enough. Old Pythons can read this file, so that they can say so."""
 
 import os
 import shutil

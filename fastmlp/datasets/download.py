@@ -132,7 +132,7 @@ class _Pace:
 
 
 def _start(answer: requests.Response, size: int, have: int) -> int:
-    """The position in the file of the answer's first byte. Raises _MirrorError if that is not what was asked for."""
+    """The position in the file of the answer's first byte. Raises _MirrorError if that is not what was requested."""
     if not answer.ok:
         raise _MirrorError(f"answered {answer.status_code} {answer.reason}")
     if "text/html" in answer.headers.get("Content-Type", ""):

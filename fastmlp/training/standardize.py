@@ -1,4 +1,4 @@
-"""The scale of features: standardise them before training, or warn that gradient descent may not bear them."""
+"""The scale of features: standardise them before training, or warn that gradient descent may not cope with it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def standardize(networks: Sequence[Trainer], recipes: Sequence[Recipe], samples:
 
 
 def odd_scale(features: Array, centred: bool = False) -> str | None:
-    """The warning for features (n, d) on the host whose scale gradient descent may not bear, else None.
+    """The warning for features (n, d) on the host whose scale gradient descent may not cope with, else None.
 
     It looks at evenly spaced rows. centred: the mean will be subtracted, and the spread divided by, before training.
     """

@@ -53,6 +53,6 @@ def crop(images: Images, rows: Integers, down: Integers, across: Integers, out: 
                 lines[j] = 0
         first, past = _without_source(x_offset, width)
         columns = out[i].reshape(-1, width)[:, first:past]
-        for x in range(past - first):  # down each column: along its few bytes a row, every row would call memset
+        for x in range(past - first):  # down each column: along rows of few bytes each, every row would call memset
             for y in range(channels * height):
                 columns[y, x] = 0

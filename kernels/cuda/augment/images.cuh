@@ -20,7 +20,7 @@ __device__ inline int clamp(int64 value, int low, int high) {
     return static_cast<int>(min(max(value, static_cast<int64>(low)), static_cast<int64>(high)));
 }
 
-// Sixteen bytes a thread where both addresses and the count allow it, else one.
+// Sixteen bytes per thread where both addresses and the count allow it, else one.
 __device__ inline void copy_bytes(const uint8* from, uint8* to, int count) {
     const auto misaligned = reinterpret_cast<size_t>(from) | reinterpret_cast<size_t>(to) | static_cast<size_t>(count);
     const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
