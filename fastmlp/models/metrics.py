@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.network.evaluation import softmax
+from fastmlp.network.evaluation import log_softmax, softmax
 
 BINS = 15
 
@@ -33,9 +33,8 @@ def evaluate(logits: NDArray[Any], labels: NDArray[np.int64], class_names: Seque
 
 def cross_entropy(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
     """The mean of -log softmax(logits) at the labels."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    at_label = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
-    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - at_label))
+    at_label = np.take_along_axis(log_softmax(logits.astype(np.float64)), labels[:, None], axis=1)[:, 0]
+    return float(np.mean(-at_label))
 
 
 def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
