@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit code: 0 done, 1 failed, 2 usage, 3 backend, 4 data or weights, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what the terminal's encoding cannot
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parse(argv)
     with quietly(options.quiet):
         return run(options)
