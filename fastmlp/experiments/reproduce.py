@@ -10,7 +10,7 @@ from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
-from fastmlp.experiments.results import confusion, describe, over_seeds
+from fastmlp.experiments.results import describe, on_test_images, over_seeds
 
 SCHEMA = 1
 
@@ -32,7 +32,7 @@ def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
         "table1": {name: models.table_rows(name, [member.network])[0] for name, member in trained.items()},
         **describe(models, features),
         "history": {name: member.history.as_dict() for name, member in trained.items()},
-        "confusion": {name: confusion(models, member.network) for name, member in trained.items()},
+        **on_test_images(models, {name: member.network for name, member in trained.items()}),
     }
     if config.seeds > 1:
         results["over_seeds"] = over_seeds(models, results["table1"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from fastmlp.common import environment
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.feature_sets import ImageFeatures
@@ -24,11 +26,21 @@ def over_seeds(models: Models, table1: Mapping[str, dict[str, float]]) -> dict[s
     return {"seeds": models.config.all_seeds, "table1": table}
 
 
-def confusion(models: Models, network: Trainer) -> list[list[int]]:
-    """How many test images of each class (row) were predicted as each class (column)."""
+def on_test_images(models: Models, networks: Mapping[str, Trainer]) -> dict[str, Any]:
+    """Every model's answers on the test images, counted.
+
+    confusion: how many images of each class (row) were predicted as each class (column);
+    only_right: how many images this model got right and no other did.
+    """
     features = next(iter(models.feature_sets.values()))
-    predicted = models.placed.test.logits(network).argmax(axis=1)
-    return confusion_matrix(features.test.labels, predicted, len(features.class_names)).tolist()
+    labels, classes = features.test.labels, len(features.class_names)
+    predicted = {name: models.placed.test.logits(network).argmax(axis=1) for name, network in networks.items()}
+    hits = np.array([answers == labels for answers in predicted.values()])
+    alone = (hits & (hits.sum(axis=0) == 1)).sum(axis=1).tolist()
+    return {
+        "confusion": {name: confusion_matrix(labels, answers, classes).tolist() for name, answers in predicted.items()},
+        "only_right": dict(zip(predicted, alone, strict=True)),
+    }
 
 
 def describe(models: Models, features: ImageFeatures) -> dict[str, Any]:

@@ -2,21 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.common.statistics import summarize
+from fastmlp.common.statistics import CONFIDENCE, summarize
 
 Results = Mapping[str, Any]
 Claim = dict[str, Any]
 
 WINDOW = 10  # epochs looked at on either side of the learning rate's drop
+NORMAL = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)  # the half-width of the interval, in standard errors
 CALMER = 0.5  # the share of its former wobble that a calmed loss keeps at most
 
 
 def check_claims(results: Results) -> list[Claim]:
-    """The claims in order: {"claim": sentence, "holds": bool or None (not tested), "numbers": sentence}."""
+    """The claims in order: {"claim": sentence, "holds": bool or None (not decided), "numbers": sentence}."""
     return [_fits_training_set_better(results), _generalises_better(results), _drop_shows(results)]
 
 
@@ -36,31 +38,72 @@ def _fits_training_set_better(results: Results) -> Claim:
     if "over_seeds" in results:
         accuracy, loss = (_lead(results, "original", cell) for cell in ("train_accuracy", "train_loss"))
         return _claim_over_seeds(claim, results, [accuracy, loss])
-    return {
-        "claim": claim,
-        "holds": original["train_accuracy"] > augmented["train_accuracy"]
-        and original["train_loss"] < augmented["train_loss"],
-        "numbers": f"Train accuracy {original['train_accuracy']:.2%} against {augmented['train_accuracy']:.2%}, "
-        f"train loss {original['train_loss']:.3f} against {augmented['train_loss']:.3f}.",
-    }
+    images, augmented_images = (results["data"][name] for name in ("train_images", "augmented_images"))
+    chance = _chance_of_two(original["train_accuracy"], augmented["train_accuracy"], images, augmented_images)
+    leads = _beyond_chance(original["train_accuracy"] - augmented["train_accuracy"], chance)
+    numbers = (
+        f"Train accuracy {original['train_accuracy']:.2%} against {augmented['train_accuracy']:.2%} "
+        f"({_chance_text(chance)}), train loss {original['train_loss']:.3f} against {augmented['train_loss']:.3f}."
+    )
+    return _claim_of_one_seed(claim, leads and original["train_loss"] < augmented["train_loss"], numbers)
 
 
 def _generalises_better(results: Results) -> Claim:
     original, augmented = (_row(results, model) for model in ("original", "augmented"))
     images = results["data"]["test_images"]
     gain = augmented["test_accuracy"] - original["test_accuracy"]
-    standard_error = 100 * _standard_error(original["test_accuracy"], images)
-    error = f"the standard error of either, over {images:,} images, is {standard_error:.2f}"
     claim = "The augmented model generalises better: its test accuracy is higher."
     if "over_seeds" in results:
+        standard_error = 100 * _standard_error(original["test_accuracy"], images)
+        error = f"the standard error of either, over {images:,} images, is {standard_error:.2f}"
         return _claim_over_seeds(claim, results, [_lead(results, "augmented", "test_accuracy")], error)
-    return {
-        "claim": claim,
-        "holds": gain > 0,
-        "numbers": f"Test accuracy {augmented['test_accuracy']:.2%} against {original['test_accuracy']:.2%}, "
-        f"a gain of {points(gain)} ({error}); "
-        f"train minus test accuracy: {points(_gap(augmented))} augmented, {points(_gap(original))} original.",
-    }
+    chance = _chance_of_test(results)
+    numbers = (
+        f"Test accuracy {augmented['test_accuracy']:.2%} against {original['test_accuracy']:.2%}, "
+        f"a gain of {points(gain)} over {images:,} images ({_chance_text(chance)}); "
+        f"train minus test accuracy: {points(_gap(augmented))} augmented, {points(_gap(original))} original."
+    )
+    return _claim_of_one_seed(claim, _beyond_chance(gain, chance), numbers)
+
+
+# One seed: a lead counts where chance in the choice of the images would rarely make one as large.
+
+
+def _beyond_chance(lead: float, chance: float) -> bool | None:
+    """None where the lead is within what chance makes."""
+    if lead > chance:
+        return True
+    return None if abs(lead) <= chance else False
+
+
+def _chance_of_test(results: Results) -> float:
+    """How far apart chance brings the test accuracies of two equally good models, in 95% of choices of images.
+
+    Both models see the same images, so only those count that one model alone got right (McNemar 1947, with Edwards'
+    correction). Results without their number are taken as those of two independent sets of images.
+    """
+    images = results["data"]["test_images"]
+    if "only_right" in results:
+        return (NORMAL * math.sqrt(sum(results["only_right"].values())) + 1) / images
+    original, augmented = (_row(results, model)["test_accuracy"] for model in ("original", "augmented"))
+    return _chance_of_two(original, augmented, images, images)
+
+
+def _chance_of_two(one: float, other: float, images: int, other_images: int) -> float:
+    """The same of accuracies on independent images."""
+    return NORMAL * math.hypot(_standard_error(one, images), _standard_error(other, other_images))
+
+
+def _chance_text(chance: float) -> str:
+    return f"chance alone stays below {100 * chance:.2f} points in {CONFIDENCE:.0%} of cases"
+
+
+def _claim_of_one_seed(claim: str, holds: bool | None, numbers: str) -> Claim:
+    remark = " The lead is within chance: more --seeds may decide." if holds is None else ""
+    return {"claim": claim, "holds": holds, "numbers": numbers + remark}
+
+
+# Several seeds.
 
 
 class Lead(NamedTuple):
@@ -102,6 +145,9 @@ def _claim_over_seeds(claim: str, results: Results, leads: Sequence[Lead], remar
         "holds": holds,
         "numbers": numbers if holds is not None else f"{numbers} An interval has 0 in it: more --seeds may decide.",
     }
+
+
+# The learning rate.
 
 
 def _drop_shows(results: Results) -> Claim:
