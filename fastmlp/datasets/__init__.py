@@ -6,9 +6,9 @@ A name always means the same images in the same order: random datasets have a fi
 from pathlib import Path
 
 from fastmlp.common.errors import UsageError, did_you_mean
-from fastmlp.datasets.base import Dataset, Split
+from fastmlp.datasets.base import Dataset, LeftOut, Split
 
-__all__ = ["NAMES", "Dataset", "Split", "check_name", "load"]
+__all__ = ["NAMES", "Dataset", "LeftOut", "Split", "check_name", "load"]
 
 NAMES = ("cifar10", "digits", "synthetic", "synthetic:N", "folder:PATH")
 

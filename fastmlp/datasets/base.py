@@ -43,8 +43,27 @@ class Split:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What lies where a dataset was read but is not in it.
+
+    files: how many, by what they are, such as ".heic"; images: why each could not be read, by its path.
+    """
+
+    files: dict[str, int] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.images)
+
+    def __str__(self) -> str:
+        """3 .heic, 1 .txt, 2 unreadable."""
+        counts = {**self.files, "unreadable": len(self.images)}
+        return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """Two splits, the names of the classes, and whether a mirrored image keeps its class."""
+    """Two splits, the names of the classes, whether a mirrored image keeps its class, and what was left out."""
 
     name: str
     train: Split
@@ -52,6 +71,7 @@ class Dataset:
     class_names: tuple[str, ...]
     mirror_keeps_class: bool = True
     note: str = field(default="", compare=False)
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
 
     def __post_init__(self) -> None:
         for split_name, split in (("train", self.train), ("test", self.test)):

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError
 from fastmlp.common.files import cache_dir
-from fastmlp.datasets.base import IMAGE_SHAPE, Dataset, Split
+from fastmlp.common.progress import warn
+from fastmlp.datasets.base import IMAGE_SHAPE, Dataset, LeftOut, Split
 
 FOLDER = "cifar-10-batches-bin"
-TRAIN_FILES = "data_batch_*.bin"
+TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE = "test_batch.bin"
+FILES = (*TRAIN_FILES, TEST_FILE)
 META_FILE = "batches.meta.txt"
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 RECORD_BYTES = 1 + 3 * 32 * 32
@@ -58,18 +60,27 @@ def load(data_dir: Path | None = None) -> Dataset:
 
 
 def read_folder(folder: Path) -> Dataset:
-    """The dataset in the files of `folder`. Raises DataError if one is missing or damaged."""
-    train_paths, test_path = sorted(folder.glob(TRAIN_FILES)), folder / TEST_FILE
-    if not train_paths or not test_path.is_file():
-        missing = TEST_FILE if train_paths else TRAIN_FILES
-        raise DataError(f"{folder} lacks {missing}: {FIX}.")
-    records = {path.name: _read_records(path) for path in [*train_paths, test_path]}
+    """The dataset in the six files of `folder`. Raises DataError if one is missing or damaged.
+
+    Files with other names of batches, such as a browser's "data_batch_1 (1).bin", are told and left out.
+    """
+    missing = [name for name in FILES if not (folder / name).exists()]
+    if missing:
+        raise DataError(f"{folder} lacks {', '.join(missing)}: {FIX}.")
+    others = sorted(path.name for path in folder.glob("[!.]*batch*") if path.name not in (*FILES, META_FILE))
+    if others:
+        warn(f"Left out of {folder}: {', '.join(others)}, which CIFAR-10 does not have.")
+    records = {name: _read_records(folder / name) for name in FILES}
+    note = "" if _are_official(records) else "The images are not those of the official archive, bit for bit."
+    if note:
+        warn(f"{folder}: {note}")
     return Dataset(
         "cifar10",
-        train=_split([records[path.name] for path in train_paths]),
+        train=_split([records[name] for name in TRAIN_FILES]),
         test=_split([records[TEST_FILE]]),
         class_names=_class_names(folder / META_FILE),
-        note="" if _are_official(records) else "The images are not those of the official archive, bit for bit.",
+        note=note,
+        left_out=LeftOut(files=dict.fromkeys(others, 1)),
     )
 
 
@@ -77,7 +88,7 @@ def _find(folder: Path) -> Path:
     """The folder of the files, given the user's folder."""
     if (folder / FOLDER).is_dir():
         return folder / FOLDER
-    if (folder / TEST_FILE).exists() or any(folder.glob(TRAIN_FILES)):
+    if any((folder / name).exists() for name in FILES):
         return folder
     if (folder / ARCHIVE).is_file():
         return _unpacked(folder / ARCHIVE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -223,6 +223,7 @@ class StoredFeatures:
         return {
             "dataset": dataset.name,
             "note": dataset.note,
+            "left_out": asdict(dataset.left_out),
             "class_names": list(dataset.class_names),
             "rows": {"training": len(dataset.train), "test": len(dataset.test)},
             "extractor": self.of.extractor.provenance(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,7 @@ def _data(features: ImageFeatures) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "note": dataset.note,
+        "left_out": asdict(dataset.left_out),
         "class_names": list(dataset.class_names),
         "train_images": images,
         "augmented_images": (1 + features.config.copies) * images,

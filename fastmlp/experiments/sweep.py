@@ -285,6 +285,8 @@ def _describe(features: ImageFeatures, models: Models, trial: Trial, candidates:
         },
         "data": {
             "name": dataset.name,
+            "note": dataset.note,
+            "left_out": asdict(dataset.left_out),
             "class_names": list(dataset.class_names),
             "rows_trained_on": len(trial.kept.labels),
             "held_out_images": len(trial.held_out.labels),

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from fastmlp.common.progress import printable
+from fastmlp.datasets import LeftOut
 
 NAME = "README.md"  # which model hubs show
 SOURCES = {
@@ -57,6 +58,7 @@ def _data(description: dict[str, Any]) -> str:
     rows = {
         "dataset": description["dataset"],
         "note": description["note"],
+        "left out": str(LeftOut(**description.get("left_out", {}))),
         **{f"{split} rows": f"{count:,}" for split, count in description["rows"].items()},
         f"{len(names)} classes": ", ".join(names[:20]) + (", ..." if len(names) > 20 else ""),
         "extractor": "none: features made elsewhere" if images is None else images["name"],

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastmlp import paper
 from fastmlp.common.files import write_text
+from fastmlp.datasets import LeftOut
 from fastmlp.report import figures
 from fastmlp.report.claims import Results, check_claims, number, points
 from fastmlp.report.document import (
@@ -106,6 +107,8 @@ def _opening(results: Results) -> list[Paragraph | Highlights]:
     blocks: list[Paragraph | Highlights] = [Paragraph(_what_was_run(results), "lead")]
     if results["data"].get("note"):
         blocks.append(Paragraph(results["data"]["note"]))
+    if left_out := LeftOut(**results["data"].get("left_out", {})):
+        blocks.append(Paragraph(f"Left out of the data: {left_out}; results.json has the list."))
     if _departures(results):
         blocks.append(Paragraph(_caution(results), "notice"))
     return [*blocks, _highlights(results)]

@@ -198,10 +198,12 @@ def test_impossible_options_are_refused_by_the_parser(options: list[str], capsys
 def test_damaged_data(capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("data/cifar-10-batches-bin")
     folder.mkdir(parents=True)
+    argv = ["reproduce", *SMALL, "--dataset", "cifar10", "--data-dir", "data"]
     (folder / "data_batch_1.bin").write_bytes(bytes(3073 * 2 + 5))
-    (folder / "test_batch.bin").write_bytes(bytes(3073))
-    sentence = error_of(capsys, ["reproduce", *SMALL, "--dataset", "cifar10", "--data-dir", "data"], 4)
-    assert "data_batch_1.bin" in sentence
+    assert "lacks data_batch_2.bin, data_batch_3.bin" in error_of(capsys, argv, 4)
+    for name in (*(f"data_batch_{i}.bin" for i in range(2, 6)), "test_batch.bin"):
+        (folder / name).write_bytes(bytes(3073))
+    assert "data_batch_1.bin is truncated" in error_of(capsys, argv, 4)
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ def records(labels, seed=0):
 def write_folder(folder, **changes):
     """A small valid folder with `changes`: the content of a file by its name without suffix, None for no file."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("data_batch_1", "data_batch_2", "test_batch")
+    names = [name.removesuffix(".bin") for name in cifar10.FILES]
     contents = {name: records([3, 9], seed) for seed, name in enumerate(names)} | changes
     for name, content in contents.items():
         if content is not None:
@@ -76,11 +76,13 @@ def archive(tmp_path, monkeypatch):
 
 class TestReading:
     @settings(max_examples=30)
-    @given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.lists(st.integers(0, 9), min_size=1, max_size=3))
+    @given(st.lists(st.integers(0, 9), min_size=5, max_size=9), st.lists(st.integers(0, 9), min_size=1, max_size=3))
     def test_records_come_back_as_they_were_written(self, train_labels, test_labels):
         train, test = records(train_labels, 1), records(test_labels, 2)
+        ends = [RECORD * end for end in (0, 1, 2, 3, 4, len(train_labels))]
+        parts = {f"data_batch_{i + 1}": train[ends[i] : ends[i + 1]] for i in range(5)}
         with tempfile.TemporaryDirectory() as folder:
-            write_folder(Path(folder), data_batch_1=train, data_batch_2=None, test_batch=test)
+            write_folder(Path(folder), **parts, test_batch=test)
             dataset = cifar10.read_folder(Path(folder))
         for split, labels, content in ((dataset.train, train_labels, train), (dataset.test, test_labels, test)):
             assert split.labels.tolist() == labels
@@ -98,7 +100,7 @@ class TestReading:
             write_folder(Path(folder), data_batch_2=content)
             Path(folder, "batches.meta.txt").write_bytes(meta)
             if valid:
-                assert len(cifar10.read_folder(Path(folder)).train) == 2 + len(content) // RECORD
+                assert len(cifar10.read_folder(Path(folder)).train) == 8 + len(content) // RECORD
             else:
                 with pytest.raises(DataError, match=r"data_batch_2\.bin"):
                     cifar10.read_folder(Path(folder))
@@ -112,7 +114,7 @@ class TestReading:
 
     def test_the_training_files_follow_each_other_by_name(self, tmp_path):
         folder = write_folder(tmp_path, data_batch_1=records([1, 2]), data_batch_2=records([3]))
-        assert cifar10.read_folder(folder).train.labels.tolist() == [1, 2, 3]
+        assert cifar10.read_folder(folder).train.labels.tolist() == [1, 2, 3, 3, 9, 3, 9, 3, 9]
 
     @pytest.mark.parametrize("length", [0, 1, RECORD - 1, RECORD + 1, 2 * RECORD - 1])
     def test_a_truncated_file_is_named(self, tmp_path, length):
@@ -126,13 +128,27 @@ class TestReading:
         with pytest.raises(DataError, match=rf"test_batch\.bin: record 2 has label {label}"):
             cifar10.read_folder(folder)
 
-    @pytest.mark.parametrize("missing", ["test_batch", "data_batch"])
-    def test_a_missing_file_is_named(self, tmp_path, missing):
-        folder = write_folder(tmp_path)
-        for path in folder.glob(f"{missing}*.bin"):
-            path.unlink()
-        with pytest.raises(DataError, match=f"lacks {missing}"):
-            cifar10.read_folder(folder)
+    @pytest.mark.parametrize("missing", [[name] for name in cifar10.FILES] + [cifar10.FILES[3:5], cifar10.FILES[:5]])
+    def test_missing_files_are_named(self, tmp_path, missing):
+        folder = write_folder(tmp_path, **{name.removesuffix(".bin"): None for name in missing})
+        with pytest.raises(DataError, match=f"lacks {', '.join(missing)}: delete"):
+            load("cifar10", folder)
+
+    @pytest.mark.parametrize("extra", ["data_batch_1 (1)", "data_batch_6", "data_batch_10", "test_batch copy"])
+    def test_a_file_of_another_name_is_left_out_and_told(self, tmp_path, capsys, extra):
+        plain = cifar10.read_folder(write_folder(tmp_path))
+        dataset = cifar10.read_folder(write_folder(tmp_path, **{extra: records([5, 5])}))
+        assert dataset.train.content_hash == plain.train.content_hash
+        assert dataset.left_out.files == {f"{extra}.bin": 1}
+        assert f"Left out of {tmp_path}: {extra}.bin" in capsys.readouterr().err
+        assert not plain.left_out
+
+    def test_the_archives_other_files_are_not_told_of(self, tmp_path, capsys):
+        write_folder(tmp_path)
+        for name in ("readme.html", "batches.meta.txt", "._data_batch_1.bin"):
+            (tmp_path / name).write_text("")
+        assert not cifar10.read_folder(tmp_path).left_out
+        assert "Left out" not in capsys.readouterr().err
 
     def test_a_folder_in_the_place_of_a_file_is_a_data_error(self, tmp_path):
         folder = write_folder(tmp_path, data_batch_1=None)
@@ -157,9 +173,11 @@ class TestReading:
         names = cifar10.read_folder(folder).class_names
         assert (len(names), names[0]) == (10, first)
 
-    def test_files_that_are_not_the_official_ones_are_noted(self, tmp_path, monkeypatch):
+    def test_files_that_are_not_the_official_ones_are_noted_and_told(self, tmp_path, monkeypatch, capsys):
         folder = write_folder(tmp_path)
-        assert "not those of the official archive" in cifar10.read_folder(folder).note
+        note = cifar10.read_folder(folder).note
+        assert "not those of the official archive" in note
+        assert note in capsys.readouterr().err
         monkeypatch.setattr(cifar10, "OFFICIAL_SHA256", {path.name: sha256_of(path) for path in folder.iterdir()})
         assert cifar10.read_folder(folder).note == ""
 

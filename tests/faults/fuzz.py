@@ -83,17 +83,18 @@ def records(count: int) -> bytes:
 
 
 def parse_batch(path: Path) -> object:
-    path.rename(path.with_name("data_batch_1.bin"))
-    path.with_name("test_batch.bin").write_bytes(records(1))
+    path.rename(path.with_name(cifar10.TEST_FILE))
+    for name in cifar10.TRAIN_FILES:
+        path.with_name(name).write_bytes(records(1))
     dataset = cifar10.read_folder(path.parent)
-    assert dataset.train.labels.max() < 10
-    assert len(dataset.train) * cifar10.RECORD_BYTES == path.with_name("data_batch_1.bin").stat().st_size
+    assert dataset.test.labels.max() < 10
+    assert len(dataset.test) * cifar10.RECORD_BYTES == path.with_name(cifar10.TEST_FILE).stat().st_size
     return dataset
 
 
 def parse_meta(path: Path) -> object:
     path.rename(path.with_name("batches.meta.txt"))
-    for name in ("data_batch_1.bin", "test_batch.bin"):
+    for name in cifar10.FILES:
         path.with_name(name).write_bytes(records(1))
     dataset = cifar10.read_folder(path.parent)
     assert len(dataset.class_names) == 10
