@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from fastmlp.common.errors import UsageError
 from fastmlp.estimators.arrays import backend_for, beside, dtype_of, namespace_of, on_backend, place_of, to_host
-from fastmlp.estimators.fitting import Fit, Stopping
+from fastmlp.estimators.fitting import Fit
 from fastmlp.estimators.parameters import check_parameters, recipe_for, scales_features, seed_of, widths_of
 from fastmlp.estimators.rows import Floats, Labels, Rows, check_shapes, row_weights, warn_about_scale
 from fastmlp.network.evaluation import log_softmax, softmax
@@ -24,6 +24,7 @@ from fastmlp.network.parameters import Parameters
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.history import History
 from fastmlp.training.recipe import Recipe
+from fastmlp.training.stopping import Stopping
 
 NUMBERS = "biuf"  # kinds of labels that other libraries' arrays can hold
 UNTRAINED = 1  # the batch size of a network that only predicts
@@ -109,7 +110,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     loss_, loss_curve_ : float, list of float
         The mean training loss, rows weighted, of the last epoch and of every epoch.
     history_ : dict of list
-        epoch, learning_rate, train_loss and train_accuracy (rows not weighted), one entry per epoch.
+        epoch, learning_rate, train_loss and train_accuracy (rows not weighted) and, with early_stopping,
+        validation_accuracy: one entry per epoch.
     validation_scores_, best_validation_score_ : list of float, float
         With early_stopping, the accuracy on the held-out rows after every epoch, and the highest.
     backend_ : str
@@ -283,7 +285,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def _train(self, fit: Fit, rows: Rows, recipe: Recipe, stopping: Stopping | None, X: Any) -> MLPClassifier:
         """Train, and set the attributes."""
         backend = backend_for(self.backend, X)
-        watch = fit.continue_training(rows, recipe, backend, self.shuffle, stopping)
+        fit.continue_training(rows, recipe, backend, self.shuffle, stopping)
         self._fit, classes = fit, fit.classes
         self.classes_ = beside(classes, X) if classes.dtype.kind in NUMBERS else classes
         self.coefs_, self.intercepts_ = list(fit.parameters.weights), list(fit.parameters.biases)
@@ -292,8 +294,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.loss_ = self.loss_curve_[-1]
         self.n_iter_ = len(self.loss_curve_)
         self.backend_ = str(backend)
-        if watch is not None:
-            self.validation_scores_, self.best_validation_score_ = watch.scores, watch.best
+        if stopping is not None:
+            self.validation_scores_ = fit.history.validation_accuracy
+            self.best_validation_score_ = max(self.validation_scores_)
         return self
 
     # Prediction.

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import UsageError
 from fastmlp.estimators.arrays import on_backend, to_host
-from fastmlp.estimators.rows import Floats, Labels, Rows
+from fastmlp.estimators.rows import Floats, Rows
 from fastmlp.network.parameters import Parameters, initial_parameters
-from fastmlp.network.trainer import Trainer
+from fastmlp.training.held_out import hold_out
 from fastmlp.training.history import History
 from fastmlp.training.loop import train
 from fastmlp.training.recipe import Recipe
 from fastmlp.training.samples import Samples
+from fastmlp.training.stopping import Stopping, Watch
 
 BLOCK = 4096  # rows at a time, so that their float64 copy stays small
 ROUNDING = 10  # a feature is constant if its deviation is within this many rounding errors of its mean
@@ -44,51 +44,6 @@ class Scaling:
         """The standardised rows (n, d) of that dtype, on the backend."""
         mean, scale = (backend.asarray(values.astype(dtype)) for values in (self.mean, self.scale))
         return (rows - mean) * scale
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """Early stopping: once accuracy on held-out rows has not improved by tol for more than `patience` epochs."""
-
-    fraction: float
-    tol: float
-    patience: float
-
-    def split(self, labels: Labels, seed: int) -> tuple[Labels, Labels]:
-        """The rows to train on and the held-out ones: that fraction of each class."""
-        try:
-            kept, held_out = train_test_split(
-                np.arange(len(labels)), test_size=self.fraction, random_state=seed % 2**32, stratify=labels
-            )
-        except ValueError as error:
-            raise UsageError(
-                f"early_stopping cannot hold out {self.fraction:g} of {len(labels)} rows ({str(error).rstrip('.')}): "
-                "pass more rows of each class, another validation_fraction, or early_stopping=False."
-            ) from None
-        return np.sort(kept), np.sort(held_out)
-
-
-class Watch:
-    """Measures accuracy on held-out rows after every epoch, and keeps the trainer's state at its best."""
-
-    def __init__(self, trainer: Trainer, held_out: Samples, stopping: Stopping) -> None:
-        self.trainer, self.held_out, self.stopping = trainer, held_out, stopping
-        self.labels = trainer.backend.to_numpy(held_out.labels)
-        self.weights = None if held_out.weights is None else trainer.backend.to_numpy(held_out.weights)
-        self.scores: list[float] = []
-        self.best = -np.inf
-        self.best_state = trainer.state
-        self._since = 0
-
-    def __call__(self, history: History) -> bool:
-        """Whether to stop."""
-        hits = self.trainer.logits(self.held_out.features).argmax(axis=1) == self.labels
-        score = float(np.average(hits, weights=self.weights))
-        self.scores.append(score)
-        self._since = 0 if score >= self.best + self.stopping.tol else self._since + 1
-        if score > self.best:
-            self.best, self.best_state = score, self.trainer.state
-        return self._since > self.stopping.patience
 
 
 @dataclass
@@ -132,16 +87,16 @@ class Fit:
 
     def continue_training(
         self, rows: Rows, recipe: Recipe, backend: Backend, shuffle: bool, stopping: Stopping | None = None
-    ) -> Watch | None:
-        """Train from the history's end to the recipe's last epoch; returns what watched it, under early stopping."""
+    ) -> None:
+        """Train from the history's end to the recipe's last epoch, or until it is time to stop."""
         trainer = recipe.network(self.parameters, backend)
         if self.state:
             trainer.state = self.state
             recipe = recipe.changed(standardize=False)  # the state holds the features' mean and scale
         watch = None
         if stopping is not None:
-            kept, held_out = stopping.split(rows.labels, self.seed)
-            watch, rows = Watch(trainer, self._placed(backend, rows.take(held_out)), stopping), rows.take(kept)
+            rows, held_out = self._split(rows, stopping.fraction)
+            watch = Watch(trainer, self._placed(backend, held_out), stopping)
         samples = self._placed(backend, rows)
         train(trainer, samples, recipe, self.seed, shuffle=shuffle, history=self.history, on_epoch=watch)
         if watch is not None:
@@ -149,7 +104,16 @@ class Fit:
         self.state, self.parameters = trainer.state, trainer.parameters
         if self.scaling is not None:
             self.parameters = self.parameters.for_plain_features(self.scaling.mean, self.scaling.scale)
-        return watch
+
+    def _split(self, rows: Rows, fraction: float) -> tuple[Rows, Rows]:
+        """The rows to train on, and those held out. Raises UsageError if there are none to hold out."""
+        kept, held_out = hold_out(rows.labels, self.seed, fraction)
+        if len(held_out) == 0:
+            raise UsageError(
+                f"early_stopping cannot hold out {fraction:g} of {len(rows.labels)} rows and keep one of each class: "
+                "pass more rows of each class, a larger validation_fraction, or early_stopping=False."
+            )
+        return rows.take(kept), rows.take(held_out)
 
     def _placed(self, backend: Backend, rows: Rows) -> Samples:
         dtype = self.parameters.dtype

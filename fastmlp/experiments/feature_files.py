@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from fastmlp.common.errors import DataError
 from fastmlp.common.progress import warn
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.feature_sets import HELD_OUT, Labelled, hold_out
+from fastmlp.experiments.feature_sets import Labelled
 from fastmlp.features.tables import finite_rows, indices_of, read_labelled
+from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.standardize import odd_scale
 
 HEAD = "head"  # the name and the folder of the model
@@ -64,7 +65,7 @@ def open_tables(
     seed: int,
     limit: int | None = None,
 ) -> Tables:
-    """The tables in these files; without test features, a tenth of the rows, drawn from the seed, is held out.
+    """The tables in these files; without test features, a tenth of each class, drawn from the seed, is held out.
 
     labels may stand in the file of the features; limit: use only the first rows of each file, that many. Raises
     DataError for files that are missing, damaged, do not go together or hold too little.
@@ -94,11 +95,11 @@ def _read(features: Path, labels: Path | None, limit: int | None) -> tuple[NDArr
 
 def _split(whole: Source, seed: int) -> tuple[Source, Source]:
     count = len(whole)
-    if count < HELD_OUT:
+    if count < LEAST_ROWS:
         raise DataError(
-            f"A tenth of the rows is held out, and {count} are too few: give {HELD_OUT}, or --test-features."
+            f"A tenth of the rows is held out, and {count} are too few: give {LEAST_ROWS}, or --test-features."
         )
-    kept, held = hold_out(count, seed)
+    kept, held = hold_out(whole.labels, seed)
     return replace(whole, rows=kept), replace(whole, rows=held)
 
 

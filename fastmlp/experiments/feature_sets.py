@@ -24,7 +24,6 @@ from fastmlp.models.folder import CODEBOOK
 from fastmlp.report.figures import AugmentationSheet
 
 SHEET_IMAGES = 8
-HELD_OUT = 10  # one row in ten
 
 
 class Labelled(NamedTuple):
@@ -74,12 +73,6 @@ def joined(parts: Sequence[Labelled]) -> Labelled:
     if len(parts) == 1:
         return parts[0]
     return Labelled(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-
-def hold_out(rows: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows to train on, and a tenth held out of training: both in order, drawn from the seed."""
-    order = generator(seed, Purpose.VALIDATION).permutation(rows)
-    return np.sort(order[rows // HELD_OUT :]), np.sort(order[: rows // HELD_OUT])
 
 
 class Images:

@@ -22,13 +22,14 @@ from fastmlp.common.files import claimed, write_json
 from fastmlp.common.progress import Progress, progress, say, warn
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.feature_sets import HELD_OUT, FeatureSet, ImageFeatures, Labelled, hold_out, joined
+from fastmlp.experiments.feature_sets import FeatureSet, ImageFeatures, Labelled, joined
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import described
 from fastmlp.models.folder import MODEL
 from fastmlp.report.style import save
 from fastmlp.report.sweep import draw_sweep
+from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.loop import DivergedError, train, train_together
 from fastmlp.training.member import Member
 from fastmlp.training.recipe import Recipe
@@ -169,11 +170,11 @@ def hold_out_tenth(features: FeatureSet, seed: int) -> Trial:
 
     Raises UsageError if there are too few.
     """
-    if features.images < HELD_OUT:
+    if features.images < LEAST_ROWS:
         raise UsageError(
-            f"A sweep holds out a tenth of the training images: {features.images} are too few, give {HELD_OUT}."
+            f"A sweep holds out a tenth of the training images: {features.images} are too few, give {LEAST_ROWS}."
         )
-    kept, held = hold_out(features.images, seed)
+    kept, held = hold_out(features.parts[0].labels, seed)
     of_kept, of_held = (
         [Labelled(part.features[rows], part.labels[rows]) for part in parts]
         for parts, rows in ((features.parts, kept), (features.parts[:1], held))

@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass
 class History:
-    """Per epoch: its highest learning rate, the mean loss and accuracy over its batches, and both on the test set."""
+    """Per epoch: its highest learning rate, the mean loss and accuracy over its batches, and both on the test set.
+
+    Under early stopping, also the accuracy on the rows held out for validation.
+    """
 
     epoch: list[int] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
@@ -16,10 +19,17 @@ class History:
     train_accuracy: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
     test_accuracy: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
 
     @property
     def epochs(self) -> int:
         return len(self.epoch)
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose network is kept: under early stopping the (first) best one, else the last."""
+        scores = self.validation_accuracy
+        return scores.index(max(scores)) + 1 if scores else self.epochs
 
     def add(self, learning_rate: float, train: tuple[float, float], test: tuple[float, float] | None) -> None:
         self.epoch.append(self.epochs + 1)
@@ -42,10 +52,10 @@ class History:
     def from_dict(cls, values: Any) -> History:
         """The inverse of `as_dict`. Raises ValueError or TypeError for anything else."""
         history = cls(**values)
-        epochs, tested = history.epochs, len(history.test_loss)
+        epochs, tested, validated = history.epochs, len(history.test_loss), len(history.validation_accuracy)
         columns: list[list[Any]] = list(vars(history).values())
-        counted = history.epoch == list(range(1, epochs + 1)) and tested in (0, epochs)
-        if not counted or [len(column) for column in columns] != [epochs] * 4 + [tested] * 2:
+        counted = history.epoch == list(range(1, epochs + 1)) and {tested, validated} <= {0, epochs}
+        if not counted or [len(column) for column in columns] != [epochs] * 4 + [tested] * 2 + [validated]:
             raise ValueError("its history lacks epochs")
         if not all(isinstance(value, int | float) and abs(value) < 1e300 for column in columns for value in column):
             raise ValueError("its history holds something other than numbers")

@@ -60,6 +60,13 @@ class Samples:
         """See `Trainer.evaluate`."""
         return network.evaluate(self.features, self.labels)
 
+    def accuracy(self, network: Trainer) -> float:
+        """The accuracy of the network's answers, rows weighted."""
+        if self.weights is None:
+            return self.evaluate(network)[1]
+        labels, weights = (network.backend.to_numpy(array) for array in (self.labels, self.weights))
+        return float(np.average(self.logits(network).argmax(axis=1) == labels, weights=weights))
+
     def logits(self, network: Trainer) -> NDArray[Any]:
         """See `Trainer.logits`."""
         return network.logits(self.features)

@@ -12,7 +12,7 @@ from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.cli.main import main
 from fastmlp.common.errors import UsageError
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.feature_sets import ImageFeatures, hold_out, joined, training_rows
+from fastmlp.experiments.feature_sets import ImageFeatures, joined, training_rows
 from fastmlp.experiments.machine import Machine
 
 DATA: dict[str, Any] = {"dataset": "synthetic:60", "extractor": "pixels", "backend": "numpy", "threads": 1}
@@ -158,15 +158,3 @@ def test_features_made_elsewhere_are_not_augmented(capsys: pytest.CaptureFixture
     for option, value in (("--augment", "crop=4"), ("--copies", "2")):
         assert main(["train", "--features", "x.npy", option, value]) == 2
         assert f"{option} is for images: leave it out" in capsys.readouterr().err
-
-
-# Held out.
-
-
-def test_what_is_held_out_depends_on_the_seed_alone() -> None:
-    for rows in (10, 19, 300):
-        kept, held = hold_out(rows, 3)
-        assert len(held) == rows // 10
-        np.testing.assert_array_equal(np.sort(np.concatenate([kept, held])), np.arange(rows))
-        np.testing.assert_array_equal(hold_out(rows, 3)[1], held)
-    assert not np.array_equal(hold_out(300, 3)[1], hold_out(300, 4)[1])
