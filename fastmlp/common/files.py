@@ -20,6 +20,7 @@ from fastmlp.common.progress import warn
 TEMPORARY = ".fastmlp.tmp"  # suffix of unfinished files, which a killed process leaves behind
 LOCK = ".fastmlp.lock"
 PROBE_BYTES = 1_000_000
+BFLOAT16 = "BF16"  # as safetensors calls it
 LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems without locks
 
 
@@ -87,18 +88,40 @@ def read_json(path: Path) -> Any:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Metadata and NumPy arrays of a .safetensors file. Raises a one-line ValueError if it is damaged or not for NumPy.
+    """Metadata and NumPy arrays of a .safetensors file; bfloat16, which NumPy lacks, is widened to float32, exactly.
 
-    safetensors itself bounds the header by the length of the file and 100 MB, and keeps tensors within the file.
+    Raises a one-line ValueError if the file is damaged or has other types that NumPy lacks. safetensors itself bounds
+    the header by the length of the file and 100 MB, and keeps tensors within the file.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-            return file.metadata() or {}, tensors
-    except (SafetensorError, OSError, TypeError, AttributeError, ImportError) as error:  # NumPy knows no bfloat16
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  (not a dict)
+            tensors = {name: _tensor(file, name, dtype) for name, dtype in dtypes.items() if dtype != BFLOAT16}
+            metadata = file.metadata() or {}
+        return metadata, tensors | (_widened(path) if BFLOAT16 in dtypes.values() else {})
+    except (SafetensorError, OSError, ImportError) as error:
         raise ValueError(first_line(error)) from None
+
+
+def _tensor(file: Any, name: str, dtype: str) -> Any:
+    try:
+        return file.get_tensor(name)
+    except (TypeError, AttributeError):
+        raise ValueError(f"{name!r} is of type {dtype}, which NumPy lacks; convert it to float32") from None
+
+
+def _widened(path: Path) -> dict[str, Any]:
+    """The bfloat16 tensors of a .safetensors file as float32, whose upper 16 bits they are."""
+    import numpy as np  # here, because most commands that use this module do without
+    from safetensors import deserialize
+
+    found = {name: tensor for name, tensor in deserialize(path.read_bytes()) if tensor["dtype"] == BFLOAT16}
+    return {
+        name: (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(tensor["shape"])
+        for name, tensor in found.items()
+    }
 
 
 def cache_dir() -> Path:

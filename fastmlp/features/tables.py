@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from fastmlp.common.errors import BackendError, DataError, first_line
 from fastmlp.common.files import read_safetensors
+from fastmlp.common.progress import warn
+from fastmlp.common.text import normalized
 from fastmlp.datasets.images import as_images
 
 SUFFIXES = (".npy", ".npz", ".parquet", ".safetensors")
@@ -97,18 +99,22 @@ def finite_rows(features: NDArray[Any], rows: NDArray[np.int64] | None, dtype: s
 
 
 def indices_of(labels: NDArray[Any], classes: NDArray[Any], place: object) -> NDArray[np.int64]:
-    """The index (n,) of each label in the sorted classes. Raises DataError for a label that is not among them."""
-    if labels.dtype.kind != classes.dtype.kind:
-        kinds = {"i": "whole numbers", "U": "strings"}
-        found, wanted = kinds[labels.dtype.kind], kinds[classes.dtype.kind]
+    """The index (n,) of each label in the classes, in any order. Raises DataError for one that is not among them."""
+    kinds = {"i": "whole numbers", "u": "whole numbers", "U": "strings"}
+    found, wanted = (kinds.get(array.dtype.kind, f"labels of type {array.dtype}") for array in (labels, classes))
+    if found != wanted:
         raise DataError(f"There are {found} in {place}, but the classes are {wanted}: convert them.")
-    places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-    strange = np.flatnonzero(classes[places] != labels)
+    known = classes
+    if labels.dtype.kind == "U":
+        labels, known = _in_one_spelling(labels), _in_one_spelling(classes)
+    order = np.argsort(known, kind="stable")
+    indices = order[np.searchsorted(known, labels, sorter=order).clip(max=len(known) - 1)]
+    strange = np.flatnonzero(known[indices] != labels)
     if len(strange):
         row = strange[0]
-        known = textwrap.shorten(", ".join(map(str, classes.tolist())), 60, placeholder=" ...")
-        raise DataError(f"Row {row} of {place} has label {str(labels[row])!r}, but the classes are {known}.")
-    return places.astype(np.int64)
+        shown = textwrap.shorten(", ".join(map(str, classes.tolist())), 60, placeholder=" ...")
+        raise DataError(f"Row {row} of {place} has label {str(labels[row])!r}, but the classes are {shown}.")
+    return indices.astype(np.int64)
 
 
 def _blocks(rows: int) -> Iterator[slice]:
@@ -265,6 +271,17 @@ def _checked_labels(labels: NDArray[Any], path: Path) -> NDArray[Any]:
 
 def _decoded(labels: NDArray[Any], path: Path) -> NDArray[np.str_]:
     try:
-        return np.array(labels).astype(np.str_)
+        words = np.array(labels).astype(np.str_)
     except UnicodeDecodeError:
         raise DataError(f"{path} has labels that are not valid text: save them as strings (dtype U).") from None
+    spelled = _in_one_spelling(words)
+    twice = len(np.unique(words)) - len(np.unique(spelled))
+    if twice:
+        warn(f"{path} has {twice:,} of its labels in two spellings of Unicode, NFC and NFD: each is one class.")
+    return spelled
+
+
+def _in_one_spelling(words: NDArray[np.str_]) -> NDArray[np.str_]:
+    """The words as `normalized` spells each, (n,)."""
+    different, places = np.unique(words, return_inverse=True)
+    return np.array([normalized(word) for word in different.tolist()], np.str_)[places]

@@ -84,8 +84,7 @@ class Predictor:
         if labels.shape != logits.shape[:1]:
             raise DataError(f"{len(logits):,} rows, but labels of shape {labels.shape}: give one label per row.")
         if labels.dtype.kind == "U" or self.classes.dtype.kind == "i":
-            order = np.argsort(self.classes)
-            labels = order[indices_of(labels, self.classes[order], "the labels")]
+            labels = indices_of(labels, self.classes, "the labels")
         elif len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise DataError(f"Labels run to {labels.max()}, but there are {len(self.classes)} classes: count from 0.")
         return metrics.evaluate(logits, labels, self.class_names)

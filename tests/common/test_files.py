@@ -2,13 +2,16 @@
 
 import io
 import json
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastmlp.common.errors import DataError, UsageError
-from fastmlp.common.files import atomic_path, cache_dir, read_json, write_json, write_text
+from fastmlp.common.files import atomic_path, cache_dir, read_json, read_safetensors, write_json, write_text
 from fastmlp.common.progress import clock, progress
 
 
@@ -90,6 +93,34 @@ def test_damaged_json(tmp_path: Path, content: bytes) -> None:
         read_json(path)
     with pytest.raises(DataError, match="missing"):
         read_json(tmp_path / "gone.json")
+
+
+@pytest.fixture
+def tensor_file(tmp_path: Path) -> Callable[..., Path]:
+    """A .safetensors file with one tensor x of a type that NumPy may lack."""
+
+    def write(dtype: str, shape: list[int], data: bytes) -> Path:
+        header = json.dumps({"x": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
+        (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
+        return tmp_path / "x.safetensors"
+
+    return write
+
+
+@pytest.mark.parametrize("shape", [[], [6], [2, 3], [0, 3]])
+def test_bfloat16_tensors_are_widened_to_the_last_bit(tensor_file: Callable[..., Path], shape: list[int]) -> None:
+    halves = np.array([0x3FC0, 0xBF80, 0x8000, 0x7F80, 0x0001, 0x4049], "<u2")[: math.prod(shape)]
+    _, tensors = read_safetensors(tensor_file("BF16", shape, halves.tobytes()))
+    exact = np.array([1.5, -1, -0.0, np.inf, 2.0**-133, 3.140625], np.float32)[: math.prod(shape)].reshape(shape)
+    assert tensors["x"].dtype == np.float32
+    np.testing.assert_array_equal(tensors["x"], exact)
+    np.testing.assert_array_equal(np.signbit(tensors["x"]), np.signbit(exact))
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0"])
+def test_types_that_numpy_lacks_are_named(tensor_file: Callable[..., Path], dtype: str) -> None:
+    with pytest.raises(ValueError, match=f"'x' is of type {dtype}, .* convert it to float32"):
+        read_safetensors(tensor_file(dtype, [2], b"ab"))
 
 
 def test_the_cache_folder_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pickle
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,19 @@ def test_labels_that_are_refused(tmp_path: Path, labels: np.ndarray, says: str) 
         read_labels(tmp_path / "y.npy")
 
 
+@pytest.mark.parametrize("name", ["café", "Äpfel", "한국", "が"])
+def test_two_spellings_of_a_class_are_one_class(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    composed, decomposed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    np.save(tmp_path / "y.npy", np.array([composed, "z", decomposed]))
+    assert read_labels(tmp_path / "y.npy").tolist() == [composed, "z", composed]
+    assert capsys.readouterr().err.count("has 1 of its labels in two spellings") == 1
+    np.save(tmp_path / "one.npy", np.array(["z", decomposed]))
+    assert read_labels(tmp_path / "one.npy").tolist() == ["z", composed]
+    assert capsys.readouterr().err == ""
+    for known, label in ((composed, decomposed), (decomposed, composed)):
+        np.testing.assert_array_equal(indices_of(np.array([label]), np.array(["z", known]), "y"), [1])
+
+
 def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "y.npy", Y[:3])
@@ -218,8 +232,11 @@ def test_labels_find_their_classes() -> None:
     for strange in (0, 5, 10):
         with pytest.raises(DataError, match=f"Row 1 of y has label '{strange}'"):
             indices_of(np.array([9, strange]), classes, "y")
+    np.testing.assert_array_equal(indices_of(np.array([9, 3], np.uint8), classes[::-1], "y"), [0, 2])
     with pytest.raises(DataError, match="strings in y, but the classes are whole numbers"):
         indices_of(WORDS, classes, "y")
+    with pytest.raises(DataError, match="labels of type float64 in y, but the classes are whole numbers"):
+        indices_of(np.array([3.0]), classes, "y")
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.parquet"])
