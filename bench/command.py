@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastmlp.backends import open_backend
 from fastmlp.common.environment import available_cores
-from fastmlp.common.errors import BackendError, FastMLPError, UsageError
+from fastmlp.common.errors import BackendError, FastMLPError, UsageError, did_you_mean
 from fastmlp.common.progress import is_quiet
 
 from . import report, results, threads
@@ -43,7 +43,8 @@ def run(
         raise BackendError(f"fastmlp bench needs {' and '.join(missing)}: pip install 'fastmlp[bench]'.")
     unknown = sorted(set(only) - set(suites()))
     if unknown:
-        raise UsageError(f"There is no benchmark {unknown[0]!r}: choose one of {', '.join(suites())}.")
+        near = did_you_mean(unknown[0], suites())
+        raise UsageError(f"There is no benchmark {unknown[0]!r}{near}: choose one of {', '.join(suites())}.")
     _check_device(device, only)
     smoke = smoke or device == "emulated"  # which would otherwise take days
     lines = json or out / "results.jsonl"

@@ -72,6 +72,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse's, which names no similar choice."""
+        if action.choices is not None and value not in action.choices:
+            near, names = did_you_mean(value, action.choices), ", ".join(action.choices)
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{near} (choose from {names})")
+
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     """A formatter that leaves examples as they are."""
@@ -115,21 +121,21 @@ def build_parser() -> argparse.ArgumentParser:
     text = f"print a script that completes commands in that shell: {', '.join(SHELLS)}"
     parser.add_argument("--completion", choices=SHELLS, action=Completion, metavar="SHELL", help=text)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    output, data, recipe, model = _output_options(), _data_options(), _recipe_options(), _model_options()
-    copies = _copies_options()
-    experiment = [output, data, copies, recipe, _training_options()]
+    output, machine, model = _output_options(), _machine_options(), _model_options()
+    images = [output, _data_options(), _extractor_options(), machine, _run_options()]
+    recipe = [*images, _copies_options(), _recipe_options()]
+    experiment = [*recipe, _training_options()]
     reproduce = _add(commands, "reproduce", experiment, "the paper: data to Table 1, figures and report")
     _option(reproduce, "seeds", positive, "train this many models of each kind, from --seed on, for intervals (1)")
     _add(commands, "extract", experiment, "the features of a dataset, stored")
     train = _add(commands, "train", experiment, "one model on stored features, or on features made elsewhere")
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
     _add_features_options(train, "train on these features instead of a dataset's", test=True)
-    _add_sweep(commands, [output, data, copies, recipe])
-    evaluate = _add(commands, "evaluate", [output, data, model], "accuracy, loss, confusion and calibration of a model")
-    _add_features_options(evaluate, "evaluate on these features instead of a dataset's test images")
-    _add_predict(commands, [output, data, model])
+    _add_sweep(commands, recipe)
+    _add_evaluate(commands, [output, model, machine])
+    _add_predict(commands, [output, model, machine])
     _add_export(commands, [output, model])
-    augment = _add(commands, "augment", [output, data], "a sheet of augmented samples (the paper's Figure 1)")
+    augment = _add(commands, "augment", images, "a sheet of augmented samples (the paper's Figure 1)")
     _option(augment, "augment", ranges, AUGMENT_HELP)
     backends = _add(commands, "backends", [output], "what is usable here, and why not the rest")
     backends.add_argument("--check", metavar="NAME", help="run our own parity cases on that backend")
@@ -158,15 +164,30 @@ def _output_options() -> argparse.ArgumentParser:
 
 
 def _data_options() -> argparse.ArgumentParser:
-    parser, group = _group("data and machine")
+    parser, group = _group("data")
     _option(group, "dataset", str, "cifar10, digits (default), synthetic or folder:PATH")
     _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
+    _option(group, "limit", int, "use the first N training and the first N test images")
+    return parser
+
+
+def _extractor_options() -> argparse.ArgumentParser:
+    parser, group = _group("extractor")
     _option(group, "extractor", str, "patches (default), pixels, resnet18, torchvision:NAME or timm:NAME")
     _option(group, "weights", Path, "the extractor's weights: .safetensors, or a .pth state dict")
     _option(group, "image-size", int, "side, in pixels, of the images a backbone sees (its own by default)")
-    _option(group, "limit", int, "use the first N training and the first N test images")
+    return parser
+
+
+def _machine_options() -> argparse.ArgumentParser:
+    parser, group = _group("machine")
     _option(group, "backend", str, "auto (default), numpy, numba, torch, torch:DEVICE or cupy")
     _option(group, "threads", positive, "CPU threads (all available cores by default)")
+    return parser
+
+
+def _run_options() -> argparse.ArgumentParser:
+    parser, group = _group("run")
     _option(group, "seed", seed, "of weights, batch order and augmentation (0)")
     _option(group, "out", Path, "where results go (runs/DATASET-EXTRACTOR)")
     return parser
@@ -200,6 +221,7 @@ def _training_options() -> argparse.ArgumentParser:
 def _model_options() -> argparse.ArgumentParser:
     parser, group = _group("model")
     group.add_argument("--model", type=Path, required=True, metavar="DIR", help="the folder of a trained model")
+    _option(group, "weights", Path, "the extractor's weights, where they have moved")
     return parser
 
 
@@ -223,6 +245,15 @@ def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool
         group.add_argument("--test-labels", type=Path, metavar="FILE", help="those of --test-features")
 
 
+def _add_evaluate(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
+    evaluate = _add(commands, "evaluate", parents, "accuracy, loss, confusion and calibration of a model")
+    group = evaluate.add_argument_group("data")
+    _option(group, "dataset", str, "evaluate on its test images (by default on those of the model's own)")
+    _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
+    _option(group, "limit", int, "use the first N images, or rows of features")
+    _add_features_options(evaluate, "evaluate on these features instead of a dataset's test images")
+
+
 def _add_predict(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
     predict = _add(commands, "predict", parents, "the classes of images, or of rows of features")
     text = "image files, folders of them, or a file of features: .npy, .npz, .safetensors or .parquet"
@@ -235,7 +266,6 @@ def _add_export(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> No
     export = _add(commands, "export", parents, "a model as an ONNX file")
     export.add_argument("--to", choices=("onnx",), default="onnx", help="(%(default)s)")
     export.add_argument("--with-extractor", action="store_true", help="one graph from uint8 images to probabilities")
-    export.add_argument("--weights", type=Path, metavar="PATH", help="the extractor's weights, where they have moved")
     export.add_argument("--out", type=Path, metavar="FILE", help="where it goes (DIR/model.onnx)")
 
 

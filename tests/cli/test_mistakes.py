@@ -140,7 +140,16 @@ def test_on_the_command_line(command: str, code: int, says: str, capsys: pytest.
         ),
         ("predict --model m a.png --zzz", "unrecognized arguments: --zzz\n"),
         ("--quiet train --epochs 2", "--quiet belongs after the command: fastmlp train --quiet"),
-        ("trian", "invalid choice: 'trian'"),
+        ("trian", "invalid choice: 'trian', did you mean train (choose from reproduce, extract, train"),
+        ("evalute --model m", "invalid choice: 'evalute', did you mean evaluate (choose"),
+        ("Predict --model m X.npy", "invalid choice: 'Predict', did you mean predict (choose"),
+        ("bake", "invalid choice: 'bake' (choose from reproduce"),
+        ("train --on orignal", "argument --on: invalid choice: 'orignal', did you mean original (choose from original"),
+        ("predict --model m X.npy --format json", "invalid choice: 'json', did you mean jsonl (choose"),
+        ("bench --device gpu", "invalid choice: 'gpu' (choose from cpu, cuda, emulated)"),
+        ("--completion bsh", "invalid choice: 'bsh', did you mean bash"),
+        ("predict --model m X.npy --seed 1", "unrecognized arguments: --seed 1"),
+        ("evaluate --model m --extractor pixels", "unrecognized arguments: --extractor pixels"),
     ],
 )
 def test_options_that_there_are_not(command: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,6 +157,20 @@ def test_options_that_there_are_not(command: str, says: str, capsys: pytest.Capt
         main(command.split())
     assert stopped.value.code == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_the_help_of_a_trained_model_has_no_options_of_training(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert "--backend" in shown
+    assert "--weights" in shown
+    for option in ("--extractor", "--image-size", "--seed", "--epochs", "--preset", "--augment"):
+        assert f"{option} " not in shown
+    assert ("--dataset " in shown) == ("--limit " in shown) == (command == "evaluate")
 
 
 def test_labels_from_one_are_names_of_classes(capsys: pytest.CaptureFixture[str]) -> None:

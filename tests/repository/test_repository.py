@@ -234,6 +234,22 @@ def test_type_checkers_are_told_that_the_package_has_types():
     assert "fastmlp/py.typed" in tracked()
 
 
+def test_the_package_says_what_it_is():
+    project = PROJECT["project"]
+    assert project["keywords"]
+    assert (
+        f"Programming Language :: Python :: {project['requires-python'].removeprefix('>=')}" in project["classifiers"]
+    )
+    assert "Typing :: Typed" in project["classifiers"]
+
+
+def test_the_bench_extra_brings_what_histograms_need():
+    (plugin,) = (one for one in requirements() if one.name == "pytest-benchmark" and one.extras)
+    assert str(plugin) in {str(Requirement(line)) for line in PROJECT["project"]["optional-dependencies"]["bench"]}
+    assert plugin.extras == {"histogram"}
+    assert {"pygal", "pygaljs"} <= pins().keys()  # its requirements
+
+
 def test_the_version_is_the_changelogs_newest():
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == __version__
