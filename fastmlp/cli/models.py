@@ -130,13 +130,31 @@ def _print_evaluation(figures: dict[str, Any]) -> None:
     print(f"accuracy           {figures['accuracy']:.3%}")
     print(f"loss               {figures['loss']:.4g}")
     print(f"calibration error  {figures['calibration_error']:.3%}\n")
-    classes = figures["classes"]
-    _print_aligned([list(classes[0]), *([_cell(value) for value in row.values()] for row in classes)])
-    if len(classes) > SHOWN_CLASSES:
-        print("\nThe confusion matrix is in the output of --json.")
-        return
+    shown = _most_mistaken(figures["classes"])
+    _print_aligned([list(shown[0]), *([_cell(value) for value in row.values()] for row in shown)])
+    if len(shown) < len(figures["classes"]):
+        print(f"\nThe {len(shown)} of {len(figures['classes']):,} classes with most mistakes; --json has all.")
+        _print_mistakes(figures["mistakes"])
+    else:
+        _print_confusion(figures)
+
+
+def _most_mistaken(classes: Sequence[Row]) -> Sequence[Row]:
+    """All classes in their order or, where a terminal has no room for them, those with most rows answered wrongly."""
+    if len(classes) <= SHOWN_CLASSES:
+        return classes
+    return sorted(classes, key=lambda row: -row["support"] * (1 - row["recall"]))[:SHOWN_CLASSES]
+
+
+def _print_mistakes(mistakes: Sequence[Row]) -> None:
+    if mistakes:
+        print("\nThe most frequent mistakes:\n")
+        _print_aligned([list(mistakes[0]), *([_cell(value) for value in row.values()] for row in mistakes)])
+
+
+def _print_confusion(figures: Row) -> None:
     print("\nRows of each class, and the class they were taken for:\n")
-    names = [printable(row["name"]) for row in classes]
+    names = [printable(row["name"]) for row in figures["classes"]]
     confusion = zip(names, figures["confusion"], strict=True)
     _print_aligned([["", *names], *([name, *map(str, counts)] for name, counts in confusion)])
 

@@ -1,4 +1,4 @@
-"""What results.json holds of an experiment: Table 1 over seeds, confusion, and how it was run."""
+"""What results.json holds of an experiment: Table 1 over seeds, all figures on the test set, and how it was run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastmlp.common import environment
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.models import Models
-from fastmlp.models.metrics import confusion_matrix
+from fastmlp.models import metrics
 from fastmlp.network.tiers import choose_tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.recipe import Recipe
@@ -28,19 +28,19 @@ def over_seeds(models: Models, table1: Mapping[str, dict[str, float]]) -> dict[s
 
 
 def on_test_images(models: Models, networks: Mapping[str, Trainer]) -> dict[str, Any]:
-    """Every model's answers on the test images, counted.
+    """Every model's answers on the test images, judged.
 
-    confusion: how many images of each class (row) were predicted as each class (column);
+    evaluation: all figures of each, as `fastmlp.models.metrics.evaluate` has them;
     only_right: how many images this model got right and no other did.
     """
     features = next(iter(models.feature_sets.values()))
-    labels, classes = features.test.labels, len(features.class_names)
-    predicted = {name: models.placed.test.logits(network).argmax(axis=1) for name, network in networks.items()}
-    hits = np.array([answers == labels for answers in predicted.values()])
+    test, labels = models.placed.test, features.test.labels
+    answers = {name: metrics.Answers.of(test.logit_batches(network), labels) for name, network in networks.items()}
+    hits = np.array([own.hits for own in answers.values()])
     alone = (hits & (hits.sum(axis=0) == 1)).sum(axis=1).tolist()
     return {
-        "confusion": {name: confusion_matrix(labels, answers, classes).tolist() for name, answers in predicted.items()},
-        "only_right": dict(zip(predicted, alone, strict=True)),
+        "evaluation": {name: metrics.evaluate(own, features.class_names) for name, own in answers.items()},
+        "only_right": dict(zip(answers, alone, strict=True)),
     }
 
 

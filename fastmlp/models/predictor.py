@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends import Backend, open_backend
+from fastmlp.backends.base import Array
 from fastmlp.common.environment import available_cores
 from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.files import read_json
@@ -80,20 +81,32 @@ class Predictor:
 
     def evaluate(self, X: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
         """All figures of `metrics.evaluate`; labels (n,): classes or, where those are strings, their places."""
-        labels, logits = np.asarray(labels), self.logits(X)
-        if labels.shape != logits.shape[:1]:
-            raise DataError(f"{len(logits):,} rows, but labels of shape {labels.shape}: give one label per row.")
+        return metrics.evaluate(self.answers(X, labels), self.class_names)
+
+    def answers(self, X: NDArray[Any], labels: NDArray[Any]) -> metrics.Answers:
+        """What it answers to rows of these labels, as for `evaluate`; DataError if there are none."""
+        X, labels = np.asarray(X), np.asarray(labels)
+        if labels.shape != X.shape[:1] or len(labels) == 0:
+            raise DataError(f"X has shape {X.shape}, the labels {labels.shape}: give one label per row, and some rows.")
+        places = self._places_of(labels)
+        return metrics.Answers.of(self.network.logit_batches(self._placed(X)), places)
+
+    def _places_of(self, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """Where each label stands among the classes."""
         if labels.dtype.kind == "U" or self.classes.dtype.kind == "i":
-            labels = indices_of(labels, self.classes, "the labels")
-        elif len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
+            return indices_of(labels, self.classes, "the labels")
+        if not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise DataError(f"Labels run to {labels.max()}, but there are {len(self.classes)} classes: count from 0.")
-        return metrics.evaluate(logits, labels, self.class_names)
+        return labels.astype(np.int64)
 
     def logits(self, X: NDArray[Any]) -> NDArray[Any]:
         """Logits (n, classes)."""
-        X = np.asarray(X)
+        return self.network.logits(self._placed(np.asarray(X)))
+
+    def _placed(self, X: NDArray[Any]) -> Array:
+        """Features of X on the device."""
         features = self.features(X) if X.ndim > 2 else self._checked(X)
-        return self.network.logits(self.backend.asarray(np.ascontiguousarray(features, self.network.dtype)))
+        return self.backend.asarray(np.ascontiguousarray(features, self.network.dtype))
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (n, d) of uint8 images (n, 3, 32, 32)."""

@@ -29,8 +29,13 @@ def evaluate(network: Network, features: Array, labels: Array) -> Figures:
 
 def logits(network: Network, features: Array) -> NDArray[Any]:
     """Logits (n, classes) of features (n, inputs), on the host."""
-    parts = [np.array(network.backend.to_numpy(part)) for _, part in _batches(network, features)]
+    parts = list(logit_batches(network, features))
     return np.concatenate(parts) if parts else np.empty((0, network.sizes[-1]), network.dtype)
+
+
+def logit_batches(network: Network, features: Array) -> Iterator[NDArray[Any]]:
+    """The same, batch by batch."""
+    return (np.array(network.backend.to_numpy(part)) for _, part in _batches(network, features))
 
 
 def means(backend: Backend, losses: Array, hits: Array, rows: int) -> Figures:

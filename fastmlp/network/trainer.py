@@ -180,6 +180,10 @@ class Trainer:
         """Logits (n, classes) of features (n, inputs), on the host."""
         return evaluation.logits(self.network, features)
 
+    def logit_batches(self, features: Array) -> Iterator[NDArray[Any]]:
+        """The same, batch by batch: of many classes, all rows' logits may not fit into memory."""
+        return evaluation.logit_batches(self.network, features)
+
 
 def _lower_tier(best: TierChoice, tier: Tier, backend: Backend) -> TierChoice:
     if tier > best.tier:

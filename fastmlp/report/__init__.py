@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastmlp import paper
 from fastmlp.common.files import write_text
 from fastmlp.datasets import LeftOut
@@ -149,7 +147,7 @@ def _table1(results: Results) -> list[Table | Paragraph]:
     return [Table(("", *HEADER), rows, "numbers", kinds), Paragraph(note), *seed_note(results)]
 
 
-def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> list[Picture]:
+def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> list[Picture | Paragraph]:
     labels = ", ".join(label for label, _ in sheet.rows[1:])
     sizes = [results["data"]["features"], *results["config"]["hidden_layer_sizes"], len(results["data"]["class_names"])]
     return [
@@ -170,13 +168,18 @@ def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
             "learning rate. The first epochs may start above the frame.",
             "Loss and accuracy by epoch for both models, on training and test set; Table 1 holds their final values.",
         ),
-        _picture(
-            out, "confusion", figures.draw_confusion(results), "Which class is mistaken for which.",
-            "The percentage of each true class (row) of the test set that was predicted as each class (column). "
-            + _worst_confusions(results),
-            "Confusion matrices of both models on the test set.",
-        ),
+        *_confusions(results, out),
     ]  # fmt: skip
+
+
+def _confusions(results: Results, out: Path) -> list[Picture | Paragraph]:
+    """Both models' confusion matrices, if there are not too many classes, and their most frequent mistakes."""
+    worst = _worst_confusions(results)
+    if results["evaluation"]["original"]["confusion"] is None:
+        return [Paragraph(worst)]
+    caption = "The percentage of each true class (row) of the test set that was predicted as each class (column)."
+    title, description = "Which class is mistaken for which.", "Confusion matrices of both models on the test set."
+    return [_picture(out, "confusion", figures.draw_confusion(results), title, f"{caption} {worst}", description)]
 
 
 def _time(results: Results, out: Path) -> list[Picture]:
@@ -197,14 +200,11 @@ def _picture(out: Path, name: str, figure: Figure, title: str, caption: str, des
 
 def _worst_confusions(results: Results) -> str:
     """For each model, the pair of classes most often confused."""
-    names, sentences = results["data"]["class_names"], []
+    sentences = []
     for model in paper.MODELS:
-        mistakes = np.array(results["confusion"][model])
-        np.fill_diagonal(mistakes, 0)
-        true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
-        count = int(mistakes[true, predicted])
-        if count:
-            sentences.append(f"{model}: {names[true]} mistaken for {names[predicted]}, {_counted(count, 'image')}")
+        for worst in results["evaluation"][model]["mistakes"][:1]:
+            images = _counted(worst["count"], "image")
+            sentences.append(f"{model}: {worst['true']} mistaken for {worst['predicted']}, {images}")
     return f"Most often wrong: {'; '.join(sentences)}." if sentences else "Neither model made a mistake."
 
 

@@ -204,7 +204,7 @@ def draw_confusion(results: Results) -> Figure:
     for index, model in enumerate(MODELS):
         left = labels + index * (side + 0.3)
         axes = figure.add_axes((left / WIDTH, labels / height, side / WIDTH, side / height))
-        shares = row_shares(results["confusion"][model])
+        shares = row_shares(results["evaluation"][model]["confusion"])
         _draw_matrix(axes, shares)
         _name_classes(axes, names, side, rows=index == 0)
         accuracy = number(results["table1"][model]["test_accuracy"])

@@ -65,11 +65,12 @@ class Samples:
         if self.weights is None:
             return self.evaluate(network)[1]
         labels, weights = (network.backend.to_numpy(array) for array in (self.labels, self.weights))
-        return float(np.average(self.logits(network).argmax(axis=1) == labels, weights=weights))
+        predicted = np.concatenate([logits.argmax(axis=1) for logits in self.logit_batches(network)])
+        return float(np.average(predicted == labels, weights=weights))
 
-    def logits(self, network: Trainer) -> NDArray[Any]:
-        """See `Trainer.logits`."""
-        return network.logits(self.features)
+    def logit_batches(self, network: Trainer) -> Iterator[NDArray[Any]]:
+        """See `Trainer.logit_batches`."""
+        return network.logit_batches(self.features)
 
     def spaced_rows(self, backend: Backend, rows: int, count: int) -> NDArray[np.float64]:
         """The features of `count` or more evenly spaced rows among the first `rows`, on the host."""
@@ -121,8 +122,9 @@ class ChunkedSamples(Samples):
         loss, hits = totals / len(self)
         return float(loss), float(hits)
 
-    def logits(self, network: Trainer) -> NDArray[Any]:
-        return np.concatenate([network.logits(features) for _, features, _ in self._in_order()])
+    def logit_batches(self, network: Trainer) -> Iterator[NDArray[Any]]:
+        for _, features, _ in self._in_order():
+            yield from network.logit_batches(features)
 
     def spaced_rows(self, backend: Backend, rows: int, count: int) -> NDArray[np.float64]:
         return self.features[: rows : max(1, rows // count)].astype(np.float64)

@@ -66,7 +66,7 @@ def test_reproduce_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert results["tier"]["reason"]
     assert results["config"]["augmentation"]["crop_padding"] == 4
     assert {"augment", "extract", "train_original", "train_augmented"} <= set(results["seconds"])
-    assert np.sum(results["confusion"]["original"]) == results["data"]["test_images"] == 200 // 5
+    assert np.sum(results["evaluation"]["original"]["confusion"]) == results["data"]["test_images"] == 200 // 5
     alone, images = results["only_right"], results["data"]["test_images"]
     gain = results["table1"]["augmented"]["test_accuracy"] - results["table1"]["original"]["test_accuracy"]
     assert (alone["augmented"] - alone["original"]) / images == pytest.approx(gain)

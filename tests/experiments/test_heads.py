@@ -259,7 +259,7 @@ def test_names_that_steer_a_terminal_are_not_printed(of_images: Path, run: Run) 
 def test_evaluation_as_text_and_as_json(head: Path, run: Run) -> None:
     evaluate = ["evaluate", "--model", str(head), "--features", "x.npy", "--labels", "y.npy"]
     figures = json.loads(run(*evaluate, "--json"))
-    assert set(figures) == {"accuracy", "loss", "calibration_error", "samples", "classes", "confusion"}
+    assert {"accuracy", "loss", "calibration_error", "samples", "classes", "mistakes", "confusion"} < set(figures)
     assert np.trace(figures["confusion"]) == round(figures["accuracy"] * 300)
     text = run(*evaluate)
     assert f"accuracy           {figures['accuracy']:.3%}" in text
@@ -267,6 +267,24 @@ def test_evaluation_as_text_and_as_json(head: Path, run: Run) -> None:
     assert bee.split()[-1] == str(figures["classes"][1]["support"])
     limited = json.loads(run(*evaluate, "--limit", "50", "--json"))
     assert limited["samples"] == 50
+
+
+def test_of_many_classes_the_most_mistaken_are_shown(run: Run, rng: np.random.Generator) -> None:
+    labels = np.arange(120) % 40
+    features = np.eye(40)[labels]
+    features[labels == 7] = features[8]
+    np.savez("many.npz", features=features + rng.normal(0, 0.01, (120, 40)), labels=labels)
+    run("train", "--features", "many.npz", "--test-features", "many.npz", "--learning-rate", "1", "--epochs", "200")
+    evaluate = ["evaluate", "--model", "runs/features-many/head", "--features", "many.npz"]
+    figures, text = json.loads(run(*evaluate, "--json")), run(*evaluate)
+    (worst,) = figures["mistakes"]
+    assert {worst["true"], worst["predicted"]} == {"7", "8"}
+    assert "The 25 of 40 classes with most mistakes" in text
+    classes, mistakes = text.split("The most frequent mistakes:")
+    table = classes.split("\n\n")[1].splitlines()
+    assert len(table) == 1 + 25
+    assert table[1].split()[0] == worst["true"]
+    assert mistakes.split()[-3:] == [worst["true"], worst["predicted"], "3"]
 
 
 def test_what_cannot_be_evaluated(head: Path, of_images: Path, run: Run) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from fastmlp import paper, report
 from fastmlp.common.errors import UsageError
+from fastmlp.models import metrics
 from fastmlp.report import figures
 from fastmlp.report.document import Document, Section, Verdict, to_html, to_markdown
 from fastmlp.report.style import PALETTE
@@ -42,6 +43,13 @@ def fake_confusion(rng, images, accuracy, classes):
     np.fill_diagonal(odds, 0)
     shares = (1 - accuracy) * odds / odds.sum(axis=1, keepdims=True) + accuracy * np.eye(classes)
     return np.array([rng.multinomial(images // classes, row) for row in shares]).tolist()
+
+
+def evaluation_of(confusion, class_names):
+    """The figures of sure answers with these counts of true (row) and predicted classes (column)."""
+    labels, predicted = (np.repeat(places.ravel(), np.ravel(confusion)) for places in np.indices(np.shape(confusion)))
+    logits = 3 * np.eye(len(class_names), dtype=np.float32)[predicted]
+    return metrics.evaluate(metrics.Answers.of([logits], labels), class_names)
 
 
 def fake_results(epochs=300, class_names=CLASSES):
@@ -74,8 +82,9 @@ def fake_results(epochs=300, class_names=CLASSES):
             "evaluate": 0.34,
         },
         "history": {model: fake_curves(rng, epochs, row) for model, row in table.items()},
-        "confusion": {
-            model: fake_confusion(rng, 10000, row["test_accuracy"], len(class_names)) for model, row in table.items()
+        "evaluation": {
+            model: evaluation_of(fake_confusion(rng, 10000, row["test_accuracy"], len(class_names)), class_names)
+            for model, row in table.items()
         },
     }  # fmt: skip
     results["claims"] = report.check_claims(results)
@@ -343,9 +352,9 @@ def test_claims_are_the_results_own(written):
 def hostile(tmp_path_factory):
     results = fake_results(3, HOSTILE)
     # The worst name is the one the caption speaks of.
-    results["confusion"]["original"] = np.diag([9, 9, 9, 9, 9, 9]).tolist()
-    results["confusion"]["original"][0][2] = 7
-    results["confusion"]["augmented"][1][4] = 10_000
+    results["evaluation"]["original"] = evaluation_of(
+        np.diag([9] * 6) + 7 * (np.arange(36) == 2).reshape(6, 6), HOSTILE
+    )
     results["config"]["dataset"] = "folder:/tmp/<b>x\x1b]0;owned\x07"
     results["data"]["note"] = "<img src=x onerror=alert(1)>"
     results["environment"]["cpu"] = '"><script>'
@@ -413,9 +422,10 @@ def test_network_is_drawn_with_its_real_sizes():
 
 def test_confusion_shows_the_share_of_each_row():
     results = fake_results(1, ("cat", "dog", "absent"))
-    results["confusion"] = {
-        "original": [[3, 1, 0], [1, 7, 0], [0, 0, 0]],
-        "augmented": [[4, 0, 0], [0, 8, 0], [0, 0, 0]],
+    names = results["data"]["class_names"]
+    results["evaluation"] = {
+        "original": evaluation_of([[3, 1, 0], [1, 7, 0], [0, 0, 0]], names),
+        "augmented": evaluation_of([[4, 0, 0], [0, 8, 0], [0, 0, 0]], names),
     }
     numbers = [word for word in words(figures.draw_confusion(results)) if word.strip().isdigit()]
     assert numbers == ["75", "25", "12", "88", "100", "100"]
