@@ -18,6 +18,7 @@ from fastmlp.common.progress import printable, quietly, say, warn
 
 if TYPE_CHECKING:
     from fastmlp.experiments.config import Config
+    from fastmlp.experiments.feature_sets import FeatureSet
     from fastmlp.experiments.machine import Machine
 
 INTERRUPTED = 130
@@ -97,19 +98,11 @@ def run_extract(options: argparse.Namespace) -> None:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    from fastmlp.experiments.feature_sets import ImageFeatures
     from fastmlp.experiments.models import train_one
 
-    config = config_of(options)
-    if options.features is not None:
-        row, folder = cli_models().train_head(options, config)
-    elif any((options.labels, options.test_features, options.test_labels)):
-        raise UsageError("--labels, --test-features and --test-labels go with --features: give that too.")
-    else:
-        machine, folder = machine_of(config), config.folder / options.on
-        row = train_one(config, machine, options.on, ImageFeatures(config, machine).of(options.on))
-    print_figures(row, options.json)
-    say(f"Model: {folder}")
+    config, machine, name, features = what_to_train_on(options)
+    print_figures(train_one(config, machine, name, features), options.json)
+    say(f"Model: {config.folder / name}")
 
 
 def run_sweep(options: argparse.Namespace) -> None:
@@ -117,9 +110,9 @@ def run_sweep(options: argparse.Namespace) -> None:
     from fastmlp.report.sweep import table_text
 
     options.preset, options.seeds = options.preset or "fast", options.seeds or 3
-    config = config_of(options)
+    config, machine, name, features = what_to_train_on(options)
     grid = Grid.around(config.recipe, options.learning_rates, options.weight_decays, options.widths)
-    results = sweep(config, options.on, grid)
+    results = sweep(config, machine, name, features, grid)
     print(to_json(results) if options.json else table_text(results))
     say(f"Chart: {config.folder / 'sweep.png'}, model: {config.folder / 'best'}")
 
@@ -190,6 +183,19 @@ def config_of(options: argparse.Namespace) -> Config:
     if known.get("dtype") == "bfloat16":  # in which only backbones compute
         known |= {"dtype": "float32", "extractor_dtype": "bfloat16"}
     return Config(**known)
+
+
+def what_to_train_on(options: argparse.Namespace) -> tuple[Config, Machine, str, FeatureSet]:
+    """The configuration, where it computes, the model's name, and its features: made elsewhere, or of images."""
+    from fastmlp.experiments.feature_sets import ImageFeatures
+
+    config = config_of(options)
+    if options.features is not None:
+        return cli_models().features_made_elsewhere(options, config)
+    if any((options.labels, options.test_features, options.test_labels)):
+        raise UsageError("--labels, --test-features and --test-labels go with --features: give that too.")
+    machine = machine_of(config)
+    return config, machine, options.on, ImageFeatures(config, machine).of(options.on)
 
 
 def machine_of(config: Config) -> Machine:

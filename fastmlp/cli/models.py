@@ -1,4 +1,4 @@
-"""The commands that use trained models, and that train a head on features made elsewhere; parsed by `fastmlp.cli`."""
+"""The commands that use trained models, and how heads find features made elsewhere; parsed by `fastmlp.cli`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from fastmlp.common.files import to_json
 from fastmlp.common.progress import printable, say
 from fastmlp.datasets.folder import read_images
 from fastmlp.experiments.config import Config
+from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
+from fastmlp.experiments.machine import Machine
 from fastmlp.features.tables import SUFFIXES, read_features, read_labelled
 from fastmlp.models.predictor import Predictor, load_model
 
@@ -188,22 +190,17 @@ def export(options: argparse.Namespace) -> None:
     say(f"ONNX Runtime's probabilities are ours, to {difference:.1e}.")
 
 
-# fastmlp train --features
+# fastmlp train, sweep --features
 
 
-def train_head(options: argparse.Namespace, config: Config) -> tuple[dict[str, float], Path]:
-    """A head on features made elsewhere: Table 1's four figures of it, and its folder."""
-    from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
-    from fastmlp.experiments.machine import Machine
-    from fastmlp.experiments.models import train_one
-
+def features_made_elsewhere(options: argparse.Namespace, config: Config) -> tuple[Config, Machine, str, FileFeatures]:
+    """The configuration, where it computes, the head's name, and its features, which lie in files."""
     _refuse_image_options(options, config)
     config = replace(config, out=options.out or Path("runs") / f"features-{options.features.stem}")
     tables = open_tables(
         options.features, options.labels, options.test_features, options.test_labels, config.seed, config.limit
     )
-    machine = Machine(config.backend, config.threads)
-    return train_one(config, machine, HEAD, FileFeatures(tables, config)), config.folder / HEAD
+    return config, Machine(config.backend, config.threads), HEAD, FileFeatures(tables, config)
 
 
 def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:

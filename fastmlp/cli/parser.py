@@ -33,6 +33,7 @@ EXAMPLES = {
     "sweep": (
         "fastmlp sweep --dataset digits",
         "fastmlp sweep --learning-rates 0.001,0.003,0.01 --weight-decays 0,0.1 --widths 32,64 --seeds 3",
+        "fastmlp sweep --features X.npy --labels y.npy --out runs/mine",
     ),
     "evaluate": (
         "fastmlp evaluate --model runs/digits/original",
@@ -234,6 +235,7 @@ def _add_sweep(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
     _option(grid, "weight-decays", numbers, "0 and the preset's by default")
     _option(grid, "widths", sizes, "hidden units (64)")
     _option(grid, "seeds", positive, "heads per setting, from --seed on (3)")
+    _add_features_options(sweep, "train on these features instead of a dataset's", test=True)
 
 
 def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool = False) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import augment, datasets, paper
+from fastmlp.common.errors import UsageError
 from fastmlp.common.files import cache_dir, write_bytes
 from fastmlp.common.progress import say
 from fastmlp.common.randomness import Purpose, generator
@@ -22,6 +23,7 @@ from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.store import FeatureStore, open_or_extract
 from fastmlp.models.folder import CODEBOOK
 from fastmlp.report.figures import AugmentationSheet
+from fastmlp.training.held_out import LEAST_ROWS, hold_out
 
 SHEET_IMAGES = 8
 
@@ -73,6 +75,30 @@ def joined(parts: Sequence[Labelled]) -> Labelled:
     if len(parts) == 1:
         return parts[0]
     return Labelled(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+class Trial(NamedTuple):
+    """Rows to train on, and held-out ones to judge by."""
+
+    kept: Labelled
+    held_out: Labelled
+
+
+def hold_out_tenth(features: FeatureSet, seed: int) -> Trial:
+    """All but a tenth of the training rows, with their augmented copies, and that tenth as it is, not augmented.
+
+    Raises UsageError if there are too few.
+    """
+    if features.images < LEAST_ROWS:
+        raise UsageError(
+            f"A tenth of the training rows is held out: {features.images} are too few, give {LEAST_ROWS} or more."
+        )
+    kept, held = hold_out(features.parts[0].labels, seed)
+    of_kept, of_held = (
+        [Labelled(part.features[rows], part.labels[rows]) for part in parts]
+        for parts, rows in ((features.parts, kept), (features.parts[:1], held))
+    )
+    return Trial(joined(of_kept), joined(of_held))
 
 
 class Images:
@@ -219,6 +245,9 @@ class StoredFeatures:
             "left_out": asdict(dataset.left_out),
             "class_names": list(dataset.class_names),
             "rows": {"training": len(dataset.train), "test": len(dataset.test)},
+            "augmentation": {**self.of.images.policy.as_dict(), "copies": self.of.config.copies}
+            if self.augmented
+            else None,
             "extractor": self.of.extractor.provenance(),
         }
 

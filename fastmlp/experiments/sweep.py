@@ -1,9 +1,9 @@
-"""A sweep: many candidates over the same features, trained together; the setting that does best on held-out images.
+"""A sweep: many candidates over the same features, trained together; the setting that does best on held-out rows.
 
-A tenth of the training images, and their augmented copies with them, is held out of all training. For each setting
+A tenth of the training rows, and their augmented copies with them, is held out of all training. For each setting
 (learning rate, weight decay, width), one candidate is trained per seed; the mean of their accuracies on the held-out
-images decides. The chosen setting is then trained on all training images, as `fastmlp train` would: that model is kept,
-and it alone is tested on the test images.
+rows decides. The chosen setting is then trained on all training rows, as `fastmlp train` would: that model is kept,
+and it alone is tested on the test rows.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from fastmlp.common.files import claimed, write_json
 from fastmlp.common.progress import Progress, progress, say, warn
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.feature_sets import FeatureSet, ImageFeatures, Labelled, joined
+from fastmlp.experiments.feature_sets import FeatureSet, Trial, hold_out_tenth
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import described
 from fastmlp.models.folder import MODEL
 from fastmlp.report.style import save
 from fastmlp.report.sweep import draw_sweep
-from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.loop import DivergedError, train, train_together
 from fastmlp.training.member import Member
 from fastmlp.training.recipe import Recipe
@@ -99,7 +98,7 @@ class Grid:
 
 @dataclass
 class Candidate:
-    """One network of a sweep: its setting, its training, and (loss, accuracy) on the held-out images."""
+    """One network of a sweep: its setting, its training, and (loss, accuracy) on the held-out rows."""
 
     setting: Setting
     member: Member
@@ -107,7 +106,7 @@ class Candidate:
 
     @property
     def diverged_in_epoch(self) -> int | None:
-        """The first epoch without a finite loss; the one after the last where only the held-out images have none."""
+        """The first epoch without a finite loss; the one after the last where only the held-out rows have none."""
         losses = [*self.member.history.train_loss, self.validation[0]]
         return next((epoch for epoch, loss in enumerate(losses, start=1) if not math.isfinite(loss)), None)
 
@@ -119,21 +118,21 @@ class Candidate:
         return {"seed": self.member.blueprint.seed, "diverged_in_epoch": epoch, **(figures if epoch is None else {})}
 
 
-def sweep(config: Config, on: str, grid: Grid) -> dict[str, Any]:
-    """Train all candidates of the grid, choose, train the chosen setting on all training images, and test that model.
+def sweep(config: Config, machine: Machine, name: str, features: FeatureSet, grid: Grid) -> dict[str, Any]:
+    """Train all candidates of the grid, choose, train the chosen setting on all training rows, and test that model.
 
-    Writes config.folder/best/, sweep.png and, last, sweep.json. Raises DivergedError if no setting is left.
+    Writes config.folder/best/, the model that `train_one` would write for the chosen setting, sweep.png and, last,
+    sweep.json. Raises DivergedError if no setting is left.
     """
     grid.check(config)
-    machine = Machine(config.backend, config.threads)
     with claimed(config.folder):
-        return _sweep(ImageFeatures(config, machine), on, grid)
+        return _sweep(Models(config, machine, {name: features}), grid)
 
 
-def _sweep(features: ImageFeatures, on: str, grid: Grid) -> dict[str, Any]:
-    config, machine = features.config, features.machine
-    models = Models(config, machine, {on: features.of(on)})
-    trial = hold_out_tenth(models.feature_sets[on], config.seed)
+def _sweep(models: Models, grid: Grid) -> dict[str, Any]:
+    config, machine = models.config, models.machine
+    [(name, features)] = models.feature_sets.items()
+    trial = hold_out_tenth(features, config.seed)
     with machine.timed("sweep"):
         candidates = train_candidates(models, grid.settings(), trial)
     settings = ranked(candidates)
@@ -141,52 +140,25 @@ def _sweep(features: ImageFeatures, on: str, grid: Grid) -> dict[str, Any]:
         raise DivergedError("Of every setting a candidate diverged: lower the --learning-rates.")
     chosen = Setting(*(settings[0][name] for name in Setting._fields))
     (config.folder / "sweep.json").unlink(missing_ok=True)  # so that it never lies beside another sweep's model
-    figures = train_chosen(models, on, chosen)
+    figures = train_chosen(models, name, chosen)
     results = {
         "schema": SCHEMA,
-        "on": on,
+        "on": name,
         "grid": asdict(grid),
         "settings": settings,
         "chosen": {**chosen._asdict(), "seed": config.seed, **figures, "model": BEST},
-        **_describe(features, models, trial, candidates),
+        **_describe(models, features, trial, candidates),
     }
     save(draw_sweep(results), config.folder / "sweep.png")
     write_json(config.folder / "sweep.json", results)
     return results
 
 
-# Data.
-
-
-class Trial(NamedTuple):
-    """The rows that candidates train on, and the held-out ones that judge them."""
-
-    kept: Labelled
-    held_out: Labelled
-
-
-def hold_out_tenth(features: FeatureSet, seed: int) -> Trial:
-    """All but a tenth of the images, with their augmented copies, and that tenth as it is, not augmented.
-
-    Raises UsageError if there are too few.
-    """
-    if features.images < LEAST_ROWS:
-        raise UsageError(
-            f"A sweep holds out a tenth of the training images: {features.images} are too few, give {LEAST_ROWS}."
-        )
-    kept, held = hold_out(features.parts[0].labels, seed)
-    of_kept, of_held = (
-        [Labelled(part.features[rows], part.labels[rows]) for part in parts]
-        for parts, rows in ((features.parts, kept), (features.parts[:1], held))
-    )
-    return Trial(joined(of_kept), joined(of_held))
-
-
 # Candidates.
 
 
 def train_candidates(models: Models, settings: Sequence[Setting], trial: Trial) -> list[Candidate]:
-    """A candidate of every setting from every seed, trained and then judged on the held-out images."""
+    """A candidate of every setting from every seed, trained and then judged on the held-out rows."""
     backend, config = models.machine.backend, models.config
     kept, held_out = (Samples.place(backend, *rows, config.dtype) for rows in trial)
     candidates = []
@@ -224,7 +196,7 @@ def _train_group(group: Sequence[Candidate], kept: Samples, held_out: Samples, b
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """What came of each setting, by its mean accuracy on the held-out images, then its mean loss on them.
+    """What came of each setting, by its mean accuracy on the held-out rows, then its mean loss on them.
 
     Each is a dict: the setting; how many of its candidates `diverged`; if none did, validation_accuracy,
     validation_loss and train_loss over its seeds, as `statistics.summarize` has them; and its candidates as `heads`.
@@ -250,30 +222,30 @@ def _rank(row: Mapping[str, Any]) -> tuple[float, ...]:
     return (0, -row["validation_accuracy"]["mean"], row["validation_loss"]["mean"])
 
 
-def train_chosen(models: Models, on: str, setting: Setting) -> dict[str, float]:
-    """Train the setting on all training images from the first seed, write the model, and return Table 1's four figures.
+def train_chosen(models: Models, name: str, setting: Setting) -> dict[str, float]:
+    """Train the setting on all training rows from the first seed, write the model, and return Table 1's four figures.
 
     The model is the one that `fastmlp train` writes for these options; it is tested once, after its last epoch.
     """
     chosen = models.changed(**setting.options())
     folder = chosen.config.folder / BEST
     (folder / MODEL).unlink(missing_ok=True)  # so that it never lies beside another model's config
-    member, samples = Member.new(chosen.blueprint(), chosen.machine.backend), chosen.placed.train(on)
+    member, samples = Member.new(chosen.blueprint(), chosen.machine.backend), chosen.placed.train(name)
     recipe, seed = member.blueprint.recipe, member.blueprint.seed
     with chosen.machine.timed("train_best"), progress("train the best", recipe.epochs, "epochs") as bar:
         train(member.network, samples, recipe, seed, history=member.history, on_epoch=lambda _: bar.advance(1))
-    chosen.write(on, member, folder)
-    return chosen.table_rows(on, [member.network])[0]
+    chosen.write(name, member, folder)
+    return chosen.table_rows(name, [member.network])[0]
 
 
-def _describe(features: ImageFeatures, models: Models, trial: Trial, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def _describe(models: Models, features: FeatureSet, trial: Trial, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Data, recipe, machine, tiers and times as sweep.json holds them."""
-    config, machine, dataset = models.config, models.machine, features.images.dataset
+    config, machine, data = models.config, models.machine, features.describe()
     tiers = {candidate.setting.width: candidate.member.network.tier for candidate in candidates}
     return {
         "config": {
-            "dataset": config.dataset,
-            "extractor": features.extractor.provenance(),
+            "dataset": data.pop("dataset"),
+            "extractor": data.pop("extractor"),
             "backend": str(machine.backend),
             "preset": config.preset,
             **described(models.blueprint().recipe),
@@ -281,17 +253,13 @@ def _describe(features: ImageFeatures, models: Models, trial: Trial, candidates:
             "dtype": config.dtype,
             "threads": machine.threads,
             "limit": config.limit,
-            "augmentation": features.images.policy.as_dict(),
-            "copies": config.copies,
         },
         "data": {
-            "name": dataset.name,
-            "note": dataset.note,
-            "left_out": asdict(dataset.left_out),
-            "class_names": list(dataset.class_names),
+            **data,
+            "sources": features.sources,
             "rows_trained_on": len(trial.kept.labels),
-            "held_out_images": len(trial.held_out.labels),
-            "test_images": len(dataset.test),
+            "held_out_rows": len(trial.held_out.labels),
+            "test_rows": data.pop("rows")["test"],
         },
         "tiers": {str(width): tier.as_dict() for width, tier in tiers.items()},
         "environment": environment.describe(),

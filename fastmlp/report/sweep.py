@@ -1,4 +1,4 @@
-"""A sweep as a table and as a chart: accuracy on the held-out images of every setting, and its spread over seeds."""
+"""A sweep as a table and as a chart: accuracy on the held-out rows of every setting, and its spread over seeds."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _closing(results: Results) -> list[str]:
     chosen, data, seeds = results["chosen"], results["data"], results["config"]["seeds"]
     accuracy = results["settings"][0]["validation_accuracy"]["mean"]
-    error = math.sqrt(accuracy * (1 - accuracy) / data["held_out_images"])
+    error = math.sqrt(accuracy * (1 - accuracy) / data["held_out_rows"])
     means = (
         f"Means over {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}; an accuracy over "
-        f"{data['held_out_images']:,} held-out images has a standard error of {error:.2%}."
+        f"{data['held_out_rows']:,} held-out rows has a standard error of {error:.2%}."
     )
     chosen_one = (
         f"Chosen: {chosen['width']} hidden units, learning rate {chosen['learning_rate']:g}, weight decay "
-        f"{chosen['weight_decay']:g}; trained again on all training images, test accuracy "
+        f"{chosen['weight_decay']:g}; trained again on all training rows, test accuracy "
         f"{chosen['test_accuracy']:.2%}, test loss {chosen['test_loss']:.4f}."
     )
     return [means, chosen_one, *_hint(results)]

@@ -119,7 +119,7 @@ def test_a_sweep_holds_out_every_copy_of_an_image(capsys: pytest.CaptureFixture[
     sweep = ["sweep", *COMMAND, "--on", "augmented", "--copies", "2", "--learning-rates", "0.01", "--seeds", "1"]
     assert main([*sweep, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)["data"]
-    assert (data["rows_trained_on"], data["held_out_images"]) == (3 * 54, 6)
+    assert (data["rows_trained_on"], data["held_out_rows"]) == (3 * 54, 6)
 
 
 # Ranges.

@@ -14,7 +14,7 @@ from fastmlp.common.errors import UsageError
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments import sweep
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.feature_sets import ImageFeatures, StoredFeatures
+from fastmlp.experiments.feature_sets import ImageFeatures, StoredFeatures, hold_out_tenth
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.sweep import Candidate, Grid, Setting
@@ -75,7 +75,7 @@ def models_of(on="original", **options):
 
 
 def trial_of(models, on="original"):
-    return sweep.hold_out_tenth(models.feature_sets[on], models.config.seed)
+    return hold_out_tenth(models.feature_sets[on], models.config.seed)
 
 
 def results():
@@ -201,7 +201,7 @@ def test_what_a_sweep_leaves(capsys):
     assert len(found["settings"]) == 8
     assert found["heads"] == 16
     assert found["heads_per_second"] == pytest.approx(16 / found["seconds"]["sweep"], rel=0.05)
-    assert found["data"] | {"rows_trained_on": 360, "held_out_images": 20, "test_images": 40} == found["data"]
+    assert found["data"] | {"rows_trained_on": 360, "held_out_rows": 20, "test_rows": 40} == found["data"]
     means = [row["validation_accuracy"]["mean"] for row in found["settings"]]
     assert means == sorted(means, reverse=True)
     best = found["settings"][0]
@@ -215,16 +215,20 @@ def test_what_a_sweep_leaves(capsys):
     assert not list(Path("run").rglob(".*"))
 
 
+def assert_same_model(*folders):
+    best, alone = (load(folder / "model.safetensors") for folder in folders)
+    for one, two in zip(best.parameters.weights, alone.parameters.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert best.about["fingerprint"] == alone.about["fingerprint"]
+
+
 def test_the_best_is_the_model_that_train_writes(capsys):
     swept()
     chosen = results()["chosen"]
     options = [f"--{name}={chosen[name.replace('-', '_')]}" for name in ("learning-rate", "weight-decay")]
     options += [f"--hidden-layer-sizes={chosen['width']}", "--out", "alone"]
     assert main(["train", *OPTIONS, *PAPER, *options]) == 0
-    best, alone = (load(Path(folder, "model.safetensors")) for folder in ("run/best", "alone/original"))
-    for one, two in zip(best.parameters.weights, alone.parameters.weights, strict=True):
-        np.testing.assert_array_equal(one, two)
-    assert best.about["fingerprint"] == alone.about["fingerprint"]
+    assert_same_model(Path("run/best"), Path("alone/original"))
 
     capsys.readouterr()
     assert main(["evaluate", "--model", "run/best", "--backend", "numpy", "--json"]) == 0
@@ -232,6 +236,59 @@ def test_the_best_is_the_model_that_train_writes(capsys):
     assert figures["accuracy"] == chosen["test_accuracy"]
     Image.new("RGB", (32, 32)).save("a.png")
     assert main(["predict", "--model", "run/best", "--backend", "numpy", "a.png"]) == 0
+
+
+@pytest.fixture
+def features(rng):
+    """Files of features: own.npz of three classes, 150 rows, and test.npz, 60 more."""
+    labels = rng.integers(0, 3, 210)
+    X = (4 * np.eye(3, 8)[labels] + rng.normal(size=(210, 8))).astype(np.float32)
+    words = np.array(["ant", "bee", "cat"])[labels]
+    np.savez("own.npz", features=X[:150], labels=words[:150])
+    np.savez("test.npz", features=X[150:], labels=words[150:])
+
+
+@pytest.mark.parametrize("tested", [[], ["--test-features", "test.npz"]])
+def test_a_sweep_of_ones_own_features_leaves_the_head_that_train_writes(tested, features, capsys):
+    machine = ["--backend", "numpy", "--threads", "1"]
+    of = ["--features", "own.npz", *tested, "--preset", "fast", "--epochs", "20", *machine]
+    rates = ["--learning-rates", "0.001,0.01", "--weight-decays", "0.1", "--widths", "8,16", "--seeds", "2"]
+    assert main(["sweep", *of, *rates]) == 0
+    assert "held-out rows" in capsys.readouterr().out
+    folder = Path("runs/features-own")
+    found = json.loads((folder / "sweep.json").read_text())
+    train, test = (150, 60) if tested else (135, 15)
+    held = round(train / 10)
+    rows = {"rows_trained_on": train - held, "held_out_rows": held, "test_rows": test}
+    assert found["data"] | rows == found["data"]
+
+    chosen = found["chosen"]
+    own = [f"--learning-rate={chosen['learning_rate']}", f"--hidden-layer-sizes={chosen['width']}"]
+    assert main(["train", *of, *own, "--weight-decay=0.1", "--out", "alone"]) == 0
+    assert_same_model(folder / "best", Path("alone/head"))
+
+    capsys.readouterr()
+    model = ["--model", str(folder / "best"), "--backend", "numpy"]
+    assert main(["evaluate", *model, "--features", "test.npz", "--json"]) == 0
+    if tested:
+        assert json.loads(capsys.readouterr().out)["accuracy"] == chosen["test_accuracy"] > 0.8
+    assert main(["predict", *model, "test.npz"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (["--features", "own.npz", "--dataset", "digits"], 2, "--dataset is for images"),
+        (["--features", "own.npz", "--on", "augmented"], 2, "leave --on out"),
+        (["--features", "gone.npz"], 4, "gone.npz does not exist"),
+        (["--features", "own.npz", "--limit", "9"], 4, "9 are too few"),
+        (["--labels", "y.npy"], 2, "go with --features"),
+    ],
+)
+def test_features_that_a_sweep_refuses(options, code, says, features, capsys):
+    assert main(["sweep", *options, "--backend", "numpy", "--threads", "1"]) == code
+    assert says in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_no_test_image_is_looked_at_before_the_choice(monkeypatch):
@@ -357,7 +414,7 @@ def drawn_of(settings, **grid):
     rows = sweep.ranked([candidate for group in settings for candidate in group])
     chosen = {name: rows[0][name] for name in Setting._fields} | {"test_accuracy": 0.7, "test_loss": 0.9}
     return {
-        "settings": rows, "grid": grid, "chosen": chosen, "data": {"held_out_images": 100}, "config": {"seeds": [0, 1]},
+        "settings": rows, "grid": grid, "chosen": chosen, "data": {"held_out_rows": 100}, "config": {"seeds": [0, 1]},
     }  # fmt: skip
 
 
