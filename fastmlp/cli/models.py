@@ -23,12 +23,16 @@ from fastmlp.datasets.folder import read_images
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
 from fastmlp.experiments.machine import Machine
-from fastmlp.features.tables import SUFFIXES, read_features, read_labelled
+from fastmlp.features.columns import Columns
+from fastmlp.features.contents import SUFFIXES
+from fastmlp.features.tables import read_features, read_labelled
 from fastmlp.models.predictor import Predictor, load_model
 
 SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
 # Options that --features rules out.
 OF_IMAGES = ("dataset", "extractor", "weights", "image_size", "augment", "copies")
+# Options that go with --features.
+OF_FEATURES = ("labels", "test_features", "test_labels", "label_column", "drop_columns")
 
 Row = dict[str, Any]
 
@@ -39,19 +43,23 @@ Row = dict[str, Any]
 def predict(options: argparse.Namespace) -> None:
     """Labels and probabilities of image files and folders, or of a file of features or images."""
     model = _open(options)
-    origins, X = _inputs(options.inputs)
+    origins, X = _inputs(options.inputs, _columns(options, model))
     rows = answers(model, model.predict_proba(X), origins, options.top)
     (_write_json if options.json else WRITERS[options.format])(rows)
 
 
-def _inputs(paths: Sequence[Path]) -> tuple[list[Row], NDArray[Any]]:
+def _inputs(paths: Sequence[Path], columns: Columns) -> tuple[list[Row], NDArray[Any]]:
     """Where each row comes from, and the rows: images, or features of one file."""
     if not any(path.suffix.lower() in SUFFIXES for path in paths):
+        if columns.label or columns.drop:
+            raise UsageError(
+                "--label-column and --drop-columns are for a file of features: leave them out with images."
+            )
         found, images = read_images(paths)
         return [{"image": str(path)} for path in found], images
     if len(paths) > 1:
         raise UsageError("Give image files and folders, or one file of features: not several kinds at once.")
-    X = read_features(paths[0])
+    X = read_features(paths[0], columns)
     return [{"row": row} for row in range(len(X))], X
 
 
@@ -108,9 +116,9 @@ def evaluate(options: argparse.Namespace) -> None:
     """A model's figures on the test images of a dataset, or on labelled features."""
     model = _open(options)
     if options.features is not None:
-        X, labels = read_labelled(options.features, options.labels)
-    elif options.labels is not None:
-        raise UsageError("--labels go with --features: give both.")
+        X, labels = read_labelled(options.features, options.labels, _columns(options, model))
+    elif options.labels or options.label_column or options.drop_columns:
+        raise UsageError("--labels, --label-column and --drop-columns go with --features: give both.")
     else:
         X, labels = _test_images(model, options)
     X, labels = X[: options.limit], labels[: options.limit]
@@ -197,9 +205,9 @@ def features_made_elsewhere(options: argparse.Namespace, config: Config) -> tupl
     """The configuration, where it computes, the head's name, and its features, which lie in files."""
     _refuse_image_options(options, config)
     config = replace(config, out=options.out or Path("runs") / f"features-{options.features.stem}")
-    tables = open_tables(
-        options.features, options.labels, options.test_features, options.test_labels, config.seed, config.limit
-    )
+    columns = Columns(options.label_column, options.drop_columns)
+    files = (options.features, options.labels, options.test_features, options.test_labels)
+    tables = open_tables(*files, config.seed, config.limit, columns)
     return config, Machine(config.backend, config.threads), HEAD, FileFeatures(tables, config)
 
 
@@ -216,6 +224,12 @@ def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:
 
 
 # Shared by the commands.
+
+
+def _columns(options: argparse.Namespace, model: Predictor) -> Columns:
+    """What is known of a file's columns: by the options, and by the columns that the model was trained on."""
+    usual = model.config.get("label_column")
+    return Columns(options.label_column, options.drop_columns, model.feature_names, usual)
 
 
 def _open(options: argparse.Namespace) -> Predictor:

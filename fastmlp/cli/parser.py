@@ -245,6 +245,14 @@ def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool
     if test:
         group.add_argument("--test-features", type=Path, metavar="FILE", help="to test on (a tenth of --features)")
         group.add_argument("--test-labels", type=Path, metavar="FILE", help="those of --test-features")
+    _add_columns_options(group)
+
+
+def _add_columns_options(group: Any) -> None:
+    text = "the column, or array, of the labels (label, labels, target or y)"
+    group.add_argument("--label-column", metavar="NAME", help=text)
+    text = "columns, or arrays, that are no features"
+    group.add_argument("--drop-columns", type=names, default=(), metavar="NAME,NAME", help=text)
 
 
 def _add_evaluate(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
@@ -260,6 +268,7 @@ def _add_predict(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> N
     predict = _add(commands, "predict", parents, "the classes of images, or of rows of features")
     text = "image files, folders of them, or a file of features: .npy, .npz, .safetensors or .parquet"
     predict.add_argument("inputs", nargs="+", type=Path, metavar="IMAGES|FEATURES", help=text)
+    _add_columns_options(predict.add_argument_group("files of features"))
     predict.add_argument("--format", choices=("table", "csv", "jsonl"), default="table", help="(%(default)s)")
     predict.add_argument("--top", type=positive, default=1, metavar="K", help="the K most likely classes (%(default)s)")
 
@@ -308,6 +317,10 @@ def seed(text: str) -> int:
 def ranges(text: str) -> str:
     """As `augment.Policy.parse` takes them, which checks them."""
     return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
 
 
 def numbers(text: str) -> tuple[float, ...]:

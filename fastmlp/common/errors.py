@@ -30,7 +30,8 @@ class DataError(FastMLPError):
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """The hint to insert between "There is no 'nunba'" and the fix: similar names, or nothing."""
-    near = difflib.get_close_matches(name.lower(), names, cutoff=0.7)
+    spelled = {known.lower(): known for known in names}
+    near = [spelled[known] for known in difflib.get_close_matches(name.lower(), spelled, cutoff=0.7)]
     return f", did you mean {' or '.join(near)}" if near else ""
 
 

@@ -15,7 +15,8 @@ from fastmlp.common.errors import DataError
 from fastmlp.common.progress import warn
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import Labelled
-from fastmlp.features.tables import finite_rows, indices_of, read_labelled
+from fastmlp.features.columns import ANY, Columns, listed
+from fastmlp.features.tables import Table, finite_rows, indices_of, read_table
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.standardize import odd_scale
 
@@ -26,17 +27,23 @@ Classes = NDArray[Any]
 
 @dataclass(frozen=True)
 class Source:
-    """Features (n, d) as they lie in a file, the labels int64 (n,) of their classes, and the rows to use; None: all."""
+    """Features (n, d) as they lie in a file, and the labels int64 (n,) of their classes.
+
+    names: those of the features, where they were columns; rows: the ones to use; None: all.
+    """
 
     place: Path
     features: NDArray[Any]
     labels: NDArray[np.int64]
+    names: tuple[str, ...] | None = None
     rows: NDArray[np.int64] | None = None
 
     @cached_property
     def name(self) -> str:
-        """The file's name, and a hash of features and labels."""
+        """The file's name, and a hash of features, their names, and labels."""
         digest = hashlib.sha256()
+        if self.names is not None:
+            digest.update(repr(self.names).encode())
         for array in (self.features, self.labels):
             digest.update(repr((array.dtype.str, array.shape)).encode())
             step = max(1, BYTES_HASHED // max(1, array[:1].nbytes))
@@ -50,11 +57,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Tables:
-    """What to train and to test on, and the classes, sorted, int64 or strings."""
+    """What to train and to test on, and the classes, sorted, int64 or strings.
+
+    label: the name of the labels, where they had one; notices: what was said about the reading of the files.
+    """
 
     train: Source
     test: Source
     classes: Classes
+    label: str | None
+    notices: tuple[str, ...]
 
 
 def open_tables(
@@ -64,33 +76,59 @@ def open_tables(
     test_labels: Path | None,
     seed: int,
     limit: int | None = None,
+    columns: Columns = ANY,
 ) -> Tables:
     """The tables in these files; without test features, a tenth of each class, drawn from the seed, is held out.
 
-    labels may stand in the file of the features; limit: use only the first rows of each file, that many. Raises
-    DataError for files that are missing, damaged, do not go together or hold too little.
+    labels may stand in the file of the features; limit: use only the first rows of each file, that many. Test features
+    are matched to the training's by their names. Raises DataError for files that are missing, damaged, do not go
+    together or hold too little.
     """
-    X, y = _read(features, labels, limit)
-    classes, indices = np.unique(y, return_inverse=True)
-    if not 2 <= len(classes) <= len(y) / 2:
+    table = _read(features, labels, limit, columns)
+    classes, indices = np.unique(table.labels, return_inverse=True)
+    if not 2 <= len(classes) <= len(indices) / 2:
         found = "is one class" if len(classes) == 1 else f"are {len(classes):,} classes"
-        raise DataError(f"There {found} in {len(y):,} labels: give two classes or more, and two rows per class.")
-    train = Source(features, X, indices.astype(np.int64))
+        raise DataError(f"There {found} in {len(indices):,} labels: give two classes or more, and two rows per class.")
+    train, notices = Source(features, table.features, indices.astype(np.int64), table.names), table.notices
     if test_features is None:
-        return Tables(*_split(train, seed), classes)
-    X_test, y_test = _read(test_features, test_labels, limit)
-    if X_test.shape[1] != X.shape[1]:
-        raise DataError(
-            f"{test_features} has {X_test.shape[1]} features per row, but {features} {X.shape[1]}: give the same ones."
-        )
-    return Tables(train, Source(test_features, X_test, indices_of(y_test, classes, test_features)), classes)
+        train, test = _split(train, seed)
+    else:
+        test_table = _read(test_features, test_labels, limit, _as_in(table, columns))
+        test, notices = _test_of(train, test_table, test_features, classes), (*notices, *test_table.notices)
+    return Tables(train, test, classes, table.label, (*notices, *_untested(test, classes)))
 
 
-def _read(features: Path, labels: Path | None, limit: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    X, y = read_labelled(features, labels)
-    if X.ndim != 2:
+def _read(features: Path, labels: Path | None, limit: int | None, columns: Columns) -> Table:
+    table = read_table(features, labels, columns)
+    if table.features.ndim != 2:
         raise DataError(f"{features} holds images: train on them by --dataset folder:PATH, or give their features.")
-    return X[:limit], y[:limit]
+    return replace(table, features=table.features[:limit], labels=table.labels[:limit])
+
+
+def _as_in(table: Table, columns: Columns) -> Columns:
+    """How a test file is read after that table: the same features by name, and all others left out."""
+    known = replace(columns, usual_label=table.label)
+    return known if table.names is None else replace(known, features=table.names, drop=())
+
+
+def _test_of(train: Source, table: Table, place: Path, classes: Classes) -> Source:
+    widths = table.features.shape[1], train.features.shape[1]
+    if widths[0] != widths[1]:
+        raise DataError(f"{place} has {widths[0]} features per row, but {train.place} {widths[1]}: give the same ones.")
+    return Source(place, table.features, indices_of(table.labels, classes, place), table.names)
+
+
+def _untested(test: Source, classes: Classes) -> list[str]:
+    """Say, and return, which classes no test row has."""
+    absent = np.setdiff1d(np.arange(len(classes)), test.labels if test.rows is None else test.labels[test.rows])
+    if not len(absent):
+        return []
+    names = listed(map(str, classes[absent].tolist()))
+    sentence = (
+        f"{len(absent):,} of {len(classes):,} classes have no test row, so no test figure tells of them: {names}."
+    )
+    warn(sentence)
+    return [sentence]
 
 
 def _split(whole: Source, seed: int) -> tuple[Source, Source]:
@@ -124,7 +162,7 @@ class FileFeatures:
         return self._rows_of(self.tables.test)
 
     def _rows_of(self, source: Source) -> Labelled:
-        features = finite_rows(source.features, source.rows, self.config.dtype, source.place)
+        features = finite_rows(source.features, source.rows, self.config.dtype, source.place, source.names)
         return Labelled(features, source.labels if source.rows is None else source.labels[source.rows])
 
     @property
@@ -150,6 +188,9 @@ class FileFeatures:
             "note": "",
             "class_names": self.class_names,
             "integer_classes": self.tables.classes.dtype.kind == "i",
+            "feature_names": None if self.tables.train.names is None else list(self.tables.train.names),
+            "label_column": self.tables.label,
+            "notices": list(self.tables.notices),
             "rows": {"training": len(self.tables.train), "test": len(self.tables.test)},
             "extractor": None,
         }

@@ -2,87 +2,110 @@
 
 In files of several arrays or columns, the features have one of the names FEATURES or are the only two-dimensional
 array; the labels have one of the names LABELS. A Parquet file has its features in a column of lists, or in columns of
-numbers.
+numbers, which have names that a model is trained with. What was read as what is said where it can be taken in two ways.
 """
 
 from __future__ import annotations
 
-import math
 import textwrap
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.common.errors import BackendError, DataError, first_line
-from fastmlp.common.files import read_safetensors
-from fastmlp.common.progress import warn
+from fastmlp.common.errors import DataError
+from fastmlp.common.progress import say, warn
 from fastmlp.common.text import normalized
 from fastmlp.datasets.images import as_images
+from fastmlp.features.columns import ANY, LABELS, Choice, Columns, choose, label_of, listed
+from fastmlp.features.contents import ONLY, Contents, open_contents
 
-SUFFIXES = (".npy", ".npz", ".parquet", ".safetensors")
-TEXTS = (".csv", ".tsv", ".txt")
-FEATURES = ("features", "X", "x", "embeddings", "embedding", "images")
-LABELS = ("labels", "label", "y", "target")
-ONLY = ""  # the name of the array in a file that has only one
 LARGEST_LABEL = 2**31 - 1
 BLOCK = 4096  # rows to check or copy at a time
-# No honest array in a .npz file exceeds both: bytes unpacked, and the ratio of unpacked to packed size.
-BOMB_BYTES, BOMB_FACTOR = 2**30, 200
-DAMAGE = (  # what reading a damaged or crafted file may raise
-    *(ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-    *(MemoryError, RecursionError, OverflowError, NotImplementedError, TypeError, LookupError),
-)
-
-Arrays = dict[str, NDArray[Any]]
+FEWEST_NUMBERED = 10  # rows: fewer may be in order by chance
+NOT_NUMBERS = {"U": "words", "O": "objects", "S": "bytes", "M": "dates", "m": "durations"}  # by kind of dtype
 
 
-def read_features(path: Path) -> NDArray[Any]:
-    """Features (n, d) of a real dtype, or images uint8 (n, 3, h, w); from a .npy file, memory-mapped.
+@dataclass(frozen=True)
+class Table:
+    """Features (n, d) of a real dtype, or images uint8 (n, 3, h, w), and labels (n,), int64 or strings.
 
-    Raises DataError if the file is missing, damaged or has something else, BackendError if pyarrow is missing.
+    names: those of the features, where they were columns; label: that of the labels, where they had one; notices: what
+    was said about the reading of the file.
     """
-    arrays = _read(path)
-    return _checked_features(_features_in(arrays, path), path)
+
+    features: NDArray[Any]
+    labels: NDArray[Any]
+    names: tuple[str, ...] | None
+    label: str | None
+    notices: tuple[str, ...]
 
 
-def read_labels(path: Path) -> NDArray[Any]:
-    """Labels (n,): int64 from 0 on, or strings. Raises DataError for anything else."""
-    labels = _labels_in(_read(path))
-    if labels is None:
-        raise DataError(f"{path} has no labels: name them {LABELS[0]!r}.")
-    return _checked_labels(labels, path)
+def read_table(features: Path, labels: Path | None = None, columns: Columns = ANY) -> Table:
+    """Features and labels of the same number of rows; without a second file, both are in the first.
 
-
-def read_labelled(features: Path, labels: Path | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Features and labels of the same number of rows; without a second file, both are in the first."""
-    arrays = _read(features)
-    found = _features_in(arrays, features)
-    X = _checked_features(found, features)
-    beside = _labels_in({name: array for name, array in arrays.items() if array is not found})
-    if labels is not None:
-        y = read_labels(labels)
-    elif beside is not None:
-        y = _checked_labels(beside, features)
-    else:
-        raise DataError(f"{features} has no labels: pass them with --labels FILE.")
+    Raises DataError if a file is missing, damaged or has something else, BackendError if pyarrow is missing.
+    """
+    contents = open_contents(features)
+    elsewhere = labels is not None and labels != features
+    choice = choose(contents, columns, elsewhere)
+    X = _read_features(contents, choice)
+    y = read_labels(labels, columns) if labels is not None and elsewhere else _read_labels(contents, choice.label)
     if len(X) != len(y):
         transposed = X.ndim == 2 and X.shape[1] == len(y)
         fix = "X seems transposed, so save X.T" if transposed else "give one label per row"
         raise DataError(f"{len(X):,} rows of features in {features}, but {len(y):,} labels: {fix}.")
-    return X, y
+    names = choice.features if choice.columnar else None
+    if names is not None:
+        _refuse_copies(names, X, y, features)
+    return Table(X, y, names, columns.label or choice.label, _notices(contents, choice, columns, X))
 
 
-def finite_rows(features: NDArray[Any], rows: NDArray[np.int64] | None, dtype: str, place: object) -> NDArray[Any]:
+def read_features(path: Path, columns: Columns = ANY) -> NDArray[Any]:
+    """Features (n, d) of a real dtype, or images uint8 (n, 3, h, w); from a .npy file, memory-mapped.
+
+    Errors as for `read_table`.
+    """
+    contents = open_contents(path)
+    choice = choose(contents, columns, labels_elsewhere=columns.features is not None)
+    X = _read_features(contents, choice)
+    _notices(contents, choice, columns, X)
+    return X
+
+
+def read_labels(path: Path, columns: Columns = ANY) -> NDArray[Any]:
+    """Labels (n,): int64 from 0 on, or strings; an only array needs no name. Errors as for `read_table`."""
+    contents = open_contents(path)
+    offered = [name for name in contents.dimensions if name not in contents.index]
+    alone = columns.label is None and len(offered) == 1
+    label = offered[0] if alone else label_of(contents, columns)
+    if label is None:
+        raise DataError(f"{path} has no labels: name them {LABELS[0]!r}, or name their column by --label-column.")
+    return _read_labels(contents, label)
+
+
+def read_labelled(
+    features: Path, labels: Path | None = None, columns: Columns = ANY
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The features and labels of `read_table`."""
+    table = read_table(features, labels, columns)
+    return table.features, table.labels
+
+
+def finite_rows(
+    features: NDArray[Any],
+    rows: NDArray[np.int64] | None,
+    dtype: str,
+    place: object,
+    names: Sequence[str] | None = None,
+) -> NDArray[Any]:
     """Those rows of features (None: all), in that order, in that dtype, checked to be finite.
 
-    Not copied if all rows are taken and have that dtype already. Raises DataError, naming the place, for NaN, infinity,
-    or a number beyond the range of the dtype.
+    Not copied if all rows are taken and have that dtype already. Raises DataError, naming the place, and the column if
+    the features have names, for NaN, infinity, or a number beyond the range of the dtype.
     """
     whole = rows is None and features.dtype == dtype and features.flags.c_contiguous
     taken = features if whole else np.empty((len(features) if rows is None else len(rows), features.shape[1]), dtype)
@@ -93,8 +116,11 @@ def finite_rows(features: NDArray[Any], rows: NDArray[np.int64] | None, dtype: s
         finite = np.isfinite(taken[block]).all(axis=1)
         if not finite.all():
             row = block.start + int(finite.argmin())
+            column = "" if names is None else f" in column {names[int(np.isfinite(taken[row]).argmin())]!r}"
             row = row if rows is None else int(rows[row])
-            raise DataError(f"Row {row} of {place} has NaN, infinity or a number beyond {dtype}: fix or remove it.")
+            raise DataError(
+                f"Row {row} of {place} has NaN, infinity or a number beyond {dtype}{column}: fix or remove it."
+            )
     return np.asarray(taken)
 
 
@@ -121,122 +147,84 @@ def _blocks(rows: int) -> Iterator[slice]:
     return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
 
 
-# Reading.
+# Reading what was chosen.
 
 
-def _read(path: Path) -> Arrays:
-    """The arrays in a file, by name."""
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors, ".parquet": _read_parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        text = path.suffix.lower() in TEXTS
-        fix = "read it with numpy.loadtxt and save it with numpy.save" if text else "save it as one of these"
-        raise DataError(f"{path} is not a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file: {fix}.")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist or is not a file: check the path.")
-    try:
-        return reader(path)
-    except DAMAGE as error:
-        raise DataError(f"{path} cannot be read ({first_line(error)}): save its arrays again.") from None
+def _read_features(contents: Contents, choice: Choice) -> NDArray[Any]:
+    arrays = contents.read(*choice.features)
+    if choice.columnar:
+        return _checked_features(_stacked(arrays, choice, contents.path), contents.path)
+    return _checked_features(arrays[0], contents.path)
 
 
-def _read_npy(path: Path) -> Arrays:
-    with path.open("rb") as file:
-        _check_header(file, path.stat().st_size)
-    # "c", copy on write: some libraries reject read-only arrays; the file is not written
-    return {ONLY: np.lib.format.open_memmap(path, mode="c")}
+def _stacked(columns: Sequence[NDArray[Any]], choice: Choice, path: Path) -> NDArray[Any]:
+    """Columns of numbers (n,) as one array (n, d), truth as 1 and 0."""
+    for name, column in zip(choice.features, columns, strict=True):
+        if column.dtype.kind not in "fiub":
+            held = NOT_NUMBERS.get(column.dtype.kind, str(column.dtype))
+            or_labels = "" if choice.label else f" or, if it has the labels, say --label-column {name}"
+            fix = f"leave it out by --drop-columns {name}{or_labels}"
+            raise DataError(f"Column {name!r} of {path} has {held}, not numbers: {fix}.")
+    return np.stack([column.astype(np.uint8) if column.dtype == bool else column for column in columns], axis=1)
 
 
-def _read_npz(path: Path) -> Arrays:
-    with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-        return {member.filename.removesuffix(".npy"): _read_member(archive, member) for member in members}
+def _read_labels(contents: Contents, label: str | None) -> NDArray[Any]:
+    if label is None:
+        named = "" if ONLY in contents.dimensions else ", or name their column by --label-column"
+        raise DataError(f"{contents.path} has no labels: pass them with --labels FILE{named}.")
+    return _checked_labels(contents.read(label)[0], contents.path)
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    if member.flag_bits & 1:
-        raise ValueError("it is encrypted")
-    if member.file_size > max(BOMB_BYTES, BOMB_FACTOR * member.compress_size):
-        raise ValueError(f"{member.filename} would unpack to {member.file_size:,} bytes")
-    with archive.open(member) as file:
-        _check_header(file, member.file_size)
-    with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+def _refuse_copies(names: Sequence[str], features: NDArray[Any], labels: NDArray[Any], path: Path) -> None:
+    """DataError for a feature that is named like labels and tells them."""
+    classes, of_rows = np.unique(labels, return_inverse=True)
+    for name in [name for name in LABELS if name in names]:
+        values, places = np.unique(features[:, names.index(name)], return_inverse=True)
+        pairs = len(np.unique(places * len(classes) + of_rows))
+        if pairs == len(values) == len(classes):
+            raise DataError(
+                f"Column {name!r} of {path} says the same as the labels: leave it out by --drop-columns {name}."
+            )
 
 
-def _check_header(file: IO[bytes], size: int) -> None:
-    """Raise ValueError unless the array that a .npy header declares fits into a file of that many bytes."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("it has Python objects, which are never loaded; turn words into strings by y.astype(str)")
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size - file.tell():
-        raise ValueError("it is truncated")
+# What is said.
 
 
-def _read_safetensors(path: Path) -> Arrays:
-    return read_safetensors(path)[1]
+def _notices(contents: Contents, choice: Choice, columns: Columns, features: NDArray[Any]) -> tuple[str, ...]:
+    """Say, and return, how the file was read where that is not beyond doubt."""
+    told = [choice.told(contents)] if choice.columnar or choice.left_out else []
+    for sentence in told:
+        say(sentence)
+    doubts = _doubts(contents.path, choice, columns, features)
+    for sentence in doubts:
+        warn(sentence)
+    return (*told, *doubts)
 
 
-def _read_parquet(path: Path) -> Arrays:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise BackendError("Parquet files need pyarrow: pip install 'fastmlp[parquet]'.") from None
-    try:
-        table = parquet.ParquetFile(path).read()
-        return {name: _column(name, column) for name, column in zip(table.column_names, table.columns, strict=True)}
-    except ArrowException as error:
-        raise ValueError(first_line(error)) from None
+def _doubts(path: Path, choice: Choice, columns: Columns, features: NDArray[Any]) -> list[str]:
+    """What the user should make sure of."""
+    if columns.features is None:
+        numbering = [choice.features[place] for place in _numbering(features)] if choice.columnar else []
+        fix = "if it is no feature, leave it out by --drop-columns"
+        return [f"Column {name!r} of {path} numbers the rows: {fix} {name}." for name in numbering]
+    if choice.columnar:
+        return []
+    order = listed(columns.features)
+    return [f"The features in {path} have no names, so they are taken in the order of the training: {order}."]
 
 
-def _column(name: str, column: Any) -> NDArray[Any]:
-    """A column (n,), or (n, d) from lists of equal length. Raises ValueError for missing values or other types."""
-    import pyarrow as pa
-    from pyarrow import compute
-
-    array = column.combine_chunks()
-    if isinstance(array, pa.DictionaryArray):
-        array = array.dictionary_decode()
-    if array.null_count:
-        raise ValueError(f"column {name!r} has missing values")
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        return np.array(array.to_pylist(), dtype=np.str_)
-    if not hasattr(array, "flatten") or not hasattr(array.type, "value_type"):
-        return np.asarray(array.to_numpy(zero_copy_only=False))
-    values = array.flatten()
-    if values.null_count or not len(array) or len(values) % len(array):
-        raise ValueError(f"column {name!r} has missing values, or lists of different lengths")
-    width = len(values) // len(array)
-    if (np.asarray(compute.list_value_length(array)) != width).any():
-        raise ValueError(f"column {name!r} has lists of different lengths")
-    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(array), width)
+def _numbering(features: NDArray[Any]) -> list[int]:
+    """The columns (n, d) that hold n consecutive whole numbers, in any order."""
+    rows = len(features)
+    if rows < FEWEST_NUMBERED:
+        return []
+    with np.errstate(invalid="ignore"):  # infinity is found elsewhere
+        spans = features.max(axis=0).astype(np.float64) - features.min(axis=0)
+    columns = {int(place): features[:, place] for place in np.flatnonzero(spans == rows - 1)}
+    return [place for place, column in columns.items() if len(np.unique(np.floor(column))) == rows]
 
 
-# Choosing and checking.
-
-
-def _features_in(arrays: Arrays, path: Path) -> NDArray[Any]:
-    named = [name for name in (ONLY, *FEATURES) if name in arrays]
-    wide = [name for name, array in arrays.items() if array.ndim > 1]
-    if named or len(wide) == 1:
-        return arrays[(named or wide)[0]]
-    columns = {name: array for name, array in arrays.items() if name not in LABELS}
-    if wide or not columns or path.suffix.lower() != ".parquet":
-        raise DataError(f"Several arrays in {path} could be the features: name the right one {FEATURES[0]!r}.")
-    words = [name for name, column in columns.items() if column.dtype.kind not in "fiu"]
-    if words:
-        raise DataError(f"Column {words[0]!r} of {path} is not numeric: leave it out, or name it {LABELS[0]!r}.")
-    return np.stack(list(columns.values()), axis=1)
-
-
-def _labels_in(arrays: Arrays) -> NDArray[Any] | None:
-    """The labels among a file's arrays."""
-    name = next((name for name in (ONLY, *LABELS) if name in arrays), None)
-    if name is None and len(arrays) == 1:
-        (name,) = arrays
-    return None if name is None else arrays[name]
+# Checking.
 
 
 def _checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:

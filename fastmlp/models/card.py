@@ -7,6 +7,7 @@ from typing import Any
 
 from fastmlp.common.progress import printable
 from fastmlp.datasets import LeftOut
+from fastmlp.features.columns import listed
 
 NAME = "README.md"  # which model hubs show
 SOURCES = {
@@ -61,6 +62,8 @@ def _data(description: dict[str, Any]) -> str:
         "left out": str(LeftOut(**description.get("left_out", {}))),
         **{f"{split} rows": f"{count:,}" for split, count in description["rows"].items()},
         f"{len(names)} classes": ", ".join(names[:20]) + (", ..." if len(names) > 20 else ""),
+        "feature names": listed(description.get("feature_names") or ()),
+        "notices": " ".join(description.get("notices") or ()),
         "extractor": "none: features made elsewhere" if images is None else images["name"],
         "feature sets": ", ".join(description["features"]),
     }

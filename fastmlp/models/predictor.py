@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fastmlp.common.progress import progress
 from fastmlp.datasets.base import IMAGE_SHAPE
 from fastmlp.datasets.images import as_images
 from fastmlp.extractors import Extractor, open_extractor
+from fastmlp.features.columns import check_complete
 from fastmlp.features.tables import finite_rows, indices_of
 from fastmlp.models import metrics, storage
 from fastmlp.models.folder import MODEL
@@ -41,6 +43,7 @@ class Predictor:
     """The model in a folder: X is images uint8 (n, 3, 32, 32), or features (n, d) as its extractor makes them.
 
     classes are the labels (classes,) that predict returns: int64 for a head trained on whole numbers, else strings.
+    Of a data frame, a model trained on columns takes those by name, in any order; an array has them in their order.
     weights replaces the extractor's weights file if that has moved. Raises DataError if the model or the weights
     are missing, damaged, or the weights are not those the model was trained with, and for an X that does not fit.
     """
@@ -48,7 +51,7 @@ class Predictor:
     def __init__(self, folder: Path, backend: Backend, weights: Path | None = None) -> None:
         _check_folder(folder)
         self.parameters = storage.load(folder / MODEL).parameters
-        self.config = _read_config(folder / "config.json", self.parameters.sizes[-1])
+        self.config = _read_config(folder / "config.json", self.parameters.sizes)
         self.folder, self.backend, self.weights = folder, backend, weights
         self.network = Trainer(self.parameters, backend, ROWS)
         names = self.class_names
@@ -57,6 +60,12 @@ class Predictor:
     @property
     def class_names(self) -> list[str]:
         return self.config["class_names"]
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The columns that features (n, d) are, where it was trained on columns with names."""
+        names = self.config.get("feature_names")
+        return None if names is None else tuple(names)
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -85,7 +94,7 @@ class Predictor:
 
     def answers(self, X: NDArray[Any], labels: NDArray[Any]) -> metrics.Answers:
         """What it answers to rows of these labels, as for `evaluate`; DataError if there are none."""
-        X, labels = np.asarray(X), np.asarray(labels)
+        X, labels = self._array(X), np.asarray(labels)
         if labels.shape != X.shape[:1] or len(labels) == 0:
             raise DataError(f"X has shape {X.shape}, the labels {labels.shape}: give one label per row, and some rows.")
         places = self._places_of(labels)
@@ -101,7 +110,15 @@ class Predictor:
 
     def logits(self, X: NDArray[Any]) -> NDArray[Any]:
         """Logits (n, classes)."""
-        return self.network.logits(self._placed(np.asarray(X)))
+        return self.network.logits(self._placed(self._array(X)))
+
+    def _array(self, X: Any) -> NDArray[Any]:
+        """X as an array; of a data frame the columns that the model was trained on, in that order."""
+        names, columns = self.feature_names, list(getattr(X, "columns", ()))
+        if names is None or not all(isinstance(name, str) for name in columns) or not columns:
+            return np.asarray(X)
+        check_complete(names, columns, "the data frame")
+        return np.asarray(X[list(names)])
 
     def _placed(self, X: NDArray[Any]) -> Array:
         """Features of X on the device."""
@@ -130,7 +147,7 @@ class Predictor:
                 f"The model takes numbers (n, {width}), {width} features per row, not {features.dtype} "
                 f"{features.shape}: {fix}."
             )
-        return finite_rows(features, None, self.network.dtype, "the features")
+        return finite_rows(features, None, self.network.dtype, "the features", self.feature_names)
 
 
 def _check_folder(folder: Path) -> None:
@@ -144,8 +161,8 @@ def _check_folder(folder: Path) -> None:
     raise DataError(f"There is no model in {folder}: {fix}.")
 
 
-def _read_config(path: Path, classes: int) -> dict[str, Any]:
-    """config.json of a model with that many classes; DataError unless every entry that is used has its type."""
+def _read_config(path: Path, sizes: Sequence[int]) -> dict[str, Any]:
+    """config.json of a network of these sizes; DataError unless every entry that is used has its type."""
     config = read_json(path)
     try:
         extractor, names = config["extractor"], config["class_names"]
@@ -155,7 +172,11 @@ def _read_config(path: Path, classes: int) -> dict[str, Any]:
             kinds += [(extractor["name"], str), (extractor.get("image_size"), int | None)]
         if config.get("integer_classes"):
             kinds += [(np.array([int(name) for name in names], np.int64), np.ndarray)]
-        sound = len(names) == classes and all(isinstance(value, kind) for value, kind in kinds)
+        columns = config.get("feature_names")
+        kinds += [(config.get("label_column"), str | None), (columns, list | None)]
+        kinds += [(name, str) for name in columns or ()]
+        fits = len(names) == sizes[-1] and (columns is None or len(columns) == sizes[0])
+        sound = fits and all(isinstance(value, kind) for value, kind in kinds)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         sound = False
     if not sound:

@@ -54,7 +54,7 @@ def test_bash_completes_commands(loaded: Path) -> None:
 
 
 def test_bash_completes_the_options_of_a_command(loaded: Path) -> None:
-    assert completions(loaded, "train", "--d") == {"--debug", "--dataset", "--data-dir", "--dtype"}
+    assert completions(loaded, "train", "--d") == {"--debug", "--dataset", "--data-dir", "--drop-columns", "--dtype"}
     assert completions(loaded, "backends", "--c") == {"--check"}
     assert completions(loaded, "backends", "--d") == {"--debug"}
     assert completions(loaded, "train", "--json", "--resume", "--hid") == {"--hidden-layer-sizes"}

@@ -81,7 +81,7 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         (f"{FEATURES} X.npy --labels words.npy", 4, "turn words into strings by y.astype(str)"),
         (f"{FEATURES} X.npy --labels gone.npy", 4, "gone.npy does not exist or is not a file: check the path."),
         (f"{FEATURES} X.npy", 4, "X.npy has no labels: pass them with --labels FILE."),
-        (f"{FEATURES} unlabelled.npz", 4, "unlabelled.npz has no labels: pass them with --labels FILE."),
+        (f"{FEATURES} unlabelled.npz", 4, "unlabelled.npz has no labels: pass them with --labels FILE, or name"),
         (f"{FEATURES} nan.npy --labels y.npy", 4, "Row 5 of nan.npy has NaN, infinity or a number beyond float32"),
         (f"{FEATURES} cube.npy --labels y.npy", 4, "flatten them by X.reshape(len(X), -1)."),
         (f"{FEATURES} X.csv --labels y.npy", 4, "read it with numpy.loadtxt and save it with numpy.save."),

@@ -6,13 +6,16 @@ import json
 import os
 import re
 import shlex
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 import fastmlp
 from fastmlp.cli.main import main
@@ -25,6 +28,10 @@ from tests.features.test_tables import write_parquet
 
 MACHINE = ["--backend", "numpy", "--threads", "1"]
 WORDS = np.array(["ant", "bee", "cat"])
+DAMAGED_ENTRIES = (
+    *(("integer_classes", True), ("class_names", ["a"]), ("extractor", "x"), ("weights", 3), ("label_column", 3)),
+    *(("feature_names", value) for value in (["a"], "abcdefgh", [*"abcdefg", 8])),
+)
 Run = Callable[..., str]
 
 
@@ -163,6 +170,156 @@ def test_features_that_are_refused(blobs: tuple[np.ndarray, np.ndarray], run: Ru
     assert "has label '3'" in run(*train, "a.npz", "--test-features", "strange.npz", code=4)
     assert "holds images" in run(*train, "images.npz", code=4)
     assert "too few" in run(*train, "few.npz", code=4)
+
+
+# Named features.
+
+
+def write_table(path: str, features: dict[str, np.ndarray], labels: np.ndarray, label: str = "label") -> None:
+    parquet.write_table(pa.table({**features, label: labels}), path)
+
+
+@pytest.fixture
+def columns(blobs: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+    """The features of blobs as columns a to h."""
+    return {name: blobs[0][:, place] for place, name in enumerate("abcdefgh")}
+
+
+@pytest.fixture
+def of_columns(blobs: tuple[np.ndarray, np.ndarray], columns: dict[str, np.ndarray], run: Run) -> list[str]:
+    """The options that name a head trained on columns, whose labels are in the column kind."""
+    write_table("t.parquet", {**columns, "id": blobs[1]}, WORDS[blobs[1]], "kind")
+    options = ["--label-column", "kind", "--drop-columns", "id", "--learning-rate", "0.5", "--epochs", "20"]
+    run("train", "--features", "t.parquet", *options, "--out", "run")
+    return ["--model", "run/head"]
+
+
+def test_names_of_features_and_labels_are_kept_with_the_model(of_columns: list[str]) -> None:
+    config = json.loads(Path("run/head/config.json").read_text())
+    assert config["feature_names"] == list("abcdefgh")
+    assert config["label_column"] == "kind"
+    assert config["notices"] == ["Read t.parquet: 8 features (a, b, c, d, e, f, g, h), labels from 'kind'."]
+    assert fastmlp.load_model("run/head", "numpy").feature_names == tuple("abcdefgh")
+    assert "| feature names | a, b, c, d, e, f, g, h |" in Path("run/head/README.md").read_text()
+
+
+@pytest.mark.parametrize("order", ["abcdefgh", "hgfedcba", "badcfehg"])
+def test_columns_are_matched_by_name_whatever_their_order(
+    blobs: tuple[np.ndarray, np.ndarray], columns: dict[str, np.ndarray], of_columns: list[str], run: Run, order: str
+) -> None:
+    known = run("evaluate", *of_columns, "--features", "t.parquet", "--json")
+    assert json.loads(known)["accuracy"] > 0.9
+    moved = {"y": blobs[1].astype(float), **{name: columns[name] for name in order}}
+    write_table("moved.parquet", moved, WORDS[blobs[1]], "kind")
+    assert run("evaluate", *of_columns, "--features", "moved.parquet", "--json") == known
+    write_table("other.parquet", moved, WORDS[blobs[1]], "class")
+    assert run("evaluate", *of_columns, "--features", "other.parquet", "--label-column", "class", "--json") == known
+    predicted = [run("predict", *of_columns, path, "--json") for path in ("t.parquet", "moved.parquet")]
+    assert predicted[0] == predicted[1]
+
+
+def test_test_features_are_matched_to_the_trainings_names(
+    blobs: tuple[np.ndarray, np.ndarray], columns: dict[str, np.ndarray], run: Run
+) -> None:
+    write_table("train.parquet", columns, blobs[1])
+    write_table("same.parquet", columns, blobs[1])
+    write_table("moved.parquet", {"target": blobs[0][:, 0], **dict(reversed(columns.items()))}, blobs[1])
+    train = ["train", "--features", "train.parquet", "--epochs", "3", "--json", "--test-features"]
+    assert run(*train, "moved.parquet", "--out", "moved") == run(*train, "same.parquet", "--out", "same")
+    assert "left out 1: target." in json.loads(Path("moved/head/config.json").read_text())["notices"][1]
+    write_table("fewer.parquet", {name: columns[name] for name in "abcdefg"}, blobs[1])
+    assert "fewer.parquet has no column 'h', which the model was trained on" in run(*train, "fewer.parquet", code=4)
+
+
+def test_missing_columns_are_refused_and_rows_without_names_are_told(
+    blobs: tuple[np.ndarray, np.ndarray],
+    columns: dict[str, np.ndarray],
+    of_columns: list[str],
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_table("fewer.parquet", {name: columns[name] for name in "bcdefgh"}, WORDS[blobs[1]])
+    for command in (
+        ["predict", *of_columns, "fewer.parquet"],
+        ["evaluate", *of_columns, "--features", "fewer.parquet"],
+    ):
+        assert "fewer.parquet has no column 'a', which the model was trained on" in run(*command, code=4)
+    np.save("x.npy", blobs[0])
+    assert main(["predict", *of_columns, "x.npy", *MACHINE]) == 0
+    assert "have no names, so they are taken in the order of the training: a, b, c" in capsys.readouterr().err
+
+
+class Frame:
+    """As much of a data frame as pandas and polars share."""
+
+    def __init__(self, columns: dict[str, np.ndarray]) -> None:
+        self.of, self.columns = columns, list(columns)
+
+    def __getitem__(self, names: list[str]) -> "Frame":
+        return Frame({name: self.of[name] for name in names})
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        return np.stack(list(self.of.values()), axis=1)
+
+
+def test_a_data_frames_columns_are_matched_by_name(
+    blobs: tuple[np.ndarray, np.ndarray], columns: dict[str, np.ndarray], of_columns: list[str]
+) -> None:
+    model = fastmlp.load_model("run/head", "numpy")
+    expected, moved = model.predict_proba(blobs[0]), {"id": blobs[1], **dict(reversed(columns.items()))}
+    np.testing.assert_array_equal(model.predict_proba(Frame(moved)), expected)  # type: ignore[arg-type]
+    assert model.evaluate(Frame(moved), WORDS[blobs[1]]) == model.evaluate(blobs[0], WORDS[blobs[1]])  # type: ignore[arg-type]
+    del moved["a"]
+    with pytest.raises(DataError, match="the data frame has no column 'a'"):
+        model.predict(Frame(moved))  # type: ignore[arg-type]
+    columns["b"][7] = np.nan
+    with pytest.raises(DataError, match=r"Row 7 of the features has NaN, .* in column 'b'"):
+        model.predict(Frame(columns))  # type: ignore[arg-type]
+
+
+def test_a_head_resumes_only_on_columns_of_the_same_names(
+    blobs: tuple[np.ndarray, np.ndarray], columns: dict[str, np.ndarray], of_columns: list[str], run: Run
+) -> None:
+    resume = ["--label-column", "kind", "--learning-rate", "0.5", "--epochs", "20", "--out", "run", "--resume"]
+    renamed = {name.replace("a", "z"): column for name, column in columns.items()}
+    for features, code in ((columns, 0), (renamed, 2)):
+        write_table("t.parquet", features, WORDS[blobs[1]], "kind")
+        printed = run("train", "--features", "t.parquet", *resume, code=code)
+    assert "another experiment" in printed
+
+
+@pytest.mark.parametrize("options", [["--label-column", "y"], ["--drop-columns", "a,b"]])
+def test_options_of_columns_need_features(options: list[str], of_images: Path, run: Run) -> None:
+    assert "go with --features" in run("train", *options, code=2)
+    assert "go with --features" in run("evaluate", "--model", str(of_images), *options, code=2)
+    Image.new("RGB", (40, 40)).save("a.png")
+    assert "leave them out with images" in run("predict", "--model", str(of_images), "a.png", *options, code=2)
+
+
+# Classes.
+
+
+@pytest.mark.parametrize("rare", [1, 2])
+def test_classes_without_test_rows_are_told(
+    blobs: tuple[np.ndarray, np.ndarray], run: Run, capsys: pytest.CaptureFixture[str], rare: int
+) -> None:
+    words = WORDS[blobs[1]].astype("U9")
+    words[:rare] = "dodo"
+    np.savez("a.npz", X=blobs[0], y=words)
+    assert main(["train", "--features", "a.npz", "--epochs", "1", "--out", "run", *MACHINE]) == 0
+    sentence = "1 of 4 classes have no test row, so no test figure tells of them: dodo."
+    assert capsys.readouterr().err.count(sentence) == 1
+    assert json.loads(Path("run/head/config.json").read_text())["notices"] == [sentence]
+
+
+def test_both_spellings_of_a_class_train_and_test_as_one(blobs: tuple[np.ndarray, np.ndarray], run: Run) -> None:
+    spelled = {form: [unicodedata.normalize(form, word) for word in ("né", "où", "çà")] for form in ("NFC", "NFD")}
+    for form, words in spelled.items():
+        np.savez(f"{form}.npz", X=blobs[0], y=np.array(words)[blobs[1]])
+    run("train", "--features", "NFD.npz", "--test-features", "NFC.npz", "--epochs", "3", "--out", "run")
+    assert json.loads(Path("run/head/config.json").read_text())["class_names"] == sorted(spelled["NFC"])
+    evaluate = ["evaluate", "--model", "run/head", "--json", "--features"]
+    assert run(*evaluate, "NFC.npz") == run(*evaluate, "NFD.npz")
 
 
 @pytest.mark.parametrize("options", [["--dataset", "digits"], ["--extractor", "pixels"], ["--on", "augmented"]])
@@ -329,7 +486,7 @@ def test_nothing_in_a_card_is_markup(head: Path) -> None:
 def test_every_entry_of_a_config_is_checked(head: Path) -> None:
     path = head / "config.json"
     config: dict[str, Any] = json.loads(path.read_text())
-    for name, value in (("integer_classes", True), ("class_names", ["a"]), ("extractor", "x"), ("weights", 3)):
+    for name, value in DAMAGED_ENTRIES:
         path.write_text(json.dumps({**config, name: value}))
         with pytest.raises(DataError, match="damaged"):
             fastmlp.load_model(head, "numpy")

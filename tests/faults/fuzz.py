@@ -193,11 +193,17 @@ def checksum_in(sample: bytes) -> bytes:
 
 
 def parse_config(path: Path) -> object:
-    return _read_config(path, classes=2)
+    return _read_config(path, (2, 2))
 
 
 def config() -> bytes:
-    values = {"class_names": ["a", "b"], "dataset": "d", "weights": None, "extractor": {"name": "pixels"}}
+    values = {
+        "class_names": ["a", "b"],
+        "dataset": "d",
+        "weights": None,
+        "extractor": {"name": "pixels"},
+        "feature_names": ["u", "v"],
+    }
     return json.dumps(values).encode()
 
 

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from safetensors.numpy import save_file
 
 from fastmlp.common.errors import DataError
-from fastmlp.features import tables
+from fastmlp.features import contents
 from fastmlp.features.tables import finite_rows, indices_of, read_features, read_labelled, read_labels
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -221,7 +221,7 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "a.npz", features=np.zeros((1000, 1000), np.float32))
     assert read_features(tmp_path / "a.npz").shape == (1000, 1000)
-    monkeypatch.setattr(tables, "BOMB_BYTES", 2**20)
+    monkeypatch.setattr(contents, "BOMB_BYTES", 2**20)
     with pytest.raises(DataError, match=r"would unpack to 4,000,128 bytes"):
         read_features(tmp_path / "a.npz")
 
