@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastmlp import paper
 from fastmlp.common.files import write_text
 from fastmlp.datasets import LeftOut
-from fastmlp.report import figures
+from fastmlp.report import figures, judgement
 from fastmlp.report.claims import Results, check_claims, number, points
 from fastmlp.report.document import (
     Document,
@@ -174,12 +174,13 @@ def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
 
 def _confusions(results: Results, out: Path) -> list[Picture | Paragraph]:
     """Both models' confusion matrices, if there are not too many classes, and their most frequent mistakes."""
-    worst = _worst_confusions(results)
-    if results["evaluation"]["original"]["confusion"] is None:
+    worst, evaluations = _worst_confusions(results), results["evaluation"]
+    if not judgement.has_matrix(evaluations):
         return [Paragraph(worst)]
     caption = "The percentage of each true class (row) of the test set that was predicted as each class (column)."
     title, description = "Which class is mistaken for which.", "Confusion matrices of both models on the test set."
-    return [_picture(out, "confusion", figures.draw_confusion(results), title, f"{caption} {worst}", description)]
+    drawn = judgement.draw_confusion(evaluations)
+    return [_picture(out, "confusion", drawn, title, f"{caption} {worst}", description)]
 
 
 def _time(results: Results, out: Path) -> list[Picture]:

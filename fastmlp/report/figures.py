@@ -13,7 +13,7 @@ from fastmlp.common.errors import UsageError
 from fastmlp.paper import MODELS
 from fastmlp.report.claims import number
 from fastmlp.report.network_diagram import draw_network
-from fastmlp.report.style import DPI, PALETTE, WIDTH, new_figure, save, shortened, styled, svg
+from fastmlp.report.style import DPI, PALETTE, WIDTH, colour_of, new_figure, save, shortened, styled, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AugmentationSheet",
-    "draw_confusion",
     "draw_network",
     "draw_seconds",
     "draw_sheet",
@@ -36,8 +35,6 @@ LABELS = 1.25  # inches left of a sheet's images
 MARGIN = 0.0625  # inches around them
 GAP = 2  # pixels between them
 FIRST_GAP = 8  # pixels below the row of originals
-MOST_ANNOTATED = 20  # classes whose confusion matrix carries numbers
-MOST_NAMED = 50  # and names
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def _mosaic(sheet: AugmentationSheet) -> NDArray[np.uint8]:
 
 @styled
 def draw_training(results: Results) -> Figure:
-    """Loss above, accuracy below, by epoch: both models, training set dashed, test set solid."""
+    """Loss above, accuracy below, by epoch: every model of the history, training set dashed, test set solid."""
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(WIDTH, 6.2)
@@ -125,23 +122,21 @@ Ends = dict[tuple[str, str], float]  # a curve's last value by its (model, split
 
 def _draw_curves(axes: Axes, history: Results, quantity: str) -> Ends:
     ends = {}
-    for model in MODELS:
-        epochs = history[model]["epoch"]
+    for model, curves in history.items():
+        epochs, colour = curves["epoch"], colour_of(model)
         marker = "o" if len(epochs) == 1 else None
         for split, style, width in (("train", (0, (4, 2)), 1.1), ("test", "solid", 1.6)):
-            values = [number(value) for value in history[model][f"{split}_{quantity}"]]
-            axes.plot(
-                epochs, values, color=PALETTE[model], linestyle=style, linewidth=width, marker=marker, markersize=4
-            )
+            values = [number(value) for value in curves[f"{split}_{quantity}"]]
+            axes.plot(epochs, values, color=colour, linestyle=style, linewidth=width, marker=marker, markersize=4)
             ends[model, split] = values[-1]
-    last = max(max(history[model]["epoch"]) for model in MODELS)
+    last = max(max(curves["epoch"]) for curves in history.values())
     axes.set_xlim(min(1, last - 1), last)
     return ends
 
 
 def _loss_limits(history: Results) -> tuple[float, float]:
     """All but the highest hundredth of the losses: the first epochs may start above the frame."""
-    curves = [history[model][f"{split}_loss"] for model in MODELS for split in ("train", "test")]
+    curves = [own[f"{split}_loss"] for own in history.values() for split in ("train", "test")]
     losses = np.array([number(value) for curve in curves for value in curve])
     finite = losses[np.isfinite(losses)]
     if len(finite) == 0:
@@ -152,7 +147,7 @@ def _loss_limits(history: Results) -> tuple[float, float]:
 
 
 def _mark_drops(axes: Axes, results: Results, labelled: bool) -> None:
-    rates = results["history"]["original"]["learning_rate"]
+    rates = next(iter(results["history"].values()))["learning_rate"]
     drop = results["config"].get("learning_rate_drop")
     for epoch in range(drop["every"], len(rates), drop["every"]) if drop else ():
         axes.axvline(epoch + 0.5, color=PALETTE["muted"], linewidth=0.7, linestyle=(0, (1, 2)))
@@ -169,7 +164,7 @@ def _label_ends(axes: Axes, ends: Ends, form: str) -> None:
     heights = [(end - bottom) / (top - bottom) if np.isfinite(end) else 0.5 for end in ends.values()]
     heights = [float(np.clip(height, 0, 1)) for height in heights]
     for ((model, split), end), height, place in zip(ends.items(), heights, spread(heights, 0.085), strict=True):
-        options: dict[str, Any] = {"transform": axes.transAxes, "color": PALETTE[model]}
+        options: dict[str, Any] = {"transform": axes.transAxes, "color": colour_of(model)}
         axes.plot([1, 1.012, 1.022], [height, place, place], clip_on=False, linewidth=0.6, **options)
         axes.text(1.03, place, f"{model}, {split}  {end:{form}}", va="center", **options)
 
@@ -187,66 +182,6 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     for rank, index in enumerate(order):
         spread_places[index] = moved[rank] + rank * gap
     return spread_places
-
-
-# The confusion matrices.
-
-
-@styled
-def draw_confusion(results: Results) -> Figure:
-    """Both models' matrices side by side: rows the true classes, shades and numbers the share of each row."""
-    names = [shortened(name) for name in results["data"]["class_names"]]
-    names = names if len(names) <= MOST_NAMED else []
-    labels = 0.5 + 0.075 * max(map(len, names), default=0)  # inches for the longest name
-    side = (WIDTH - labels - 0.35) / 2
-    height = side + labels + 0.4
-    figure = new_figure(WIDTH, height)
-    for index, model in enumerate(MODELS):
-        left = labels + index * (side + 0.3)
-        axes = figure.add_axes((left / WIDTH, labels / height, side / WIDTH, side / height))
-        shares = row_shares(results["evaluation"][model]["confusion"])
-        _draw_matrix(axes, shares)
-        _name_classes(axes, names, side, rows=index == 0)
-        accuracy = number(results["table1"][model]["test_accuracy"])
-        axes.set_title(f"{model}: {accuracy:.1%} right", color=PALETTE[model])
-        axes.set_xlabel("predicted class")
-        if index == 0:
-            axes.set_ylabel("true class")
-    return figure
-
-
-def row_shares(confusion: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """Each count as a share of its row's sum; zero in rows without images."""
-    counts = np.asarray(confusion, dtype=np.float64)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-
-
-def _draw_matrix(axes: Axes, shares: NDArray[np.float64]) -> None:
-    from matplotlib.colors import to_rgb
-
-    classes = len(shares)
-    opacity = shares[..., None] ** 0.6  # lifts the few confusions out of the page
-    heat = np.concatenate([np.broadcast_to(to_rgb(PALETTE["heat"]), (classes, classes, 3)), opacity], axis=2)
-    axes.imshow(heat, interpolation="none")
-    axes.spines[:].set_visible(True)
-    if classes > MOST_ANNOTATED:
-        return
-    size = min(9, 130 / classes)  # points
-    for row, column in np.argwhere(np.round(100 * shares) > 0):
-        on_heat = opacity[row, column, 0] > 0.5
-        axes.text(
-            column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", size=size,
-            color=PALETTE["on-heat" if on_heat else "ink"],
-        )  # fmt: skip
-
-
-def _name_classes(axes: Axes, names: Sequence[str], side: float, rows: bool) -> None:
-    """Names along the matrix's `side` inches, as large as its cells let them be."""
-    points = min(9, 0.85 * side * 72 / max(1, len(names)))
-    ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=90, rotation_mode="anchor", ha="right", va="center", size=points)
-    axes.set_yticks(ticks, names if rows else [""] * len(names), size=points)
-    axes.tick_params(length=0)
 
 
 # The time.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from xml.etree import ElementTree
 
 from fastmlp.common.files import atomic_path
+from fastmlp.paper import MODELS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +42,11 @@ FONTS = ("Inter", "Helvetica Neue", "Arial", "Liberation Sans", "Noto Sans", "De
 FONTS_OF_OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Microsoft YaHei")
 
 LONGEST_NAME = 16  # characters of a class name in a figure
+
+
+def colour_of(model: str) -> str:
+    """The paper's models have colours of their own; a model that stands alone has the second one's."""
+    return PALETTE[model if model in MODELS else "augmented"]
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

@@ -420,17 +420,6 @@ def test_network_is_drawn_with_its_real_sizes():
         assert shown in text
 
 
-def test_confusion_shows_the_share_of_each_row():
-    results = fake_results(1, ("cat", "dog", "absent"))
-    names = results["data"]["class_names"]
-    results["evaluation"] = {
-        "original": evaluation_of([[3, 1, 0], [1, 7, 0], [0, 0, 0]], names),
-        "augmented": evaluation_of([[4, 0, 0], [0, 8, 0], [0, 0, 0]], names),
-    }
-    numbers = [word for word in words(figures.draw_confusion(results)) if word.strip().isdigit()]
-    assert numbers == ["75", "25", "12", "88", "100", "100"]
-
-
 def test_training_marks_the_drops_and_names_the_curves():
     text = " ".join(words(figures.draw_training(fake_results(250))))
     assert "learning rate 0.001" in text
@@ -457,7 +446,7 @@ def odd_runs():
 @pytest.mark.parametrize("name", list(odd_runs()))
 def test_odd_runs_can_be_drawn(name):
     run = odd_runs()[name]
-    for draw in (figures.draw_network, figures.draw_training, figures.draw_confusion, figures.draw_seconds):
+    for draw in (figures.draw_network, figures.draw_training, figures.draw_seconds):
         assert len(Page(figures.svg(draw(run), "x")).elements) > 5
 
 
