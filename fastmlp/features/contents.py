@@ -159,14 +159,18 @@ def _check_different(path: Path, names: Iterable[str]) -> None:
 
 
 def _dimensions(kind: Any) -> int:
-    """Of an array of that type of Arrow: 1 for numbers or words, 2 for lists of them."""
-    return 1 + (_dimensions(kind.value_type) if _has_lists(kind) else 0)
+    """Of an array of that type of Arrow: 1 for numbers, words, or anything else, 2 for lists of numbers."""
+    return 1 + (_dimensions(kind.value_type) if _is_of_rows(kind) else 0)
 
 
-def _has_lists(kind: Any) -> bool:
+def _is_of_rows(kind: Any) -> bool:
+    """Whether values of that type are lists of numbers, or of such lists."""
     from pyarrow import types
 
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+        return False
+    of = kind.value_type
+    return types.is_integer(of) or types.is_floating(of) or types.is_boolean(of) or _is_of_rows(of)
 
 
 def _index_of(schema: Any) -> tuple[str, ...]:
@@ -189,7 +193,7 @@ def _column(path: Path, name: str, column: Any) -> NDArray[Any]:
         return np.array(array.to_pylist(), dtype=np.str_)
     if types.is_decimal(array.type):
         array = array.cast(pa.float64())
-    if not _has_lists(array.type):
+    if not _is_of_rows(array.type):
         return np.asarray(array.to_numpy(zero_copy_only=False))
     values = array.flatten()
     width = len(values) // max(1, len(array))

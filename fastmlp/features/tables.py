@@ -231,7 +231,8 @@ def _checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
     if features.ndim == 4:
         return as_images(features, lambda sentence: DataError(f"{path}: {sentence}"))
     if features.ndim != 2 or features.dtype.kind not in "fiu":
-        fix = "; flatten them by X.reshape(len(X), -1)" if features.ndim > 2 else ""
+        bfloat16 = "; if these are bfloat16, save X.astype('float32')" if features.dtype == "V2" else ""
+        fix = "; flatten them by X.reshape(len(X), -1)" if features.ndim > 2 else bfloat16
         raise DataError(f"{path} has {features.dtype} {features.shape}: features must be numbers (n, d){fix}.")
     if features.size == 0:
         raise DataError(f"{path} has no features, its shape is {features.shape}: give at least one row.")

@@ -333,7 +333,8 @@ def parquet_samples() -> list[bytes]:
     samples = []
     for columns in ({"features": [[1.5, 2], [3, 4]], "label": ["a", "b"]}, {"a": [1.5, 2], "b": [3, 4], "y": [0, 1]}):
         made = io.BytesIO()
-        parquet.write_table(pyarrow.table(columns), made)
+        table = pyarrow.table(columns).replace_schema_metadata({"pandas": json.dumps({"index_columns": ["b"]})})
+        parquet.write_table(table, made)
         samples.append(made.getvalue())
     return samples
 

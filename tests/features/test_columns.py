@@ -230,6 +230,7 @@ def test_rows_without_names_are_taken_in_their_order(
         ([datetime.timedelta(1)] * 2, "durations"),
         ([b"u", b"v"], "objects"),
         ([{"u": 1}] * 2, "objects"),
+        ([["u", "v"], ["v"]], "objects"),
     ],
 )
 def test_columns_without_numbers_are_named(write: Write, column: Any, holds: str) -> None:

@@ -149,6 +149,7 @@ def zipped(content: bytes) -> bytes:
         ("a.npy", npy_of(X > 3), "bool"),
         ("a.npy", npy_of(X + 1j), "complex64"),
         ("a.npy", npy_of(WORDS[:, None]), "<U3"),
+        ("a.npy", npy_of(X.view("V2")), r"if these are bfloat16, save X.astype\('float32'\)"),
         ("a.npy", npy_of(X[:0]), r"shape is \(0, 3\)"),
         ("a.npy", npy_of(np.zeros((2, 3, 8, 8), np.float32)), r"a.npy: Images must be whole numbers .*255 \* X"),
         ("a.npz", b"PK\x03\x04", "cannot be read"),
@@ -163,7 +164,8 @@ def zipped(content: bytes) -> bytes:
         ("a.parquet", parquet_of(features=[[1.0], [None]]), "missing values"),
         ("a.parquet", parquet_of(a=[1.0, None]), "missing values"),
         ("a.parquet", parquet_of(a=[1.0, 2.0], b=["x", "y"]), "Column 'b'"),
-        ("a.parquet", parquet_of(features=[[["x"]], [["y"]]]), "features must be numbers"),
+        ("a.parquet", parquet_of(features=[[["x"]], [["y"]]]), "'features' .* has objects, not numbers"),
+        ("a.parquet", parquet_of(features=[[[1.0]], [[2.0]]]), r"features must be numbers \(n, d\)"),
     ],
 )
 def test_features_that_are_refused(tmp_path: Path, name: str, content: bytes, says: str) -> None:

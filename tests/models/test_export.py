@@ -59,6 +59,16 @@ def assert_same_answers(path: Path, predictor: Predictor, X: np.ndarray) -> None
     assert [names[label] for label in labels] == predictor.predict(X[:1]).tolist()
 
 
+def test_names_of_features_go_along(tmp_path: Path) -> None:
+    predictor = write_model(tmp_path, None, None, 3, 1)
+    for names in (None, ["b", "é", "a"]):
+        predictor.config["feature_names"] = names
+        export_onnx(predictor, tmp_path / "m.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+        found = session.get_modelmeta().custom_metadata_map.get("feature_names")
+        assert found == (None if names is None else json.dumps(names))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_head(tmp_path: Path, rng: np.random.Generator, dtype: str) -> None:
     predictor = write_model(tmp_path, None, None, 20, 1, dtype)

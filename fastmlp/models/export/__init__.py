@@ -28,7 +28,8 @@ def export_onnx(predictor: Predictor, path: Path, with_extractor: bool = False) 
 
     Input: `features` float32 (n, d) or, with the extractor, `images` uint8 (n, 3, 32, 32), which holds images cut to
     their central square and made 32x32 as `fastmlp predict` does. Outputs: `probabilities` float32 (n, classes) and
-    `label` int64 (n,), the place of the class in the entry `class_names` (JSON) of the file's metadata.
+    `label` int64 (n,), the place of the class in the entry `class_names` (JSON) of the file's metadata, whose entry
+    `feature_names` (JSON) has the order of the features where they have names.
 
     The predictor should run on the CPU. Raises BackendError where onnx or onnxruntime is missing, UsageError for a
     model without an extractor that is asked for one, FastMLPError where the answers differ.
@@ -64,7 +65,9 @@ def _build(predictor: Predictor, with_extractor: bool) -> Any:
     else:
         features = graph.input("features", TensorProto.FLOAT, ("n", predictor.parameters.sizes[0]))
     add_head(graph, features, predictor.parameters)
-    model = graph.model({"class_names": json.dumps(predictor.class_names), "fastmlp": __version__})
+    names = {"class_names": predictor.class_names, "feature_names": predictor.feature_names}
+    known = {entry: json.dumps(value) for entry, value in names.items() if value is not None}
+    model = graph.model({**known, "fastmlp": __version__})
     checker.check_model(model, full_check=True)
     return model
 
