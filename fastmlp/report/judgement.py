@@ -44,7 +44,7 @@ def per_class_table(evaluations: Evaluations) -> list[Table | Paragraph]:
         for row in shown
     ]
     note = (
-        "Precision: how many of the rows predicted as the class are of it. Recall: how many of the rows of the class were "
+        "Precision: how many of the rows predicted as the class are of it. Recall: how many of the class's rows were "
         "predicted as it. F1: the harmonic mean of both."
     )
     if len(shown) < len(by_class):
@@ -146,6 +146,7 @@ def draw_reliability(evaluations: Evaluations) -> Figure:
         axes.xaxis.set_major_formatter(_percent)
         axes.yaxis.set_major_formatter(_percent)
         axes.grid(axis="y", color=PALETTE["rule"], linewidth=0.5)
+        axes.set_axisbelow(True)
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
     reliability.plot([0, 1], [0, 1], color=PALETTE["muted"], linewidth=0.8, linestyle=(0, (1, 2)))
