@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fastmlp import datasets
 from fastmlp.common.errors import UsageError
 from fastmlp.common.files import to_json
-from fastmlp.common.progress import printable, say
+from fastmlp.common.progress import printable, say, warn
 from fastmlp.datasets.folder import read_images
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
@@ -115,15 +115,35 @@ WRITERS: dict[str, Callable[[Iterator[Row]], None]] = {
 def evaluate(options: argparse.Namespace) -> None:
     """A model's figures on the test images of a dataset, or on labelled features."""
     model = _open(options)
+    X, labels = _rows_to_evaluate(model, options)
+    figures = model.evaluate(X[: options.limit], labels[: options.limit])
+    _warn_of_rows_trained_on(figures, model, options)
+    print(to_json(figures)) if options.json else _print_evaluation(figures)
+
+
+def _rows_to_evaluate(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any]]:
     if options.features is not None:
         X, labels = read_labelled(options.features, options.labels, _columns(options, model))
-    elif options.labels or options.label_column or options.drop_columns:
-        raise UsageError("--labels, --label-column and --drop-columns go with --features: give both.")
-    else:
-        X, labels = _test_images(model, options)
-    X, labels = X[: options.limit], labels[: options.limit]
-    figures = model.evaluate(X, labels)
-    print(to_json(figures)) if options.json else _print_evaluation(figures)
+        if not options.held_out:
+            return X, labels
+        if model.trained_rows is None:
+            raise UsageError(f"The model in {options.model} does not tell which rows were held out: train it again.")
+        rows = model.trained_rows.held_out_of(X, options.features)
+        return X[rows], labels[rows]
+    if options.labels or options.label_column or options.drop_columns or options.held_out:
+        raise UsageError("--labels, --label-column, --drop-columns and --held-out go with --features: give both.")
+    return _test_images(model, options)
+
+
+def _warn_of_rows_trained_on(figures: Row, model: Predictor, options: argparse.Namespace) -> None:
+    if not figures["rows_trained_on"]:
+        return
+    others = model.trained_rows is not None and len(model.trained_rows.held_out) and not options.held_out
+    fix = "--held-out takes only the rows that were held out" if others else "give rows that it has not seen"
+    warn(
+        f"{figures['rows_trained_on']:,} of these {figures['samples']:,} rows equal rows that the model was trained "
+        f"on, so its figures are too good: {fix}."
+    )
 
 
 def _test_images(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -17,6 +17,7 @@ from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import Labelled
 from fastmlp.features.columns import ANY, Columns, listed
 from fastmlp.features.tables import Table, finite_rows, indices_of, read_table
+from fastmlp.models.trained_rows import TrainedRows
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.standardize import odd_scale
 
@@ -194,6 +195,11 @@ class FileFeatures:
             "rows": {"training": len(self.tables.train), "test": len(self.tables.test)},
             "extractor": None,
         }
+
+    @cached_property
+    def trained_rows(self) -> TrainedRows:
+        train, test = self.tables.train, self.tables.test
+        return TrainedRows.of(train.features, train.rows, test.rows)
 
     def place_weights(self, _: Path) -> None:
         return None  # there is no extractor

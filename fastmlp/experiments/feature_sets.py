@@ -22,6 +22,7 @@ from fastmlp.experiments.machine import Machine
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.store import FeatureStore, open_or_extract
 from fastmlp.models.folder import CODEBOOK
+from fastmlp.models.trained_rows import TrainedRows
 from fastmlp.report.figures import AugmentationSheet
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
 
@@ -61,6 +62,10 @@ class FeatureSet(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """The data and the extractor, as a model's config.json has them."""
+
+    @property
+    def trained_rows(self) -> TrainedRows:
+        """The training rows, as a model that takes images or features made elsewhere will be given them."""
 
     def place_weights(self, folder: Path) -> str | None:
         """Where a model in that folder finds its extractor's weights; None where it needs none."""
@@ -166,6 +171,10 @@ class ImageFeatures:
             return learned_codebook(self.images.dataset.train, self.config.seed, cache_dir() / "codebooks")
 
     @cached_property
+    def trained_rows(self) -> TrainedRows:
+        return TrainedRows.of(self.images.dataset.train.images)
+
+    @cached_property
     def extractor(self) -> Extractor:
         config, backend, weights = self.config, self.machine.backend, self.weights
         size, dtype = config.image_size, config.extractor_dtype
@@ -250,6 +259,10 @@ class StoredFeatures:
             else None,
             "extractor": self.of.extractor.provenance(),
         }
+
+    @property
+    def trained_rows(self) -> TrainedRows:
+        return self.of.trained_rows
 
     def place_weights(self, folder: Path) -> str | None:
         """A codebook, which is small, goes with the model; other weights stay where they are."""

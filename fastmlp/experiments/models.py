@@ -128,6 +128,7 @@ class Models:
             "versions": {**versions, "backend": str(self.machine.backend)},
         }
         about = member.about(self.fingerprint(name))
+        features.trained_rows.save(folder)
         model_folder.write(folder, member.network.parameters, about, description)
 
     def table_rows(self, name: str, networks: Sequence[Trainer]) -> list[dict[str, float]]:

@@ -23,6 +23,7 @@ from fastmlp.features.columns import check_complete
 from fastmlp.features.tables import finite_rows, indices_of
 from fastmlp.models import metrics, storage
 from fastmlp.models.folder import MODEL
+from fastmlp.models.trained_rows import TrainedRows
 from fastmlp.network.evaluation import softmax
 from fastmlp.network.trainer import Trainer
 
@@ -80,6 +81,11 @@ class Predictor:
             raise DataError(f"The model in {self.folder} does not fit its extractor: train it again.")
         return extractor
 
+    @cached_property
+    def trained_rows(self) -> TrainedRows | None:
+        """The rows it was trained on; None where its folder does not tell."""
+        return TrainedRows.load(self.folder)
+
     def predict(self, X: NDArray[Any]) -> NDArray[Any]:
         """The most likely class of each row (n,)."""
         return self.classes[self.logits(X).argmax(axis=1)]
@@ -89,8 +95,14 @@ class Predictor:
         return softmax(self.logits(X))
 
     def evaluate(self, X: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
-        """All figures of `metrics.evaluate`; labels (n,): classes or, where those are strings, their places."""
-        return metrics.evaluate(self.answers(X, labels), self.class_names)
+        """All figures of `metrics.evaluate`; labels (n,): classes or, where those are strings, their places.
+
+        Also rows_trained_on: how many rows of X equal rows that the model was trained on, as float32; None for a model
+        whose folder does not tell.
+        """
+        figures = metrics.evaluate(self.answers(X, labels), self.class_names)
+        trained = self.trained_rows
+        return {**figures, "rows_trained_on": None if trained is None else trained.count(self._array(X))}
 
     def answers(self, X: NDArray[Any], labels: NDArray[Any]) -> metrics.Answers:
         """What it answers to rows of these labels, as for `evaluate`; DataError if there are none."""

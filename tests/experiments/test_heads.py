@@ -24,6 +24,7 @@ from fastmlp.datasets import synthetic
 from fastmlp.experiments.feature_files import Source, open_tables
 from fastmlp.extractors import patches
 from fastmlp.models.card import model_card
+from fastmlp.models.trained_rows import TrainedRows
 from tests.features.test_tables import write_parquet
 
 MACHINE = ["--backend", "numpy", "--threads", "1"]
@@ -81,7 +82,7 @@ def head(blobs: tuple[np.ndarray, np.ndarray], run: Run) -> Path:
 
 def test_a_head_learns_and_leaves_a_model_folder(head: Path) -> None:
     left = {path.name for path in head.iterdir()}
-    assert left == {"README.md", "config.json", "history.json", "model.safetensors"}
+    assert left == {"README.md", "config.json", "history.json", "model.safetensors", "rows.safetensors"}
     config = json.loads((head / "config.json").read_text())
     assert config["sizes"] == [8, 64, 3]
     assert config["class_names"] == WORDS.tolist()
@@ -424,6 +425,68 @@ def test_evaluation_as_text_and_as_json(head: Path, run: Run) -> None:
     assert bee.split()[-1] == str(figures["classes"][1]["support"])
     limited = json.loads(run(*evaluate, "--limit", "50", "--json"))
     assert limited["samples"] == 50
+
+
+def test_rows_that_were_trained_on_are_told(head: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the very file, and in others with the same rows."""
+    X, y = np.load("x.npy"), np.load("y.npy")
+    np.savez("same.npz", features=X[::-1].astype(np.float64), labels=y[::-1])
+    write_parquet(Path("part.parquet"), X[:100], y[:100])
+    np.savez("new.npz", features=X + 0.01, labels=y)
+    places = np.asarray(TrainedRows.load(head).held_out)  # type: ignore[union-attr]
+    trained = np.setdiff1d(np.arange(300), places)
+    evaluate = ["evaluate", "--model", str(head), *MACHINE]
+    for files, rows in (
+        (["x.npy", "--labels", "y.npy"], 270),
+        (["same.npz"], 270),
+        (["part.parquet"], np.count_nonzero(trained < 100)),
+        (["new.npz"], 0),
+    ):
+        assert main([*evaluate, "--features", *files, "--json"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["rows_trained_on"] == rows
+        assert (f"{rows} of these" in captured.err and "--held-out" in captured.err) == (rows > 0)
+
+
+@pytest.mark.parametrize("limit", [[], ["--limit", "200"]])
+def test_the_held_out_rows_give_the_figures_of_the_training(
+    blobs: tuple[np.ndarray, np.ndarray], limit: list[str], run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("all.npz", features=blobs[0], labels=WORDS[blobs[1]])
+    np.savez("all64.npz", features=blobs[0].astype(np.float64), labels=WORDS[blobs[1]])
+    told = json.loads(run("train", "--features", "all.npz", "--epochs", "3", "--seed", "3", *limit, "--json"))
+    for name in ("all.npz", "all64.npz"):
+        options = ["--model", "runs/features-all/head", "--features", name, "--held-out", "--json"]
+        assert main(["evaluate", *options, *MACHINE]) == 0
+        captured = capsys.readouterr()
+        figures = json.loads(captured.out)
+        assert figures["accuracy"] == told["test_accuracy"]
+        assert figures["loss"] == pytest.approx(told["test_loss"], rel=1e-6)
+        assert (figures["samples"], figures["rows_trained_on"]) == (20 if limit else 30, 0)
+        assert "trained on" not in captured.err
+
+
+def test_held_out_rows_that_are_not_to_be_had(head: Path, of_images: Path, run: Run) -> None:
+    X, y = np.load("x.npy"), np.load("y.npy")
+    np.savez("other.npz", features=X + 1, labels=y)
+    np.savez("test.npz", features=X[:50], labels=y[:50])
+    run("train", "--features", "other.npz", "--test-features", "test.npz", "--epochs", "1")
+    evaluate, held_out = ["evaluate", "--model", str(head)], ["--features", "x.npy", "--labels", "y.npy", "--held-out"]
+    assert "does not have the model's held-out rows" in run(*evaluate, "--features", "other.npz", "--held-out", code=2)
+    assert "none were held out" in run("evaluate", "--model", "runs/features-other/head", *held_out, code=2)
+    assert "go with --features" in run("evaluate", "--model", str(of_images), "--held-out", code=2)
+    (head / "rows.safetensors").unlink()
+    assert "does not tell" in run(*evaluate, *held_out, code=2)
+    assert json.loads(run(*evaluate, *held_out[:-1], "--json"))["rows_trained_on"] is None
+
+
+def test_training_images_are_known_again(of_images: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = synthetic.load(100)
+    np.savez("train.npz", images=dataset.train.images, labels=dataset.train.labels)
+    assert main(["evaluate", "--model", str(of_images), "--features", "train.npz", "--json", *MACHINE]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["rows_trained_on"] == len(dataset.train)
+    assert "give rows that it has not seen" in captured.err
 
 
 def test_of_many_classes_the_most_mistaken_are_shown(run: Run, rng: np.random.Generator) -> None:
