@@ -45,15 +45,17 @@ class Choice(NamedTuple):
         count = f"{len(self.features):,} feature{'' if len(self.features) == 1 else 's'}"
         features = f"{count} ({listed(self.features)})" if self.columnar else f"features from {self.features[0]!r}"
         labels = "" if self.label is None else f", labels from {self.label!r}"
-        others = [f"{name} (pandas' index)" if name in contents.index else name for name in self.left_out]
+        others = [f"{name} (a data frame's index)" if name in contents.index else name for name in self.left_out]
         left_out = f"; left out {len(others):,}: {listed(others)}" if others else ""
         return f"Read {contents.path.name}: {features}{labels}{left_out}."
 
 
-def choose(contents: Contents, columns: Columns, labels_elsewhere: bool = False) -> Choice:
-    """Raises DataError for names that the file does not have, and where several arrays could be meant."""
+def choose(contents: Contents, columns: Columns, with_labels: bool = True) -> Choice:
+    """with_labels: the labels are in the file, if it has any named like that, and not elsewhere or unneeded.
+
+    Raises DataError for names that the file does not have, and where several arrays could be meant."""
     _check_known(contents, columns.drop)
-    label = None if labels_elsewhere else label_of(contents, columns)
+    label = label_of(contents, columns) if with_labels else None
     taken = {label, columns.label, *columns.drop, *contents.index}
     offered = {name: dimensions for name, dimensions in contents.dimensions.items() if name not in taken}
     features = _matched(contents, columns, offered) or _by_name_and_shape(contents, offered)
@@ -67,7 +69,7 @@ def label_of(contents: Contents, columns: Columns) -> str | None:
     if columns.label is not None:
         _check_known(contents, [columns.label])
         return columns.label
-    if columns.usual_label in contents.dimensions:
+    if columns.usual_label in contents.dimensions and columns.usual_label not in columns.drop:
         return columns.usual_label
     not_labels = (*columns.drop, *contents.index, *(columns.features or ()))
     named = [name for name in LABELS if name in contents.dimensions and name not in not_labels]

@@ -26,7 +26,8 @@ TEXTS = (".csv", ".tsv", ".txt")
 ONLY = ""  # the name of the array in a .npy file
 # No honest array in a .npz file exceeds both: bytes unpacked, and the ratio of unpacked to packed size.
 BOMB_BYTES, BOMB_FACTOR = 2**30, 200
-UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls the column of an index without a name
+# What the column of an index without a name is called: by pandas, and in tables that have been CSV files, by R too.
+UNNAMED_INDEX = re.compile(r"(__index_level_\d+__|Unnamed: 0)?")
 DAMAGE = (  # what reading a damaged or crafted file may raise
     *(ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
     *(MemoryError, RecursionError, OverflowError, NotImplementedError, TypeError, LookupError),
@@ -39,7 +40,7 @@ Arrays = dict[str, NDArray[Any]]
 class Contents:
     """The arrays, or columns, of a file: the number of dimensions of each, and a function that reads some of them.
 
-    index: the columns that hold pandas' index; columnar: whether columns of numbers may be features together.
+    index: the columns that hold a data frame's index; columnar: whether columns of numbers may be features together.
     """
 
     path: Path
@@ -174,7 +175,7 @@ def _is_of_rows(kind: Any) -> bool:
 
 
 def _index_of(schema: Any) -> tuple[str, ...]:
-    """The columns in which pandas stores a frame's index; a mere numbering of the rows is in no column."""
+    """The columns that hold a data frame's index; of pandas' own, a mere numbering of the rows is in no column."""
     about = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
     named = about.get("index_columns", []) if isinstance(about, dict) else []
     return tuple(name for name in schema.names if name in named or UNNAMED_INDEX.fullmatch(name))

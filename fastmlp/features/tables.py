@@ -51,7 +51,7 @@ def read_table(features: Path, labels: Path | None = None, columns: Columns = AN
     """
     contents = open_contents(features)
     elsewhere = labels is not None and labels != features
-    choice = choose(contents, columns, elsewhere)
+    choice = choose(contents, columns, with_labels=not elsewhere)
     X = _read_features(contents, choice)
     y = read_labels(labels, columns) if labels is not None and elsewhere else _read_labels(contents, choice.label)
     if len(X) != len(y):
@@ -70,7 +70,9 @@ def read_features(path: Path, columns: Columns = ANY) -> NDArray[Any]:
     Errors as for `read_table`.
     """
     contents = open_contents(path)
-    choice = choose(contents, columns, labels_elsewhere=columns.features is not None)
+    # only among columns of numbers without known names do the labels have to be told apart
+    apart = columns.features is not None or any(dimensions > 1 for dimensions in contents.dimensions.values())
+    choice = choose(contents, columns, with_labels=not apart)
     X = _read_features(contents, choice)
     _notices(contents, choice, columns, X)
     return X
@@ -84,6 +86,9 @@ def read_labels(path: Path, columns: Columns = ANY) -> NDArray[Any]:
     label = offered[0] if alone else label_of(contents, columns)
     if label is None:
         raise DataError(f"{path} has no labels: name them {LABELS[0]!r}, or name their column by --label-column.")
+    others = [name for name in contents.dimensions if name != label]
+    if others:
+        say(f"Read {path.name}: labels from {label!r}; left out {len(others):,}: {listed(others)}.")
     return _read_labels(contents, label)
 
 

@@ -107,6 +107,8 @@ class Predictor:
     def answers(self, X: NDArray[Any], labels: NDArray[Any]) -> metrics.Answers:
         """What it answers to rows of these labels, as for `evaluate`; DataError if there are none."""
         X, labels = self._array(X), np.asarray(labels)
+        if labels.dtype.kind in "OT":  # as data frames hold words
+            labels = labels.astype(np.str_)
         if labels.shape != X.shape[:1] or len(labels) == 0:
             raise DataError(f"X has shape {X.shape}, the labels {labels.shape}: give one label per row, and some rows.")
         places = self._places_of(labels)
@@ -114,7 +116,7 @@ class Predictor:
 
     def _places_of(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         """Where each label stands among the classes."""
-        if labels.dtype.kind == "U" or self.classes.dtype.kind == "i":
+        if labels.dtype.kind not in "iu" or self.classes.dtype.kind == "i":
             return indices_of(labels, self.classes, "the labels")
         if not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise DataError(f"Labels run to {labels.max()}, but there are {len(self.classes)} classes: count from 0.")

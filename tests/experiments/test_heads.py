@@ -270,6 +270,10 @@ def test_a_data_frames_columns_are_matched_by_name(
     expected, moved = model.predict_proba(blobs[0]), {"id": blobs[1], **dict(reversed(columns.items()))}
     np.testing.assert_array_equal(model.predict_proba(Frame(moved)), expected)  # type: ignore[arg-type]
     assert model.evaluate(Frame(moved), WORDS[blobs[1]]) == model.evaluate(blobs[0], WORDS[blobs[1]])  # type: ignore[arg-type]
+    words = WORDS[blobs[1]].astype(object)
+    assert model.evaluate(Frame(moved), words) == model.evaluate(blobs[0], WORDS[blobs[1]])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="labels of type float64 in the labels, but the classes are strings"):
+        model.evaluate(blobs[0], blobs[1] + 0.7)
     del moved["a"]
     with pytest.raises(DataError, match="the data frame has no column 'a'"):
         model.predict(Frame(moved))  # type: ignore[arg-type]

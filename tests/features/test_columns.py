@@ -51,6 +51,7 @@ def numbers(*names: str) -> dict[str, Any]:
         (["__index_level_0__"], ["__index_level_0__"]),
         (["__index_level_0__"], None),
         (["__index_level_0__", "__index_level_1__"], ["__index_level_0__", "__index_level_1__"]),
+        (["Unnamed: 0"], None),
         (["id"], ["id"]),
         (["id", "day"], ["id", "day"]),
         ([], [{"kind": "range", "name": None, "start": 0, "stop": 20, "step": 1}]),
@@ -66,18 +67,19 @@ def test_the_index_of_a_data_frame_is_no_feature(
     np.testing.assert_array_equal(table.features, NUMBERS[:, :3])
     np.testing.assert_array_equal(table.labels, LABELS)
     told = capsys.readouterr().err
-    assert [told.count(f"{name} (pandas' index)") for name in names] == [1] * len(names)
+    assert [told.count(f"{name} (a data frame's index)") for name in names] == [1] * len(names)
     assert ["".join(f"{notice}\n" for notice in table.notices)] == [told]
     assert read_features(path).shape == (ROWS, 3)
 
 
-def test_an_index_may_hold_the_labels_if_asked_for(write: Write) -> None:
+def test_an_index_may_hold_the_labels_if_asked_for(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     path = write({**numbers("a", "b"), "label": LABELS}, ["label"])
     with pytest.raises(DataError, match="has no labels"):
         read_labelled(path)
     np.testing.assert_array_equal(read_labelled(path, columns=Columns(label="label"))[1], LABELS)
     alone = write({"class": LABELS, "__index_level_0__": LABELS}, name="y.parquet")
     np.testing.assert_array_equal(read_labels(alone), LABELS)
+    assert "Read y.parquet: labels from 'class'; left out 1: __index_level_0__." in capsys.readouterr().err
 
 
 # Names that labels or features often have.
@@ -151,6 +153,11 @@ def test_a_choice_between_arrays_is_the_users(tmp_path: Path, arrays: tuple[str,
     assert all(repr(name) in str(raised.value) for name in arrays)
     X, _ = read_labelled(tmp_path / "a.npz", columns=Columns(drop=arrays[:1]))
     np.testing.assert_array_equal(X, -NUMBERS)
+
+
+def test_features_need_no_choice_between_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", X=NUMBERS, y=LABELS, labels=LABELS)
+    np.testing.assert_array_equal(read_features(tmp_path / "a.npz"), NUMBERS)
 
 
 def test_what_was_chosen_among_arrays_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

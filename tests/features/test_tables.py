@@ -153,6 +153,7 @@ def zipped(content: bytes) -> bytes:
         ("a.npy", npy_of(X[:0]), r"shape is \(0, 3\)"),
         ("a.npy", npy_of(np.zeros((2, 3, 8, 8), np.float32)), r"a.npy: Images must be whole numbers .*255 \* X"),
         ("a.npz", b"PK\x03\x04", "cannot be read"),
+        ("a.npz", npz_with(), "has no features: give an array"),
         ("a.npz", npz_with(a=X, b=X), "name the right one 'features'"),
         ("a.npz", npz_with(features=np.array([{}, None])), "never loaded"),
         ("a.npz", zipped(claiming((2**40, 8))), "truncated"),
