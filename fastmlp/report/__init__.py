@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastmlp import paper
 from fastmlp.common.files import write_text
 from fastmlp.datasets import LeftOut
 from fastmlp.report import figures, judgement
+from fastmlp.report.blocks import counted, facts, flat, picture, shown, spaced, spoken, total
 from fastmlp.report.claims import Results, check_claims, number, points
 from fastmlp.report.document import (
     Document,
@@ -22,16 +23,11 @@ from fastmlp.report.document import (
     to_html,
     to_markdown,
 )
-from fastmlp.report.style import clean
 from fastmlp.report.table1 import HEADER, cells, seed_note, seed_rows
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["check_claims", "table1_text", "write"]
 
 PAPERS_ROW = "The paper's own row is CIFAR-10 with ResNet-18 features"
-SPOKEN = {"cifar10": "CIFAR-10", "resnet18": "ResNet-18", "torchvision:resnet18": "ResNet-18"}
 SAME_EXTRACTORS = ("resnet18", "torchvision:resnet18")
 
 
@@ -70,13 +66,13 @@ def _departures(results: Results) -> dict[str, tuple[Any, Any]]:
     if config["extractor"] in SAME_EXTRACTORS:
         config["extractor"] = paper.RUN["extractor"]
     settings = {name: (config[name], value) for name, value in paper.RUN.items() if name in config}
-    return {name: (here, papers) for name, (here, papers) in settings.items() if _value(here) != _value(papers)}
+    return {name: (here, papers) for name, (here, papers) in settings.items() if shown(here) != shown(papers)}
 
 
 def _caution(results: Results) -> str:
     """Why the numbers are not to be compared blindly."""
     departures = _departures(results).items()
-    parts = [f"{_spaced(name)} {_value(here)}, not {_value(papers)}" for name, (here, papers) in departures]
+    parts = [f"{spaced(name)} {shown(here)}, not {shown(papers)}" for name, (here, papers) in departures]
     return f"{PAPERS_ROW}. This run departs from it, so the two are not to be compared one by one: {'; '.join(parts)}."
 
 
@@ -85,7 +81,7 @@ def _caution(results: Results) -> str:
 
 def _document(results: Results, out: Path, sheet: figures.AugmentationSheet) -> Document:
     config = results["config"]
-    title = f"{_spoken(config['dataset'])} on {_spoken(config['extractor'])} features"
+    title = f"{spoken(config['dataset'])} on {spoken(config['extractor'])} features"
     return Document(
         title=f"{title}, with and without augmentation",
         overline=f"fastmlp {results['environment'].get('fastmlp', '')} · reproduction report",
@@ -96,7 +92,7 @@ def _document(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
             Section("Figures", _pictures(results, out, sheet)),
             Section("Time", _time(results, out)),
             Section("Configuration", [_configuration(results)]),
-            Section("Environment", [_facts(results["environment"])]),
+            Section("Environment", [facts(results["environment"])]),
         ),
     )
 
@@ -116,8 +112,8 @@ def _what_was_run(results: Results) -> str:
     config, data, tier = results["config"], results["data"], results["tier"]
     sizes = "-".join(str(size) for size in (data["features"], *config["hidden_layer_sizes"], len(data["class_names"])))
     return (
-        f"A {sizes} network was trained for {_counted(config['epochs'], 'epoch')} on {_spoken(config['extractor'])} "
-        f"features of {_spoken(config['dataset'])} by the {config['backend']} backend (tier {tier['number']}, "
+        f"A {sizes} network was trained for {counted(config['epochs'], 'epoch')} on {spoken(config['extractor'])} "
+        f"features of {spoken(config['dataset'])} by the {config['backend']} backend (tier {tier['number']}, "
         f"{tier['name']}), once on the {data['train_images']:,} original images and once on "
         f"{data['augmented_images']:,} with augmented copies; both models were tested on the same "
         f"{data['test_images']:,} images."
@@ -130,7 +126,7 @@ def _highlights(results: Results) -> Highlights:
         (f"{original:.2%}", "test accuracy, original", "original"),
         (f"{augmented:.2%}", "test accuracy, augmented", "augmented"),
         (points(augmented - original).removesuffix(" points"), "points from augmentation", "plain"),
-        (figures.duration(_total(results["seconds"])), "for all stages", "plain"),
+        (figures.duration(total(results["seconds"])), "for all stages", "plain"),
     ))  # fmt: skip
 
 
@@ -151,18 +147,18 @@ def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
     labels = ", ".join(label for label, _ in sheet.rows[1:])
     sizes = [results["data"]["features"], *results["config"]["hidden_layer_sizes"], len(results["data"]["class_names"])]
     return [
-        _picture(
+        picture(
             out, "figure1-augmentations", figures.draw_sheet(sheet), "Figure 1. The augmentations.",
             "The first row shows images as they are, each row below one augmentation of them; each copy in the "
             "training set has one of these, drawn by chance.",
             f"A sheet of sample images: the originals, then {labels}.",
         ),
-        _picture(
+        picture(
             out, "figure2-network", figures.draw_network(results), "Figure 2. The network.",
             "Only the layers right of the frozen extractor learn. Tall layers show their ends.",
             f"A fully connected network with layers of {', '.join(str(size) for size in sizes)} nodes.",
         ),
-        _picture(
+        picture(
             out, "figure4-training", figures.draw_training(results), "Figure 4. The training.",
             "Loss and accuracy after each epoch, training set dashed, test set solid; dotted lines mark drops of the "
             "learning rate. The first epochs may start above the frame.",
@@ -180,23 +176,16 @@ def _confusions(results: Results, out: Path) -> list[Picture | Paragraph]:
     caption = "The percentage of each true class (row) of the test set that was predicted as each class (column)."
     title, description = "Which class is mistaken for which.", "Confusion matrices of both models on the test set."
     drawn = judgement.draw_confusion(evaluations)
-    return [_picture(out, "confusion", drawn, title, f"{caption} {worst}", description)]
+    return [picture(out, "confusion", drawn, title, f"{caption} {worst}", description)]
 
 
 def _time(results: Results, out: Path) -> list[Picture]:
     seconds = results["seconds"]
-    stages = ", ".join(f"{_spaced(stage)} {figures.duration(value)}" for stage, value in seconds.items())
-    caption = f"{figures.duration(_total(seconds))} in all on the {results['config']['backend']} backend."
+    stages = ", ".join(f"{spaced(stage)} {figures.duration(value)}" for stage, value in seconds.items())
+    caption = f"{figures.duration(total(seconds))} in all on the {results['config']['backend']} backend."
     if results["data"].get("reused_features"):
         caption += f" Features that an earlier run had stored: {', '.join(results['data']['reused_features'])}."
-    return [_picture(out, "seconds", figures.draw_seconds(results), "Time by stage.", caption, f"{stages}.")]
-
-
-def _picture(out: Path, name: str, figure: Figure, title: str, caption: str, description: str) -> Picture:
-    """Save the figure as OUT/figures/NAME.png and keep it for the page."""
-    file = f"figures/{name}.png"
-    figures.save(figure, out / file)
-    return Picture(file, figures.svg(figure, name), title, caption, description)
+    return [picture(out, "seconds", figures.draw_seconds(results), "Time by stage.", caption, f"{stages}.")]
 
 
 def _worst_confusions(results: Results) -> str:
@@ -204,7 +193,7 @@ def _worst_confusions(results: Results) -> str:
     sentences = []
     for model in paper.MODELS:
         for worst in results["evaluation"][model]["mistakes"][:1]:
-            images = _counted(worst["count"], "image")
+            images = counted(worst["count"], "image")
             sentences.append(f"{model}: {worst['true']} mistaken for {worst['predicted']}, {images}")
     return f"Most often wrong: {'; '.join(sentences)}." if sentences else "Neither model made a mistake."
 
@@ -213,54 +202,9 @@ def _configuration(results: Results) -> Table:
     """Each setting beside the paper's, where it has one; then the tier."""
     departures = _departures(results)
     rows, kinds = [], []
-    for name, value in _flat(results["config"]):
-        rows.append((_spaced(name), _value(value), _value(paper.RUN[name]) if name in paper.RUN else ""))
+    for name, value in flat(results["config"]):
+        rows.append((spaced(name), shown(value), shown(paper.RUN[name]) if name in paper.RUN else ""))
         kinds.append("departs" if name in departures else "same")
     tier = results["tier"]
     rows.append(("tier", f"{tier['number']}, {tier['name']}: {tier['reason']}", ""))
     return Table(("setting", "this run", "the paper's"), rows, "facts", [*kinds, "same"])
-
-
-def _facts(values: Mapping[str, Any]) -> Table:
-    rows = [(_spaced(name), _value(value)) for name, value in _flat(values)]
-    return Table(("name", "value"), rows, "facts", ["same"] * len(rows))
-
-
-# Words.
-
-
-def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Name and value pairs; a nested mapping gives one per entry, except for settings that belong together."""
-    pairs: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping) and name not in paper.RUN:
-            pairs += [(f"{name}, {inner}", inner_value) for inner, inner_value in value.items()]
-        else:
-            pairs.append((name, value))
-    return pairs
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_spaced(name)} {_value(inner)}" for name, inner in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_value(item) for item in value)
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
-    return clean(f"{value:,}" if isinstance(value, int) and value >= 10_000 else value)
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _spoken(name: str) -> str:
-    return clean(SPOKEN.get(name, name))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def _total(seconds: Mapping[str, float]) -> float:
-    return sum(value for stage, value in seconds.items() if stage != "total")
