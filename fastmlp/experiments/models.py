@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastmlp.common import environment
 from fastmlp.common.files import claimed
@@ -19,6 +22,7 @@ from fastmlp.models import folder as model_folder
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.checkpoint import ModelFolders, SeedsFile
+from fastmlp.training.loop import DivergedError
 from fastmlp.training.member import Blueprint, Fingerprint, Member
 from fastmlp.training.run import Run
 from fastmlp.training.samples import Samples
@@ -132,11 +136,20 @@ class Models:
         model_folder.write(folder, member.network.parameters, about, description)
 
     def table_rows(self, name: str, networks: Sequence[Trainer]) -> list[dict[str, float]]:
-        """Table 1's four figures of each network: full passes over the model's training set and over the test set."""
+        """Table 1's four figures of each network: full passes over the model's training set and over the test set.
+
+        Raises DivergedError for a loss that is not finite.
+        """
         rows: list[dict[str, float]] = [{} for _ in networks]
         for split, samples in (("train", self.placed.train(name)), ("test", self.placed.test)):
             for row, network in zip(rows, networks, strict=True):
-                loss, accuracy = samples.evaluate(network)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    loss, accuracy = samples.evaluate(network)
+                if not math.isfinite(loss):
+                    raise DivergedError(
+                        f"Training diverged in its last epoch (the {split} loss is {loss}): lower the learning rate "
+                        "or scale the features to about -1 .. 1."
+                    )
                 row |= {f"{split}_accuracy": accuracy, f"{split}_loss": loss}
         return rows
 

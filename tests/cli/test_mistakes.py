@@ -86,7 +86,7 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         (f"{FEATURES} cube.npy --labels y.npy", 4, "flatten them by X.reshape(len(X), -1)."),
         (f"{FEATURES} X.csv --labels y.npy", 4, "read it with numpy.loadtxt and save it with numpy.save."),
         (f"{FEATURES} X.npy --labels y.npy --test-features wide.npy --test-labels y.npy", 4, "has 5 features per row"),
-        (f"{FEATURES} huge.npy --labels y.npy --epochs 5", 1, "diverged in epoch"),
+        (f"{FEATURES} huge.npy --labels y.npy --epochs 30", 1, "diverged in epoch"),
         ("train --labels y.npy", 2, "go with --features: give that too."),
         ("train --test-features X.npy", 2, "go with --features: give that too."),
         (f"{IMAGES} folder:empty", 4, "empty has 0 folders of images: make one per class, for at least two classes."),
