@@ -13,13 +13,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .jit import jit
+from .jit import inlined, jit
 from .optimizers import take_step
 
 Floats = NDArray[Any]
 
 
-@jit
+@inlined
 def _start_from(source: Floats, out: Floats) -> None:
     if out is not source:
         elements, filled = source.flat, out.flat

@@ -21,7 +21,7 @@ from fastmlp.kernels import EpochTask
 from .optimizers import rule_of
 from .team import dismiss, new_team
 from .tile import LINE
-from .train_epoch import Epoch, Share, Team, Weights, evaluate_part, train_part
+from .train_epoch import Epoch, Share, Team, Weights, evaluate_part, new_buffers, train_part
 
 Floats = NDArray[Any]
 Calls = list[Callable[[], Any]]
@@ -95,7 +95,7 @@ class _Job:
 
     def training(self, team: Team) -> Calls:
         return [
-            partial(train_part, self.weights, self.epoch, team, share, self.totals[share.part])
+            partial(train_part, self.weights, self.epoch, team, share, new_buffers(self.weights, self.epoch, share), self.totals[share.part])
             for share in self._shares()
         ]
 
@@ -103,7 +103,7 @@ class _Job:
         (whole,) = self._shares()
         rows = _split(len(self.epoch.labels), self.pieces)
         return [
-            partial(evaluate_part, self.weights, self.epoch, whole, *piece, self.totals[number])
+            partial(evaluate_part, self.weights, self.epoch, whole, new_buffers(self.weights, self.epoch, whole), *piece, self.totals[number])
             for number, piece in enumerate(pairwise(rows))
         ]
 

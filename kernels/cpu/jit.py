@@ -26,6 +26,11 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return kernel
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A part of kernels, compiled with each of them: a function of its own would be compiled once more."""
+    return njit(inline="always", **FLAGS)(function)
+
+
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     """LLVM code for jitted code to call, without the typing context that `function` takes first."""
     return extending.intrinsic(function)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import jit
+from .jit import inlined, jit
 
 Floats = NDArray[Any]
 Images = NDArray[np.uint8]
@@ -20,7 +20,7 @@ SIDE = 6
 PATCH_NOISE = 10
 
 
-@jit
+@inlined
 def _cut_columns(image: Images, out: Floats) -> None:
     """out (channels, 6, h * (w - 5)) = the image's columns dx to dx + w - 6, row after row, for dx of 0 to 5."""
     channels, height, width = image.shape
@@ -33,7 +33,7 @@ def _cut_columns(image: Images, out: Floats) -> None:
                     target[x] = source[x]
 
 
-@jit
+@inlined
 def _statistics(cut: Floats, columns: int, total: Floats, squares: Floats, inverses: Floats) -> None:
     """inverses = 1 / sqrt(variance + 10) of the patches, and total = their means; total and squares: (h * (w - 5),).
 
@@ -79,17 +79,17 @@ def extract_patches(images: Images, mean: Floats, out: Floats) -> None:
 @jit
 def add_squares(values: Floats, total: Floats, out: Floats) -> None:
     """out (n, positions) = total + the sum over d of the squares of values (n, d, positions); out may be total."""
-    if out is not total:
-        out[:] = total
     for i in range(values.shape[0]):
-        sums = out[i]
+        sums, start = out[i], total[i]
+        for p in range(sums.shape[0]):
+            sums[p] = start[p]
         for j in range(values.shape[1]):
             row = values[i, j]
             for p in range(row.shape[0]):
                 sums[p] += row[p] * row[p]
 
 
-@jit
+@inlined
 def _excesses(products: Floats, squares: Floats, lengths: Floats, out: Floats, average: Floats) -> None:
     """out (k, positions) = the distances to the centroids, minus the one to zero; average (positions,) = their mean."""
     number = out.dtype.type
@@ -105,7 +105,7 @@ def _excesses(products: Floats, squares: Floats, lengths: Floats, out: Floats, a
         average[p] /= number(out.shape[0])
 
 
-@jit
+@inlined
 def _half_means(activations: Floats, columns: int) -> tuple[Any, Any]:
     """The means of the left and the right half of rows of positions (rows * columns,), which are overwritten."""
     number = activations.dtype.type

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import jit
+from .jit import inlined, jit
 
 Floats = NDArray[Any]
 
 
-@jit
+@inlined
 def _first_largest(row: Floats) -> int:
     """The index of the first largest element, or of the last NaN."""
     first = 0

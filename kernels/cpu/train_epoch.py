@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .exponential import exponential
-from .jit import jit
+from .jit import inlined, jit
 from .optimizers import take_step
 from .team import is_dismissed, meet
 from .tile import depth_product, rows_product
@@ -109,8 +109,7 @@ class Buffers(NamedTuple):
     by_batch: Integers  # (c,): where a class's gradients start
 
 
-@jit
-def _buffers(weights: Weights, epoch: Epoch, share: Share) -> Buffers:
+def new_buffers(weights: Weights, epoch: Epoch, share: Share) -> Buffers:
     dtype, h, m, c = weights.w1.dtype, share.units, share.padded, epoch.classes
     by_class = np.arange(c)
     return Buffers(
@@ -129,13 +128,13 @@ def _buffers(weights: Weights, epoch: Epoch, share: Share) -> Buffers:
     )
 
 
-@jit
+@inlined
 def _update(slots: Floats, start: int, count: int, sums: Floats, step: Step, kept: float) -> None:
     """Take one step on values [start : start + count], by sums[:count] over the batch."""
     take_step(step.rule, slots, start, count, sums, step.mean_factor, step.coefficients, kept)
 
 
-@jit
+@inlined
 def _hidden_layer(weights: Weights, epoch: Epoch, own: Buffers, share: Share, rows: Integers, m: int) -> None:
     """own.hidden = ReLU(X W1 + B1) for this thread's units, and own.transposed; rows continue with the next batch's.
 
@@ -165,7 +164,7 @@ def _hidden_layer(weights: Weights, epoch: Epoch, own: Buffers, share: Share, ro
             unit[i] = own.hidden[i * h + j]
 
 
-@jit
+@inlined
 def _partial_logits(weights: Weights, own: Buffers, share: Share, classes: int, partial: Floats) -> None:
     """partial (c, padded m) = this thread's contribution to Z2."""
     for i in range(0, share.padded, share.line):
@@ -173,7 +172,7 @@ def _partial_logits(weights: Weights, own: Buffers, share: Share, classes: int, 
                      share.padded, own.by_hidden)  # fmt: skip
 
 
-@jit
+@inlined
 def _gather_logits(parts: Floats, bias: Floats, own: Buffers, classes: int, padded: int, m: int) -> None:
     """own.gradient = Z2: all threads' parts, added in order; own.largest and own.first of each sample."""
     for q in range(classes):
@@ -198,7 +197,7 @@ def _gather_logits(parts: Floats, bias: Floats, own: Buffers, classes: int, padd
             largest[i] = logits[i] if higher else largest[i]
 
 
-@jit
+@inlined
 def _exponentials(own: Buffers, classes: int, padded: int, m: int) -> None:
     """Replace Z2 in own.gradient by exp(Z2 - max Z2); own.total = its sums."""
     total = own.total
@@ -211,7 +210,7 @@ def _exponentials(own: Buffers, classes: int, padded: int, m: int) -> None:
             total[i] += values[i]
 
 
-@jit
+@inlined
 def _add_loss(
     own: Buffers, labels: Integers, classes: int, padded: int, m: int, start: int, stop: int, totals: Totals
 ) -> None:
@@ -227,7 +226,7 @@ def _add_loss(
     totals[1] += hits
 
 
-@jit
+@inlined
 def _softmax_gradient(own: Buffers, labels: Integers, classes: int, padded: int, m: int) -> None:
     """Replace the exponentials in own.gradient by softmax(Z2) - Y."""
     for q in range(classes):
@@ -238,7 +237,7 @@ def _softmax_gradient(own: Buffers, labels: Integers, classes: int, padded: int,
         own.gradient[labels[i] * padded + i] -= own.gradient.dtype.type(1)
 
 
-@jit
+@inlined
 def _hidden_gradient(weights: Weights, own: Buffers, share: Share, classes: int, m: int) -> None:
     """own.delta = G W2' * (H > 0)."""
     h, one = share.units, own.delta.dtype.type
@@ -251,7 +250,7 @@ def _hidden_gradient(weights: Weights, own: Buffers, share: Share, classes: int,
         own.delta[k] *= one(own.hidden[k] > 0)  # a product, so that NaN stays
 
 
-@jit
+@inlined
 def _update_output(weights: Weights, own: Buffers, share: Share, epoch: Epoch, step: Step, m: int) -> None:
     """Update the rows of W2 of this thread's units, and its own copy of B2."""
     h, classes, padded = share.units, epoch.classes, share.padded
@@ -268,7 +267,7 @@ def _update_output(weights: Weights, own: Buffers, share: Share, epoch: Epoch, s
     _update(weights.b2, share.part * classes, classes, sums, step, 1.0)
 
 
-@jit
+@inlined
 def _update_hidden(
     weights: Weights, own: Buffers, share: Share, epoch: Epoch, rows: Integers, step: Step, m: int
 ) -> None:
@@ -291,7 +290,7 @@ def _update_hidden(
     _update(weights.b1, share.first, h, sums, step, 1.0)
 
 
-@jit
+@inlined
 def _standardize_gradient(epoch: Epoch, own: Buffers, start: int, count: int, sums: Floats) -> None:
     """X' dH from F' dH in own.chunk (count, line), for inputs from start on: scale (F' dH - mean sum(dH))."""
     line, scale = len(sums), own.chunk.dtype.type(epoch.scale)
@@ -302,12 +301,11 @@ def _standardize_gradient(epoch: Epoch, own: Buffers, start: int, count: int, su
 
 
 @jit
-def train_part(weights: Weights, epoch: Epoch, team: Team, share: Share, totals: Totals) -> bool:
+def train_part(weights: Weights, epoch: Epoch, team: Team, share: Share, own: Buffers, totals: Totals) -> bool:
     """One thread's share of the epoch: train its hidden units, and add up the totals of its share of each batch.
 
     False if the team was dismissed meanwhile: the weights are then useless.
     """
-    own = _buffers(weights, epoch, share)
     samples, classes, padded = len(epoch.labels), epoch.classes, share.padded
     for number in range(len(epoch.coefficients)):
         if is_dismissed(team.counters):
@@ -333,9 +331,8 @@ def train_part(weights: Weights, epoch: Epoch, team: Team, share: Share, totals:
 
 
 @jit
-def evaluate_part(weights: Weights, epoch: Epoch, share: Share, start: int, stop: int, totals: Totals) -> None:
+def evaluate_part(weights: Weights, epoch: Epoch, share: Share, own: Buffers, start: int, stop: int, totals: Totals) -> None:
     """The totals of samples start to stop, leaving the network as it is; the share has all hidden units."""
-    own = _buffers(weights, epoch, share)
     classes, padded = epoch.classes, share.padded
     logits = np.zeros((1, classes * padded), weights.w1.dtype)
     for first in range(start, stop, epoch.batch_size):

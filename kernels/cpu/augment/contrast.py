@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.kernels.cpu.jit import jit
+from fastmlp.kernels.cpu.jit import inlined, jit
 from fastmlp.kernels.cpu.parallel import over_images
 
 Images = NDArray[np.uint8]
@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 BLACK, WHITE = np.float32(0), np.float32(255)
 
 
-@jit
+@inlined
 def _mean(pixels: Images) -> Any:
     total = np.uint64(0)
     for k in range(pixels.size):
@@ -29,7 +29,7 @@ def _mean(pixels: Images) -> Any:
     return np.float32(total) / np.float32(pixels.size)
 
 
-@jit
+@inlined
 def _stretched(level: Any, mean: Any, factor: Any) -> Any:
     return np.uint8(np.int32(min(max(np.rint(mean + factor * (np.float32(level) - mean)), BLACK), WHITE)))
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.kernels.cpu.jit import jit
+from fastmlp.kernels.cpu.jit import inlined, jit
 from fastmlp.kernels.cpu.parallel import over_images
 
 Images = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
 
-@jit
+@inlined
 def _move(source: Images, offset: int, out: Images) -> None:
     """out[k] = source[k + offset] where that exists; both flat."""
     first, past = max(-offset, 0), min(out.size - offset, out.size)
@@ -27,13 +27,13 @@ def _move(source: Images, offset: int, out: Images) -> None:
         out[k] = source[k]
 
 
-@jit
+@inlined
 def _within(offset: int, length: int) -> int:
     """Where a move by more than the image's length leaves nothing, one by its length does."""
     return min(max(offset, -length), length)
 
 
-@jit
+@inlined
 def _without_source(offset: int, length: int) -> Any:
     """The first i, and one past the last, for which i + offset lies outside of 0 .. length."""
     return (0, min(-offset, length)) if offset < 0 else (max(length - offset, 0), length)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.kernels.cpu.jit import jit
+from fastmlp.kernels.cpu.jit import inlined, jit
 from fastmlp.kernels.cpu.parallel import over_images
 
 Images = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
 
-@jit
+@inlined
 def _mirror(rows: Images, out: Images) -> None:
     """(rows, columns)"""
     height, width = rows.shape

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.kernels.cpu.jit import jit
+from fastmlp.kernels.cpu.jit import inlined, jit
 from fastmlp.kernels.cpu.parallel import over_images
 
 Images = NDArray[np.uint8]
@@ -20,12 +20,12 @@ BLACK, WHITE, ONE = np.float32(0), np.float32(255), np.float32(1)
 RED, GREEN, BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)  # of grey
 
 
-@jit
+@inlined
 def _clipped(level: Any) -> Any:
     return min(max(level, BLACK), WHITE)
 
 
-@jit
+@inlined
 def _mixed(v: Any, saturation: Any, grey: Any) -> Any:
     return np.uint8(np.int32(_clipped(np.rint(saturation * v + grey))))
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.kernels.cpu.jit import jit
+from fastmlp.kernels.cpu.jit import inlined, jit
 from fastmlp.kernels.cpu.parallel import over_images
 
 Images = NDArray[np.uint8]
@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
-@jit
+@inlined
 def _grid(height: int, width: int) -> Any:
     """v and u of every pixel, float32 (h * w,)."""
     v, u = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
@@ -35,7 +35,7 @@ def _grid(height: int, width: int) -> Any:
     return v.reshape(-1), u.reshape(-1)
 
 
-@jit
+@inlined
 def _split(position: Any, length: int) -> Any:
     """The neighbour before, from -1 to length - 1, and the weights of that one and the next, zero where outside."""
     whole, end = np.floor(position), np.float32(length)
@@ -45,7 +45,7 @@ def _split(position: Any, length: int) -> Any:
     return np.int32(min(max(whole, -ONE), end - ONE)), weight, next_weight
 
 
-@jit
+@inlined
 def _sources(v: Floats, u: Floats, cosine: Any, sine: Any, shape: Any, place: Words, weights: Floats) -> None:
     """For each pixel: the place of its neighbours' word, and weights (4, h * w): left, right, upper, lower."""
     height, width = shape
@@ -57,7 +57,7 @@ def _sources(v: Floats, u: Floats, cosine: Any, sine: Any, shape: Any, place: Wo
         place[k] = (row + 1) * width + column + 1
 
 
-@jit
+@inlined
 def _pack(channel: Images, width: int, framed: Images, words: Words) -> None:
     """words[k]: the pixel k - width - 1 of the channel, the next, the one below, and that one's next."""
     image = framed[width + 1 :]
@@ -70,12 +70,12 @@ def _pack(channel: Images, width: int, framed: Images, words: Words) -> None:
         words[k] = upper_half | lower_half << np.uint32(16)
 
 
-@jit
+@inlined
 def _byte(word: Any, number: int) -> Any:
     return np.float32(np.int32((word >> np.uint32(8 * number)) & np.uint32(255)))
 
 
-@jit
+@inlined
 def _blend(words: Words, weights: Floats, out: Images) -> None:
     left, right, upper, lower = weights[0], weights[1], weights[2], weights[3]
     for k in range(out.size):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.kernels.cpu.jit import jit
+from fastmlp.kernels.cpu.jit import inlined, jit
 from fastmlp.kernels.cpu.parallel import over_images
 
 Images = NDArray[np.uint8]
@@ -22,7 +22,7 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
-@jit
+@inlined
 def _quarter_turns(image: Images, quarters: int) -> Images:
     """A view of image (s, s) turned counter-clockwise."""
     turned = image.T if quarters % 2 else image
@@ -30,14 +30,14 @@ def _quarter_turns(image: Images, quarters: int) -> Images:
     return turned[:, ::-1] if quarters in (2, 3) else turned
 
 
-@jit
+@inlined
 def _whole_part(offset: Any, length: int) -> Any:
     """floor(offset), kept to where all that is read is zero anyway, and the fraction above it."""
     whole = np.floor(offset)
     return np.int64(min(max(whole, np.float32(-length - 1)), np.float32(length))), offset - whole
 
 
-@jit
+@inlined
 def _shear_line(line: Floats, offset: Any, out: Floats) -> None:
     """line (3 w + 2,): w elements between w + 1 zeros on either side; out (w,)."""
     width = out.shape[0]
@@ -48,7 +48,7 @@ def _shear_line(line: Floats, offset: Any, out: Floats) -> None:
         out[x] = source[x] * (one - part) + source[x + 1] * part
 
 
-@jit
+@inlined
 def _shear_columns(slope: Any, side: int, start: Any, part: Floats) -> None:
     """start, part (w,): where column x finds its source for row 0 on the flat canvas, and the lower one's weight."""
     width = part.shape[0]
