@@ -6,8 +6,7 @@ trains whole ones, one after another: then no thread waits for another, and a ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -21,10 +20,10 @@ from fastmlp.kernels import EpochTask
 from .optimizers import rule_of
 from .team import dismiss, new_team
 from .tile import LINE
-from .train_epoch import Epoch, Share, Team, Weights, evaluate_part, new_buffers, train_part
+from .train_epoch import CHUNK, Buffers, Epoch, Share, Team, Weights, evaluate_part, train_part
+from .workers import Call, workers
 
 Floats = NDArray[Any]
-Calls = list[Callable[[], Any]]
 FLOPS_PER_PART = 1_000_000  # of a step's two large products: about 10 us, enough to be worth a meeting
 TOTALS = 8  # float64 per thread for its two totals: a cache line of its own
 
@@ -42,7 +41,7 @@ def fused_epoch(
     jobs = [_Job(task, features, labels, parts) for task in tasks]
     teams = [job.new_team() for job in jobs]
     calls = [call for job, team in zip(jobs, teams, strict=True) for call in job.training(team)]
-    _run(calls, threads, teams)
+    workers(threads).run(calls, give_up=partial(_dismiss_all, teams))
     for job in jobs:
         job.write_back()
     return [job.sums() for job in jobs]
@@ -53,7 +52,7 @@ def fused_evaluation(
 ) -> list[tuple[float, int]]:
     """Each network's summed loss and hits over the rows of its order; otherwise as `fused_epoch`."""
     jobs = [_Job(task, features, labels, parts=1, pieces=threads) for task in tasks]
-    _run([call for job in jobs for call in job.evaluation()], threads)
+    workers(threads).run([call for job in jobs for call in job.evaluation()])
     return [job.sums() for job in jobs]
 
 
@@ -93,17 +92,17 @@ class _Job:
         exchange = _zeros((2, self.parts, self.epoch.classes * self.padded), self.weights.w1.dtype)
         return Team(self.parts, exchange, new_team())
 
-    def training(self, team: Team) -> Calls:
+    def training(self, team: Team) -> list[Call]:
         return [
-            partial(train_part, self.weights, self.epoch, team, share, new_buffers(self.weights, self.epoch, share), self.totals[share.part])
+            partial(train_part, self.weights, self.epoch, team, share, self._buffers(share), self.totals[share.part])
             for share in self._shares()
         ]
 
-    def evaluation(self) -> Calls:
+    def evaluation(self) -> list[Call]:
         (whole,) = self._shares()
         rows = _split(len(self.epoch.labels), self.pieces)
         return [
-            partial(evaluate_part, self.weights, self.epoch, whole, new_buffers(self.weights, self.epoch, whole), *piece, self.totals[number])
+            partial(evaluate_part, self.weights, self.epoch, whole, self._buffers(whole), *piece, self.totals[number])
             for number, piece in enumerate(pairwise(rows))
         ]
 
@@ -113,6 +112,24 @@ class _Job:
             for part, (first, stop) in enumerate(pairwise(self.bounds))
         ]
 
+    def _buffers(self, share: Share) -> Buffers:
+        dtype, h, m, c = self.weights.w1.dtype, share.units, share.padded, self.epoch.classes
+        by_class = np.arange(c)
+        return Buffers(
+            hidden=_zeros((m * h,), dtype),
+            transposed=_zeros((h * m,), dtype),
+            delta=_zeros((m * h,), dtype),
+            gradient=_zeros((c * m,), dtype),
+            largest=_zeros((m,), dtype),
+            first=_zeros((m,), dtype),
+            total=_zeros((m,), dtype),
+            chunk=_zeros((max(CHUNK * share.line, c * h),), dtype),
+            shift=_zeros((h,), dtype),
+            sums=_zeros((max(h, c),), dtype),
+            by_hidden=by_class * h + c * share.first,
+            by_batch=by_class * m,
+        )
+
     def write_back(self) -> None:
         _unpack(self.weights, self.task, self.bounds)
 
@@ -121,18 +138,9 @@ class _Job:
         return float(loss), int(hits)
 
 
-def _run(calls: Calls, threads: int, teams: Sequence[Team] = ()) -> None:
-    """Run all calls on that many threads. If one cannot start or fails, dismiss the teams, so that none waits."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="fastmlp-epoch") as pool:
-        try:
-            futures = [pool.submit(call) for call in calls]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        except BaseException:
-            for team in teams:
-                dismiss(team.counters)
-            raise
+def _dismiss_all(teams: Sequence[Team]) -> None:
+    for team in teams:
+        dismiss(team.counters)
 
 
 # What compiled code relies on.

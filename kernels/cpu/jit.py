@@ -27,7 +27,12 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A part of kernels, compiled with each of them: a function of its own would be compiled once more."""
+    """A part of kernels, compiled within each of them: LLVM would optimise a function of its own, and then once more
+    with each of its callers.
+
+    Numba drops writes to an array that such a part reaches as an attribute of the caller's own variable: records of
+    arrays are the caller's arguments.
+    """
     return njit(inline="always", **FLAGS)(function)
 
 

@@ -1,19 +1,16 @@
-"""A batch's images distributed over threads.
-
-A kernel treats each image separately, so the result does not depend on the number of threads; and it releases the GIL,
-so ordinary threads run in parallel, without Numba's own threading layers, which differ from machine to machine.
-"""
+"""A batch's images distributed over threads: each is treated separately, so their number does not change the result."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, wraps
+from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from .workers import workers
 
 Kernel = Callable[..., None]
 
@@ -49,19 +46,11 @@ def _share_out(kernel: Kernel, images: Any, by_row: list[Any], out: Any) -> None
     parts = max(1, min(_setting.threads, count // IMAGES_PER_THREAD))
     bounds = [count * part // parts for part in range(parts + 1)]
     shares = [[array[slice(*bounds[part : part + 2])] for array in by_row] for part in range(parts)]
-    others = [_pool(parts - 1).submit(kernel, images, *share, out) for share in shares[1:]]
+    others = [partial(kernel, images, *share, out) for share in shares[1:]]
+    started = workers(_setting.threads).start(others)
     kernel(images, *shares[0], out)
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="fastmlp")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child has the pool, but not its threads
+    for future in started:
+        future.result()
 
 
 def _read_only(images: Any) -> Any:

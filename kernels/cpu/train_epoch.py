@@ -109,25 +109,6 @@ class Buffers(NamedTuple):
     by_batch: Integers  # (c,): where a class's gradients start
 
 
-def new_buffers(weights: Weights, epoch: Epoch, share: Share) -> Buffers:
-    dtype, h, m, c = weights.w1.dtype, share.units, share.padded, epoch.classes
-    by_class = np.arange(c)
-    return Buffers(
-        np.zeros(m * h, dtype),
-        np.zeros(h * m, dtype),
-        np.zeros(m * h, dtype),
-        np.zeros(c * m, dtype),
-        np.zeros(m, dtype),
-        np.zeros(m, dtype),
-        np.zeros(m, dtype),
-        np.zeros(max(CHUNK * share.line, c * h), dtype),
-        np.zeros(h, dtype),
-        np.zeros(max(h, c), dtype),
-        by_class * h + c * share.first,
-        by_class * m,
-    )
-
-
 @inlined
 def _update(slots: Floats, start: int, count: int, sums: Floats, step: Step, kept: float) -> None:
     """Take one step on values [start : start + count], by sums[:count] over the batch."""
@@ -331,7 +312,9 @@ def train_part(weights: Weights, epoch: Epoch, team: Team, share: Share, own: Bu
 
 
 @jit
-def evaluate_part(weights: Weights, epoch: Epoch, share: Share, own: Buffers, start: int, stop: int, totals: Totals) -> None:
+def evaluate_part(
+    weights: Weights, epoch: Epoch, share: Share, own: Buffers, start: int, stop: int, totals: Totals
+) -> None:
     """The totals of samples start to stop, leaving the network as it is; the share has all hidden units."""
     classes, padded = epoch.classes, share.padded
     logits = np.zeros((1, classes * padded), weights.w1.dtype)

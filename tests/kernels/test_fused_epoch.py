@@ -20,6 +20,7 @@ from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
 from fastmlp.kernels.cpu.jit import jit
 from fastmlp.kernels.cpu.team import dismiss, meet, new_team
 from fastmlp.kernels.cpu.tile import LINE, make_product
+from fastmlp.kernels.cpu.workers import Workers
 from fastmlp.network import reference
 from fastmlp.network.optimizers import OPTIMIZERS, make_optimizer
 from fastmlp.testing.tolerances import STEP
@@ -152,10 +153,31 @@ def test_a_thread_that_cannot_start_leaves_no_other_waiting(monkeypatch: pytest.
                 raise RuntimeError("can't start new thread")
             return super().submit(*arguments)
 
-    monkeypatch.setattr(module, "ThreadPoolExecutor", OneThreadOnly)
+    monkeypatch.setattr("fastmlp.kernels.cpu.workers.ThreadPoolExecutor", OneThreadOnly)
+    monkeypatch.setattr(module, "workers", Workers)
     sizes = (20, 40, 3)
     with pytest.raises(RuntimeError, match="can't start"):
         fused_epoch([make_task(sizes)], *make_data(sizes), threads=2)
+
+
+def test_teams_that_share_the_workers_all_finish() -> None:
+    sizes = (20, 40, 3)
+    data, alone = make_data(sizes), make_task(sizes)
+    fused_epoch([alone], *data, threads=2)
+    tasks = [make_task(sizes) for _ in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda task: fused_epoch([task], *data, threads=2), tasks))
+    assert all(np.array_equal(task.slots[0][0], alone.slots[0][0]) for task in tasks)
+
+
+def test_epochs_start_no_threads() -> None:
+    sizes = (20, 40, 3)
+    data = make_data(sizes)
+    fused_epoch([make_task(sizes)], *data, threads=2)
+    before = {thread.ident for thread in threading.enumerate()}
+    for _ in range(5):
+        fused_epoch([make_task(sizes)], *data, threads=2)
+    assert {thread.ident for thread in threading.enumerate()} == before
 
 
 def test_ctrl_c_ends_a_long_epoch_soon() -> None:
@@ -172,7 +194,8 @@ def test_ctrl_c_ends_a_long_epoch_soon() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fastmlp-epoch")]
+    [(loss, _)] = fused_epoch([task], *make_data(sizes), threads=2)  # the workers are free again
+    assert np.isfinite(loss)
 
 
 # Epochs.
