@@ -14,7 +14,7 @@ VALUES = {  # of options that take other values too
     "extractor": ("patches", "pixels", "resnet18"),
     "backend": ("auto", "numpy", "numba", "torch", "cupy"),
     "check": ("numpy", "numba", "torch", "cupy"),
-    "preset": ("paper", "fast"),
+    "preset": ("paper", "fast", "tabular"),
     "dtype": ("float32", "float64"),
 }
 

@@ -109,7 +109,9 @@ def run_sweep(options: argparse.Namespace) -> None:
     from fastmlp.experiments.sweep import Grid, sweep
     from fastmlp.report.sweep import table_text
 
-    options.preset, options.seeds = options.preset or "fast", options.seeds or 3
+    options.seeds = options.seeds or 3
+    if options.features is None:
+        options.preset = options.preset or "fast"
     config, machine, name, features = what_to_train_on(options)
     grid = Grid.around(config.recipe, options.learning_rates, options.weight_decays, options.widths)
     results = sweep(config, machine, name, features, grid)
@@ -189,6 +191,8 @@ def what_to_train_on(options: argparse.Namespace) -> tuple[Config, Machine, str,
     """The configuration, where it computes, the model's name, and its features: made elsewhere, or of images."""
     from fastmlp.experiments.feature_sets import ImageFeatures
 
+    if options.features is not None:
+        options.preset = options.preset or "tabular"
     config = config_of(options)
     if options.features is not None:
         return cli_models().features_made_elsewhere(options, config)

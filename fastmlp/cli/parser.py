@@ -27,7 +27,7 @@ EXAMPLES = {
     ),
     "train": (
         "fastmlp train --dataset digits --on augmented --epochs 30 --out runs/digits",
-        "fastmlp train --features X.npy --labels y.npy --preset fast --out runs/mine",
+        "fastmlp train --features X.npy --labels y.npy --out runs/mine",
         "fastmlp train --features train.npz --test-features test.npz --hidden-layer-sizes 128,64",
     ),
     "sweep": (
@@ -61,6 +61,10 @@ EXAMPLES = {
     ),
 }
 AUGMENT_HELP = "kinds and ranges, such as crop=4,rotation=15,cutout=8,contrast=0.5:1.5"
+PRESET_HELP = (
+    "paper (default): the paper's 300 epochs; fast: two, in a hundredth of the time, for features of one scale; "
+    "tabular (default for --features): 100, each feature standardised"
+)
 DEVICE_HELP = "where all contenders compute; emulated runs the cuda code without a GPU (cpu)"
 
 
@@ -203,7 +207,7 @@ def _copies_options() -> argparse.ArgumentParser:
 
 def _recipe_options() -> argparse.ArgumentParser:
     parser, group = _group("recipe")
-    _option(group, "preset", str, "paper (default): the paper's 300 epochs; fast: two, in a hundredth of the time")
+    _option(group, "preset", str, PRESET_HELP)
     _option(group, "epochs", positive, "instead of the preset's")
     _option(group, "batch-size", positive, "instead of the preset's")
     _option(group, "dtype", str, "float32 (default), float64, or bfloat16 for a backbone on a GPU")

@@ -17,6 +17,9 @@ from fastmlp.backends import open_backend
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import UsageError
 from fastmlp.network.parameters import DTYPES
+from fastmlp.network.scaling import Scaling, blocks
+
+BLOCK = 2**16  # rows at a time, enough for a device
 
 
 def namespace_of(array: Any) -> Any | None:
@@ -59,12 +62,32 @@ def beside(array: NDArray[Any], other: Any) -> Any:
     return array if xp is None else xp.asarray(array, device=array_api_compat.device(other))
 
 
-def on_backend(backend: Backend, array: Any) -> Array:
-    """An array (n, d) on the backend, contiguous; not copied through the host if it is there already."""
+def on_backend(backend: Backend, array: Any, dtype: str | None = None, scaling: Scaling | None = None) -> Array:
+    """An array (n, d) on the backend, contiguous; not copied through the host if it is there already.
+
+    scaling standardises it before it gets that dtype; an array of the backend's library is not converted without.
+    """
     xp = namespace_of(array)
     if xp is None or xp is not backend.xp or not _is_there(backend, array):
-        return backend.asarray(np.ascontiguousarray(to_host(array)))
-    return array.detach().contiguous() if array_api_compat.is_torch_array(array) else xp.ascontiguousarray(array)
+        host = to_host(array)
+        if scaling is None or dtype is None:
+            return backend.asarray(np.ascontiguousarray(host, dtype))
+        return backend.asarray(scaling.applied(host, dtype))
+    array = array.detach() if array_api_compat.is_torch_array(array) else array
+    if scaling is not None and dtype is not None:
+        return _scaled_there(backend, array, dtype, scaling)
+    return array.contiguous() if array_api_compat.is_torch_array(array) else xp.ascontiguousarray(array)
+
+
+def _scaled_there(backend: Backend, array: Array, dtype: str, scaling: Scaling) -> Array:
+    """`Scaling.applied` on the backend's device."""
+    wide = "float32" if backend.device == "mps" else "float64"  # which MPS does not have
+    mean, scale = (backend.asarray(values.astype(wide)) for values in (scaling.mean, scaling.scale))
+    out = backend.empty(tuple(array.shape), dtype)
+    for block in blocks(array.shape[0], BLOCK):
+        part = backend.xp.astype(array[block, ...], getattr(backend.xp, wide))
+        out[block, ...] = (part - mean) * scale
+    return out
 
 
 def rows_of(array: Any, index: NDArray[np.int64]) -> Any:

@@ -17,10 +17,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastmlp.common.errors import UsageError
 from fastmlp.estimators.arrays import backend_for, beside, dtype_of, namespace_of, on_backend, place_of, to_host
 from fastmlp.estimators.fitting import Fit
-from fastmlp.estimators.parameters import check_parameters, recipe_for, scales_features, seed_of, widths_of
+from fastmlp.estimators.parameters import check_parameters, recipe_for, seed_of, widths_of
 from fastmlp.estimators.rows import Floats, Labels, Rows, check_shapes, row_weights, warn_about_scale
 from fastmlp.network.evaluation import log_softmax, softmax
-from fastmlp.network.parameters import Parameters
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.history import History
 from fastmlp.training.recipe import Recipe
@@ -101,8 +100,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     classes_ : array (n_classes,)
         The labels, sorted; of the library of X if X was dispatched and labels are numbers.
     coefs_, intercepts_ : list of ndarray
-        Weights (fan_in, fan_out) and biases (fan_out,) of each layer, for features as they come; predictions depend on
-        nothing else.
+        Weights (fan_in, fan_out) and biases (fan_out,) of each layer, for features as they come. Predictions do not
+        read them: they standardise features first, which keeps the digits of those with a large offset.
     n_features_in_, feature_names_in_ : int, ndarray of str
         The number of features and, for data frames, their names.
     n_iter_ : int
@@ -254,11 +253,14 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         return self._fit.classes if classes is None else np.unique(np.asarray(to_host(classes)))
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[Any]]:
-        """Features of our dtype, in the library they came from, and labels (n,) on the host."""
+        """Features, in the library they came from, and labels (n,) on the host.
+
+        Features that are standardised keep their dtype until then: an offset may need all of its digits.
+        """
         check_shapes(X, y)
-        validated: tuple[Any, NDArray[Any]] = validate_data(
-            self, X, to_host(y), dtype=dtype_of(X, self.dtype), reset=reset
-        )
+        as_they_come = recipe_for(self.get_params(), rows=1).standardize == "none"
+        dtype = dtype_of(X, self.dtype) if as_they_come else "numeric"
+        validated: tuple[Any, NDArray[Any]] = validate_data(self, X, to_host(y), dtype=dtype, reset=reset)
         check_classification_targets(validated[1])
         return validated
 
@@ -267,11 +269,10 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         return Rows.weighted(features, labels, row_weights(host, self.class_weight, classes, labels))
 
     def _begun(self, rows: Rows, recipe: Recipe, classes: NDArray[Any]) -> Fit:
-        scaled = scales_features(self.get_params())
-        if not scaled:
-            warn_about_scale(rows.features, centred=recipe.standardize)
+        if recipe.standardize != "each":
+            warn_about_scale(rows.features, centred=recipe.standardize == "together")
         widths, seed = widths_of(self.hidden_layer_sizes), seed_of(self.random_state)
-        return Fit.begin(rows, classes, widths, recipe, seed, self.dtype, scaled)
+        return Fit.begin(rows, classes, widths, recipe, seed, self.dtype)
 
     def _resumed(self, rows: Rows, recipe: Recipe, classes: NDArray[Any]) -> Fit:
         """The fit so far. Raises UsageError if it is not of the same kind."""
@@ -288,7 +289,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         fit.continue_training(rows, recipe, backend, self.shuffle, stopping)
         self._fit, classes = fit, fit.classes
         self.classes_ = beside(classes, X) if classes.dtype.kind in NUMBERS else classes
-        self.coefs_, self.intercepts_ = list(fit.parameters.weights), list(fit.parameters.biases)
+        plain = fit.parameters.plain
+        self.coefs_, self.intercepts_ = list(plain.weights), list(plain.biases)
         self.history_ = {name: values for name, values in fit.history.as_dict().items() if values}
         self.loss_curve_ = self.history_["train_loss"]
         self.loss_ = self.loss_curve_[-1]
@@ -358,7 +360,16 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 f"those passed to fit(): {' on '.join(place)}, not {' on '.join(place_of(X))}."
             )
         check_shapes(X)
-        features = validate_data(self, X, dtype=dtype_of(X, self.dtype), reset=False)
+        parameters = self._fit.parameters
+        dtype = dtype_of(X, parameters.dtype) if parameters.scaling is None else "numeric"
+        features = validate_data(self, X, dtype=dtype, reset=False)
         backend = backend_for(self.backend, X)
-        trainer = Trainer(Parameters(tuple(self.coefs_), tuple(self.intercepts_)), backend, UNTRAINED)
-        return trainer.logits(on_backend(backend, features))
+        trainer = Trainer(parameters, backend, UNTRAINED)
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is checked below
+            logits = trainer.logits(on_backend(backend, features, parameters.dtype, parameters.scaling))
+        finite = np.isfinite(logits).all(axis=1)
+        if not finite.all():
+            raise UsageError(
+                f"Row {finite.argmin()} of X is too far from the rows of training for {parameters.dtype}: check it."
+            )
+        return logits

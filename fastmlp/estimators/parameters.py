@@ -15,18 +15,6 @@ from fastmlp.network.optimizers import OPTIMIZERS
 from fastmlp.network.parameters import DTYPES
 from fastmlp.training.recipe import PRESETS, SCHEDULES, Recipe
 
-# For features of any scale, from a hundred rows on: measured on iris, wine, breast cancer and digits.
-TABULAR = Recipe(
-    epochs=100,
-    batch_size=32,
-    learning_rate=0.01,
-    schedule="one-cycle",
-    optimizer="adam",
-    weight_decay=10 / 32,
-    init="he",
-)
-RECIPES = {"tabular": TABULAR, **PRESETS}
-
 Parameters = Mapping[str, Any]  # as `get_params` returns them
 
 
@@ -70,7 +58,7 @@ NOT_NEGATIVE = Constraint("a number from 0 on", lambda value: _is_number(value) 
 
 CONSTRAINTS = {
     "hidden_layer_sizes": Constraint("whole numbers from 1 on", _are_widths),
-    "preset": _one_of(RECIPES),
+    "preset": _one_of(PRESETS),
     "solver": _one_of(OPTIMIZERS).or_none(),
     "alpha": NOT_NEGATIVE.or_none(),
     "batch_size": COUNT.or_none(),
@@ -97,7 +85,7 @@ def check_parameters(parameters: Parameters) -> None:
 
 def recipe_for(parameters: Parameters, rows: int) -> Recipe:
     """The preset's recipe, with what the parameters change, for training on that many rows."""
-    preset = RECIPES[parameters["preset"]]
+    preset, given = PRESETS[parameters["preset"]], parameters["standardize"]
     batch_size = min(preset.changed(batch_size=parameters["batch_size"]).batch_size, rows)
     alpha = parameters["alpha"]
     return preset.changed(
@@ -108,14 +96,8 @@ def recipe_for(parameters: Parameters, rows: int) -> Recipe:
         optimizer=parameters["solver"],
         weight_decay=None if alpha is None else alpha / batch_size,
         init=parameters["init"],
-        standardize=preset.standardize and parameters["standardize"] is None,
+        standardize=None if given is None else "each" if given else "none",
     ).for_rows(rows)
-
-
-def scales_features(parameters: Parameters) -> bool:
-    """Whether each feature is standardised by its own mean and deviation."""
-    given = parameters["standardize"]
-    return parameters["preset"] == "tabular" if given is None else bool(given)
 
 
 def widths_of(hidden_layer_sizes: Any) -> tuple[int, ...]:

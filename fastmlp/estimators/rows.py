@@ -59,7 +59,8 @@ def warn_about_scale(features: Any, centred: bool) -> None:
     """Issue a UserWarning if gradient descent may fail on features of this scale; see `odd_scale`."""
     finding = odd_scale(to_host(features), centred)
     if finding:
-        warnings.warn(f"The features {finding}, or pass standardize=True.", stacklevel=4)
+        fix = "standardise them by (X - X.mean(axis=0)) / X.std(axis=0), or pass standardize=True"
+        warnings.warn(f"The features {finding}: {fix}.", stacklevel=4)
 
 
 def row_weights(

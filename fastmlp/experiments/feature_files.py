@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +146,7 @@ def _split(whole: Source, seed: int) -> tuple[Source, Source]:
 class FileFeatures:
     """A feature set of files; of the configuration's data options only the seed and the limit count."""
 
+    of_any_scale: ClassVar[bool] = True
     tables: Tables
     config: Config
 
@@ -153,9 +154,10 @@ class FileFeatures:
     def parts(self) -> list[Labelled]:
         source = self.tables.train
         rows = self._rows_of(source)
-        finding = odd_scale(source.features, self.config.recipe.standardize)
+        standardize = self.config.recipe.standardize
+        finding = None if standardize == "each" else odd_scale(source.features, standardize == "together")
         if finding:
-            warn(f"The features in {source.place} {finding}.")
+            warn(f"The features in {source.place} {finding}: try --preset tabular, which standardises each of them.")
         return [rows]
 
     @cached_property
@@ -163,7 +165,10 @@ class FileFeatures:
         return self._rows_of(self.tables.test)
 
     def _rows_of(self, source: Source) -> Labelled:
-        features = finite_rows(source.features, source.rows, self.config.dtype, source.place, source.names)
+        """Rows that are standardised later keep their dtype until then: an offset may need all of its digits."""
+        as_they_come = self.config.recipe.standardize == "none"
+        dtype = self.config.dtype if as_they_come else source.features.dtype.name
+        features = finite_rows(source.features, source.rows, dtype, source.place, source.names)
         return Labelled(features, source.labels if source.rows is None else source.labels[source.rows])
 
     @property

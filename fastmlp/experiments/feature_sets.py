@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,10 @@ from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.store import FeatureStore, open_or_extract
 from fastmlp.models.folder import CODEBOOK
 from fastmlp.models.trained_rows import TrainedRows
+from fastmlp.network.scaling import Moments, Scaling
 from fastmlp.report.figures import AugmentationSheet
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
+from fastmlp.training.recipe import Recipe
 
 SHEET_IMAGES = 8
 
@@ -37,7 +39,12 @@ class Labelled(NamedTuple):
 
 
 class FeatureSet(Protocol):
-    """What a model trains and is tested on; nothing is read or computed before it is asked for."""
+    """What a model trains and is tested on; nothing is read or computed before it is asked for.
+
+    of_any_scale: the features were made elsewhere, so that they may have any size, and any offset.
+    """
+
+    of_any_scale: ClassVar[bool]
 
     @property
     def parts(self) -> list[Labelled]:
@@ -104,6 +111,15 @@ def hold_out_tenth(features: FeatureSet, seed: int) -> Trial:
         for parts, rows in ((features.parts, kept), (features.parts[:1], held))
     )
     return Trial(joined(of_kept), joined(of_held))
+
+
+def scaling_of(features: FeatureSet, rows: NDArray[Any], recipe: Recipe) -> Scaling | None:
+    """What standardises the set's features before they are placed, learned from those rows (n, d); None: nothing.
+
+    Networks themselves standardise what extractors make "together", each by the rows that it is trained on.
+    """
+    here = recipe.standardize == "each" or (recipe.standardize == "together" and features.of_any_scale)
+    return Moments.of(rows).scaling(recipe.standardize == "each") if here else None
 
 
 class Images:
@@ -215,6 +231,7 @@ class ImageFeatures:
 class StoredFeatures:
     """The feature set of one model: a dataset's images, with or without their augmented copies."""
 
+    of_any_scale: ClassVar[bool] = False
     of: ImageFeatures
     augmented: bool
 

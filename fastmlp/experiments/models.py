@@ -16,9 +16,10 @@ from fastmlp.common import environment
 from fastmlp.common.files import claimed
 from fastmlp.common.progress import say
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.feature_sets import FeatureSet, joined, training_rows
+from fastmlp.experiments.feature_sets import FeatureSet, Labelled, joined, scaling_of, training_rows
 from fastmlp.experiments.machine import Machine
 from fastmlp.models import folder as model_folder
+from fastmlp.network.scaling import Scaling
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.checkpoint import ModelFolders, SeedsFile
@@ -34,8 +35,8 @@ FUSED_EPOCH = 3  # the tier
 class Placed:
     """Feature sets on the device, each placed once: the rows of each but the last are the first of the last one's."""
 
-    def __init__(self, machine: Machine, dtype: str, feature_sets: Mapping[str, FeatureSet]) -> None:
-        self.machine, self.dtype, self.feature_sets = machine, dtype, feature_sets
+    def __init__(self, machine: Machine, config: Config, feature_sets: Mapping[str, FeatureSet]) -> None:
+        self.machine, self.config, self.feature_sets = machine, config, feature_sets
 
     def train(self, name: str) -> Samples:
         """What the model trains on."""
@@ -44,12 +45,23 @@ class Placed:
     @cached_property
     def _all(self) -> Samples:
         *_, largest = self.feature_sets.values()
-        return Samples.place(self.machine.backend, *joined(largest.parts), self.dtype)
+        return self._place(joined(largest.parts))
 
     @cached_property
     def test(self) -> Samples:
-        features = next(iter(self.feature_sets.values())).test
-        return Samples.place(self.machine.backend, *features, self.dtype)
+        return self._place(self._first.test)
+
+    @cached_property
+    def scaling(self) -> Scaling | None:
+        """What standardises all of them, learned from the training rows without augmented copies."""
+        return scaling_of(self._first, self._first.parts[0].features, self.config.recipe)
+
+    @property
+    def _first(self) -> FeatureSet:
+        return next(iter(self.feature_sets.values()))
+
+    def _place(self, rows: Labelled) -> Samples:
+        return Samples.place(self.machine.backend, *rows, self.config.dtype, self.scaling)
 
 
 class Models:
@@ -57,7 +69,7 @@ class Models:
 
     def __init__(self, config: Config, machine: Machine, feature_sets: Mapping[str, FeatureSet]) -> None:
         self.config, self.machine, self.feature_sets = config, machine, feature_sets
-        self.placed = Placed(machine, config.dtype, feature_sets)
+        self.placed = Placed(machine, config, feature_sets)
 
     def changed(self, **options: Any) -> Models:
         """These models with some options of their configuration changed; what is placed already is shared."""
@@ -133,7 +145,8 @@ class Models:
         }
         about = member.about(self.fingerprint(name))
         features.trained_rows.save(folder)
-        model_folder.write(folder, member.network.parameters, about, description)
+        parameters = replace(member.network.parameters, scaling=self.placed.scaling)
+        model_folder.write(folder, parameters, about, description)
 
     def table_rows(self, name: str, networks: Sequence[Trainer]) -> list[dict[str, float]]:
         """Table 1's four figures of each network: full passes over the model's training set and over the test set.

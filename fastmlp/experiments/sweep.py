@@ -22,7 +22,7 @@ from fastmlp.common.files import claimed, write_json
 from fastmlp.common.progress import Progress, progress, say, warn
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.feature_sets import FeatureSet, Trial, hold_out_tenth
+from fastmlp.experiments.feature_sets import FeatureSet, Trial, hold_out_tenth, scaling_of
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import described
@@ -160,7 +160,8 @@ def _sweep(models: Models, grid: Grid) -> dict[str, Any]:
 def train_candidates(models: Models, settings: Sequence[Setting], trial: Trial) -> list[Candidate]:
     """A candidate of every setting from every seed, trained and then judged on the held-out rows."""
     backend, config = models.machine.backend, models.config
-    kept, held_out = (Samples.place(backend, *rows, config.dtype) for rows in trial)
+    scaling = scaling_of(next(iter(models.feature_sets.values())), trial.kept.features, config.recipe)
+    kept, held_out = (Samples.place(backend, *rows, config.dtype, scaling) for rows in trial)
     candidates = []
     total, epochs = len(settings) * config.seeds, models.blueprint().recipe.epochs
     with progress(f"sweep of {total} heads", total * epochs, "epochs of heads") as bar:

@@ -22,6 +22,7 @@ from fastmlp.common.text import normalized
 from fastmlp.datasets.images import as_images
 from fastmlp.features.columns import ANY, LABELS, Choice, Columns, choose, label_of, listed
 from fastmlp.features.contents import ONLY, Contents, open_contents
+from fastmlp.network.scaling import Scaling
 
 LARGEST_LABEL = 2**31 - 1
 BLOCK = 4096  # rows to check or copy at a time
@@ -106,18 +107,21 @@ def finite_rows(
     dtype: str,
     place: object,
     names: Sequence[str] | None = None,
+    scaling: Scaling | None = None,
 ) -> NDArray[Any]:
     """Those rows of features (None: all), in that order, in that dtype, checked to be finite.
 
-    Not copied if all rows are taken and have that dtype already. Raises DataError, naming the place, and the column if
-    the features have names, for NaN, infinity, or a number beyond the range of the dtype.
+    scaling standardises them before they are rounded to that dtype. Not copied if all rows are taken as they are and
+    have that dtype already. Raises DataError, naming the place, and the column if the features have names, for NaN,
+    infinity, or a number beyond the range of the dtype.
     """
-    whole = rows is None and features.dtype == dtype and features.flags.c_contiguous
+    whole = scaling is None and rows is None and features.dtype == dtype and features.flags.c_contiguous
     taken = features if whole else np.empty((len(features) if rows is None else len(rows), features.shape[1]), dtype)
     for block in _blocks(len(taken)):
         if not whole:
+            source = features[block if rows is None else rows[block]]
             with np.errstate(over="ignore"):  # infinity is detected below
-                taken[block] = features[block if rows is None else rows[block]]
+                taken[block] = source if scaling is None else scaling.applied(source, dtype)
         finite = np.isfinite(taken[block]).all(axis=1)
         if not finite.all():
             row = block.start + int(finite.argmin())

@@ -54,7 +54,7 @@ class Predictor:
         self.parameters = storage.load(folder / MODEL).parameters
         self.config = _read_config(folder / "config.json", self.parameters.sizes)
         self.folder, self.backend, self.weights = folder, backend, weights
-        self.network = Trainer(self.parameters, backend, ROWS)
+        self.network = Trainer(self.parameters, backend, ROWS)  # of features that are standardised already
         names = self.class_names
         self.classes = np.array(names).astype(np.int64 if self.config.get("integer_classes") else np.str_)
 
@@ -135,9 +135,10 @@ class Predictor:
         return np.asarray(X[list(names)])
 
     def _placed(self, X: NDArray[Any]) -> Array:
-        """Features of X on the device."""
+        """Features of X on the device, standardised if the model's are."""
         features = self.features(X) if X.ndim > 2 else self._checked(X)
-        return self.backend.asarray(np.ascontiguousarray(features, self.network.dtype))
+        dtype, names, scaling = self.network.dtype, self.feature_names, self.parameters.scaling
+        return self.backend.asarray(finite_rows(features, None, dtype, "the features", names, scaling))
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (n, d) of uint8 images (n, 3, 32, 32)."""
@@ -152,7 +153,7 @@ class Predictor:
         return np.concatenate(parts)
 
     def _checked(self, features: NDArray[Any]) -> NDArray[Any]:
-        """Finite features of the network's width and dtype."""
+        """Features of the network's width."""
         width = self.network.sizes[0]
         if features.ndim != 2 or features.shape[1] != width or features.dtype.kind not in "fiu":
             one = features.shape == (width,)
@@ -161,7 +162,7 @@ class Predictor:
                 f"The model takes numbers (n, {width}), {width} features per row, not {features.dtype} "
                 f"{features.shape}: {fix}."
             )
-        return finite_rows(features, None, self.network.dtype, "the features", self.feature_names)
+        return features
 
 
 def _check_folder(folder: Path) -> None:

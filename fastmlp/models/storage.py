@@ -1,4 +1,7 @@
-"""Models on disk: weights and biases in a safetensors file, whose header describes them and holds a checksum."""
+"""Models on disk: weights and biases in a safetensors file, whose header describes them and holds a checksum.
+
+Where features are standardised first, the file holds their mean and scale, float64, too.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from safetensors.numpy import save as to_bytes
 from fastmlp.common.errors import DataError, first_line
 from fastmlp.common.files import read_safetensors, write_bytes
 from fastmlp.network.parameters import DTYPES, Parameters
+from fastmlp.network.scaling import Scaling
 from fastmlp.network.trainer import Trainer
 
 FORMAT = 1
@@ -38,6 +42,8 @@ def save(parameters: Parameters, about: dict[str, Any], path: Path, state: State
     for layer, (weight, bias) in enumerate(zip(parameters.weights, parameters.biases, strict=True)):
         tensors[f"weight_{layer}"] = np.ascontiguousarray(weight)
         tensors[f"bias_{layer}"] = np.ascontiguousarray(bias)
+    if parameters.scaling is not None:
+        tensors |= {"mean": parameters.scaling.mean, "scale": parameters.scaling.scale}
     header = {"format": FORMAT, "sha256": _checksum(parameters, about, state), "about": about}
     write_bytes(path, to_bytes(tensors, metadata={HEADER: json.dumps(header)}))
 
@@ -52,10 +58,10 @@ def load(path: Path) -> Saved:
         if header.get("format") != FORMAT or not isinstance(header["about"], dict):
             raise DataError(f"{path} was not written by this version of fastmlp: train the model again.")
         state = {name.removeprefix(STATE): tensors.pop(name) for name in sorted(tensors) if name.startswith(STATE)}
+        scaling = Scaling(tensors.pop("mean"), tensors.pop("scale")) if "mean" in tensors else None
         layers = range(len(tensors) // 2)
-        parameters = Parameters(
-            tuple(tensors[f"weight_{layer}"] for layer in layers), tuple(tensors[f"bias_{layer}"] for layer in layers)
-        )
+        weights, biases = (tuple(tensors[f"{kind}_{layer}"] for layer in layers) for kind in ("weight", "bias"))
+        parameters = Parameters(weights, biases, scaling)
         about = header["about"]
         sound = header["sha256"] == _checksum(parameters, about, state) and _is_network(parameters)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -77,18 +83,21 @@ def restore(network: Trainer, state: State) -> None:
 
 def _checksum(parameters: Parameters, about: dict[str, Any], state: State) -> str:
     digest = hashlib.sha256(json.dumps([about, sorted(state)] if state else about).encode())
-    for array in (*parameters.weights, *parameters.biases, *(state[name] for name in sorted(state))):
+    scaling = () if parameters.scaling is None else (parameters.scaling.mean, parameters.scaling.scale)
+    for array in (*parameters.weights, *parameters.biases, *(state[name] for name in sorted(state)), *scaling):
         digest.update(repr((array.dtype.name, array.shape)).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
 def _is_network(parameters: Parameters) -> bool:
-    """Matrices that fit one another, each with its bias, all of one dtype, none empty."""
+    """Matrices that fit one another, each with its bias, all of one dtype, none empty; a scaling that fits."""
     if not parameters.weights or any(weight.ndim != 2 for weight in parameters.weights) or min(parameters.sizes) < 1:
         return False
     arrays = (*parameters.weights, *parameters.biases)
     chained = all(w.shape[0] == size for w, size in zip(parameters.weights, parameters.sizes, strict=False))
     biased = all(b.shape == w.shape[1:] for w, b in zip(parameters.weights, parameters.biases, strict=True))
     dtypes = {array.dtype.name for array in arrays}
-    return chained and biased and len(dtypes) == 1 and dtypes <= set(DTYPES)
+    scaling = () if parameters.scaling is None else (parameters.scaling.mean, parameters.scaling.scale)
+    scaled = all(a.dtype == np.float64 and a.shape == (parameters.sizes[0],) for a in scaling)
+    return chained and biased and scaled and len(dtypes) == 1 and dtypes <= set(DTYPES)

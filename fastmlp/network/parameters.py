@@ -11,16 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
+from fastmlp.network.scaling import Scaling
 
 DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Host weights [(fan_in, fan_out), ...] and biases [(fan_out,), ...], one pair per layer."""
+    """Host weights [(fan_in, fan_out), ...] and biases [(fan_out,), ...], one pair per layer.
+
+    scaling: they are for features that are standardised by it first; None: for features as they come.
+    """
 
     weights: tuple[NDArray[Any], ...]
     biases: tuple[NDArray[Any], ...]
+    scaling: Scaling | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -31,7 +36,14 @@ class Parameters:
         return self.weights[0].dtype.name
 
     def astype(self, dtype: str) -> Parameters:
-        return Parameters(tuple(w.astype(dtype) for w in self.weights), tuple(b.astype(dtype) for b in self.biases))
+        weights, biases = (tuple(array.astype(dtype) for array in arrays) for arrays in (self.weights, self.biases))
+        return Parameters(weights, biases, self.scaling)
+
+    @property
+    def plain(self) -> Parameters:
+        """The same network for features as they come; exact but for rounding, which large offsets magnify."""
+        scaling = self.scaling
+        return self if scaling is None else self.for_plain_features(scaling.mean, scaling.scale)
 
     def for_plain_features(self, mean: NDArray[Any], scale: NDArray[Any] | float) -> Parameters:
         """Parameters that answer for features what these do for (features - mean) * scale.

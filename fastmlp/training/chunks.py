@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import BackendError
+from fastmlp.network.scaling import Scaling
 
 CHUNK_BYTES = 2**28  # of features: enough to keep a device busy while the next chunk is gathered
 SLOTS = 2  # one is computed on, one is being filled
@@ -23,11 +24,18 @@ SLOTS = 2  # one is computed on, one is being filled
 class Chunks:
     """Room for two chunks on a device, filled in turn from features (n, d) and labels (n,) on the host.
 
-    rows is the most that a chunk holds. Raises BackendError if the budget (bytes) has no room for two rows.
+    rows is the most that a chunk holds; scaling, unless it is None, standardises them on the way. Raises BackendError
+    if the budget (bytes) has no room for two rows.
     """
 
     def __init__(
-        self, backend: Backend, features: NDArray[Any], labels: NDArray[np.int64], dtype: str, budget: int
+        self,
+        backend: Backend,
+        features: NDArray[Any],
+        labels: NDArray[np.int64],
+        dtype: str,
+        budget: int,
+        scaling: Scaling | None = None,
     ) -> None:
         self.features, self.labels = features, labels
         row_bytes = features.shape[1] * np.dtype(dtype).itemsize
@@ -37,7 +45,7 @@ class Chunks:
                 f"{backend} has {budget:,} bytes of memory left, too few for rows of {row_bytes:,}: end what else uses "
                 "it, or choose a --backend on the CPU."
             )
-        self._slots = [_Slot(backend, (self.rows, features.shape[1]), dtype) for _ in range(SLOTS)]
+        self._slots = [_Slot(backend, (self.rows, features.shape[1]), dtype, scaling) for _ in range(SLOTS)]
 
     def of(self, order: NDArray[np.int64], rows: int) -> Iterator[tuple[int, Array, Array]]:
         """(first place in the order, features, labels) of that many rows each.
@@ -63,16 +71,20 @@ class Chunks:
 class _Slot:
     """Room for a chunk on the host, from where uploads are fast, and on the device."""
 
-    def __init__(self, backend: Backend, shape: tuple[int, int], dtype: str) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, shape: tuple[int, int], dtype: str, scaling: Scaling | None) -> None:
+        self._backend, self._scaling = backend, scaling
         self._host = backend.upload_buffer(shape, dtype), backend.upload_buffer(shape[:1], "int64")
         self._device = backend.empty(shape, dtype), backend.empty(shape[:1], "int64")
 
     def fill(self, features: NDArray[Any], labels: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Send those rows, and return their features and labels on the device."""
         count = len(rows)
-        for source, host, device in zip((features, labels), self._host, self._device, strict=True):
-            if source.dtype == host.dtype:
+        for source, host, device, scaling in zip(
+            (features, labels), self._host, self._device, (self._scaling, None), strict=True
+        ):
+            if scaling is not None:
+                scaling.apply(source[rows], host[:count])
+            elif source.dtype == host.dtype:
                 np.take(source, rows, axis=0, out=host[:count], mode="clip")  # "raise" would copy twice
             else:
                 host[:count] = source[rows]

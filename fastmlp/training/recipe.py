@@ -16,6 +16,7 @@ from fastmlp.network.parameters import Parameters
 from fastmlp.network.trainer import Trainer
 
 SCHEDULES = ("step", "one-cycle", "constant")
+STANDARDIZE = ("none", "together", "each")
 WARM_UP = 0.2  # the share of one cycle's steps in which the learning rate rises
 
 
@@ -25,9 +26,10 @@ class Recipe:
 
     schedule: "step" multiplies the learning rate by drop_factor after every drop_every epochs; "one-cycle" raises it
     from 0 to learning_rate and lowers it to 0 again, step by step, each along half a cosine (Smith and Topin 2018);
-    "constant" keeps it. optimizer and weight_decay: see `network.optimizers`. standardize: subtract the features' mean
-    and divide by their spread before training. init: see `initial_parameters`. least_steps: train on few rows for more
-    epochs, until that many steps are taken in all (`for_rows`).
+    "constant" keeps it. optimizer and weight_decay: see `network.optimizers`. standardize: before training, "each"
+    subtracts each feature's mean and divides by its standard deviation; "together" subtracts each mean and divides by
+    one spread for all, which suits features of one scale; "none" leaves them. init: see `initial_parameters`.
+    least_steps: train on few rows for more epochs, until that many steps are taken in all (`for_rows`).
     """
 
     epochs: int = 300
@@ -38,7 +40,7 @@ class Recipe:
     drop_factor: float = 0.1
     optimizer: str = "sgd"
     weight_decay: float = 0.0
-    standardize: bool = False
+    standardize: str = "none"
     init: str = "paper"
     least_steps: int = 0
 
@@ -50,6 +52,8 @@ class Recipe:
             raise UsageError(f"The learning rate must be a positive number, not {self.learning_rate}.")
         if self.schedule not in SCHEDULES:
             raise UsageError(f"The schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}.")
+        if self.standardize not in STANDARDIZE:
+            raise UsageError(f"standardize must be one of {', '.join(STANDARDIZE)}, not {self.standardize!r}.")
         _ = self.update_rule  # checks itself
 
     @property
@@ -85,6 +89,9 @@ class Recipe:
         return asdict(self)
 
 
+# The tabular preset is for features of any scale, from a hundred rows on: measured on iris, wine, breast cancer and
+# digits.
+#
 # The fast preset trains on CIFAR-10's 50,000 images in a hundredth of the paper's time, and on ResNet-18 features as
 # accurately. It was chosen on a held-out tenth of the training images, over several seeds:
 # - a hundredth of the time buys two epochs: with Adam and one cycle of learning rates they match the paper;
@@ -101,8 +108,18 @@ PRESETS = {
         schedule="one-cycle",
         optimizer="adam",
         weight_decay=0.2,
-        standardize=True,
+        standardize="together",
         init="he",
         least_steps=750,
+    ),
+    "tabular": Recipe(
+        epochs=100,
+        batch_size=32,
+        learning_rate=0.01,
+        schedule="one-cycle",
+        optimizer="adam",
+        weight_decay=10 / 32,
+        standardize="each",
+        init="he",
     ),
 }

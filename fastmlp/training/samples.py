@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import BackendError
+from fastmlp.network.scaling import Scaling
 from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.training.chunks import Chunks
 
@@ -21,23 +22,34 @@ Figures = tuple[float, float]  # mean loss and accuracy
 class Samples:
     """Features (n, d) and labels int64 (n,), in 0 .. classes - 1, on a backend's device.
 
-    weights (n,), of the features' dtype and of mean 1, weigh each row's loss; None: all weigh the same.
+    weights (n,), of the features' dtype and of mean 1, weigh each row's loss; None: all weigh the same. scaling: what
+    the features were standardised by before they were placed; None: nothing.
     """
 
     features: Array
     labels: Array
     weights: Array | None = None
+    scaling: Scaling | None = None
 
     @classmethod
-    def place(cls, backend: Backend, features: NDArray[Any], labels: NDArray[np.int64], dtype: str) -> Samples:
+    def place(
+        cls,
+        backend: Backend,
+        features: NDArray[Any],
+        labels: NDArray[np.int64],
+        dtype: str,
+        scaling: Scaling | None = None,
+    ) -> Samples:
         """Place rows on the device if they fit into its memory budget, else keep them on the host, to send in chunks.
 
-        Raises BackendError if not even a few rows fit.
+        scaling standardises them before they are rounded to that dtype. Raises BackendError if not even a few rows fit.
         """
         labels, budget = labels.astype(np.int64), backend.memory_budget()
         if budget is not None and features.size * np.dtype(dtype).itemsize > budget:
-            return ChunkedSamples(features, labels, chunks=Chunks(backend, features, labels, dtype, budget))
-        return cls(backend.asarray(np.ascontiguousarray(features, dtype)), backend.asarray(labels))
+            chunks = Chunks(backend, features, labels, dtype, budget, scaling)
+            return ChunkedSamples(features, labels, scaling=scaling, chunks=chunks)
+        host = np.ascontiguousarray(features, dtype) if scaling is None else scaling.applied(features, dtype)
+        return cls(backend.asarray(host), backend.asarray(labels), scaling=scaling)
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])

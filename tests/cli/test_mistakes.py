@@ -86,7 +86,7 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         (f"{FEATURES} cube.npy --labels y.npy", 4, "flatten them by X.reshape(len(X), -1)."),
         (f"{FEATURES} X.csv --labels y.npy", 4, "read it with numpy.loadtxt and save it with numpy.save."),
         (f"{FEATURES} X.npy --labels y.npy --test-features wide.npy --test-labels y.npy", 4, "has 5 features per row"),
-        (f"{FEATURES} huge.npy --labels y.npy --epochs 30", 1, "diverged in epoch"),
+        (f"{FEATURES} huge.npy --labels y.npy --epochs 30 --preset paper", 1, "diverged in epoch"),
         ("train --labels y.npy", 2, "go with --features: give that too."),
         ("train --test-features X.npy", 2, "go with --features: give that too."),
         (f"{IMAGES} folder:empty", 4, "empty has 0 folders of images: make one per class, for at least two classes."),
@@ -101,7 +101,7 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         ("train --extractor resnet", 2, "There is no extractor 'resnet', did you mean resnet18: choose one of"),
         ("train --extractor resnet50", 2, "There is no extractor 'resnet50', did you mean torchvision:resnet50"),
         ("train --extractor patch", 2, "did you mean patches"),
-        ("train --preset fats", 2, "There is no preset 'fats', did you mean fast: choose one of paper, fast."),
+        ("train --preset fats", 2, "There is no preset 'fats', did you mean fast: choose one of paper, fast, tabular."),
         ("train --backend numbda", 2, "There is no backend 'numbda'"),
         ("train --dtype double", 2, "dtype must be one of float32, float64, not 'double'."),
         ("reproduce --learning-rate nan", 2, "learning rate must be a positive number"),
@@ -186,9 +186,9 @@ def test_features_of_an_odd_scale_are_warned_of(
     name: str, says: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [*FEATURES.split(), f"{name}.npy", "--labels", "y.npy", "--epochs", "1", "--learning-rate", "1e-9", "-q"]
-    assert main([*argv[:4], f"scale-{name}", *argv[5:]]) == 0
+    assert main([*argv[:4], f"scale-{name}", *argv[5:], "--preset", "paper"]) == 0
     said = capsys.readouterr().err
-    assert (f"The features in {name}.npy {says}" in said) if says else said == ""
+    assert (f"The features in {name}.npy {says}" in said and "--preset tabular" in said) if says else said == ""
 
 
 # In Python.
@@ -253,7 +253,7 @@ def test_in_python(call: Callable[[], object], says: str) -> None:
         (lambda of_features, _: of_features.predict(X[:, :5]), "8 features per row, not float32 (120, 5)"),
         (lambda of_features, _: of_features.predict(X[0]), "give X[None] for one row."),
         (lambda of_features, _: of_features.predict(NAN), "Row 5 of the features has NaN"),
-        (lambda of_features, _: of_features.evaluate(X, Y[:9] + 1), "120 rows, but labels of shape (9,)"),
+        (lambda of_features, _: of_features.evaluate(X, Y[:9] + 1), "X has shape (120, 8), the labels (9,)"),
         (lambda of_features, _: of_features.predict(PIXELS), "takes features made elsewhere, not images"),
         (lambda _, of_images: of_images.predict(PIXELS * 1.0), "give np.rint(X).clip(0, 255).astype('uint8')."),
         (lambda _, of_images: of_images.predict(PIXELS / 255), "give np.rint(255 * X).clip(0, 255).astype('uint8')."),

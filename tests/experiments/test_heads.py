@@ -123,7 +123,18 @@ def test_test_features_of_ones_own(blobs: tuple[np.ndarray, np.ndarray], run: Ru
     np.savez("train.npz", features=X[:200], labels=y[:200])
     np.savez("test.npz", features=X[200:], labels=y[200:])
     trained = json.loads(
-        run("train", "--features", "train.npz", "--test-features", "test.npz", "--epochs", "5", "--json")
+        run(
+            "train",
+            "--features",
+            "train.npz",
+            "--test-features",
+            "test.npz",
+            "--epochs",
+            "5",
+            "--preset",
+            "paper",
+            "--json",
+        )
     )
     evaluated = json.loads(run("evaluate", "--model", "runs/features-train/head", "--features", "test.npz", "--json"))
     assert evaluated["samples"] == 100
@@ -458,7 +469,8 @@ def test_the_held_out_rows_give_the_figures_of_the_training(
 ) -> None:
     np.savez("all.npz", features=blobs[0], labels=WORDS[blobs[1]])
     np.savez("all64.npz", features=blobs[0].astype(np.float64), labels=WORDS[blobs[1]])
-    told = json.loads(run("train", "--features", "all.npz", "--epochs", "3", "--seed", "3", *limit, "--json"))
+    recipe = ["--preset", "paper", "--epochs", "3", "--seed", "3"]
+    told = json.loads(run("train", "--features", "all.npz", *recipe, *limit, "--json"))
     for name in ("all.npz", "all64.npz"):
         options = ["--model", "runs/features-all/head", "--features", name, "--held-out", "--json"]
         assert main(["evaluate", *options, *MACHINE]) == 0
@@ -498,7 +510,19 @@ def test_of_many_classes_the_most_mistaken_are_shown(run: Run, rng: np.random.Ge
     features = np.eye(40)[labels]
     features[labels == 7] = features[8]
     np.savez("many.npz", features=features + rng.normal(0, 0.01, (120, 40)), labels=labels)
-    run("train", "--features", "many.npz", "--test-features", "many.npz", "--learning-rate", "1", "--epochs", "200")
+    run(
+        "train",
+        "--features",
+        "many.npz",
+        "--test-features",
+        "many.npz",
+        "--learning-rate",
+        "1",
+        "--epochs",
+        "200",
+        "--preset",
+        "paper",
+    )
     evaluate = ["evaluate", "--model", "runs/features-many/head", "--features", "many.npz"]
     figures, text = json.loads(run(*evaluate, "--json")), run(*evaluate)
     (worst,) = figures["mistakes"]

@@ -131,7 +131,9 @@ def test_memory_mapped_features_stay_on_disk(tmp_path, monkeypatch):
 
 def test_a_whole_training_is_the_same(monkeypatch):
     """Standardised, with a test set, by the fast preset's method."""
-    recipe = Recipe(epochs=3, batch_size=BATCH, schedule="one-cycle", optimizer="adam", standardize=True, init="he")
+    recipe = Recipe(
+        epochs=3, batch_size=BATCH, schedule="one-cycle", optimizer="adam", standardize="together", init="he"
+    )
     histories = []
     for budget in (None, BUDGET):
         backend = NumpyBackend()

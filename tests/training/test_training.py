@@ -16,7 +16,7 @@ from fastmlp.training.samples import Samples
 
 SIZES = (12, 8, 3)
 RECIPE = Recipe(epochs=6, batch_size=16, learning_rate=0.1, drop_every=2)
-FULL = Recipe(6, 16, 0.02, "one-cycle", optimizer="adam", weight_decay=0.1, standardize=True, init="he")
+FULL = Recipe(6, 16, 0.02, "one-cycle", optimizer="adam", weight_decay=0.1, standardize="together", init="he")
 
 
 def samples(rows: int = 100, scale: float = 1.0) -> Samples:

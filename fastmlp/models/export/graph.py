@@ -12,7 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastmlp._version import __version__
 from fastmlp.network.parameters import Parameters
+from fastmlp.network.scaling import Scaling
 
+SMALL_OFFSET = 10.0  # of a feature's mean, in deviations: a float32 sum then loses about a digit
 OPSET, IR_VERSION = 18, 10  # what ONNX Runtime knows from version 1.18 on
 
 
@@ -61,10 +63,29 @@ def _array(value: NDArray[Any] | float) -> NDArray[Any]:
     return np.array(value, np.float32) if isinstance(value, float) else value
 
 
+def folds(parameters: Parameters) -> bool:
+    """Whether weights for features as they come lose no digits that count, as their offsets are small."""
+    scaling = parameters.scaling
+    return scaling is None or bool(np.abs(scaling.mean * scaling.scale).max() <= SMALL_OFFSET)
+
+
+def _add_scaling(graph: Graph, features: str, scaling: Scaling) -> str:
+    """Standardise float64 features, and round them to float32 last."""
+    centred = graph.add("Sub", features, scaling.mean)
+    return graph.add("Cast", graph.add("Mul", centred, scaling.scale), to=TensorProto.FLOAT)
+
+
 def add_head(graph: Graph, features: str, parameters: Parameters) -> None:
-    """The network, in float32, from features (n, d) to the outputs `probabilities` (n, classes) and `label` (n,)."""
+    """The network, in float32, from features (n, d) to the outputs `probabilities` (n, classes) and `label` (n,).
+
+    features are float64 where their scaling is not `folds` of the parameters, else float32.
+    """
+    scaling = parameters.scaling
+    if scaling is None or folds(parameters):
+        values, parameters = features, parameters.plain
+    else:
+        values = _add_scaling(graph, features, scaling)
     last, rounded = len(parameters.weights) - 1, parameters.astype("float32")
-    values = features
     for layer, (weight, bias) in enumerate(zip(rounded.weights, rounded.biases, strict=True)):
         values = graph.add("Gemm", values, weight, bias)
         if layer < last:

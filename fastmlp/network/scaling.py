@@ -1,0 +1,98 @@
+"""Standardised features: what their statistics are, and how they are taken off before features are rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 1024  # rows at a time, so that their float64 copy stays small
+ROUNDING = 10  # a feature is constant if its deviation is within this many rounding errors of its mean
+
+Floats = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Standardisation of features, (x - mean) * scale: both float64 (d,)."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def applied(self, rows: Floats, dtype: str) -> Floats:
+        """The standardised rows (n, d), on the host, in that dtype."""
+        out = np.empty(rows.shape, dtype)
+        self.apply(rows, out)
+        return out
+
+    def apply(self, rows: Floats, out: Floats) -> None:
+        """Write the standardised rows (n, d) to out, rounded to its dtype last: an offset costs no digits."""
+        wide = np.result_type(rows.dtype, np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is found by those who look for it
+            for block in blocks(len(rows)):
+                centred = np.subtract(rows[block], self.mean, dtype=wide)
+                out[block] = np.multiply(centred, self.scale, out=centred)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of features: the weight of the rows seen, their mean (d,) and their weighted sum of squared deviations (d,).
+
+    eps: the relative rounding error of the rows.
+    """
+
+    weight: float
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    eps: float
+
+    @classmethod
+    def of(cls, rows: Floats, weights: NDArray[np.float64] | None = None) -> Moments:
+        """Those of rows (n, d), one or more, with weights (n,), all positive; None: all 1."""
+        weights = np.ones(len(rows)) if weights is None else weights
+        first, *others = (_of_block(rows[block], weights[block]) for block in blocks(len(rows)))
+        for other in others:
+            first = first.merged(other)
+        return first
+
+    def merged(self, other: Moments) -> Moments:
+        """Those of the rows of both (Chan, Golub and LeVeque 1979)."""
+        weight = self.weight + other.weight
+        difference = other.mean - self.mean
+        mean = self.mean + difference * (other.weight / weight)
+        squares = self.squares + other.squares + difference**2 * (self.weight * other.weight / weight)
+        return Moments(weight, mean, squares, max(self.eps, other.eps))
+
+    def scaling(self, each: bool) -> Scaling:
+        """Subtract each feature's mean, and divide by its own deviation or, if not each, all by the root mean square.
+
+        A constant feature only loses its mean.
+        """
+        variance = self.squares / self.weight
+        deviation = np.sqrt(variance if each else np.full_like(variance, variance.mean()))
+        constant = deviation <= ROUNDING * self.eps * np.abs(self.mean) if each else deviation == 0
+        return Scaling(self.mean, 1 / np.where(constant, np.maximum(deviation, 1), deviation))
+
+
+def blocks(rows: int, size: int = BLOCK) -> Iterator[slice]:
+    """That many rows, a few at a time."""
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+def _of_block(rows: Floats, weights: NDArray[np.float64]) -> Moments:
+    wide = np.result_type(rows.dtype, np.float64)
+    origin = rows[0].astype(wide)
+    with np.errstate(over="ignore", invalid="ignore"):
+        offsets = np.subtract(rows, origin, dtype=wide)  # exact, where all values are alike
+        weight = float(weights.sum())
+        shift = weights @ offsets / weight
+        squares = weights @ (offsets - shift) ** 2
+    return Moments(weight, (origin + shift).astype(np.float64), squares.astype(np.float64), _eps(rows.dtype))
+
+
+def _eps(dtype: np.dtype[Any]) -> float:
+    """The rounding error of a dtype; whole numbers have none of their own, and float16's is too coarse to go by."""
+    return float(np.finfo(dtype if dtype.kind == "f" and dtype.itemsize > 2 else np.float64).eps)
