@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BAR, HEAD, FOOT = 0.27, 0.55, 0.42  # inches: a bar with the gap below it, a panel's title, its axis
-LEFT, RIGHT, MARGIN = 2.45, 1.75, 0.06  # inches for names, for figures, and around
+LEFT, RIGHT, MARGIN = 2.45, 1.75, 0.06  # inches for names, at least, for figures, and around
+LEFT_OF_GROWTH = 0.67
+CHARACTER, SMALL_CHARACTER = 0.079, 0.066  # inches, of a name in bold and of one beside a line
 LINEAR = 25  # the ratio of the longest to the shortest bar up to which both are visible on a linear scale
 COLOURS = {"numba": "augmented", "torch": "ink", "numpy": "muted", "cupy": "heat"}
 
@@ -26,22 +28,28 @@ def draw_bars(compared: Sequence[Comparison]) -> Figure:
     """One panel per problem: a bar from zero to the median, a line from q1 to q3, a notch at the minimum."""
     heights = [HEAD + BAR * len(one.racers) + FOOT for one in compared]
     top = total = sum(heights)
+    left = _room_for([racer.contender for one in compared for racer in one.racers])
     figure = new_figure(WIDTH, total)
     for one, height in zip(compared, heights, strict=True):
         bottom, tall = (top - height + FOOT) / total, BAR * len(one.racers) / total
-        axes = figure.add_axes((LEFT / WIDTH, bottom, (WIDTH - LEFT - RIGHT) / WIDTH, tall))
-        _draw_panel(axes, one)
+        axes = figure.add_axes((left / WIDTH, bottom, (WIDTH - left - RIGHT) / WIDTH, tall))
+        _draw_panel(axes, one, left)
         top -= height
     return figure
 
 
-def _draw_panel(axes: Axes, compared: Comparison) -> None:
+def _room_for(names: Sequence[str]) -> float:
+    """Inches."""
+    return max(LEFT, 0.25 + CHARACTER * max(map(len, names)))
+
+
+def _draw_panel(axes: Axes, compared: Comparison, left: float) -> None:
     size, symbol = scale([measurement.median for measurement in compared.timed])
     for row, racer in enumerate(compared.racers):
         _draw_bar(axes, row, racer, compared.floor, size)
     _set_scale(axes, [value / size for one in compared.timed for value in (one.seconds["min"], one.seconds["q3"])])
     axes.set_ylim(len(compared.racers) - 0.5, -0.5)
-    axes.set_title(clean(compared.title), loc="left", x=(MARGIN - LEFT) / (WIDTH - LEFT - RIGHT), pad=18)
+    axes.set_title(clean(compared.title), loc="left", x=(MARGIN - left) / (WIDTH - left - RIGHT), pad=18)
     axes.set_xlabel(f"{symbol} per {compared.unit}{', log scale' if axes.get_xscale() == 'log' else ''}", size=8)
     axes.xaxis.set_major_formatter(_tick)
     axes.set_yticks([])
@@ -80,10 +88,13 @@ def _set_scale(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _draw_floor(axes: Axes, floor: Measurement, size: float) -> None:
-    axes.axvline(floor.median / size, color=PALETTE["original"], linewidth=1.4, linestyle=(0, (4, 2)))
+    place = floor.median / size
+    axes.axvline(place, color=PALETTE["original"], linewidth=1.4, linestyle=(0, (4, 2)))
+    in_left_half = axes.transData.transform((place, 0))[0] < axes.transAxes.transform((0.5, 0))[0]
     axes.annotate(
-        f"floor: {clean(floor.contender)}", (floor.median / size, 1), (3, 3), xycoords=axes.get_xaxis_transform(),
-        textcoords="offset points", ha="left", va="bottom", size=8, color=PALETTE["original"],
+        f"floor: {clean(floor.contender)}", (place, 1), (3 if in_left_half else -3, 3),
+        xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="left" if in_left_half else "right",
+        va="bottom", size=8, color=PALETTE["original"],
     )  # fmt: skip
 
 
@@ -96,7 +107,12 @@ def draw_growth(axis: Sequence[Comparison]) -> Figure:
     with_memory = any(measurement.peak is not None for one in axis for measurement in one.timed)
     figure = new_figure(WIDTH, 3.5)
     panels = figure.subplots(1, 1 + with_memory, squeeze=False, width_ratios=(5, 3)[: 1 + with_memory])[0]
-    figure.subplots_adjust(left=0.07, right=0.85, top=0.86, bottom=0.14, wspace=0.62)
+    room = 0.45 + SMALL_CHARACTER * max(len(_short_name(one.contender)) for compared in axis for one in compared.timed)
+    gap = room + 0.4  # between the panels
+    wspace = gap / ((WIDTH - LEFT_OF_GROWTH - room - gap) / 2)
+    figure.subplots_adjust(
+        left=LEFT_OF_GROWTH / WIDTH, right=1 - room / WIDTH, top=0.86, bottom=0.14, wspace=wspace if with_memory else 0
+    )
     size, symbol = scale([measurement.median for one in axis for measurement in one.timed])
     _draw_lines(panels[0], axis, _times, size)
     panels[0].set_title(f"{symbol} per {axis[0].unit}")
@@ -153,6 +169,10 @@ def _look(name: str) -> tuple[str, Any]:
     return PALETTE[backend if ours else "muted"], "solid" if ours and "tier" not in words else (0, (1.5, 1.5))
 
 
+def _short_name(name: str) -> str:
+    return clean(name.removeprefix("fastmlp "))
+
+
 def _set_ticks(axes: Axes, values: Sequence[int]) -> None:
     from matplotlib.ticker import LogLocator
 
@@ -183,4 +203,4 @@ def _label_ends(axes: Axes, ends: dict[str, float]) -> None:
     for (name, _), height, place in zip(ends.items(), heights, spread(heights, 0.075), strict=True):
         options: dict[str, Any] = {"transform": axes.transAxes, "color": _look(name)[0]}
         axes.plot([0.97, 1.0, 1.03], [height, place, place], clip_on=False, linewidth=0.5, **options)
-        axes.text(1.04, place, clean(name.removeprefix("fastmlp ")), va="center", size=8, **options)
+        axes.text(1.04, place, _short_name(name), va="center", size=8, **options)

@@ -24,7 +24,7 @@ class Kind(ABC):
     kernels are found from it: kernels have the name of its op.
 
     settings  the words that set its fields in text, as in `contrast=0.5:1.5`; the first is the kind's own
-    name      in figures; by default the kind's word
+    name      what it can do, in figures; by default the kind's word
     op        its array code: op(xp, images, *arguments, out) fills out uint8 (n, 3, h, w); arguments (n,)
     """
 
@@ -48,6 +48,11 @@ class Kind(ABC):
     def without_flip(self) -> Self:
         """This kind where a mirror image would be of another class."""
         return self
+
+    @property
+    def label(self) -> str:
+        """What it does in these ranges, as figures name it."""
+        return self.name
 
     def ranges(self) -> dict[str, float]:
         return asdict(self)  # type: ignore[call-overload]  # every kind is a dataclass

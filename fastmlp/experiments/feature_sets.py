@@ -153,7 +153,7 @@ class Images:
         originals = self.dataset.train.images[firsts[:images]]
         plan = augment.draw(generator(self.config.seed, Purpose.AUGMENTATION), len(originals), self.policy)
         backend, kinds = self.machine.backend, self.policy.kinds
-        augmented = [(kind.name, augment.apply(backend, originals, plan.only(kind))) for kind in kinds]
+        augmented = [(kind.label, augment.apply(backend, originals, plan.only(kind))) for kind in kinds]
         return AugmentationSheet((("original", originals), *augmented))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from fastmlp import paper
 from fastmlp.common.files import write_text
 from fastmlp.datasets import LeftOut
 from fastmlp.report import figures, judgement
-from fastmlp.report.blocks import counted, facts, flat, picture, shown, spaced, spoken, total
+from fastmlp.report.blocks import counted, facts, flat, picture, shown, spaced, spoken, stages, total
 from fastmlp.report.claims import Results, check_claims, number, points
 from fastmlp.report.document import (
     Document,
@@ -28,6 +28,7 @@ from fastmlp.report.table1 import HEADER, cells, seed_note, seed_rows
 __all__ = ["check_claims", "table1_text", "write"]
 
 PAPERS_ROW = "The paper's own row is CIFAR-10 with ResNet-18 features"
+MOST_NAMED = 3  # mistakes that are equally frequent
 SAME_EXTRACTORS = ("resnet18", "torchvision:resnet18")
 
 
@@ -90,6 +91,7 @@ def _document(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
             Section("Table 1", _table1(results)),
             Section("The paper's claims", [Verdict(**claim) for claim in results["claims"]]),
             Section("Figures", _pictures(results, out, sheet)),
+            Section("Judgement", _judgement(results, out)),
             Section("Time", _time(results, out)),
             Section("Configuration", [_configuration(results)]),
             Section("Environment", [facts(results["environment"])]),
@@ -143,7 +145,7 @@ def _table1(results: Results) -> list[Table | Paragraph]:
     return [Table(("", *HEADER), rows, "numbers", kinds), Paragraph(note), *seed_note(results)]
 
 
-def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> list[Picture | Paragraph]:
+def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> list[Picture]:
     labels = ", ".join(label for label, _ in sheet.rows[1:])
     sizes = [results["data"]["features"], *results["config"]["hidden_layer_sizes"], len(results["data"]["class_names"])]
     return [
@@ -161,11 +163,22 @@ def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
         picture(
             out, "figure4-training", figures.draw_training(results), "Figure 4. The training.",
             "Loss and accuracy after each epoch, training set dashed, test set solid; dotted lines mark drops of the "
-            "learning rate. The first epochs may start above the frame.",
+            "learning rate. The first epochs may start outside the frame.",
             "Loss and accuracy by epoch for both models, on training and test set; Table 1 holds their final values.",
         ),
-        *_confusions(results, out),
     ]  # fmt: skip
+
+
+def _judgement(results: Results, out: Path) -> list[Picture | Table | Paragraph]:
+    """What is mistaken for what, figures per class, and how well confidence is founded."""
+    caption = (
+        "Left: how often answers of a confidence are right; on the dotted line as often as they say. Right: how many "
+        "answers are so confident. The calibration error is the mean distance from the line (Guo et al. 2017)."
+    )
+    drawn = judgement.draw_reliability(results["evaluation"])
+    description = "Accuracy against confidence on the test set, and the share of images by confidence, for both models."
+    reliability = picture(out, "reliability", drawn, "Calibration.", caption, description)
+    return [*_confusions(results, out), reliability, *judgement.per_class_table(results["evaluation"])]
 
 
 def _confusions(results: Results, out: Path) -> list[Picture | Paragraph]:
@@ -180,22 +193,30 @@ def _confusions(results: Results, out: Path) -> list[Picture | Paragraph]:
 
 
 def _time(results: Results, out: Path) -> list[Picture]:
-    seconds = results["seconds"]
-    stages = ", ".join(f"{spaced(stage)} {figures.duration(value)}" for stage, value in seconds.items())
+    seconds = stages(results["seconds"])
+    described = ", ".join(f"{spaced(stage)} {figures.duration(value)}" for stage, value in seconds.items())
     caption = f"{figures.duration(total(seconds))} in all on the {results['config']['backend']} backend."
     if results["data"].get("reused_features"):
         caption += f" Features that an earlier run had stored: {', '.join(results['data']['reused_features'])}."
-    return [picture(out, "seconds", figures.draw_seconds(results), "Time by stage.", caption, f"{stages}.")]
+    return [picture(out, "seconds", figures.draw_seconds(results), "Time by stage.", caption, f"{described}.")]
 
 
 def _worst_confusions(results: Results) -> str:
-    """For each model, the pair of classes most often confused."""
-    sentences = []
-    for model in paper.MODELS:
-        for worst in results["evaluation"][model]["mistakes"][:1]:
-            images = counted(worst["count"], "image")
-            sentences.append(f"{model}: {worst['true']} mistaken for {worst['predicted']}, {images}")
-    return f"Most often wrong: {'; '.join(sentences)}." if sentences else "Neither model made a mistake."
+    """For each model, the mistake it makes most often."""
+    worst = {model: _most_frequent(results["evaluation"][model]["mistakes"]) for model in paper.MODELS}
+    sentences = [f"{model}: {mistakes}" for model, mistakes in worst.items() if mistakes]
+    return f"Most frequent mistakes: {'; '.join(sentences)}." if sentences else "Neither model made a mistake."
+
+
+def _most_frequent(mistakes: Sequence[Mapping[str, Any]]) -> str:
+    """The first of the mistakes, which are in order of their counts, and those that are as frequent."""
+    first = [one for one in mistakes if one["count"] == mistakes[0]["count"]]
+    if len(first) > MOST_NAMED:
+        images = counted(first[0]["count"], "image")
+        return "none is made twice" if first[0]["count"] == 1 else f"{len(first)} kinds, {images} each"
+    return ", ".join(
+        f"{one['true']} mistaken for {one['predicted']}, {counted(one['count'], 'image')}" for one in first
+    )
 
 
 def _configuration(results: Results) -> Table:

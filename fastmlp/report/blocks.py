@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SPOKEN = {"cifar10": "CIFAR-10", "resnet18": "ResNet-18", "torchvision:resnet18": "ResNet-18"}
 
+LEAST_SECONDS = 0.005  # that are shown
+
 
 def picture(out: Path, name: str, figure: Figure, title: str, caption: str, description: str) -> Picture:
     """Save the figure as OUT/figures/NAME.png and keep it for the page."""
@@ -66,6 +68,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def stages(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The time of each stage; where the whole run was timed too, as "total", the rest of it is "other"."""
+    named = {stage: one for stage, one in seconds.items() if stage != "total"}
+    other = seconds.get("total", 0.0) - sum(named.values())
+    return named | {"other": other} if other >= LEAST_SECONDS else named
+
+
 def total(seconds: Mapping[str, float]) -> float:
     """The seconds of all stages."""
-    return sum(one for stage, one in seconds.items() if stage != "total")
+    return sum(stages(seconds).values())

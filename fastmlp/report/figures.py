@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
 from fastmlp.paper import MODELS
+from fastmlp.report.blocks import stages
 from fastmlp.report.claims import number
 from fastmlp.report.network_diagram import draw_network
 from fastmlp.report.style import DPI, PALETTE, WIDTH, colour_of, new_figure, save, shortened, styled, svg
@@ -35,6 +36,7 @@ LABELS = 1.25  # inches left of a sheet's images
 MARGIN = 0.0625  # inches around them
 GAP = 2  # pixels between them
 FIRST_GAP = 8  # pixels below the row of originals
+LOG_RATIO = 5  # of the highest to the lowest loss, from which on a linear axis hides the late epochs
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,9 @@ def draw_training(results: Results) -> Figure:
     figure = new_figure(WIDTH, 6.2)
     losses, accuracies = figure.subplots(2, 1, sharex=True)
     figure.subplots_adjust(left=0.065, right=0.8, top=0.93, bottom=0.075, hspace=0.24)
-    losses.set(title="Loss", ylim=_loss_limits(results["history"]))
-    accuracies.set(title="Accuracy", xlabel="epoch")
+    losses.set(title="Loss")
+    accuracies.set(title="Accuracy", xlabel="epoch", ylim=_accuracy_limits(results["history"]))
+    _scale_losses(losses, results["history"])
     accuracies.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     accuracies.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
     for axes, quantity, form in ((losses, "loss", ".3f"), (accuracies, "accuracy", ".1%")):
@@ -134,14 +137,41 @@ def _draw_curves(axes: Axes, history: Results, quantity: str) -> Ends:
     return ends
 
 
-def _loss_limits(history: Results) -> tuple[float, float]:
-    """All but the highest hundredth of the losses: the first epochs may start above the frame."""
-    curves = [own[f"{split}_loss"] for own in history.values() for split in ("train", "test")]
-    losses = np.array([number(value) for curve in curves for value in curve])
-    finite = losses[np.isfinite(losses)]
-    if len(finite) == 0:
+def _scale_losses(axes: Axes, history: Results) -> None:
+    """The axis of the losses: linear, or logarithmic where that would press the late epochs flat."""
+    from matplotlib.ticker import LogLocator
+
+    losses = _finite(history, "loss")
+    low, high = _range(losses, 0, 99)
+    if low > 0 and high > LOG_RATIO * low:
+        axes.set(yscale="log", ylim=(low / (high / low) ** 0.06, high * (high / low) ** 0.06), title="Loss, log scale")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.minorticks_off()
+    else:
+        axes.set_ylim(_with_margin(low, high))
+
+
+def _accuracy_limits(history: Results) -> tuple[float, float]:
+    return _with_margin(*_range(_finite(history, "accuracy"), 2, 100))
+
+
+def _finite(history: Results, quantity: str) -> NDArray[np.float64]:
+    """Both models' values on both sets."""
+    curves = [history[model][f"{split}_{quantity}"] for model in MODELS for split in ("train", "test")]
+    values = np.array([number(value) for curve in curves for value in curve])
+    return values[np.isfinite(values)]
+
+
+def _range(values: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:
+    """These percentiles: the first epochs may start outside the frame."""
+    if len(values) == 0:
         return 0.0, 1.0
-    low, high = finite.min(), np.percentile(finite, 99)
+    bottom, top = np.percentile(values, [low, high])
+    return float(bottom), float(top)
+
+
+def _with_margin(low: float, high: float) -> tuple[float, float]:
     margin = 0.06 * (high - low) or 0.1
     return low - margin, high + margin
 
@@ -160,8 +190,8 @@ def _mark_drops(axes: Axes, results: Results, labelled: bool) -> None:
 
 def _label_ends(axes: Axes, ends: Ends, form: str) -> None:
     """Each curve's label beside its end, moved up or down where two would touch, and joined to it by a hair line."""
-    bottom, top = axes.get_ylim()
-    heights = [(end - bottom) / (top - bottom) if np.isfinite(end) else 0.5 for end in ends.values()]
+    transform = axes.transData + axes.transAxes.inverted()
+    heights = [float(transform.transform((1, end))[1]) if np.isfinite(end) else 0.5 for end in ends.values()]
     heights = [float(np.clip(height, 0, 1)) for height in heights]
     for ((model, split), end), height, place in zip(ends.items(), heights, spread(heights, 0.085), strict=True):
         options: dict[str, Any] = {"transform": axes.transAxes, "color": colour_of(model)}
@@ -190,7 +220,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
 @styled
 def draw_seconds(results: Results) -> Figure:
     """A bar for each stage, in the order in which they ran."""
-    seconds = results["seconds"]
+    seconds = stages(results["seconds"])
     figure = new_figure(WIDTH, 0.2 + 0.3 * max(1, len(seconds)))
     axes = figure.add_axes((0.17, 0, 0.83, 1))
     axes.axis("off")

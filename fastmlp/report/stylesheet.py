@@ -44,7 +44,8 @@ p.plain { color: var(--muted); margin: 0.75rem 0; max-width: 46rem; text-wrap: p
 .highlights .original { border-color: var(--original); }
 .highlights .augmented { border-color: var(--augmented); }
 .highlights dt { color: var(--muted); font-size: 0.85rem; line-height: 1.35; }
-.highlights dd { font-size: 1.9rem; font-weight: 700; letter-spacing: -0.02em; font-variant-numeric: tabular-nums; }
+.highlights dd { font-size: clamp(1.4rem, 4vw, 1.9rem); white-space: nowrap; font-weight: 700;
+  letter-spacing: -0.02em; font-variant-numeric: tabular-nums; }
 .highlights .original dd { color: var(--original); }
 .highlights .augmented dd { color: var(--augmented); }
 

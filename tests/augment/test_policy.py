@@ -49,6 +49,19 @@ def test_the_papers_policy_has_the_dict_that_stores_and_results_hold() -> None:
     assert augment.KINDS == ("crop", "rotation", "cutout", "contrast + flip")
 
 
+@pytest.mark.parametrize(
+    ("policy", "labels"),
+    [
+        (Policy(), ["crop", "rotation", "cutout", "contrast + flip"]),
+        (Policy().without_flip(), ["crop", "rotation", "cutout", "contrast"]),
+        (Policy.parse("contrast=0.5:1.5,flip=0"), ["contrast"]),
+        (Policy.parse("contrast=0.5:1.5,flip=0.1"), ["contrast + flip"]),
+    ],
+)
+def test_figures_name_what_a_kind_does(policy: Policy, labels: list[str]) -> None:
+    assert [kind.label for kind in policy.kinds] == labels
+
+
 @pytest.mark.parametrize("policy", [Policy(), Policy.parse(PAPERS)])
 def test_the_papers_policy_draws_what_it_drew(policy: Policy) -> None:
     rng = np.random.default_rng(0)

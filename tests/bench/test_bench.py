@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastmlp.bench import readme, report, results
+from fastmlp.bench import charts, readme, report, results
+from fastmlp.bench.compare import comparisons
 from fastmlp.bench.results import Measurement
 from fastmlp.common.errors import DataError
+from tests.drawn import cut_texts
 
 ROOT = Path(__file__).parents[2]
 MACHINE = {"fastmlp": "1.2.3", "python": "3.11.0", "numpy": "2.4.0", "cpu": "Some CPU AVX2", "cores": 2}
@@ -128,6 +130,20 @@ def test_charts_show_something(written, name):
     assert pixels.shape[1] > 1000
     for what, colour in {"floor": (184, 74, 0), "fastmlp": (10, 94, 168)}.items():
         assert (abs(pixels - colour).max(axis=2) < 30).sum() > 100, f"nothing of {what}"
+
+
+@pytest.mark.parametrize("floor", [10, 290])
+def test_no_label_of_a_chart_is_cut(floor):
+    """Not the longest contender's, nor that of a floor at either end."""
+    race = [
+        measured("two products of each head, 1 thread a head", floor, "floor"),
+        measured("fastmlp numba, one after another", 75, "ours"),
+        measured("PyTorch, CUDA graph of an epoch", 300),
+    ]
+    assert not cut_texts(charts.draw_bars(comparisons(race)))
+    names = ("fastmlp numba, one after another", "PyTorch, torch.compile")
+    grown = [measured(name, 50, "ours", axis="rows", value=value) for name in names for value in (10, 100)]
+    assert not cut_texts(charts.draw_growth(comparisons(grown)))
 
 
 def test_a_smoke_run_says_that_its_times_mean_nothing(tmp_path):

@@ -17,9 +17,11 @@ from fastmlp import paper, report
 from fastmlp.common.errors import UsageError
 from fastmlp.models import metrics
 from fastmlp.report import figures
+from fastmlp.report.blocks import stages, total
 from fastmlp.report.document import Document, Section, Verdict, to_html, to_markdown
 from fastmlp.report.style import PALETTE
 from fastmlp.report.stylesheet import DARK, LIGHT
+from tests.drawn import cut_texts
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -107,7 +109,7 @@ HOSTILE = (
     "\udcff\u202egnp",
     "猫",
 )
-NAMES = ("figure1-augmentations", "figure2-network", "figure4-training", "confusion", "seconds")
+NAMES = ("figure1-augmentations", "figure2-network", "figure4-training", "confusion", "reliability", "seconds")
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +378,7 @@ def test_hostile_names_stay_text_in_markdown(hostile):
     markdown = (hostile[0] / "report.md").read_text()
     assert "<" not in markdown
     assert r"&lt;script&gt;alert(1)&lt;/script&gt; mistaken for a\|b\`\*\_\[x\](http://evil.example)" in markdown
-    assert len({line.replace(r"\|", "").count("|") for line in markdown.splitlines() if line.startswith("| ")}) == 3
+    assert len({line.replace(r"\|", "").count("|") for line in markdown.splitlines() if line.startswith("| ")}) == 4
 
 
 def test_nothing_moves_the_terminal(hostile):
@@ -429,6 +431,86 @@ def test_training_marks_the_drops_and_names_the_curves():
         assert text.count(curve) == 2
 
 
+@pytest.mark.parametrize(("low", "scale"), [(0.5, "linear"), (0.02, "log")])
+def test_the_late_epochs_of_the_loss_can_be_told_apart(low, scale):
+    """A drop of a fifteenth at epoch 100 of 300 moves the curve by more than its own width."""
+    results = fake_results(300)
+    epochs = np.arange(300)
+    for curves in results["history"].values():
+        for split in ("train", "test"):
+            losses = low + (2.3 - low) * np.exp(-epochs / 12)
+            curves[f"{split}_loss"] = np.where(epochs < 100, 1.07 * losses, losses).tolist()
+    axes = figures.draw_training(results).axes[0]
+    assert axes.get_yscale() == scale
+    heights = axes.transAxes.inverted().transform(axes.transData.transform([(99, 1.07 * low), (101, low)]))[:, 1]
+    assert 0 <= heights[1] < heights[0] - 0.01
+    assert heights[0] < 1
+
+
+def test_the_end_labels_stand_at_the_curves_ends():
+    for low in (0.02, 0.5):
+        results = fake_results(300)
+        for model, end in (("original", low), ("augmented", 3 * low)):
+            results["history"][model]["test_loss"][-1] = end
+        axes = figures.draw_training(results).axes[0]
+        (label,) = (text for text in axes.texts if text.get_text().startswith("augmented, test"))
+        height = axes.transAxes.inverted().transform(axes.transData.transform((1, 3 * low)))[1]
+        assert label.get_position()[1] == pytest.approx(height, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        ({"import": 1.0, "compile_kernels": 2.0, "total": 3.5}, {"import": 1.0, "compile_kernels": 2.0, "other": 0.5}),
+        ({"import": 1.0, "total": 1.001}, {"import": 1.0}),
+        ({"total": 2.0}, {"other": 2.0}),
+        ({"b": 1.0, "a": 2.0}, {"b": 1.0, "a": 2.0}),
+        ({}, {}),
+    ],
+)
+def test_the_time_chart_sums_to_the_wall_time(seconds, shown):
+    assert stages(seconds) == shown
+    assert list(stages(seconds)) == list(shown)
+    assert total(seconds) == pytest.approx(seconds.get("total", sum(seconds.values())), abs=0.005)
+    text = words(figures.draw_seconds({"seconds": seconds}))
+    for stage in shown:
+        assert stage.replace("_", " ") in text
+    assert "total" not in text
+
+
+def cm(*counts):
+    return np.array(counts).reshape(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("confusion", "says"),
+    [
+        (cm(5, 1, 0, 0, 5, 0, 0, 0, 5), "original: a mistaken for b, 1 image"),
+        (cm(5, 3, 0, 1, 5, 2, 0, 0, 5), "original: a mistaken for b, 3 images"),
+        (cm(5, 2, 0, 1, 5, 2, 0, 0, 5), "original: a mistaken for b, 2 images, b mistaken for c, 2 images"),
+        (cm(5, 1, 1, 1, 5, 1, 0, 0, 5), "original: none is made twice"),
+        (cm(5, 2, 2, 2, 5, 2, 1, 0, 5), "original: 4 kinds, 2 images each"),
+    ],
+)
+def test_equally_frequent_mistakes_are_all_the_most_frequent(confusion, says, tmp_path):
+    results = fake_results(1, ("a", "b", "c"))
+    results["evaluation"] = {
+        "original": evaluation_of(confusion, "abc"),
+        "augmented": evaluation_of(np.eye(3, dtype=int), "abc"),
+    }
+    report.write(results, tmp_path, fake_sheet(1))
+    assert f"Most frequent mistakes: {says}." in (tmp_path / "report.md").read_text()
+
+
+def test_the_page_judges_both_models_by_class_and_by_confidence(written):
+    out, results = written
+    tables = page_of(out).tables
+    (by_class,) = (table for table in tables if table[0][:2] == ["class", "rows"])
+    assert [row[0] for row in by_class[1:]] == list(CLASSES)
+    recall = results["evaluation"]["augmented"]["classes"][3]["recall"]
+    assert by_class[4][by_class[0].index("augmented: recall")] == f"{recall:.1%}"
+
+
 def odd_runs():
     diverged = fake_results(30)
     for curve in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
@@ -448,6 +530,15 @@ def test_odd_runs_can_be_drawn(name):
     run = odd_runs()[name]
     for draw in (figures.draw_network, figures.draw_training, figures.draw_seconds):
         assert len(Page(figures.svg(draw(run), "x")).elements) > 5
+
+
+@pytest.mark.parametrize("name", list(odd_runs()))
+def test_no_text_of_a_figure_is_cut(name):
+    run = odd_runs()[name]
+    run["config"] |= {"extractor": "torchvision:convnext_tiny"}
+    run["seconds"] |= {"train_original_and_much_more": 0.5, "compile": 7000.0, "total": 9000.0}
+    drawn = [draw(run) for draw in (figures.draw_network, figures.draw_training, figures.draw_seconds)]
+    assert not [text for figure in drawn for text in cut_texts(figure)]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 0.2))

@@ -54,6 +54,10 @@ class Contrast(Kind):
     def arguments(self, n: int, parameters: Given) -> tuple[NDArray[Any], ...]:
         return numbers("factor", parameters["factor"], n).astype(np.float32), flags("flip", parameters["flip"], n)
 
+    @property
+    def label(self) -> str:
+        return self.name if self.flip_probability > 0 else self.word
+
     def without_flip(self) -> Self:
         return replace(self, flip_probability=0.0)
 
