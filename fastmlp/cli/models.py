@@ -19,7 +19,9 @@ from fastmlp import datasets
 from fastmlp.common.errors import UsageError
 from fastmlp.common.files import to_json
 from fastmlp.common.progress import printable, say, warn
+from fastmlp.common.text import normalized
 from fastmlp.datasets.folder import read_images
+from fastmlp.datasets.reading import Reading
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
 from fastmlp.experiments.machine import Machine
@@ -30,7 +32,7 @@ from fastmlp.models.predictor import Predictor, load_model
 
 SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
 # Options that --features rules out.
-OF_IMAGES = ("dataset", "extractor", "weights", "image_size", "augment", "copies")
+OF_IMAGES = ("dataset", "extractor", "weights", "image_size", "augment", "copies", "on_bad_image", "max_pixels")
 # Options that go with --features.
 OF_FEATURES = ("labels", "test_features", "test_labels", "label_column", "drop_columns")
 
@@ -43,20 +45,25 @@ Row = dict[str, Any]
 def predict(options: argparse.Namespace) -> None:
     """Labels and probabilities of image files and folders, or of a file of features or images."""
     model = _open(options)
-    origins, X = _inputs(options.inputs, _columns(options, model))
+    origins, X = _inputs(options, model)
     rows = answers(model, model.predict_proba(X), origins, options.top)
-    (_write_json if options.json else WRITERS[options.format])(rows)
+    if options.json:
+        _write_json(rows)
+    else:
+        WRITERS[options.format](rows)
 
 
-def _inputs(paths: Sequence[Path], columns: Columns) -> tuple[list[Row], NDArray[Any]]:
-    """Where each row comes from, and the rows: images, or features of one file."""
+def _inputs(options: argparse.Namespace, model: Predictor) -> tuple[list[Row], NDArray[Any]]:
+    """Where each row comes from, and the rows: images, or features of one file; an "error" where there is no row."""
+    paths, columns = options.inputs, _columns(options, model)
     if not any(path.suffix.lower() in SUFFIXES for path in paths):
         if columns.label or columns.drop:
             raise UsageError(
                 "--label-column and --drop-columns are for a file of features: leave them out with images."
             )
-        found, images = read_images(paths)
-        return [{"image": str(path)} for path in found], images
+        found, (images, reasons) = read_images(paths, _reading(options))
+        errors = {path: {"error": reason} for path, reason in reasons.items()}
+        return [{"image": str(path), **errors.get(path, {})} for path in found], images
     if len(paths) > 1:
         raise UsageError("Give image files and folders, or one file of features: not several kinds at once.")
     X = read_features(paths[0], columns)
@@ -64,10 +71,17 @@ def _inputs(paths: Sequence[Path], columns: Columns) -> tuple[list[Row], NDArray
 
 
 def answers(model: Predictor, probabilities: NDArray[Any], origins: Sequence[Row], top: int) -> Iterator[Row]:
-    """Per row: its origin, label and probability, then label_2, probability_2, ... of the next most likely classes."""
-    labels = model.classes.tolist()
-    for origin, row in zip(origins, probabilities, strict=True):
+    """Per row: its origin, label and probability, then label_2, probability_2, ... of the next most likely classes.
+
+    An origin with an error, of which there is no row of probabilities, is an answer as it is.
+    """
+    labels, rows = model.classes.tolist(), iter(probabilities)
+    for origin in origins:
         answer = dict(origin)
+        if "error" in origin:
+            yield answer
+            continue
+        row = next(rows)
         for place, best in enumerate(np.argsort(-row, kind="stable")[:top], start=1):
             suffix = f"_{place}" if place > 1 else ""
             answer |= {f"label{suffix}": labels[best], f"probability{suffix}": float(row[best])}
@@ -85,16 +99,21 @@ def _write_json_lines(rows: Iterator[Row]) -> None:
         print(json.dumps(row))
 
 
+def _answered(rows: Iterator[Row]) -> Iterator[Row]:
+    """Those that have an answer's columns."""
+    return (row for row in rows if "error" not in row)
+
+
 def _write_csv(rows: Iterator[Row]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    for number, row in enumerate(rows):
+    for number, row in enumerate(_answered(rows)):
         if number == 0:
             writer.writerow(row)
         writer.writerow([printable(str(value)) for value in row.values()])
 
 
 def _write_table(rows: Iterator[Row]) -> None:
-    cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    cells = [{name: _cell(value) for name, value in row.items()} for row in _answered(rows)]
     _print_aligned([list(cells[0]), *(list(row.values()) for row in cells)])
 
 
@@ -149,8 +168,8 @@ def _warn_of_rows_trained_on(figures: Row, model: Predictor, options: argparse.N
 def _test_images(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if model.config["extractor"] is None:
         raise UsageError("The model was trained on features made elsewhere: give --features and --labels.")
-    dataset = datasets.load(options.dataset or model.config["dataset"], options.data_dir)
-    if list(dataset.class_names) != model.class_names:
+    dataset = datasets.load(options.dataset or model.config["dataset"], options.data_dir, _reading(options))
+    if list(dataset.class_names) != [normalized(name) for name in model.class_names]:
         raise UsageError(f"The model knows other classes than {dataset.name}: choose the --dataset it was trained on.")
     return dataset.test.images, dataset.test.labels
 
@@ -250,6 +269,11 @@ def _columns(options: argparse.Namespace, model: Predictor) -> Columns:
     """What is known of a file's columns: by the options, and by the columns that the model was trained on."""
     usual = model.config.get("label_column")
     return Columns(options.label_column, options.drop_columns, model.feature_names, usual)
+
+
+def _reading(options: argparse.Namespace) -> Reading:
+    given = {"on_bad_image": options.on_bad_image, "max_pixels": options.max_pixels}
+    return Reading(**{name: value for name, value in given.items() if value is not None})
 
 
 def _open(options: argparse.Namespace) -> Predictor:

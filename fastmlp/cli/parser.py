@@ -127,7 +127,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--completion", choices=SHELLS, action=Completion, metavar="SHELL", help=text)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     output, machine, model = _output_options(), _machine_options(), _model_options()
-    images = [output, _data_options(), _extractor_options(), machine, _run_options()]
+    reading = _reading_options()
+    images = [output, _data_options(), reading, _extractor_options(), machine, _run_options()]
     recipe = [*images, _copies_options(), _recipe_options()]
     experiment = [*recipe, _training_options()]
     reproduce = _add(commands, "reproduce", experiment, "the paper: data to Table 1, figures and report")
@@ -137,8 +138,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
     _add_features_options(train, "train on these features instead of a dataset's", test=True)
     _add_sweep(commands, recipe)
-    _add_evaluate(commands, [output, model, machine])
-    _add_predict(commands, [output, model, machine])
+    _add_evaluate(commands, [output, model, reading, machine])
+    _add_predict(commands, [output, model, reading, machine])
     _add_export(commands, [output, model])
     augment = _add(commands, "augment", images, "a sheet of augmented samples (the paper's Figure 1)")
     _option(augment, "augment", ranges, AUGMENT_HELP)
@@ -173,6 +174,13 @@ def _data_options() -> argparse.ArgumentParser:
     _option(group, "dataset", str, "cifar10, digits (default), synthetic or folder:PATH")
     _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
     _option(group, "limit", int, "use the first N training and the first N test images")
+    return parser
+
+
+def _reading_options() -> argparse.ArgumentParser:
+    parser, group = _group("image files")
+    _option(group, "on-bad-image", str, "fail (default), or skip: leave out images that cannot be read")
+    _option(group, "max-pixels", positive, "of an image; larger ones are not read (89478485)")
     return parser
 
 

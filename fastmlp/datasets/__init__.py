@@ -7,14 +7,15 @@ from pathlib import Path
 
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.datasets.base import Dataset, LeftOut, Split
+from fastmlp.datasets.reading import DEFAULT_READING, Reading
 
-__all__ = ["NAMES", "Dataset", "LeftOut", "Split", "check_name", "load"]
+__all__ = ["NAMES", "Dataset", "LeftOut", "Reading", "Split", "check_name", "load"]
 
 NAMES = ("cifar10", "digits", "synthetic", "synthetic:N", "folder:PATH")
 
 
-def load(name: str, data_dir: Path | None = None) -> Dataset:
-    """The dataset called `name`, one of NAMES; only `cifar10` looks into `data_dir`.
+def load(name: str, data_dir: Path | None = None, reading: Reading = DEFAULT_READING) -> Dataset:
+    """The dataset called `name`, one of NAMES; only `cifar10` looks into `data_dir`, only a folder needs `reading`.
 
     Raises UsageError for any other name, DataError if the data are missing or damaged.
     """
@@ -34,7 +35,7 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
         case ["folder", path] if path:
             from fastmlp.datasets import folder
 
-            return folder.load(Path(path).expanduser())
+            return folder.load(Path(path).expanduser(), reading)
     raise _unknown(name)
 
 

@@ -58,7 +58,8 @@ class LeftOut:
     def __str__(self) -> str:
         """3 .heic, 1 .txt, 2 unreadable."""
         counts = {**self.files, "unreadable": len(self.images)}
-        return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+        shown = {kind + "s" * (count > 1 and kind.endswith("folder")): count for kind, count in counts.items() if count}
+        return ", ".join(f"{count:,} {kind}" for kind, count in shown.items())
 
 
 @dataclass(frozen=True)

@@ -1,129 +1,187 @@
 """A folder of images, one sub-folder per class, PATH/CLASS/IMAGE, or such folders in PATH/train/ and PATH/test/."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from fastmlp.common.errors import DataError, first_line
-from fastmlp.common.progress import progress
-from fastmlp.datasets.base import IMAGE_SHAPE, Dataset, Images, Split, stratified_split
+from fastmlp.common.errors import DataError
+from fastmlp.common.progress import warn
+from fastmlp.common.text import normalized
+from fastmlp.datasets import image_files
+from fastmlp.datasets.base import Dataset, LeftOut, Split, stratified_split
+from fastmlp.datasets.image_files import ImagesRead
+from fastmlp.datasets.reading import DEFAULT_READING, Reading
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others run programs, as EPS does
 SHUFFLE_SEED = 0
-Classes = dict[str, list[Path]]  # the image paths of each class by its name, both sorted
+OF_TWO_PARTS = ("train", "test")
 
 
-def load(path: Path) -> Dataset:
+class Part(NamedTuple):
+    """A folder of class folders: the paths of each class's images by its name, both sorted."""
+
+    folder: Path
+    classes: dict[str, list[Path]]
+
+    @property
+    def images(self) -> list[Path]:
+        """Class after class."""
+        return [path for paths in self.classes.values() for path in paths]
+
+    def without(self, paths: Mapping[Path, str]) -> "Part":
+        kept = {name: [path for path in own if path not in paths] for name, own in self.classes.items()}
+        return Part(self.folder, kept)
+
+
+class Found(NamedTuple):
+    """Images of files and folders, and how many other things of each kind lie in the folders."""
+
+    images: list[Path]
+    others: Counter[str]
+
+
+def load(path: Path, reading: Reading = DEFAULT_READING) -> Dataset:
     """The dataset in the folder `path`, each image cropped to its central square and resized to 32x32 RGB.
 
-    Without train/ and test/, a fixed random fifth of each class is held out for testing. Raises DataError if the layout
-    is different, a class has too few images, or an image cannot be read.
+    Without train/ and test/, a fixed random fifth of each class is held out for testing. What else lies there is told
+    and left out, but for hidden files. Raises DataError if the layout is different, a class has too few images, two
+    class names differ in their Unicode spelling only, or as `image_files.read` does.
     """
     if not path.is_dir():
         raise DataError(f"{path} is not a folder: pass one with a sub-folder of images for each class.")
-    train_path, test_path = path / "train", path / "test"
+    parts, others = _parts_of(path)
+    _tell(path, others)
+    _check_enough(parts)
+    splits, reasons = _read(parts, reading)
+    train, test = map(_shuffled, splits) if len(splits) > 1 else stratified_split(splits[0], SHUFFLE_SEED)
+    left_out = LeftOut(dict(others), {str(path): reason for path, reason in reasons.items()})
+    return Dataset(f"folder:{path}", train, test, tuple(parts[0].classes), left_out=left_out)
+
+
+def read_images(paths: Sequence[Path], reading: Reading = DEFAULT_READING) -> tuple[list[Path], ImagesRead]:
+    """The paths of files and of all images in folders, which are sorted, and what was read of them.
+
+    What else lies in the folders is told and left out, but for hidden files. Raises as `image_files.read` does.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            images, others = _images_in(path)
+            _tell(path, others)
+            found += images
+        else:
+            found.append(path)
+    return found, image_files.read(found, reading)
+
+
+# What lies in a folder.
+
+
+def _parts_of(path: Path) -> tuple[list[Part], Counter[str]]:
+    """train/ and test/, or the folder itself; and how many other things of each kind lie there."""
+    train_path, test_path = (path / name for name in OF_TWO_PARTS)
     if train_path.is_dir() and test_path.is_dir():
-        class_names, train, test = _load_split_folders(train_path, test_path)
-    elif train_path.is_dir() and _visible(train_path, Path.is_dir):
+        return _two_parts(path, train_path, test_path)
+    if train_path.is_dir() and any(inner.is_dir() for inner in _visible(train_path)):
         raise DataError(f"{path} has a train/ but no test/: add one, or give folder:{train_path}.")
-    else:
-        class_names, train, test = _load_and_split(path)
-    return Dataset(f"folder:{path}", train, test, class_names)
+    part, others = _part(path)
+    return [part], others
 
 
-def _load_split_folders(train_path: Path, test_path: Path) -> tuple[tuple[str, ...], Split, Split]:
-    train, test = _classes_in(train_path), _classes_in(test_path)
-    if train.keys() != test.keys():
-        name = min(train.keys() ^ test.keys())
-        lacking = test_path if name in train else train_path
+def _two_parts(path: Path, train_path: Path, test_path: Path) -> tuple[list[Part], Counter[str]]:
+    (train, train_others), (test, test_others) = _part(train_path), _part(test_path)
+    if train.classes.keys() != test.classes.keys():
+        name = min(train.classes.keys() ^ test.classes.keys())
+        lacking = test_path if name in train.classes else train_path
         raise DataError(f"{lacking} lacks the class {name!r}: train/ and test/ must have the same sub-folders.")
-    return tuple(train), _shuffled(_read(train)), _shuffled(_read(test))
+    beside = [other for other in _visible(path) if not (other.is_dir() and other.name in OF_TWO_PARTS)]
+    names = (f"{other.name}/" if other.is_dir() else _kind(other, " beside train/ and test/") for other in beside)
+    return [train, test], train_others + test_others + Counter(names)
 
 
-def _load_and_split(path: Path) -> tuple[tuple[str, ...], Split, Split]:
-    classes = _classes_in(path)
-    for name, paths in classes.items():
-        if len(paths) < 2:
-            raise DataError(f"{path / name} has only one image: add another, because one is held out for testing.")
-    return tuple(classes), *stratified_split(_read(classes), SHUFFLE_SEED)
-
-
-def _classes_in(path: Path) -> Classes:
-    """The classes in `path`. Raises DataError for fewer than two, or for one without images."""
-    classes = {folder.name: _images_in(folder) for folder in _visible(path, Path.is_dir)}
+def _part(folder: Path) -> tuple[Part, Counter[str]]:
+    """The classes in `folder`, and other things. Raises DataError for fewer than two, or for one without images."""
+    classes: dict[str, list[Path]] = {}
+    others: Counter[str] = Counter()
+    for path in _visible(folder):
+        if not path.is_dir():
+            others[_kind(path, " beside the class folders")] += 1
+            continue
+        name = normalized(path.name)
+        if name in classes:
+            raise DataError(
+                f"{folder} has two folders {name!r}, whose names differ in their Unicode spelling only (NFC and NFD): "
+                "move their images into one."
+            )
+        found = _images_in(path)
+        classes[name] = found.images
+        others += found.others
     if len(classes) < 2:
-        raise DataError(f"{path} has {len(classes)} folders of images: make one per class, for at least two classes.")
-    return classes
+        raise DataError(f"{folder} has {len(classes)} folders of images: make one per class, for at least two classes.")
+    return Part(folder, classes), others
 
 
-def _images_in(folder: Path) -> list[Path]:
-    paths = _visible(folder, lambda path: path.suffix.lower() in SUFFIXES and not path.is_dir())
-    if not paths:
-        raise DataError(f"{folder} has no images ({' '.join(SUFFIXES)}): add some or remove the folder.")
-    return paths
+def _images_in(folder: Path) -> Found:
+    paths = _visible(folder)
+    images = [path for path in paths if image_files.is_image(path)]
+    others = Counter(_kind(path) for path in paths if not image_files.is_image(path))
+    if not images:
+        only = f", only {LeftOut(dict(others))}" if others else ""
+        known = " ".join(sorted(image_files.suffixes()))
+        raise DataError(f"{folder} has no images ({known}){only}: add some or remove the folder.")
+    return Found(images, others)
 
 
-def _visible(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+def _visible(folder: Path) -> list[Path]:
+    """All but hidden files, in the same order on every system."""
     try:
-        paths = sorted(folder.iterdir())
+        paths = sorted(folder.iterdir(), key=lambda path: (normalized(path.name), path.name))
     except OSError as error:
         raise DataError(f"{folder} cannot be listed ({error.strerror}): give yourself read permission.") from error
-    return [path for path in paths if not path.name.startswith(".") and wanted(path)]
+    return [path for path in paths if not path.name.startswith(".")]
 
 
-def read_images(paths: Sequence[Path]) -> tuple[list[Path], Images]:
-    """Paths and images, uint8 (n, 3, 32, 32), of files and of all files in folders, which are sorted."""
-    found = [image for path in paths for image in (_images_in(path) if path.is_dir() else [path])]
-    return found, _read_all(found)
+def _kind(path: Path, place: str = "") -> str:
+    """What a path that is left out counts as; an image is told by the place where none is expected."""
+    if path.is_dir():
+        return "nested folder"
+    suffix = path.suffix.lower() or "without a suffix"
+    return suffix + place if image_files.is_image(path) else suffix
 
 
-def _read(classes: Classes) -> Split:
-    """All images, class after class."""
-    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in classes.values()])
-    images = _read_all([path for paths in classes.values() for path in paths])
-    return Split(images, labels.astype(np.int64))
+def _tell(folder: Path, others: Counter[str]) -> None:
+    if others:
+        warn(f"Left out of {folder}: {LeftOut(dict(others))}.")
 
 
-def _read_all(paths: Sequence[Path]) -> Images:
-    """uint8 (n, 3, 32, 32)."""
-    images = np.empty((len(paths), *IMAGE_SHAPE), np.uint8)
-    with progress("Reading images", len(paths), "images") as bar, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's complaints about odd metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for i, path in enumerate(paths):
-            images[i] = _read_image(path)
-            bar.advance(1)
-    return images
+# Images.
 
 
-def _read_image(path: Path) -> Images:
-    """uint8 (3, 32, 32)."""
-    if path.exists() and not path.is_file():  # reading a pipe or a device might never end
-        raise DataError(f"{path} cannot be read as an image, because it is not a file: remove it.")
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return _small_rgb(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path} has suspiciously many pixels: remove it or make it smaller.") from error
-    except Exception as error:  # Pillow's readers raise nearly every kind of error for a damaged file
-        raise DataError(f"{path} cannot be read as an image ({first_line(error)}): repair or remove it.") from error
+def _read(parts: Sequence[Part], reading: Reading) -> tuple[list[Split], dict[Path, str]]:
+    """A split per part, class after class, and why some images could not be read."""
+    images, reasons = image_files.read([path for part in parts for path in part.images], reading)
+    kept = [part.without(reasons) for part in parts]
+    _check_enough(kept)
+    splits, start = [], 0
+    for part in kept:
+        labels = np.repeat(np.arange(len(part.classes)), [len(paths) for paths in part.classes.values()])
+        splits.append(Split(images[start : start + len(labels)], labels.astype(np.int64)))
+        start += len(labels)
+    return splits, reasons
 
 
-def _small_rgb(image: Image.Image) -> Images:
-    """The central square, upright and on white, as uint8 (3, 32, 32)."""
-    size = IMAGE_SHAPE[1:]
-    if image.mode[0] in "IF":  # 16 or 32 bits per pixel, which Pillow would clip to 255
-        raise ValueError(f"mode {image.mode}, not 8 bits per channel")
-    image.draft("RGB", (2 * size[0], 2 * size[1]))  # a large JPEG is then decoded at a fraction of its size
-    upright = ImageOps.exif_transpose(image)
-    if upright.has_transparency_data:
-        white = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(white, upright.convert("RGBA"))
-    return np.asarray(ImageOps.fit(upright.convert("RGB"), size)).transpose(2, 0, 1)
+def _check_enough(parts: Sequence[Part]) -> None:
+    """Raise DataError for a class without an image to train on and another one to test on."""
+    for part in parts:
+        for name, paths in part.classes.items():
+            if not paths:
+                raise DataError(f"{part.folder / name} has no image that can be read: add some or remove the folder.")
+            if len(paths) == len(parts) == 1:
+                raise DataError(
+                    f"{part.folder / name} has only one image: add another, because one is held out for testing."
+                )
 
 
 def _shuffled(split: Split) -> Split:

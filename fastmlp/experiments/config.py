@@ -8,6 +8,7 @@ from pathlib import Path
 from fastmlp import datasets, extractors
 from fastmlp.augment import Policy
 from fastmlp.common.errors import UsageError, did_you_mean
+from fastmlp.datasets.reading import DEFAULT_READING, Reading
 from fastmlp.network.parameters import DTYPES
 from fastmlp.training.recipe import PRESETS, Recipe
 
@@ -20,6 +21,7 @@ class Config:
 
     augment: the augmentations and their ranges, as `augment.Policy.parse` takes them; None: the paper's four.
     copies: augmented copies of each training image; the augmented model trains on the images and on all copies.
+    on_bad_image, max_pixels: as `datasets.Reading` has them.
     """
 
     dataset: str = "digits"
@@ -40,6 +42,8 @@ class Config:
     threads: int | None = None
     limit: int | None = None
     data_dir: Path | None = None
+    on_bad_image: str = DEFAULT_READING.on_bad_image
+    max_pixels: int = DEFAULT_READING.max_pixels
     weights: Path | None = None
     image_size: int | None = None
     out: Path | None = None
@@ -53,7 +57,7 @@ class Config:
             raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}.")
         datasets.check_name(self.dataset)
         extractors.check_name(self.extractor)
-        _ = self.recipe, self.policy  # which check themselves
+        _ = self.recipe, self.policy, self.reading  # which check themselves
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
         if self.copies < 1:
@@ -74,6 +78,10 @@ class Config:
     def policy(self) -> Policy:
         """What is drawn for each copy of an image, if mirroring keeps the image's class."""
         return Policy() if self.augment is None else Policy.parse(self.augment)
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.on_bad_image, self.max_pixels)
 
     @property
     def all_seeds(self) -> list[int]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastmlp import augment, datasets, paper
 from fastmlp.common.errors import UsageError
 from fastmlp.common.files import cache_dir, write_bytes
-from fastmlp.common.progress import say
+from fastmlp.common.progress import say, warn
 from fastmlp.common.randomness import Purpose, generator
 from fastmlp.datasets import Dataset, Split
 from fastmlp.experiments.config import Config
@@ -131,8 +131,13 @@ class Images:
     @cached_property
     def dataset(self) -> Dataset:
         with self.machine.timed("data"):
-            dataset = datasets.load(self.config.dataset, self.config.data_dir)
-        return dataset if self.config.limit is None else dataset.limited(self.config.limit)
+            dataset = datasets.load(self.config.dataset, self.config.data_dir, self.config.reading)
+        dataset = dataset if self.config.limit is None else dataset.limited(self.config.limit)
+        absent = set(range(len(dataset.class_names))).difference(dataset.train.labels.tolist())
+        if absent:
+            names = ", ".join(dataset.class_names[label] for label in sorted(absent))
+            warn(f"None of the {len(dataset.train):,} training images is of these classes: {names}.")
+        return dataset
 
     @cached_property
     def policy(self) -> augment.Policy:

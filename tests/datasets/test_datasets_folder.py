@@ -121,7 +121,7 @@ class TestLayout:
 
 def test_images_to_predict_are_files_and_folders_of_them(tmp_path):
     write_classes(tmp_path, n=2)
-    paths, images = read_images([tmp_path / "dog" / "1.png", tmp_path / "cat"])
+    paths, (images, _) = read_images([tmp_path / "dog" / "1.png", tmp_path / "cat"])
     assert [str(path.relative_to(tmp_path)) for path in paths] == ["dog/1.png", "cat/0.png", "cat/1.png"]
     assert images[:, :2, 0, 0].tolist() == [[201, 10], [200, 0], [200, 10]]
 
@@ -232,12 +232,12 @@ class TestRefused:
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have names")
     def test_a_pipe_is_not_waited_for(self, tmp_path):
         os.mkfifo(write_classes(tmp_path) / "cat" / "9.png")
-        with pytest.raises(DataError, match=r"cat/9\.png cannot be read as an image, because it is not a file"):
+        with pytest.raises(DataError, match=r"cat/9\.png cannot be read as an image \(it is not a file\)"):
             load_folder(tmp_path)
 
     @pytest.mark.parametrize("side", [10_000, 20_000, 2_000_000_000])
     def test_an_image_bomb_is_named(self, tmp_path, side):
-        with pytest.raises(DataError, match=r"odd/1\.png has suspiciously many pixels"):
+        with pytest.raises(DataError, match=r"odd/1\.png cannot .* \(Image size .* limit .*, which --max-pixels rais"):
             image_of(tmp_path, png_of_size(side, side))
 
     def test_more_than_eight_bits_a_channel(self, tmp_path):

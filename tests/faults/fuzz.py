@@ -31,7 +31,7 @@ import numpy as np
 from fastmlp.backends import open_backend
 from fastmlp.common.errors import FastMLPError
 from fastmlp.common.files import read_json
-from fastmlp.datasets import archive, cifar10, folder
+from fastmlp.datasets import archive, cifar10, image_files
 from fastmlp.extractors import patches
 from fastmlp.extractors.pixels import Pixels
 from fastmlp.features import tables
@@ -343,7 +343,7 @@ def parquet_samples() -> list[bytes]:
 
 
 def parse_image(path: Path) -> object:
-    _, images = folder.read_images([path])
+    images, _ = image_files.read([path])
     assert images.shape == (1, 3, 32, 32)
     return images
 
@@ -353,7 +353,7 @@ def image_samples() -> list[bytes]:
 
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
     samples = []
-    for form in folder.FORMATS:
+    for form in image_files.FORMATS:
         made = io.BytesIO()
         picture.save(made, form)
         samples.append(made.getvalue())
