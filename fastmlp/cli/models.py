@@ -47,10 +47,7 @@ def predict(options: argparse.Namespace) -> None:
     model = _open(options)
     origins, X = _inputs(options, model)
     rows = answers(model, model.predict_proba(X), origins, options.top)
-    if options.json:
-        _write_json(rows)
-    else:
-        WRITERS[options.format](rows)
+    (_write_json if options.json else WRITERS[options.format])(rows)
 
 
 def _inputs(options: argparse.Namespace, model: Predictor) -> tuple[list[Row], NDArray[Any]]:
