@@ -98,11 +98,11 @@ def run_extract(options: argparse.Namespace) -> None:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    from fastmlp.experiments.models import train_one
+    from fastmlp.experiments.train import train_one
 
     config, machine, name, features = what_to_train_on(options)
-    print_figures(train_one(config, machine, name, features), options.json)
-    say(f"Model: {config.folder / name}")
+    print_figures(train_one(config, machine, name, features)["figures"], options.json)
+    say(f"Model: {config.folder / name}, report: {config.folder / name / 'report.html'}")
 
 
 def run_sweep(options: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from fastmlp.common.text import normalized
 from fastmlp.datasets.folder import read_images
 from fastmlp.datasets.reading import Reading
 from fastmlp.experiments.config import Config
+from fastmlp.experiments.evaluate import write_evaluation
 from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
 from fastmlp.experiments.machine import Machine
 from fastmlp.features.columns import Columns
@@ -135,6 +136,10 @@ def evaluate(options: argparse.Namespace) -> None:
     figures = model.evaluate(X[: options.limit], labels[: options.limit])
     _warn_of_rows_trained_on(figures, model, options)
     print(to_json(figures)) if options.json else _print_evaluation(figures)
+    if options.out is not None:
+        rows = options.features.name if options.features else options.dataset or model.config["dataset"]
+        write_evaluation(model, figures, rows, options.out)
+        say(f"Report: {options.out / 'report.html'}")
 
 
 def _rows_to_evaluate(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -274,6 +274,7 @@ def _add_evaluate(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> 
     _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
     _option(group, "limit", int, "use the first N images, or rows of features")
     _add_features_options(evaluate, "evaluate on these features instead of a dataset's test images")
+    _option(group, "out", Path, "where a report goes (none by default)")
     text = "only the rows of --features that were held out when the model was trained on that file"
     evaluate.add_argument("--held-out", action="store_true", help=text)
 

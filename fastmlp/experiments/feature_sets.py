@@ -22,7 +22,7 @@ from fastmlp.experiments.machine import Machine
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.store import FeatureStore, open_or_extract
 from fastmlp.models.folder import CODEBOOK
-from fastmlp.models.trained_rows import TrainedRows
+from fastmlp.models.trained_rows import TrainedRows, digests
 from fastmlp.network.scaling import Moments, Scaling
 from fastmlp.report.figures import AugmentationSheet
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
@@ -73,6 +73,10 @@ class FeatureSet(Protocol):
     @property
     def trained_rows(self) -> TrainedRows:
         """The training rows, as a model that takes images or features made elsewhere will be given them."""
+
+    @property
+    def test_set(self) -> dict[str, Any]:
+        """What tells the test rows from others, as `fastmlp.models.trained_rows.digests` has it."""
 
     def place_weights(self, folder: Path) -> str | None:
         """Where a model in that folder finds its extractor's weights; None where it needs none."""
@@ -196,6 +200,11 @@ class ImageFeatures:
         return TrainedRows.of(self.images.dataset.train.images)
 
     @cached_property
+    def test_set(self) -> dict[str, Any]:
+        test = self.images.dataset.test
+        return digests(test.images, test.labels)
+
+    @cached_property
     def extractor(self) -> Extractor:
         config, backend, weights = self.config, self.machine.backend, self.weights
         size, dtype = config.image_size, config.extractor_dtype
@@ -285,6 +294,10 @@ class StoredFeatures:
     @property
     def trained_rows(self) -> TrainedRows:
         return self.of.trained_rows
+
+    @property
+    def test_set(self) -> dict[str, Any]:
+        return self.of.test_set
 
     def place_weights(self, folder: Path) -> str | None:
         """A codebook, which is small, goes with the model; other weights stay where they are."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from fastmlp.common import environment
-from fastmlp.common.files import claimed
 from fastmlp.common.progress import say
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import FeatureSet, Labelled, joined, scaling_of, training_rows
@@ -165,11 +164,3 @@ class Models:
                     )
                 row |= {f"{split}_accuracy": accuracy, f"{split}_loss": loss}
         return rows
-
-
-def train_one(config: Config, machine: Machine, name: str, features: FeatureSet) -> dict[str, float]:
-    """Train one model, write it to its folder in config.folder, and return Table 1's four figures of it."""
-    models = Models(config, machine, {name: features})
-    with claimed(config.folder):
-        member = models.train()[name]
-        return models.table_rows(name, [member.network])[0]

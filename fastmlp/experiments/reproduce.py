@@ -10,9 +10,7 @@ from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
-from fastmlp.experiments.results import describe, on_test_images, over_seeds
-
-SCHEMA = 1
+from fastmlp.experiments.results import SCHEMA, describe, on_test_images, over_seeds, write
 
 
 def reproduce(config: Config) -> dict[str, Any]:
@@ -38,6 +36,9 @@ def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
         results["over_seeds"] = over_seeds(models, results["table1"])
     results["seconds"] = machine.rounded_seconds()
     results["claims"] = report.check_claims(results)
+    for name, member in trained.items():
+        row, evaluation = results["table1"][name], results["evaluation"][name]
+        write(models, name, member, row, evaluation, config.folder / name)
     report.write(results, config.folder, features.images.sheet())
     write_json(config.folder / "results.json", results)
     return results

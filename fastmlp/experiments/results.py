@@ -1,21 +1,26 @@
-"""What results.json holds of an experiment: Table 1 over seeds, all figures on the test set, and how it was run."""
+"""What results.json holds, of an experiment and of each model: figures on the test set, and how it was run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastmlp.common import environment
+from fastmlp.common.files import write_json
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.models import Models
 from fastmlp.models import metrics
 from fastmlp.network.tiers import choose_tier
 from fastmlp.network.trainer import Trainer
+from fastmlp.training.member import Member
 from fastmlp.training.recipe import Recipe
+
+SCHEMA = 1
 
 
 def over_seeds(models: Models, table1: Mapping[str, dict[str, float]]) -> dict[str, Any]:
@@ -44,6 +49,34 @@ def on_test_images(models: Models, networks: Mapping[str, Trainer]) -> dict[str,
     }
 
 
+def judge(models: Models, name: str, member: Member, folder: Path) -> dict[str, Any]:
+    """Judge a trained model, and write the results.json of its folder."""
+    [row] = models.table_rows(name, [member.network])
+    evaluation = on_test_images(models, {name: member.network})["evaluation"][name]
+    return write(models, name, member, row, evaluation, folder)
+
+
+def write(
+    models: Models, name: str, member: Member, row: Mapping[str, float], evaluation: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Write the results.json of a model's folder, and return what it holds; row: its row of Table 1."""
+    tier = member.network.tier
+    results = {
+        "schema": SCHEMA,
+        "model": name,
+        "figures": dict(row),
+        "config": {"sizes": list(member.blueprint.sizes), **_training(models)},
+        "data": models.feature_sets[name].describe(),
+        "tier": tier.as_dict(),
+        "environment": environment.describe(),
+        "history": {name: member.history.as_dict()},
+        "evaluation": {name: {**evaluation, "test_set": models.feature_sets[name].test_set}},
+        "seconds": models.machine.rounded_seconds(),
+    }
+    write_json(folder / "results.json", results)
+    return results
+
+
 def describe(models: Models, features: ImageFeatures) -> dict[str, Any]:
     """config, data, tier and environment."""
     config, backend, blueprint = models.config, models.machine.backend, models.blueprint()
@@ -64,17 +97,24 @@ def _config(models: Models, features: ImageFeatures) -> dict[str, Any]:
         "extractor": config.extractor,
         "weights": extractor.get("weights"),
         "image_size": extractor.get("image_size"),
+        **_training(models),
+        "seeds": config.seeds,
+        "augmentation": features.images.policy.as_dict(),
+        "copies": config.copies,
+    }
+
+
+def _training(models: Models) -> dict[str, Any]:
+    config = models.config
+    return {
         "backend": str(models.machine.backend),
         "preset": config.preset,
         "hidden_layer_sizes": list(config.hidden_layer_sizes),
         **described(models.blueprint().recipe),
         "seed": config.seed,
-        "seeds": config.seeds,
         "dtype": config.dtype,
         "threads": models.machine.threads,
         "limit": config.limit,
-        "augmentation": features.images.policy.as_dict(),
-        "copies": config.copies,
     }
 
 

@@ -25,7 +25,7 @@ from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import FeatureSet, Trial, hold_out_tenth, scaling_of
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
-from fastmlp.experiments.results import described
+from fastmlp.experiments.results import SCHEMA, described, judge
 from fastmlp.models.folder import MODEL
 from fastmlp.report.style import save
 from fastmlp.report.sweep import draw_sweep
@@ -34,7 +34,6 @@ from fastmlp.training.member import Member
 from fastmlp.training.recipe import Recipe
 from fastmlp.training.samples import Samples
 
-SCHEMA = 1
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the preset's learning rate, where no learning rates are given
 BEST = "best"  # the folder of the chosen model
 
@@ -236,7 +235,7 @@ def train_chosen(models: Models, name: str, setting: Setting) -> dict[str, float
     with chosen.machine.timed("train_best"), progress("train the best", recipe.epochs, "epochs") as bar:
         train(member.network, samples, recipe, seed, history=member.history, on_epoch=lambda _: bar.advance(1))
     chosen.write(name, member, folder)
-    return chosen.table_rows(name, [member.network])[0]
+    return judge(chosen, name, member, folder)["figures"]
 
 
 def _describe(models: Models, features: FeatureSet, trial: Trial, candidates: Sequence[Candidate]) -> dict[str, Any]:

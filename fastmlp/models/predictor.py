@@ -23,7 +23,7 @@ from fastmlp.features.columns import check_complete
 from fastmlp.features.tables import finite_rows, indices_of
 from fastmlp.models import metrics, storage
 from fastmlp.models.folder import MODEL
-from fastmlp.models.trained_rows import TrainedRows
+from fastmlp.models.trained_rows import TrainedRows, digests
 from fastmlp.network.evaluation import softmax
 from fastmlp.network.trainer import Trainer
 
@@ -97,12 +97,16 @@ class Predictor:
     def evaluate(self, X: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
         """All figures of `metrics.evaluate`; labels (n,): classes or, where those are strings, their places.
 
-        Also rows_trained_on: how many rows of X equal rows that the model was trained on, as float32; None for a model
-        whose folder does not tell.
+        Also test_set: what tells these rows from others, as `trained_rows.digests` has it; rows_trained_on: how many of
+        them equal rows that the model was trained on, as float32; None for a model whose folder does not tell.
         """
-        figures = metrics.evaluate(self.answers(X, labels), self.class_names)
-        trained = self.trained_rows
-        return {**figures, "rows_trained_on": None if trained is None else trained.count(self._array(X))}
+        X, trained = self._array(X), self.trained_rows
+        answers = self.answers(X, labels)
+        return {
+            **metrics.evaluate(answers, self.class_names),
+            "test_set": digests(X, answers.labels),
+            "rows_trained_on": None if trained is None else trained.count(X),
+        }
 
     def answers(self, X: NDArray[Any], labels: NDArray[Any]) -> metrics.Answers:
         """What it answers to rows of these labels, as for `evaluate`; DataError if there are none."""

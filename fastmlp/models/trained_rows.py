@@ -5,6 +5,7 @@ Rows are told by their numbers as float32, so that the same rows are known again
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,19 @@ def _mixed(bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """The bits of each number spread over all 32 (a round of Mueller's integer hash, which no two numbers share)."""
     bits = (bits ^ (bits >> np.uint32(16))) * np.uint32(0x45D9F3B)
     return bits ^ (bits >> np.uint32(16))
+
+
+def digests(X: NDArray[Any], labels: Places) -> dict[str, Any]:
+    """What tells rows X (n, ...) of these labels (n,) from others.
+
+    count; rows: a digest of the rows and their labels, in any order; labels: one of the labels alone, in their order,
+    which other features of the same things share.
+    """
+    hashes, labels = row_hashes(X), labels.astype(np.int64)
+    order = np.lexsort((labels, hashes))
+    together = hashes[order].tobytes() + labels[order].tobytes()
+    rows, alone = (hashlib.sha256(content).hexdigest()[:16] for content in (together, labels.tobytes()))
+    return {"count": len(labels), "rows": rows, "labels": alone}
 
 
 @dataclass(frozen=True)

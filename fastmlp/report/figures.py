@@ -157,8 +157,8 @@ def _accuracy_limits(history: Results) -> tuple[float, float]:
 
 
 def _finite(history: Results, quantity: str) -> NDArray[np.float64]:
-    """Both models' values on both sets."""
-    curves = [history[model][f"{split}_{quantity}"] for model in MODELS for split in ("train", "test")]
+    """Every model's values on both sets."""
+    curves = [own[f"{split}_{quantity}"] for own in history.values() for split in ("train", "test")]
     values = np.array([number(value) for curve in curves for value in curve])
     return values[np.isfinite(values)]
 

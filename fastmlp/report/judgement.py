@@ -154,7 +154,7 @@ def draw_reliability(evaluations: Evaluations) -> Figure:
         _draw_bins(reliability, shares, evaluation["calibration"], colour_of(model))
         text = f"{model}: calibration error {evaluation['calibration_error']:.2%}"
         reliability.text(
-            0.03, 0.95 - 0.075 * place, text, va="top", color=colour_of(model), transform=reliability.transAxes
+            0.98, 0.04 + 0.075 * place, text, ha="right", color=colour_of(model), transform=reliability.transAxes
         )
     shares.set_ylim(bottom=0)
     return figure

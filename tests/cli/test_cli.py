@@ -73,7 +73,14 @@ def test_reproduce_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(results["claims"]) == 3
     for name in ("original", "augmented"):
         left = {path.name for path in Path("run", name).iterdir()}
-        assert left == {"README.md", "config.json", "history.json", "model.safetensors", "rows.safetensors"}
+        assert left == {
+            "README.md",
+            "config.json",
+            "history.json",
+            "model.safetensors",
+            "results.json",
+            "rows.safetensors",
+        }
     assert Path("run/report.html").stat().st_size > 10_000
     assert len(list(Path("run/figures").glob("*.png"))) >= 4
     assert not [path for path in Path("run").rglob("*") if path.name.startswith(".")]

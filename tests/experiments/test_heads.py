@@ -41,6 +41,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("fastmlp.report.head.write", lambda *_: None)  # which takes a second; see test_reports.py
     monkeypatch.chdir(tmp_path)
 
 
@@ -82,7 +83,7 @@ def head(blobs: tuple[np.ndarray, np.ndarray], run: Run) -> Path:
 
 def test_a_head_learns_and_leaves_a_model_folder(head: Path) -> None:
     left = {path.name for path in head.iterdir()}
-    assert left == {"README.md", "config.json", "history.json", "model.safetensors", "rows.safetensors"}
+    assert left == {"README.md", "config.json", "history.json", "model.safetensors", "results.json", "rows.safetensors"}
     config = json.loads((head / "config.json").read_text())
     assert config["sizes"] == [8, 64, 3]
     assert config["class_names"] == WORDS.tolist()

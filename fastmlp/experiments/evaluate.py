@@ -1,0 +1,34 @@
+"""An evaluation of a model that is kept: its figures and a report in a folder of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastmlp.common import environment
+from fastmlp.common.files import claimed, write_json
+from fastmlp.experiments.results import SCHEMA
+from fastmlp.models.predictor import Predictor
+from fastmlp.report import head
+
+
+def write_evaluation(model: Predictor, figures: dict[str, Any], rows: str, out: Path) -> None:
+    """Write results.json and the report of what `Predictor.evaluate` found; rows: the name of those it was given."""
+    config = model.config
+    results = {
+        "schema": SCHEMA,
+        "model": str(model.folder),
+        "config": {
+            "sizes": config["sizes"],
+            "backend": str(model.backend),
+            **config["recipe"],
+            "seed": config["seed"],
+            "dtype": config["dtype"],
+        },
+        "data": {"dataset": rows, "trained_on": config["dataset"], "class_names": model.class_names},
+        "environment": environment.describe(),
+        "evaluation": {model.folder.name: figures},
+    }
+    with claimed(out):
+        head.write(results, out)
+        write_json(out / "results.json", results)
