@@ -1,6 +1,7 @@
 """What a dataset is: labelled uint8 images, split into train and test."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,6 +15,7 @@ Labels = NDArray[np.int64]
 
 IMAGE_SHAPE = (3, 32, 32)
 TEST_FRACTION = 0.2
+KINDS_SHOWN = 10  # of what is left out
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,15 @@ class LeftOut:
         return bool(self.files or self.images)
 
     def __str__(self) -> str:
-        """3 .heic, 1 .txt, 2 unreadable."""
-        counts = {**self.files, "unreadable": len(self.images)}
-        shown = {kind + "s" * (count > 1 and kind.endswith("folder")): count for kind, count in counts.items() if count}
-        return ", ".join(f"{count:,} {kind}" for kind, count in shown.items())
+        """3 .heic, 1 .txt, 2 unreadable: the most frequent kinds first, and few of many."""
+        kinds = Counter(self.files).most_common()
+        shown, others = kinds[:KINDS_SHOWN], sum(count for _, count in kinds[KINDS_SHOWN:])
+        counts = [*shown, ("others", others), ("unreadable", len(self.images))]
+        return ", ".join(f"{count:,} {_plural(kind, count)}" for kind, count in counts if count)
+
+
+def _plural(kind: str, count: int) -> str:
+    return f"{kind}s" if count > 1 and kind.endswith("folder") else kind
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def _images_in(folder: Path) -> Found:
     if not images:
         only = f", only {LeftOut(dict(others))}" if others else ""
         known = " ".join(sorted(image_files.suffixes()))
-        raise DataError(f"{folder} has no images ({known}){only}: add some or remove the folder.")
+        raise DataError(f"{folder} has no images ({known}){only}: add some, or leave the folder out.")
     return Found(images, others)
 
 

@@ -47,7 +47,7 @@ def is_image(path: Path) -> bool:
 def read(paths: Sequence[Path], reading: Reading = DEFAULT_READING) -> ImagesRead:
     """Read all of them. Raises DataError, after it told which ones, if one cannot be read, or none where they may be.
 
-    Each is cropped to its central square and resized to 32x32 RGB.
+    Each is cropped to its central square and resized to 32x32 RGB; of several frames or pages, the first is.
     """
     images, reasons, count = np.empty((len(paths), *IMAGE_SHAPE), np.uint8), {}, 0
     with progress("Reading images", len(paths), "images") as bar, _pillow_allowing(reading.max_pixels):

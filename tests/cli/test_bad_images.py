@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,23 @@ def test_what_is_left_out_is_recorded_with_a_reproduction() -> None:
     assert isinstance(data, dict)
     assert data["left_out"] == LEFT_OUT
     assert "Left out of the data: 1 .heic, 1 unreadable" in Path("run/report.html").read_text()
+
+
+def test_the_model_of_a_class_of_another_spelling_is_evaluated(capsys: pytest.CaptureFixture[str]) -> None:
+    """The data came from macOS, or the model from a time when names were taken as they were."""
+    for part in ("train", "test"):
+        Path("pets", part, "cat").rename(Path("pets", part, unicodedata.normalize("NFD", "kätzchen")))
+    assert main(["train", *SMALL, *SKIP, "--out", "run"]) == 0
+    names = read("run/original/config.json")["class_names"]
+    assert names == ["dog", "kätzchen"]
+    for part in ("train", "test"):
+        Path("pets", part, unicodedata.normalize("NFD", "kätzchen")).rename(Path("pets", part, "kätzchen"))
+    for form in ("NFC", "NFD"):
+        config = read("run/original/config.json") | {"class_names": ["dog", unicodedata.normalize(form, "kätzchen")]}
+        Path("run/original/config.json").write_text(json.dumps(config))
+        capsys.readouterr()
+        assert main(["evaluate", *MODEL, *SKIP, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["samples"] == 4
 
 
 def test_evaluate_reads_as_it_is_told(trained: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,6 +185,18 @@ class TestLeftOut:
         with pytest.raises(DataError, match=r"owl has no images \(.*\.jpg.*\), only 1 \.heic, 1 nested folder: add"):
             load_folder(tmp_path)
 
+    def test_of_many_kinds_the_most_frequent_are_told(self, tmp_path, capsys):
+        """Names that end with numbers, say."""
+        write_classes(tmp_path)
+        for i in range(100):
+            (tmp_path / "cat" / f"photo.{i:04}").write_bytes(b"")
+        for name in ("a.heic", "b.heic"):
+            (tmp_path / "dog" / name).write_bytes(b"")
+        counts, line = self.others_of(tmp_path, capsys)
+        assert sum(counts.values()) == 102
+        assert line.startswith(f"Left out of {tmp_path}: 2 .heic, 1 .0000, 1 .0001")
+        assert line.endswith(", 91 others.")
+
     def test_of_folders_to_predict_too(self, tmp_path, capsys):
         write_classes(tmp_path, n=2)
         (tmp_path / "cat" / "1.heic").write_bytes(b"")
