@@ -63,16 +63,24 @@ def load(path: Path, reading: Reading = DEFAULT_READING) -> Dataset:
 def read_images(paths: Sequence[Path], reading: Reading = DEFAULT_READING) -> tuple[list[Path], ImagesRead]:
     """The paths of files and of all images in folders, which are sorted, and what was read of them.
 
-    What else lies in the folders is told and left out, but for hidden files. Raises as `image_files.read` does.
+    What else lies in the folders is told and left out, but for hidden files. Raises as `image_files.read` does, and
+    for a folder without images, which is left out too where bad images are.
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            images, others = _images_in(path)
-            _tell(path, others)
-            found += images
-        else:
+        if not path.is_dir():
             found.append(path)
+            continue
+        images, others = _contents(path)
+        if images:
+            _tell(path, others)
+        elif reading.on_bad_image == "fail" or len(paths) == 1:
+            raise _no_images(path, others)
+        else:
+            warn(str(_no_images(path, others)))
+        found += images
+    if not found:
+        raise DataError("None of these folders has images: give others.")
     return found, image_files.read(found, reading)
 
 
@@ -115,7 +123,9 @@ def _part(folder: Path) -> tuple[Part, Counter[str]]:
                 f"{folder} has two folders {name!r}, whose names differ in their Unicode spelling only (NFC and NFD): "
                 "move their images into one."
             )
-        found = _images_in(path)
+        found = _contents(path)
+        if not found.images:
+            raise _no_images(path, found.others)
         classes[name] = found.images
         others += found.others
     if len(classes) < 2:
@@ -123,15 +133,16 @@ def _part(folder: Path) -> tuple[Part, Counter[str]]:
     return Part(folder, classes), others
 
 
-def _images_in(folder: Path) -> Found:
+def _contents(folder: Path) -> Found:
     paths = _visible(folder)
     images = [path for path in paths if image_files.is_image(path)]
-    others = Counter(_kind(path) for path in paths if not image_files.is_image(path))
-    if not images:
-        only = f", only {LeftOut(dict(others))}" if others else ""
-        known = " ".join(sorted(image_files.suffixes()))
-        raise DataError(f"{folder} has no images ({known}){only}: add some, or leave the folder out.")
-    return Found(images, others)
+    return Found(images, Counter(_kind(path) for path in paths if not image_files.is_image(path)))
+
+
+def _no_images(folder: Path, others: Counter[str]) -> DataError:
+    only = f", only {LeftOut(dict(others))}" if others else ""
+    known = " ".join(sorted(image_files.suffixes()))
+    return DataError(f"{folder} has no images ({known}){only}: add some, or leave the folder out.")
 
 
 def _visible(folder: Path) -> list[Path]:

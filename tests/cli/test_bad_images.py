@@ -153,6 +153,20 @@ class TestPredict:
         assert main(["predict", *MODEL, *SKIP, "--json", "gone.png", "pets/train/dog/bad.png"]) == 4
         assert capsys.readouterr().out == ""
 
+    def test_a_folder_without_images_is_left_out_too(self, trained: None, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("empty").mkdir()
+        Path("nested/inner").mkdir(parents=True)
+        argv = ["predict", *MODEL, "--format", "jsonl"]
+        for bad in ("empty", "nested"):
+            assert main([*argv, bad, self.INPUTS[0]]) == 4
+            assert f"{bad} has no images" in capsys.readouterr().err
+        assert main([*argv, *SKIP, "empty", "nested", self.INPUTS[0]]) == 0
+        written = capsys.readouterr()
+        assert len(written.out.splitlines()) == 1
+        assert "empty has no images" in written.err
+        assert "only 1 nested folder: add" in written.err
+        assert main([*argv, *SKIP, "empty"]) == main([*argv, *SKIP, "empty", "nested"]) == 4
+
     def test_giants_need_leave(self, trained: None, capsys: pytest.CaptureFixture[str]) -> None:
         argv = ["predict", *MODEL, "--max-pixels"]
         assert main([*argv, "1023", self.INPUTS[0]]) == 4
