@@ -18,7 +18,7 @@ from fastmlp.common.errors import UsageError
 from fastmlp.estimators.arrays import backend_for, beside, dtype_of, namespace_of, on_backend, place_of, to_host
 from fastmlp.estimators.fitting import Fit
 from fastmlp.estimators.parameters import check_parameters, recipe_for, seed_of, widths_of
-from fastmlp.estimators.rows import Floats, Labels, Rows, check_shapes, row_weights, warn_about_scale
+from fastmlp.estimators.rows import Floats, Labels, Rows, check_shapes, row_weights, warn_about_scale, warn_of_guessing
 from fastmlp.network.evaluation import log_softmax, softmax
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.history import History
@@ -208,7 +208,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         else:
             fit = self._begun(rows, recipe, classes)
         stopping = Stopping(self.validation_fraction, self.tol, self.n_iter_no_change) if self.early_stopping else None
-        return self._train(fit, rows, recipe, stopping, X)
+        self._train(fit, rows, recipe, stopping, X)
+        warn_of_guessing(fit.history, rows, recipe.batch_size)
+        return self
 
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None

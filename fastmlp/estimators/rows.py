@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_class_weight
 
 from fastmlp.common.errors import UsageError
 from fastmlp.estimators.arrays import rows_of, to_host
+from fastmlp.training.findings import no_better_than_guessing
+from fastmlp.training.history import History
 from fastmlp.training.standardize import odd_scale
 
 Floats = NDArray[Any]
@@ -61,6 +64,14 @@ def warn_about_scale(features: Any, centred: bool) -> None:
     if finding:
         fix = "standardise them by (X - X.mean(axis=0)) / X.std(axis=0), or pass standardize=True"
         warnings.warn(f"The features {finding}: {fix}.", stacklevel=4)
+
+
+def warn_of_guessing(history: History, rows: Rows, batch_size: int) -> None:
+    """Issue a ConvergenceWarning if the network has learned nothing from these rows; see `no_better_than_guessing`."""
+    finding = no_better_than_guessing(history, rows.labels, batch_size, rows.weights)
+    if finding:
+        fix = 'try preset="tabular", another learning_rate_init, or a larger max_iter'
+        warnings.warn(f"{finding}: {fix}.", ConvergenceWarning, stacklevel=3)
 
 
 def row_weights(

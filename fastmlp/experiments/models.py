@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.common import environment
-from fastmlp.common.progress import say
+from fastmlp.common.progress import say, warn
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import FeatureSet, Labelled, joined, scaling_of, training_rows
 from fastmlp.experiments.machine import Machine
@@ -22,6 +22,7 @@ from fastmlp.network.scaling import Scaling
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.checkpoint import ModelFolders, SeedsFile
+from fastmlp.training.findings import no_better_than_guessing
 from fastmlp.training.loop import DivergedError
 from fastmlp.training.member import Blueprint, Fingerprint, Member
 from fastmlp.training.run import Run
@@ -135,10 +136,11 @@ class Models:
         return self.blueprint().fingerprint(self.feature_sets[name].sources)
 
     def write(self, name: str, member: Member, folder: Path) -> None:
-        """Write a trained model's folder."""
+        """Write a trained model's folder, and say if the model has learned nothing."""
         features, versions = self.feature_sets[name], environment.describe()
         description = {
             **features.describe(),
+            **self._noticed(features, member),
             "weights": features.place_weights(folder),
             "versions": {**versions, "backend": str(self.machine.backend)},
         }
@@ -146,6 +148,16 @@ class Models:
         features.trained_rows.save(folder)
         parameters = replace(member.network.parameters, scaling=self.placed.scaling)
         model_folder.write(folder, parameters, about, description)
+
+    def _noticed(self, features: FeatureSet, member: Member) -> dict[str, list[str]]:
+        """What config.json keeps of what was said about the data, and about the end of the training, said here."""
+        labels = np.concatenate([part.labels for part in features.parts])
+        finding = no_better_than_guessing(member.history, labels, member.blueprint.recipe.batch_size)
+        if finding is None:
+            return {}
+        notice = f"{finding}: try --preset tabular, another --learning-rate, or more --epochs."
+        warn(notice)
+        return {"notices": [*features.describe().get("notices", ()), notice]}
 
     def table_rows(self, name: str, networks: Sequence[Trainer]) -> list[dict[str, float]]:
         """Table 1's four figures of each network: full passes over the model's training set and over the test set.

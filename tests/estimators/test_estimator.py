@@ -26,6 +26,9 @@ from fastmlp.training.samples import Samples
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
+# Many trainings here are too short, or too slow, to learn anything.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 
 @pytest.fixture(scope="module")
 def digits() -> Arrays:
