@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastmlp.common.clock import work_seconds
+
 SECONDS_BETWEEN_LINES = 10.0
 _quiet = False
 
@@ -16,14 +18,14 @@ class Progress:
     def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.done = self._done_before = done
-        self._start = self._last_line = time.monotonic()
+        self._start, self._last_line = work_seconds(), time.monotonic()
 
     def advance(self, units: int, note: str = "") -> None:
         self.done += units
         self._show(note)
 
     def _rate(self) -> float:
-        elapsed = time.monotonic() - self._start
+        elapsed = work_seconds() - self._start
         return (self.done - self._done_before) / elapsed if elapsed > 0 else 0.0
 
     def _line(self, note: str) -> str:
@@ -56,7 +58,7 @@ class LiveProgress(Progress):
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        self.bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+        self.bar = RichProgress(*columns, console=Console(stderr=True), transient=True, get_time=work_seconds)
         self._task = self.bar.add_task(title, total=total, completed=done, rate="", note="")
 
     def _show(self, note: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastmlp.backends import open_backend
 from fastmlp.common import environment
+from fastmlp.common.clock import compile_seconds, work_seconds
 from fastmlp.common.progress import say
 
 
@@ -23,9 +23,9 @@ class Machine:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the block's time to that stage's."""
-        start = time.perf_counter()
+        start = work_seconds()
         yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + work_seconds() - start
 
     def rounded_seconds(self) -> dict[str, float]:
         return {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}

@@ -11,7 +11,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 from xml.etree import ElementTree
@@ -62,11 +62,10 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    from matplotlib import font_manager, style
+    from matplotlib import style
 
-    installed = set(font_manager.get_font_names())
     settings = {
-        "font.family": [name for name in FONTS + FONTS_OF_OTHER_SCRIPTS if name in installed],
+        "font.family": _installed_fonts(),
         "font.size": 9,
         "text.parse_math": False,  # a class may be called $x$
         "text.color": PALETTE["ink"],
@@ -91,6 +90,14 @@ def _style() -> Iterator[None]:
         # The PNG shows a box for a script no installed font has; the page's browser knows better.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         yield
+
+
+@cache
+def _installed_fonts() -> list[str]:
+    from matplotlib import font_manager
+
+    installed = set(font_manager.get_font_names())
+    return [name for name in FONTS + FONTS_OF_OTHER_SCRIPTS if name in installed]
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:

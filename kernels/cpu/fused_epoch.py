@@ -6,9 +6,10 @@ trains whole ones, one after another: then no thread waits for another, and a ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -115,20 +116,8 @@ class _Job:
     def _buffers(self, share: Share) -> Buffers:
         dtype, h, m, c = self.weights.w1.dtype, share.units, share.padded, self.epoch.classes
         by_class = np.arange(c)
-        return Buffers(
-            hidden=_zeros((m * h,), dtype),
-            transposed=_zeros((h * m,), dtype),
-            delta=_zeros((m * h,), dtype),
-            gradient=_zeros((c * m,), dtype),
-            largest=_zeros((m,), dtype),
-            first=_zeros((m,), dtype),
-            total=_zeros((m,), dtype),
-            chunk=_zeros((max(CHUNK * share.line, c * h),), dtype),
-            shift=_zeros((h,), dtype),
-            sums=_zeros((max(h, c),), dtype),
-            by_hidden=by_class * h + c * share.first,
-            by_batch=by_class * m,
-        )
+        sizes = (m * h, h * m, m * h, c * m, m, m, m, max(CHUNK * share.line, c * h), h, max(h, c))
+        return Buffers(*_zeros_apart(sizes, dtype), by_hidden=by_class * h + c * share.first, by_batch=by_class * m)
 
     def write_back(self) -> None:
         _unpack(self.weights, self.task, self.bounds)
@@ -223,12 +212,22 @@ def _parts_of_w2(weights: Weights, slot: int, classes: int, bounds: Sequence[int
 
 def _fill_up(array: Floats, units: int) -> Floats:
     """With zeros for the units that fill up the last panel, along the last axis."""
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, units - array.shape[-1])])
+    filled = np.zeros((*array.shape[:-1], units), array.dtype)
+    filled[..., : array.shape[-1]] = array
+    return filled
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any) -> Floats:
     """Zeros that start at a cache line, so that no two threads write to one."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.zeros(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
+    (zeros,) = _zeros_apart((math.prod(shape),), dtype)
+    return zeros.reshape(shape)
+
+
+def _zeros_apart(sizes: Sequence[int], dtype: Any) -> list[Floats]:
+    """Arrays of zeros of these sizes in one piece of memory, each from a cache line on."""
+    line = LINE // dtype.itemsize
+    starts = [0, *accumulate(-(-size // line) * line for size in sizes)]
+    memory = np.zeros(starts[-1] * dtype.itemsize + LINE, np.uint8)
+    offset = -memory.ctypes.data % LINE
+    whole = memory[offset : offset + starts[-1] * dtype.itemsize].view(dtype)
+    return [whole[start : start + size] for start, size in zip(starts, sizes, strict=False)]

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from numba import extending, njit
+from numba.core import event
+
+from fastmlp.common.clock import compiling_begins, compiling_ends
+from fastmlp.common.progress import say
 
 FLAGS: dict[str, Any] = {
     "nogil": True,  # lets `parallel` run a kernel on several threads
@@ -39,6 +43,37 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     """LLVM code for jitted code to call, without the typing context that `function` takes first."""
     return extending.intrinsic(function)
+
+
+class _Compiling(event.Listener):  # type: ignore[misc]  # Numba has no types
+    """Says once that kernels are being compiled, not loaded, and stops the clock of work meanwhile.
+
+    Numba compiles under a lock of the process, and tells of a function's callees between its own start and end.
+    """
+
+    def __init__(self) -> None:
+        self.depth, self.said = 0, False
+
+    def on_start(self, event: Any) -> None:
+        if self.depth or event.data["dispatcher"].py_func.__module__.startswith("fastmlp."):
+            self.depth += 1
+        if self.depth == 1:
+            self._say_once(event.data["dispatcher"])
+            compiling_begins()
+
+    def on_end(self, event: Any) -> None:
+        self.depth = max(0, self.depth - 1)
+        if self.depth == 0:
+            compiling_ends()
+
+    def _say_once(self, kernel: Any) -> None:
+        if not self.said:
+            kept = " Later runs load them." if kernel.stats.cache_path else ""
+            say(f"Compiling kernels for this machine.{kept}")
+        self.said = True
+
+
+event.register("numba:compile", _Compiling())
 
 
 def _renew_with_any_source(kernel: Any) -> None:

@@ -177,6 +177,23 @@ def test_a_second_process_loads_what_the_first_compiled(tmp_path):
     assert run_python(COUNT_CACHE, NUMBA_CACHE_DIR=str(tmp_path)) == [1, 0]
 
 
+COUNT_SAID = """
+import contextlib, io, json
+said = io.StringIO()
+with contextlib.redirect_stderr(said):
+    from fastmlp.backends import open_backend
+    open_backend("numba").network_ops.column_sum(*map(__import__("numpy").ones, ((2, 2), 2)))
+from fastmlp.common.clock import compile_seconds
+print(json.dumps([said.getvalue().count("Compiling kernels"), compile_seconds() > 0.001]))
+"""
+
+
+@compiled_only
+def test_compiling_is_said_once_and_counted_and_loading_is_not(tmp_path):
+    assert run_python(COUNT_SAID, NUMBA_CACHE_DIR=str(tmp_path)) == [1, True]
+    assert run_python(COUNT_SAID, NUMBA_CACHE_DIR=str(tmp_path)) == [0, False]
+
+
 @compiled_only
 def test_a_kernel_is_compiled_anew_when_any_kernels_file_changes(tmp_path):
     changed = 'from fastmlp.kernels.cpu import jit\njit._sources = lambda: "another time and size"\n'
