@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastmlp.cli.parser import parse
+from fastmlp.common.clock import BEGUN
 from fastmlp.common.errors import BackendError, FastMLPError, UsageError
 from fastmlp.common.files import to_json
 from fastmlp.common.progress import printable, quietly, say, warn
@@ -78,7 +79,7 @@ def run_reproduce(options: argparse.Namespace) -> None:
     from fastmlp.report import table1_text
 
     config = config_of(options)
-    results = reproduce(config)
+    results = reproduce(config, BEGUN)
     print(to_json(results) if options.json else table1_text(results))
     say(f"Report: {config.folder / 'report.html'}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,22 +11,39 @@ from fastmlp.common import environment
 from fastmlp.common.clock import compile_seconds, work_seconds
 from fastmlp.common.progress import say
 
+LEAST_SECONDS = 0.001  # less is the clock's own doing
+
 
 class Machine:
-    """A backend with its threads; `seconds` has the time of each stage, in the order in which they began."""
+    """A backend with its threads; `seconds` has the time of each stage, in the order in which they began.
 
-    def __init__(self, backend: str = "auto", threads: int | None = None) -> None:
+    begun: when the experiment began, by time.monotonic(); None: now. The first stage, "start", imports and opens the
+    backend.
+    """
+
+    def __init__(self, backend: str = "auto", threads: int | None = None, begun: float | None = None) -> None:
+        now = time.monotonic()
+        self._begun = now if begun is None else begun
+        self._compiled_before = compile_seconds()
+        self.seconds = {"start": now - self._begun}
         self.threads = threads or environment.available_cores()
-        self.backend = open_backend(backend, self.threads)
-        self.seconds: dict[str, float] = {}
+        with self.timed("start"):
+            self.backend = open_backend(backend, self.threads)
         say(f"Backend {self.backend}, {self.threads} threads.")
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the block's time to that stage's."""
+        """Add the block's time to that stage's, less the time that kernels compiled."""
         start = work_seconds()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + work_seconds() - start
 
-    def rounded_seconds(self) -> dict[str, float]:
-        return {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
+    def seconds_so_far(self) -> dict[str, float]:
+        """The time of each stage, of compiling if anything was compiled, and of all there was ("total"), rounded."""
+        compiled = compile_seconds() - self._compiled_before
+        seconds = {
+            **self.seconds,
+            **({"compile": compiled} if compiled >= LEAST_SECONDS else {}),
+            "total": time.monotonic() - self._begun,
+        }
+        return {stage: round(value, 3) for stage, value in seconds.items()}

@@ -13,9 +13,12 @@ from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import SCHEMA, describe, on_test_images, over_seeds, write
 
 
-def reproduce(config: Config) -> dict[str, Any]:
-    """Run the whole experiment; write results.json, the report, its figures and both models to config.folder."""
-    machine = Machine(config.backend, config.threads)
+def reproduce(config: Config, begun: float | None = None) -> dict[str, Any]:
+    """Run the whole experiment; write results.json, the report, its figures and both models to config.folder.
+
+    begun: see `Machine`.
+    """
+    machine = Machine(config.backend, config.threads, begun)
     with claimed(config.folder):
         return _reproduce(config, machine)
 
@@ -34,11 +37,13 @@ def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
     }
     if config.seeds > 1:
         results["over_seeds"] = over_seeds(models, results["table1"])
-    results["seconds"] = machine.rounded_seconds()
     results["claims"] = report.check_claims(results)
     for name, member in trained.items():
         row, evaluation = results["table1"][name], results["evaluation"][name]
         write(models, name, member, row, evaluation, config.folder / name)
-    report.write(results, config.folder, features.images.sheet())
+    with machine.timed("report"):
+        drawn = report.draw(results, config.folder, features.images.sheet())
+    results["seconds"] = machine.seconds_so_far()
+    report.write(results, config.folder, drawn)
     write_json(config.folder / "results.json", results)
     return results

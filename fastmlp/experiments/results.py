@@ -71,7 +71,7 @@ def write(
         "environment": environment.describe(),
         "history": {name: member.history.as_dict()},
         "evaluation": {name: {**evaluation, "test_set": models.feature_sets[name].test_set}},
-        "seconds": models.machine.rounded_seconds(),
+        "seconds": models.machine.seconds_so_far(),
     }
     write_json(folder / "results.json", results)
     return results

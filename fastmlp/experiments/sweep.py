@@ -263,7 +263,7 @@ def _describe(models: Models, features: FeatureSet, trial: Trial, candidates: Se
         },
         "tiers": {str(width): tier.as_dict() for width, tier in tiers.items()},
         "environment": environment.describe(),
-        "seconds": machine.rounded_seconds(),
+        "seconds": machine.seconds_so_far(),
         "heads": len(candidates),
         "heads_per_second": round(len(candidates) / machine.seconds["sweep"], 4),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastmlp import paper
 from fastmlp.common.files import write_text
@@ -13,6 +13,7 @@ from fastmlp.report import figures, judgement
 from fastmlp.report.blocks import counted, facts, flat, picture, shown, spaced, spoken, stages, total
 from fastmlp.report.claims import Results, check_claims, number, points
 from fastmlp.report.document import (
+    Block,
     Document,
     Highlights,
     Paragraph,
@@ -25,16 +26,28 @@ from fastmlp.report.document import (
 )
 from fastmlp.report.table1 import HEADER, cells, seed_note, seed_rows
 
-__all__ = ["check_claims", "table1_text", "write"]
+__all__ = ["check_claims", "draw", "table1_text", "write"]
 
 PAPERS_ROW = "The paper's own row is CIFAR-10 with ResNet-18 features"
 MOST_NAMED = 3  # mistakes that are equally frequent
 SAME_EXTRACTORS = ("resnet18", "torchvision:resnet18")
 
 
-def write(results: Results, out: Path, sheet: figures.AugmentationSheet) -> None:
-    """OUT/figures/*.png, OUT/report.html and OUT/report.md; each file is whole or absent."""
-    document = _document(results, Path(out), sheet)
+class Drawn(NamedTuple):
+    """The blocks of a report that have figures in them, drawn before its time is taken."""
+
+    figures: Sequence[Block]
+    judgement: Sequence[Block]
+
+
+def draw(results: Results, out: Path, sheet: figures.AugmentationSheet) -> Drawn:
+    """OUT/figures/*.png, but for the chart of time; each file is whole or absent."""
+    return Drawn(_pictures(results, Path(out), sheet), _judgement(results, Path(out)))
+
+
+def write(results: Results, out: Path, drawn: Drawn) -> None:
+    """OUT/report.html and OUT/report.md, with the chart of results["seconds"]; each file is whole or absent."""
+    document = _document(results, Path(out), drawn)
     write_text(Path(out) / "report.md", to_markdown(document))
     write_text(Path(out) / "report.html", to_html(document))
 
@@ -80,7 +93,7 @@ def _caution(results: Results) -> str:
 # The document.
 
 
-def _document(results: Results, out: Path, sheet: figures.AugmentationSheet) -> Document:
+def _document(results: Results, out: Path, drawn: Drawn) -> Document:
     config = results["config"]
     title = f"{spoken(config['dataset'])} on {spoken(config['extractor'])} features"
     return Document(
@@ -90,8 +103,8 @@ def _document(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
         sections=(
             Section("Table 1", _table1(results)),
             Section("The paper's claims", [Verdict(**claim) for claim in results["claims"]]),
-            Section("Figures", _pictures(results, out, sheet)),
-            Section("Judgement", _judgement(results, out)),
+            Section("Figures", drawn.figures),
+            Section("Judgement", drawn.judgement),
             Section("Time", _time(results, out)),
             Section("Configuration", [_configuration(results)]),
             Section("Environment", [facts(results["environment"])]),

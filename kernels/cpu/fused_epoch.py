@@ -117,7 +117,7 @@ class _Job:
         dtype, h, m, c = self.weights.w1.dtype, share.units, share.padded, self.epoch.classes
         by_class = np.arange(c)
         sizes = (m * h, h * m, m * h, c * m, m, m, m, max(CHUNK * share.line, c * h), h, max(h, c))
-        return Buffers(*_zeros_apart(sizes, dtype), by_hidden=by_class * h + c * share.first, by_batch=by_class * m)
+        return Buffers._make([*_zeros_apart(sizes, dtype), by_class * h + c * share.first, by_class * m])
 
     def write_back(self) -> None:
         _unpack(self.weights, self.task, self.bounds)

@@ -45,7 +45,7 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     return extending.intrinsic(function)
 
 
-class _Compiling(event.Listener):  # type: ignore[misc]  # Numba has no types
+class _Compiling(event.Listener):
     """Says once that kernels are being compiled, not loaded, and stops the clock of work meanwhile.
 
     Numba compiles under a lock of the process, and tells of a function's callees between its own start and end.

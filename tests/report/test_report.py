@@ -116,7 +116,7 @@ NAMES = ("figure1-augmentations", "figure2-network", "figure4-training", "confus
 def written(tmp_path_factory):
     """The folder of one report, and the results it was written from."""
     out, results = tmp_path_factory.mktemp("report"), fake_results()
-    report.write(results, out, fake_sheet())
+    report.write(results, out, report.draw(results, out, fake_sheet()))
     return out, results
 
 
@@ -361,7 +361,7 @@ def hostile(tmp_path_factory):
     results["data"]["note"] = "<img src=x onerror=alert(1)>"
     results["environment"]["cpu"] = '"><script>'
     out = tmp_path_factory.mktemp("hostile")
-    report.write(results, out, fake_sheet(1))
+    report.write(results, out, report.draw(results, out, fake_sheet(1)))
     return out, results
 
 
@@ -498,7 +498,7 @@ def test_equally_frequent_mistakes_are_all_the_most_frequent(confusion, says, tm
         "original": evaluation_of(confusion, "abc"),
         "augmented": evaluation_of(np.eye(3, dtype=int), "abc"),
     }
-    report.write(results, tmp_path, fake_sheet(1))
+    report.write(results, tmp_path, report.draw(results, tmp_path, fake_sheet(1)))
     assert f"Most frequent mistakes: {says}." in (tmp_path / "report.md").read_text()
 
 
@@ -607,7 +607,7 @@ def test_an_interrupted_write_leaves_whole_files_only(written, tmp_path, monkeyp
 
     monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        report.write(written[1], tmp_path, fake_sheet())
+        report.write(written[1], tmp_path, report.draw(written[1], tmp_path, fake_sheet()))
     assert path.read_text() == "old"
     finished = {f.name for f in tmp_path.rglob("*") if f.is_file()} - {file}
     assert finished < {"report.md", "report.html", *(f"{name}.png" for name in NAMES)}
