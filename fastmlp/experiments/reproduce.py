@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp import report
+from fastmlp import paper, report
 from fastmlp.common.files import claimed, write_json
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
-from fastmlp.experiments.results import SCHEMA, describe, on_test_images, over_seeds, write
+from fastmlp.experiments.results import SCHEMA, describe, node, on_test_images, over_seeds, write
 
 
 def reproduce(config: Config, begun: float | None = None) -> dict[str, Any]:
@@ -34,6 +34,7 @@ def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
         **describe(models, features),
         "history": {name: member.history.as_dict() for name, member in trained.items()},
         **on_test_images(models, {name: member.network for name, member in trained.items()}),
+        "node": node(models, trained[paper.MODELS[0]].network),
     }
     if config.seeds > 1:
         results["over_seeds"] = over_seeds(models, results["table1"])

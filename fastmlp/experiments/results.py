@@ -14,6 +14,7 @@ from fastmlp.common.files import write_json
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.models import Models
+from fastmlp.experiments.node import node_at_work
 from fastmlp.models import metrics
 from fastmlp.network.tiers import choose_tier
 from fastmlp.network.trainer import Trainer
@@ -75,6 +76,12 @@ def write(
     }
     write_json(folder / "results.json", results)
     return results
+
+
+def node(models: Models, network: Trainer) -> dict[str, Any] | None:
+    """One of the network's nodes at work on a test image; None without a hidden layer."""
+    features = next(iter(models.feature_sets.values()))
+    return node_at_work(network.parameters, *features.test, features.class_names)
 
 
 def describe(models: Models, features: ImageFeatures) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class Drawn(NamedTuple):
 
 def draw(results: Results, out: Path, sheet: figures.AugmentationSheet) -> Drawn:
     """OUT/figures/*.png, but for the chart of time; each file is whole or absent."""
-    return Drawn(_pictures(results, Path(out), sheet), _judgement(results, Path(out)))
+    out = Path(out)
+    return Drawn(_pictures(results, out, sheet), [*_confusions(results, out), _reliability(results, out)])
 
 
 def write(results: Results, out: Path, drawn: Drawn) -> None:
@@ -104,7 +105,8 @@ def _document(results: Results, out: Path, drawn: Drawn) -> Document:
             Section("Table 1", _table1(results)),
             Section("The paper's claims", [Verdict(**claim) for claim in results["claims"]]),
             Section("Figures", drawn.figures),
-            Section("Judgement", drawn.judgement),
+            Section("Mistakes and confidence", drawn.judgement),
+            Section("By class", judgement.per_class_table(results["evaluation"])),
             Section("Time", _time(results, out)),
             Section("Configuration", [_configuration(results)]),
             Section("Environment", [facts(results["environment"])]),
@@ -173,6 +175,7 @@ def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
             "Only the layers right of the frozen extractor learn. Tall layers show their ends.",
             f"A fully connected network with layers of {', '.join(str(size) for size in sizes)} nodes.",
         ),
+        *_node(results, out),
         picture(
             out, "figure4-training", figures.draw_training(results), "Figure 4. The training.",
             "Loss and accuracy after each epoch, training set dashed, test set solid; dotted lines mark drops of the "
@@ -182,16 +185,23 @@ def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> 
     ]  # fmt: skip
 
 
-def _judgement(results: Results, out: Path) -> list[Picture | Table | Paragraph]:
-    """What is mistaken for what, figures per class, and how well confidence is founded."""
+def _node(results: Results, out: Path) -> list[Picture]:
+    """The paper's Figure 3; none of a network without a hidden layer."""
+    node = results.get("node")
+    if node is None:
+        return []
+    title, inputs = "Figure 3. A node.", counted(results["data"]["features"], "feature")
     caption = (
-        "Left: how often answers of a confidence are right; on the dotted line as often as they say. Right: how many "
-        "answers are so confident. The calibration error is the mean distance from the line (Guo et al. 2017)."
+        f"Hidden unit {node['unit']} of the original model, the one with the largest outgoing weights, on the test "
+        f"image that excites it most, number {node['image']}, of class {node['class']}. It multiplies {inputs} by its "
+        "weights, adds the products and its bias, and passes on what is above zero. The largest products are shown one "
+        "by one, the others summed: those that add to the sum, and those that subtract from it (dashed)."
     )
-    drawn = judgement.draw_reliability(results["evaluation"])
-    description = "Accuracy against confidence on the test set, and the share of images by confidence, for both models."
-    reliability = picture(out, "reliability", drawn, "Calibration.", caption, description)
-    return [*_confusions(results, out), reliability, *judgement.per_class_table(results["evaluation"])]
+    description = (
+        f"A node: {inputs} by their weights and the bias add up to {node['sum']:.3g}; ReLU makes it "
+        f"{node['activation']:.3g}."
+    )
+    return [picture(out, "figure3-node", figures.draw_node(node), title, caption, description)]
 
 
 def _confusions(results: Results, out: Path) -> list[Picture | Paragraph]:
@@ -203,6 +213,16 @@ def _confusions(results: Results, out: Path) -> list[Picture | Paragraph]:
     title, description = "Which class is mistaken for which.", "Confusion matrices of both models on the test set."
     drawn = judgement.draw_confusion(evaluations)
     return [picture(out, "confusion", drawn, title, f"{caption} {worst}", description)]
+
+
+def _reliability(results: Results, out: Path) -> Picture:
+    caption = (
+        "Left: how often answers of a confidence are right; on the dotted line as often as they say. Right: how many "
+        "answers are so confident. The calibration error is the mean distance from the line (Guo et al. 2017)."
+    )
+    drawn = judgement.draw_reliability(results["evaluation"])
+    description = "Accuracy against confidence on the test set, and the share of images by confidence, for both models."
+    return picture(out, "reliability", drawn, "How well confidence is founded.", caption, description)
 
 
 def _time(results: Results, out: Path) -> list[Picture]:

@@ -14,6 +14,7 @@ from fastmlp.paper import MODELS
 from fastmlp.report.blocks import stages
 from fastmlp.report.claims import number
 from fastmlp.report.network_diagram import draw_network
+from fastmlp.report.node_diagram import draw_node
 from fastmlp.report.style import DPI, PALETTE, WIDTH, colour_of, new_figure, save, shortened, styled, svg
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AugmentationSheet",
     "draw_network",
+    "draw_node",
     "draw_seconds",
     "draw_sheet",
     "draw_training",

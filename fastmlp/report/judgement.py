@@ -25,6 +25,7 @@ MOST_DRAWN = 30  # classes in a confusion matrix and in a table
 MOST_ANNOTATED = 20  # classes whose confusion matrix carries numbers
 ALONE = 6.2  # inches, the side of a matrix that stands alone
 MOST_SHOWN = 10  # mistakes
+LINE = 0.18  # inches, of text
 HEADER = ("precision", "recall", "f1")
 
 
@@ -136,11 +137,15 @@ def _name_classes(axes: Axes, names: Sequence[str], side: float, rows: bool) -> 
 @styled
 def draw_reliability(evaluations: Evaluations) -> Figure:
     """Accuracy against confidence, bin by bin, beside how many rows have which confidence (Guo et al. 2017, fig. 1)."""
-    figure = new_figure(WIDTH, 3.9)
+    above = LINE * len(evaluations)  # where the curves cannot run into the models' names
+    height = 3.9 + above
+    figure = new_figure(WIDTH, height)
     reliability, shares = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.07, right=0.985, top=0.9, bottom=0.135, wspace=0.18)
-    reliability.set(title="Accuracy by confidence", ylim=(-0.02, 1.02))
-    shares.set(title="Rows by confidence")
+    top, bottom = (3.9 - 0.39) / height, 0.53 / height
+    figure.subplots_adjust(left=0.07, right=0.975, top=top, bottom=bottom, wspace=0.18)
+    reliability.set_title("Accuracy by confidence", pad=12 + 72 * above)
+    reliability.set_ylim(-0.02, 1.02)
+    shares.set_title("Rows by confidence", pad=12 + 72 * above)
     for axes in (reliability, shares):
         axes.set(xlabel="confidence", xlim=(0, 1.01))
         axes.xaxis.set_major_formatter(_percent)
@@ -153,9 +158,10 @@ def draw_reliability(evaluations: Evaluations) -> Figure:
     for place, (model, evaluation) in enumerate(evaluations.items()):
         _draw_bins(reliability, shares, evaluation["calibration"], colour_of(model))
         text = f"{model}: calibration error {evaluation['calibration_error']:.2%}"
-        reliability.text(
-            0.98, 0.04 + 0.075 * place, text, ha="right", color=colour_of(model), transform=reliability.transAxes
-        )
+        reliability.annotate(
+            text, (0, 1), (0, 8 + 72 * (above - LINE * (place + 1))), xycoords="axes fraction",
+            textcoords="offset points", color=colour_of(model),
+        )  # fmt: skip
     shares.set_ylim(bottom=0)
     return figure
 

@@ -49,7 +49,8 @@ p.plain { color: var(--muted); margin: 0.75rem 0; max-width: 46rem; text-wrap: p
 .highlights .original dd { color: var(--original); }
 .highlights .augmented dd { color: var(--augmented); }
 
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; background: linear-gradient(to left, var(--surface) 60%, transparent) right / 2rem 100% local,
+  linear-gradient(to left, var(--rule), transparent) right / 0.8rem 100% scroll; background-repeat: no-repeat; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.45rem 0.75rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
 th:first-child { padding-left: 0; }

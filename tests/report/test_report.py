@@ -16,7 +16,7 @@ from PIL import Image
 from fastmlp import paper, report
 from fastmlp.common.errors import UsageError
 from fastmlp.models import metrics
-from fastmlp.report import figures
+from fastmlp.report import figures, judgement
 from fastmlp.report.blocks import stages, total
 from fastmlp.report.document import Document, Section, Verdict, to_html, to_markdown
 from fastmlp.report.style import PALETTE
@@ -54,6 +54,13 @@ def evaluation_of(confusion, class_names):
     return metrics.evaluate(metrics.Answers.of([logits], labels), class_names)
 
 
+def fake_node(class_names):
+    inputs = [{"feature": 100 + place, "value": 1.5 - place, "weight": 0.25} for place in range(6)]
+    others = {"adding": {"count": 300, "sum": 12.25}, "subtracting": {"count": 206, "sum": -7.5}}
+    sums = {"bias": -0.125, "sum": 2.5, "activation": 2.5}
+    return {"unit": 17, "image": 4711, "class": class_names[0], "inputs": inputs, **others, **sums}
+
+
 def fake_results(epochs=300, class_names=CLASSES):
     """A believable run, as experiment.py hands it over."""
     rng = np.random.default_rng(0)
@@ -88,6 +95,7 @@ def fake_results(epochs=300, class_names=CLASSES):
             model: evaluation_of(fake_confusion(rng, 10000, row["test_accuracy"], len(class_names)), class_names)
             for model, row in table.items()
         },
+        "node": fake_node(class_names),
     }  # fmt: skip
     results["claims"] = report.check_claims(results)
     return results
@@ -109,7 +117,15 @@ HOSTILE = (
     "\udcff\u202egnp",
     "猫",
 )
-NAMES = ("figure1-augmentations", "figure2-network", "figure4-training", "confusion", "reliability", "seconds")
+NAMES = (
+    "figure1-augmentations",
+    "figure2-network",
+    "figure3-node",
+    "figure4-training",
+    "confusion",
+    "reliability",
+    "seconds",
+)
 
 
 @pytest.fixture(scope="module")
@@ -422,6 +438,25 @@ def test_network_is_drawn_with_its_real_sizes():
         assert shown in text
 
 
+def test_a_node_is_drawn_with_its_real_numbers():
+    node = fake_results(1)["node"]
+    text = words(figures.draw_node(node))
+    for shown in ("feature 100", "1.5", "× 0.25", "+0.375", "−0.875", "300 more", "+12.2", "206 more", "−7.5", "bias"):
+        assert shown in text, shown
+    assert {"z = 2.5", "a = 2.5"} <= set(text)
+    node |= {"adding": {"count": 0, "sum": 0.0}, "inputs": node["inputs"][:1]}
+    assert "0 more" not in " ".join(words(figures.draw_node(node)))
+    node["inputs"][0] = {"feature": 99_999, "value": -1.234e-7, "weight": -12345.678}
+    assert not cut_texts(figures.draw_node(node))
+
+
+def test_a_run_without_a_hidden_layer_has_no_figure_3(tmp_path):
+    results = fake_results(1) | {"node": None}
+    report.write(results, tmp_path, report.draw(results, tmp_path, fake_sheet(1)))
+    assert not (tmp_path / "figures/figure3-node.png").exists()
+    assert "Figure 3" not in (tmp_path / "report.md").read_text()
+
+
 def test_training_marks_the_drops_and_names_the_curves():
     text = " ".join(words(figures.draw_training(fake_results(250))))
     assert "learning rate 0.001" in text
@@ -498,6 +533,7 @@ def test_equally_frequent_mistakes_are_all_the_most_frequent(confusion, says, tm
         "original": evaluation_of(confusion, "abc"),
         "augmented": evaluation_of(np.eye(3, dtype=int), "abc"),
     }
+    assert not cut_texts(judgement.draw_reliability(results["evaluation"]))
     report.write(results, tmp_path, report.draw(results, tmp_path, fake_sheet(1)))
     assert f"Most frequent mistakes: {says}." in (tmp_path / "report.md").read_text()
 
