@@ -135,6 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
     _option(reproduce, "seeds", positive, "train this many models of each kind, from --seed on, for intervals (1)")
     _add(commands, "extract", experiment, "the features of a dataset, stored")
     train = _add(commands, "train", experiment, "one model on stored features, or on features made elsewhere")
+    _add_fitting_options(train)
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
     _add_features_options(train, "train on these features instead of a dataset's", test=True)
     _add_sweep(commands, recipe)
@@ -229,6 +230,13 @@ def _training_options() -> argparse.ArgumentParser:
     _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64 (64)")
     group.add_argument("--resume", action="store_true", help="continue where an earlier run with this --out stopped")
     return parser
+
+
+def _add_fitting_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("rows")
+    text = "hold a tenth of the training rows out, stop once accuracy on them no longer rises, keep the best epoch"
+    group.add_argument("--early-stopping", action="store_true", help=text)
+    _option(group, "class-weight", str, "balanced, or NAME=W,NAME=W: how much the loss of a row of each class counts")
 
 
 def _model_options() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from fastmlp.estimators.arrays import rows_of, to_host
 from fastmlp.training.findings import no_better_than_guessing
 from fastmlp.training.history import History
 from fastmlp.training.standardize import odd_scale
+from fastmlp.training.weights import balanced, relative
 
 Floats = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -41,7 +42,7 @@ class Rows:
     @property
     def relative_weights(self) -> Floats | None:
         """The weights over their mean; None if all are equal, which trains faster."""
-        return None if np.ptp(self.weights) == 0 else self.weights / self.weights.mean()
+        return relative(self.weights)
 
 
 def check_shapes(X: Any, y: Any = None) -> None:
@@ -96,6 +97,5 @@ def _class_weights(
 ) -> Floats:
     """The weight of each class (k,); "balanced": the mean of the classes' summed weights over the class's own sum."""
     if class_weight == "balanced":
-        sums = np.bincount(labels, weights, len(classes))
-        return sums.mean() / np.where(sums > 0, sums, 1)
+        return balanced(np.bincount(labels, weights, len(classes)).astype(np.float64))
     return compute_class_weight(class_weight, classes=classes, y=classes[labels])

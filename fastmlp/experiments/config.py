@@ -11,6 +11,7 @@ from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.datasets.reading import DEFAULT_READING, Reading
 from fastmlp.network.parameters import DTYPES
 from fastmlp.training.recipe import PRESETS, Recipe
+from fastmlp.training.weights import BALANCED, parse_class_weight
 
 SEEDS_END = 2**32  # the paper's generator takes no larger seeds
 
@@ -22,6 +23,8 @@ class Config:
     augment: the augmentations and their ranges, as `augment.Policy.parse` takes them; None: the paper's four.
     copies: augmented copies of each training image; the augmented model trains on the images and on all copies.
     on_bad_image, max_pixels: as `datasets.Reading` has them.
+    early_stopping: hold a tenth of the training rows out, and stop as `training.stopping.Stopping` says. class_weight:
+    "balanced", or NAME=W,NAME=W.
     """
 
     dataset: str = "digits"
@@ -33,6 +36,8 @@ class Config:
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float | None = None
+    early_stopping: bool = False
+    class_weight: str | None = None
     seed: int = 0
     seeds: int = 1
     dtype: str = "float32"
@@ -58,6 +63,8 @@ class Config:
         datasets.check_name(self.dataset)
         extractors.check_name(self.extractor)
         _ = self.recipe, self.policy, self.reading  # which check themselves
+        if self.class_weight not in (None, BALANCED):
+            parse_class_weight(str(self.class_weight))
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
         if self.copies < 1:

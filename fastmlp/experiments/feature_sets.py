@@ -37,6 +37,9 @@ class Labelled(NamedTuple):
     features: NDArray[Any]
     labels: NDArray[np.int64]
 
+    def take(self, rows: NDArray[np.int64]) -> Labelled:
+        return Labelled(self.features[rows], self.labels[rows])
+
 
 class FeatureSet(Protocol):
     """What a model trains and is tested on; nothing is read or computed before it is asked for.
@@ -94,10 +97,14 @@ def joined(parts: Sequence[Labelled]) -> Labelled:
 
 
 class Trial(NamedTuple):
-    """Rows to train on, and held-out ones to judge by."""
+    """Rows to train on, in parts as a feature set has them, and held-out ones to judge by."""
 
-    kept: Labelled
+    parts: list[Labelled]
     held_out: Labelled
+
+    @property
+    def kept(self) -> Labelled:
+        return joined(self.parts)
 
 
 def hold_out_tenth(features: FeatureSet, seed: int) -> Trial:
@@ -110,11 +117,7 @@ def hold_out_tenth(features: FeatureSet, seed: int) -> Trial:
             f"A tenth of the training rows is held out: {features.images} are too few, give {LEAST_ROWS} or more."
         )
     kept, held = hold_out(features.parts[0].labels, seed)
-    of_kept, of_held = (
-        [Labelled(part.features[rows], part.labels[rows]) for part in parts]
-        for parts, rows in ((features.parts, kept), (features.parts[:1], held))
-    )
-    return Trial(joined(of_kept), joined(of_held))
+    return Trial([part.take(kept) for part in features.parts], features.parts[0].take(held))
 
 
 def scaling_of(features: FeatureSet, rows: NDArray[Any], recipe: Recipe) -> Scaling | None:

@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastmlp.common import environment
 from fastmlp.common.progress import say, warn
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.feature_sets import FeatureSet, Labelled, joined, scaling_of, training_rows
+from fastmlp.experiments.feature_sets import (
+    FeatureSet,
+    Labelled,
+    Trial,
+    hold_out_tenth,
+    joined,
+    scaling_of,
+    training_rows,
+)
 from fastmlp.experiments.machine import Machine
 from fastmlp.models import folder as model_folder
 from fastmlp.network.scaling import Scaling
@@ -27,6 +36,8 @@ from fastmlp.training.loop import DivergedError
 from fastmlp.training.member import Blueprint, Fingerprint, Member
 from fastmlp.training.run import Run
 from fastmlp.training.samples import Samples
+from fastmlp.training.stopping import Stopping
+from fastmlp.training.weights import class_weights, relative
 
 SEEDS = "seeds.safetensors"
 FUSED_EPOCH = 3  # the tier
@@ -40,12 +51,30 @@ class Placed:
 
     def train(self, name: str) -> Samples:
         """What the model trains on."""
-        return self._all.first(training_rows(self.feature_sets[name]))
+        return self._all.first(self.rows(name))
+
+    def rows(self, name: str) -> int:
+        """How many rows the model trains on."""
+        return training_rows(self.feature_sets[name]) if self._trial is None else len(self._all)
 
     @cached_property
     def _all(self) -> Samples:
+        return self._weighted(joined(self._parts))
+
+    @cached_property
+    def held_out(self) -> Samples | None:
+        """The rows that judge when to stop, under early stopping."""
+        return None if self._trial is None else self._weighted(self._trial.held_out)
+
+    @property
+    def _parts(self) -> list[Labelled]:
         *_, largest = self.feature_sets.values()
-        return self._place(joined(largest.parts))
+        return largest.parts if self._trial is None else self._trial.parts
+
+    @cached_property
+    def _trial(self) -> Trial | None:
+        """What a single model trains on, and what judges it, under early stopping."""
+        return hold_out_tenth(self._first, self.config.seed) if self.config.early_stopping else None
 
     @cached_property
     def test(self) -> Samples:
@@ -54,14 +83,24 @@ class Placed:
     @cached_property
     def scaling(self) -> Scaling | None:
         """What standardises all of them, learned from the training rows without augmented copies."""
-        return scaling_of(self._first, self._first.parts[0].features, self.config.recipe)
+        return scaling_of(self._first, self._parts[0].features, self.config.recipe)
 
     @property
     def _first(self) -> FeatureSet:
         return next(iter(self.feature_sets.values()))
 
-    def _place(self, rows: Labelled) -> Samples:
-        return Samples.place(self.machine.backend, *rows, self.config.dtype, self.scaling)
+    @cached_property
+    def _class_weights(self) -> NDArray[np.float64] | None:
+        """Of each class (k,), by the rows that are trained on."""
+        text = self.config.class_weight
+        return None if text is None else class_weights(text, self._first.class_names, self._parts[0].labels)
+
+    def _weighted(self, rows: Labelled) -> Samples:
+        weights = None if self._class_weights is None else relative(self._class_weights[rows.labels])
+        return self._place(rows, weights)
+
+    def _place(self, rows: Labelled, weights: NDArray[np.float64] | None = None) -> Samples:
+        return Samples.place(self.machine.backend, *rows, self.config.dtype, self.scaling, weights)
 
 
 class Models:
@@ -94,7 +133,7 @@ class Models:
     def _side_by_side(self, members: Sequence[Member]) -> bool:
         fused = all(member.network.tier.tier == Tier.FUSED_EPOCH for member in members)
         alike = len({member.history.epochs for member in members}) == 1
-        return self.machine.backend.beside_host and fused and alike
+        return self.machine.backend.beside_host and fused and alike and not self.config.early_stopping
 
     def _train(self, members: Mapping[str, Member]) -> None:
         """Train these further, each on the first rows of the last one's samples, and write them."""
@@ -102,11 +141,11 @@ class Models:
         tier = members[names[0]].network.tier
         say(str(tier))
         samples, test = self.placed.train(names[-1]), self.placed.test
-        rows = [training_rows(self.feature_sets[name]) for name in names]
+        rows, held_out = [self.placed.rows(name) for name in names], self.placed.held_out
         title = f"train {names[0]}" if len(names) == 1 else "train both"
         checkpoint = self._folders(names)
         with self.machine.timed(title.replace(" ", "_")):
-            Run(list(members.values()), checkpoint).train(samples, title, rows=rows, test=test)
+            Run(list(members.values()), checkpoint).train(samples, title, rows=rows, test=test, held_out=held_out)
         for name, member in members.items():
             self.write(name, member, self.config.folder / name)
         checkpoint.remove()
@@ -130,7 +169,9 @@ class Models:
         config, features = self.config, next(iter(self.feature_sets.values()))
         sizes = (features.inputs, *config.hidden_layer_sizes, len(features.class_names))
         recipe = config.recipe.for_rows(features.images)
-        return Blueprint(sizes, recipe, config.seed if seed is None else seed, config.dtype)
+        stopping = Stopping() if config.early_stopping else None
+        own_seed = config.seed if seed is None else seed
+        return Blueprint(sizes, recipe, own_seed, config.dtype, stopping, config.class_weight)
 
     def fingerprint(self, name: str) -> Fingerprint:
         return self.blueprint().fingerprint(self.feature_sets[name].sources)
@@ -144,6 +185,9 @@ class Models:
             "weights": features.place_weights(folder),
             "versions": {**versions, "backend": str(self.machine.backend)},
         }
+        if self.placed.held_out is not None:
+            trained, held_out = len(self.placed.train(name)), len(self.placed.held_out)
+            description["rows"] |= {"training": trained, "validation": held_out}
         about = member.about(self.fingerprint(name))
         features.trained_rows.save(folder)
         parameters = replace(member.network.parameters, scaling=self.placed.scaling)

@@ -159,8 +159,8 @@ def _sweep(models: Models, grid: Grid) -> dict[str, Any]:
 def train_candidates(models: Models, settings: Sequence[Setting], trial: Trial) -> list[Candidate]:
     """A candidate of every setting from every seed, trained and then judged on the held-out rows."""
     backend, config = models.machine.backend, models.config
-    scaling = scaling_of(next(iter(models.feature_sets.values())), trial.kept.features, config.recipe)
-    kept, held_out = (Samples.place(backend, *rows, config.dtype, scaling) for rows in trial)
+    scaling = scaling_of(next(iter(models.feature_sets.values())), trial.parts[0].features, config.recipe)
+    kept, held_out = (Samples.place(backend, *rows, config.dtype, scaling) for rows in (trial.kept, trial.held_out))
     candidates = []
     total, epochs = len(settings) * config.seeds, models.blueprint().recipe.epochs
     with progress(f"sweep of {total} heads", total * epochs, "epochs of heads") as bar:
@@ -257,7 +257,7 @@ def _describe(models: Models, features: FeatureSet, trial: Trial, candidates: Se
         "data": {
             **data,
             "sources": features.sources,
-            "rows_trained_on": len(trial.kept.labels),
+            "rows_trained_on": sum(len(part.labels) for part in trial.parts),
             "held_out_rows": len(trial.held_out.labels),
             "test_rows": data.pop("rows")["test"],
         },

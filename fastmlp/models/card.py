@@ -72,15 +72,21 @@ def _data(description: dict[str, Any]) -> str:
 
 def _training(description: dict[str, Any]) -> str:
     kept = {name: description[name] for name in ("sizes", "dtype", "seed")}
-    return _table({**kept, **description["recipe"]})
+    chosen = {name: description[name] for name in ("early_stopping", "class_weight") if description.get(name)}
+    return _table({**kept, **description["recipe"], **chosen})
 
 
 def _figures(history: dict[str, list[Any]]) -> str:
     figures: dict[str, Any] = {"epochs": len(history["epoch"])}
-    for name, title in (("train", "training, mean over the last epoch"), ("test", "test, after the last epoch")):
+    scores = history["validation_accuracy"]
+    kept = scores.index(max(scores)) if scores else len(history["epoch"]) - 1
+    which = f"epoch {kept + 1}, whose network is kept" if scores else "the last epoch"
+    for name, title in (("train", f"training, mean over {which}"), ("test", f"test, after {which}")):
         if history[f"{name}_loss"]:
-            figures[f"accuracy: {title}"] = f"{history[f'{name}_accuracy'][-1]:.3%}"
-            figures[f"loss: {title}"] = f"{history[f'{name}_loss'][-1]:.4g}"
+            figures[f"accuracy: {title}"] = f"{history[f'{name}_accuracy'][kept]:.3%}"
+            figures[f"loss: {title}"] = f"{history[f'{name}_loss'][kept]:.4g}"
+    if scores:
+        figures[f"accuracy: validation, after {which}"] = f"{scores[kept]:.3%}"
     return _table(figures)
 
 

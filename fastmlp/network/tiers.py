@@ -41,12 +41,24 @@ class TierChoice:
 
 
 def choose_tier(
-    sizes: Sequence[int], dtype: str, backend: Backend, optimizer: Optimizer | None = None, batch_size: int = 64
+    sizes: Sequence[int],
+    dtype: str,
+    backend: Backend,
+    optimizer: Optimizer | None = None,
+    batch_size: int = 64,
+    weighted: bool = False,
 ) -> TierChoice:
-    """The best tier that this backend has for a network of these sizes and dtype, trained in such steps (by SGD)."""
+    """The best tier that this backend has for a network of these sizes and dtype, trained in such steps (by SGD).
+
+    weighted: rows have weights, which no fused epoch takes.
+    """
     optimizer = SGD() if optimizer is None else optimizer
     network = f"{'-'.join(map(str, sizes))} {dtype}"
-    refusal = backend.fused_epoch_refusal(sizes, dtype, batch_size, optimizer)
+    refusal = (
+        "no fused epoch takes weighted rows"
+        if weighted
+        else backend.fused_epoch_refusal(sizes, dtype, batch_size, optimizer)
+    )
     missing = missing_kernels(backend.network_ops, optimizer)
     if not refusal:
         return TierChoice(Tier.FUSED_EPOCH, f"{backend} trains this network a whole epoch in one call ({network})")

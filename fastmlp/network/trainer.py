@@ -27,8 +27,9 @@ FLOPS_WORTH_THREADS = 16_000_000  # of one product: about 0.1 ms on one core
 class Trainer:
     """A network bound to a backend, an optimizer and a largest batch: a step then checks and copies nothing.
 
-    tier: the best by default. Not to be shared between threads. Raises UsageError for a batch size below 1, or a tier
-    that this network does not have on the backend.
+    tier: the best by default; weighted: for rows of different weights, of which no fused epoch knows. Not to be shared
+    between threads. Raises UsageError for a batch size below 1, or a tier that this network does not have on the
+    backend.
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class Trainer:
         batch_size: int,
         tier: Tier | None = None,
         optimizer: Optimizer | None = None,
+        weighted: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"The batch size must be 1 or more, not {batch_size}.")
         self.backend, self.batch_size, self.sizes, self.dtype = backend, batch_size, parameters.sizes, parameters.dtype
         self.optimizer, self.steps = SGD() if optimizer is None else optimizer, 0
-        best = choose_tier(self.sizes, self.dtype, backend, self.optimizer, batch_size)
+        best = choose_tier(self.sizes, self.dtype, backend, self.optimizer, batch_size, weighted)
         self.tier = best if tier in (None, best.tier) else _lower_tier(best, Tier(tier), backend)
         array_code = tier == Tier.ARRAY_CODE
         ops = NetworkOps(backend.xp) if array_code else backend.network_ops

@@ -56,18 +56,15 @@ class ModelFolders(Checkpoint):
         with _damage_reported(path):
             if (parameters.sizes, parameters.dtype) != (blueprint.sizes, blueprint.dtype):
                 raise ValueError("it holds a network of other sizes")
-            network = blueprint.network(backend, parameters)
+            member = Member(blueprint, blueprint.network(backend, parameters), History.from_dict(about.get("history")))
             if state:  # a finished model has none
-                storage.restore(network, state)
-            member = Member(blueprint, network, History.from_dict(about.get("history")))
+                member.state = state
         _say_resuming(path, member)
         return member
 
     def save(self, members: Sequence[Member]) -> None:
         for (folder, fingerprint), member in zip(self.fingerprints.items(), members, strict=True):
-            storage.save(
-                member.network.parameters, member.about(fingerprint), folder / CHECKPOINT, member.network.state
-            )
+            storage.save(member.network.parameters, member.about(fingerprint), folder / CHECKPOINT, member.state)
 
     def remove(self) -> None:
         """Remove the checkpoints, which the models make superfluous."""
@@ -100,18 +97,14 @@ class SeedsFile(Checkpoint):
             for member, history in zip(members, about["histories"], strict=True):
                 start = f"{member.blueprint.seed}."
                 own = {name.removeprefix(start): array for name, array in state.items() if name.startswith(start)}
-                storage.restore(member.network, own)
+                member.state = own
                 member.history = History.from_dict(history)
             if len({member.history.epochs for member in members}) > 1:
                 raise ValueError("its histories do not go together")
         _say_resuming(self.path, members[0])
 
     def save(self, members: Sequence[Member]) -> None:
-        state = {
-            f"{member.blueprint.seed}.{name}": array
-            for member in members
-            for name, array in member.network.state.items()
-        }
+        state = {f"{member.blueprint.seed}.{name}": array for member in members for name, array in member.state.items()}
         histories = [member.history.as_dict() for member in members]
         about = {"fingerprint": self.fingerprint, "seeds": _seeds(members), "histories": histories}
         storage.save(members[0].network.parameters, about, self.path, state)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fastmlp.backends.base import Backend
+from fastmlp.models import storage
 from fastmlp.network.parameters import Parameters, initial_parameters
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.history import History
 from fastmlp.training.recipe import Recipe
+from fastmlp.training.stopping import State, Stopping
 
 Fingerprint = dict[str, Any]
+BEST = "best."  # the prefix of the names of the best state's arrays
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class Blueprint:
     recipe: Recipe
     seed: int
     dtype: str
+    stopping: Stopping | None = None
+    class_weight: str | None = None  # as `weights.class_weights` takes it
 
     def network(self, backend: Backend, parameters: Parameters | None = None) -> Trainer:
         """A network bound to be trained, with these parameters or, where None, with those drawn from the seed."""
         if parameters is None:
             parameters = initial_parameters(self.sizes, self.recipe.init, self.seed, self.dtype)
-        return self.recipe.network(parameters, backend)
+        return self.recipe.network(parameters, backend, weighted=self.class_weight is not None)
 
     def fingerprint(self, features: Sequence[str]) -> Fingerprint:
         """What a checkpoint must agree with; features: names of the feature sets, which change with their content."""
@@ -38,21 +43,38 @@ class Blueprint:
             "recipe": self.recipe.as_dict(),
             "seed": self.seed,
             "dtype": self.dtype,
+            "early_stopping": None if self.stopping is None else asdict(self.stopping),
+            "class_weight": self.class_weight,
             "features": list(features),
         }
 
 
 @dataclass
 class Member:
-    """One network of a training run, and the history of its epochs."""
+    """One network of a training run, and the history of its epochs; under early stopping, its best state so far."""
 
     blueprint: Blueprint
     network: Trainer
     history: History = field(default_factory=History)
+    best: State = field(default_factory=dict)
 
     @classmethod
     def new(cls, blueprint: Blueprint, backend: Backend) -> Member:
         return cls(blueprint, blueprint.network(backend))
+
+    @property
+    def state(self) -> State:
+        """All that its training resumes from, beside the history."""
+        return self.network.state | {BEST + name: array for name, array in self.best.items()}
+
+    @state.setter
+    def state(self, state: State) -> None:
+        """Raises ValueError for the state of another network."""
+        best = {name.removeprefix(BEST): array for name, array in state.items() if name.startswith(BEST)}
+        if best:
+            storage.restore(self.network, best)
+        storage.restore(self.network, {name: array for name, array in state.items() if not name.startswith(BEST)})
+        self.best = best
 
     def about(self, fingerprint: Fingerprint) -> dict[str, Any]:
         """What its file holds beside its weights."""

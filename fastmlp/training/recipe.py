@@ -70,9 +70,9 @@ class Recipe:
         drops = (epoch - 1) // self.drop_every if self.schedule == "step" else 0
         return np.full(steps, self.learning_rate * self.drop_factor**drops)
 
-    def network(self, parameters: Parameters, backend: Backend) -> Trainer:
-        """A network bound to be trained this way."""
-        return Trainer(parameters, backend, self.batch_size, optimizer=self.update_rule)
+    def network(self, parameters: Parameters, backend: Backend, weighted: bool = False) -> Trainer:
+        """A network bound to be trained this way, on rows of different weights where weighted."""
+        return Trainer(parameters, backend, self.batch_size, optimizer=self.update_rule, weighted=weighted)
 
     def changed(self, **changes: Any) -> Recipe:
         """This recipe with some values changed; None keeps a value. Epochs that are given hold for few rows too."""

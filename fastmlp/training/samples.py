@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Backend
+from fastmlp.backends.base import Array, Backend, Data
 from fastmlp.common.errors import BackendError
 from fastmlp.network.scaling import Scaling
 from fastmlp.network.trainer import Trainer, train_epoch_together
@@ -39,6 +39,7 @@ class Samples:
         labels: NDArray[np.int64],
         dtype: str,
         scaling: Scaling | None = None,
+        weights: NDArray[Any] | None = None,
     ) -> Samples:
         """Place rows on the device if they fit into its memory budget, else keep them on the host, to send in chunks.
 
@@ -46,10 +47,11 @@ class Samples:
         """
         labels, budget = labels.astype(np.int64), backend.memory_budget()
         if budget is not None and features.size * np.dtype(dtype).itemsize > budget:
-            chunks = Chunks(backend, features, labels, dtype, budget, scaling)
-            return ChunkedSamples(features, labels, scaling=scaling, chunks=chunks)
+            chunks = Chunks(backend, features, labels, dtype, budget, scaling, weights)
+            return ChunkedSamples(features, labels, weights, scaling, chunks=chunks)
         host = np.ascontiguousarray(features, dtype) if scaling is None else scaling.applied(features, dtype)
-        return cls(backend.asarray(host), backend.asarray(labels), scaling=scaling)
+        weighing = None if weights is None else backend.asarray(weights.astype(dtype))
+        return cls(backend.asarray(host), backend.asarray(labels), weighing, scaling)
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
@@ -76,9 +78,13 @@ class Samples:
         """The accuracy of the network's answers, rows weighted."""
         if self.weights is None:
             return self.evaluate(network)[1]
-        labels, weights = (network.backend.to_numpy(array) for array in (self.labels, self.weights))
+        labels, weights = self._on_host(network.backend)
         predicted = np.concatenate([logits.argmax(axis=1) for logits in self.logit_batches(network)])
         return float(np.average(predicted == labels, weights=weights))
+
+    def _on_host(self, backend: Backend) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Labels and weights."""
+        return backend.to_numpy(self.labels), backend.to_numpy(self.weights)
 
     def logit_batches(self, network: Trainer) -> Iterator[NDArray[Any]]:
         """See `Trainer.logit_batches`."""
@@ -91,7 +97,7 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkedSamples(Samples):
-    """Features (n, d), memory-mapped if they were, and labels (n,) on the host; all rows weigh the same."""
+    """Features (n, d), memory-mapped if they were, labels (n,) and weights (n,), if any, on the host."""
 
     chunks: Chunks
 
@@ -120,26 +126,29 @@ class ChunkedSamples(Samples):
                 f"{batch:,}: choose a smaller --batch-size."
             )
         totals = np.zeros((len(networks), 2))
-        for start, features, labels in self.chunks.of(order, batches * batch):
+        for start, (features, labels, weights) in self.chunks.of(order, batches * batch):
             rows, steps = labels.shape[0], slice(start // batch, start // batch + batches)
             in_turn = [np.arange(rows)] * len(networks)
             rates = [rates[steps] for rates in learning_rates]
-            totals += rows * np.array(train_epoch_together(networks, features, labels, in_turn, rates))
+            totals += rows * np.array(train_epoch_together(networks, features, labels, in_turn, rates, weights))
         return [(float(loss), float(hits)) for loss, hits in totals / len(order)]
 
     def evaluate(self, network: Trainer) -> Figures:
         totals = np.zeros(2)
-        for _, features, labels in self._in_order():
+        for features, labels, _ in self._in_order():
             totals += labels.shape[0] * np.array(network.evaluate(features, labels))
         loss, hits = totals / len(self)
         return float(loss), float(hits)
 
+    def _on_host(self, backend: Backend) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        return np.asarray(self.labels), np.asarray(self.weights)
+
     def logit_batches(self, network: Trainer) -> Iterator[NDArray[Any]]:
-        for _, features, _ in self._in_order():
+        for features, _, _ in self._in_order():
             yield from network.logit_batches(features)
 
     def spaced_rows(self, backend: Backend, rows: int, count: int) -> NDArray[np.float64]:
         return self.features[: rows : max(1, rows // count)].astype(np.float64)
 
-    def _in_order(self) -> Iterator[tuple[int, Array, Array]]:
-        return self.chunks.of(np.arange(len(self)), self.chunks.rows)
+    def _in_order(self) -> Iterator[Data]:
+        return (data for _, data in self.chunks.of(np.arange(len(self)), self.chunks.rows))

@@ -55,4 +55,8 @@ class Watch:
         if score > max(earlier, default=-np.inf):
             self.best_state = self.network.state
         earlier.append(score)
-        return self.stopping.is_due(earlier)
+        return self.is_over(history)
+
+    def is_over(self, history: History) -> bool:
+        """Whether training has stopped where this history ends."""
+        return self.stopping.is_due(history.validation_accuracy)

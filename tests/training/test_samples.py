@@ -160,15 +160,34 @@ def test_the_next_chunk_comes_while_one_is_used(monkeypatch):
     chunked = Samples.place(Watched(), *data(), "float32")
     assert isinstance(chunked, ChunkedSamples)
     chunks = chunked.chunks.of(np.arange(ROWS), 32)
-    start, features, labels = next(chunks)
+    start, (features, labels, _) = next(chunks)
     assert (start, len(features), len(labels)) == (0, 32, 32)
     for _ in range(4):  # features and labels of two chunks
         assert uploaded.acquire(timeout=10)
     assert not uploaded.acquire(timeout=0.1)
     np.testing.assert_array_equal(features, data()[0][:32])
-    rest = [(start, len(labels)) for start, _, labels in chunks]
+    rest = [(start, len(labels)) for start, (_, labels, _) in chunks]
     assert rest == [(start, min(32, ROWS - start)) for start in range(32, ROWS, 32)]
     assert threading.get_ident() not in threads
+
+
+def test_weighted_rows_weigh_the_same_in_chunks(backend, monkeypatch):
+    weights = np.random.default_rng(1).uniform(0.1, 1.9, ROWS)
+    weights /= weights.mean()
+    samples = []
+    for budget in (None, BUDGET):
+        monkeypatch.setattr(backend, "memory_budget", lambda budget=budget: budget)
+        samples.append(Samples.place(backend, *data(), "float32", weights=weights))
+    whole, chunked = samples
+    assert isinstance(chunked, ChunkedSamples)
+    expected, got = networks_of(backend, SGD(), None), networks_of(backend, SGD(), None)
+    np.testing.assert_allclose(train(chunked, got), train(whole, expected), rtol=1e-6)
+    for one, two in zip(expected, got, strict=True):
+        np.testing.assert_array_equal(two.state["weights"], one.state["weights"])
+        assert chunked.accuracy(two) == pytest.approx(whole.accuracy(one))
+    unweighted = networks_of(backend, SGD(), None)
+    train(placed(backend, None, monkeypatch), unweighted)
+    assert not np.allclose(unweighted[0].state["weights"], expected[0].state["weights"], rtol=1e-4)
 
 
 def test_what_fits_by_a_byte_is_placed_whole(monkeypatch):
