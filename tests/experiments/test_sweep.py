@@ -114,7 +114,8 @@ def test_each_candidate_is_as_if_trained_alone(backend, monkeypatch):
 
 @pytest.mark.parametrize("on", ["original", "augmented"])
 def test_held_out_images_and_their_copies_are_not_trained_on(on):
-    kept, held_out = trial_of(models_of(on), on)
+    trial = trial_of(models_of(on), on)
+    kept, held_out = trial.kept, trial.held_out
     assert len(held_out.labels) == 20
     assert len(kept.labels) == (180 if on == "original" else 360)
     stores = models_of("augmented").feature_sets["augmented"].parts
