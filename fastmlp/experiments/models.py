@@ -37,7 +37,7 @@ from fastmlp.training.member import Blueprint, Fingerprint, Member
 from fastmlp.training.run import Run
 from fastmlp.training.samples import Samples
 from fastmlp.training.stopping import Stopping
-from fastmlp.training.weights import class_weights, relative
+from fastmlp.training.weights import relative, weights_of_classes
 
 SEEDS = "seeds.safetensors"
 FUSED_EPOCH = 3  # the tier
@@ -93,11 +93,14 @@ class Placed:
     def _class_weights(self) -> NDArray[np.float64] | None:
         """Of each class (k,), by the rows that are trained on."""
         text = self.config.class_weight
-        return None if text is None else class_weights(text, self._first.class_names, self._parts[0].labels)
+        return None if text is None else weights_of_classes(text, self._first.class_names, self._parts[0].labels)
+
+    def row_weights(self, labels: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """How much rows of these classes count; None: all the same."""
+        return None if self._class_weights is None else relative(self._class_weights[labels])
 
     def _weighted(self, rows: Labelled) -> Samples:
-        weights = None if self._class_weights is None else relative(self._class_weights[rows.labels])
-        return self._place(rows, weights)
+        return self._place(rows, self.row_weights(rows.labels))
 
     def _place(self, rows: Labelled, weights: NDArray[np.float64] | None = None) -> Samples:
         return Samples.place(self.machine.backend, *rows, self.config.dtype, self.scaling, weights)
@@ -176,18 +179,22 @@ class Models:
     def fingerprint(self, name: str) -> Fingerprint:
         return self.blueprint().fingerprint(self.feature_sets[name].sources)
 
+    def describe(self, name: str) -> dict[str, Any]:
+        """What the model was trained on, as its config.json and results.json have it."""
+        description, held_out = self.feature_sets[name].describe(), self.placed.held_out
+        if held_out is not None:
+            description["rows"] |= {"training": self.placed.rows(name), "validation": len(held_out)}
+        return description
+
     def write(self, name: str, member: Member, folder: Path) -> None:
         """Write a trained model's folder, and say if the model has learned nothing."""
         features, versions = self.feature_sets[name], environment.describe()
         description = {
-            **features.describe(),
+            **self.describe(name),
             **self._noticed(features, member),
             "weights": features.place_weights(folder),
             "versions": {**versions, "backend": str(self.machine.backend)},
         }
-        if self.placed.held_out is not None:
-            trained, held_out = len(self.placed.train(name)), len(self.placed.held_out)
-            description["rows"] |= {"training": trained, "validation": held_out}
         about = member.about(self.fingerprint(name))
         features.trained_rows.save(folder)
         parameters = replace(member.network.parameters, scaling=self.placed.scaling)
@@ -196,7 +203,8 @@ class Models:
     def _noticed(self, features: FeatureSet, member: Member) -> dict[str, list[str]]:
         """What config.json keeps of what was said about the data, and about the end of the training, said here."""
         labels = np.concatenate([part.labels for part in features.parts])
-        finding = no_better_than_guessing(member.history, labels, member.blueprint.recipe.batch_size)
+        weights = self.placed.row_weights(labels)
+        finding = no_better_than_guessing(member.history, labels, member.blueprint.recipe.batch_size, weights)
         if finding is None:
             return {}
         notice = f"{finding}: try --preset tabular, another --learning-rate, or more --epochs."

@@ -28,7 +28,7 @@ class Blueprint:
     seed: int
     dtype: str
     stopping: Stopping | None = None
-    class_weight: str | None = None  # as `weights.class_weights` takes it
+    class_weight: str | None = None  # as `weights.weights_of_classes` takes it
 
     def network(self, backend: Backend, parameters: Parameters | None = None) -> Trainer:
         """A network bound to be trained, with these parameters or, where None, with those drawn from the seed."""

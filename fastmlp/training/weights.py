@@ -50,7 +50,7 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def class_weights(text: str, class_names: Sequence[str], labels: NDArray[np.int64]) -> Weights:
+def weights_of_classes(text: str, class_names: Sequence[str], labels: NDArray[np.int64]) -> Weights:
     """The weight of each class (k,), 1 where the text names none; labels (n,) are places among the classes.
 
     text: "balanced", or as `parse_class_weight` takes it. Raises UsageError for the name of no class.
