@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, lru_cache
@@ -121,8 +123,8 @@ class TorchBackend(Backend):
         return Availability(usable=True, details={"torch": torch.__version__, "device": best_device()})
 
     def asarray(self, array: NDArray[Any]) -> Array:
-        if not array.flags.writeable:  # torch has no read-only tensors
-            array = array.copy()
+        if not (array.flags.writeable and array.dtype.isnative and min(array.strides, default=0) >= 0):
+            array = array.astype(array.dtype.newbyteorder("="), order="C")  # a copy: torch has no such tensors
         with torch.inference_mode(mode=False):  # with autograd on, nothing could write to an inference tensor
             return torch.as_tensor(array, device=self.device)
 
@@ -130,8 +132,8 @@ class TorchBackend(Backend):
         return np.asarray(array.detach().cpu())
 
     def set_threads(self, threads: int) -> None:
-        super().set_threads(threads)
-        torch.set_num_threads(threads)
+        super().set_threads(1 if _forked.is_set() else threads)
+        torch.set_num_threads(self.threads)
 
     def without_autograd(self) -> AbstractContextManager[Any]:
         return torch.inference_mode()
@@ -153,6 +155,19 @@ class TorchBackend(Backend):
             torch.cuda.synchronize()
         elif self.device == "mps":
             torch.mps.synchronize()
+
+
+_forked = threading.Event()
+
+
+def _compute_on_one_thread() -> None:
+    """In a forked child: it has OpenMP's threads, but none that runs, and the first product to need one never ends."""
+    _forked.set()
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_on_one_thread)
 
 
 def best_device() -> str:

@@ -16,6 +16,7 @@ from sklearn import get_config
 from fastmlp.backends import open_backend
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import UsageError
+from fastmlp.common.tensors import on_host, readable
 from fastmlp.network.parameters import DTYPES
 from fastmlp.network.scaling import Scaling, blocks
 
@@ -45,12 +46,17 @@ def dtype_of(array: Any, name: str) -> Any:
     return name if xp is None else getattr(xp, name)
 
 
+def computable(array: Any) -> Any:
+    """Features such that their library, if they are dispatched, or else NumPy can compute on them."""
+    return on_host(array) if namespace_of(array) is None else readable(array)
+
+
 def to_host(array: Any) -> Any:
-    """A dispatched array of another library as a NumPy array; anything else unchanged."""
+    """A dispatched array of another library as a NumPy array; anything else such that NumPy can read it."""
     if namespace_of(array) is None:
-        return array
+        return on_host(array)
     if array_api_compat.is_torch_array(array):
-        array = array_api_compat.to_device(array.detach(), "cpu")
+        array = on_host(array)
     elif array_api_compat.is_cupy_array(array):
         return array_api_compat.to_device(array, "cpu")
     return np.from_dlpack(array)
@@ -73,7 +79,7 @@ def on_backend(backend: Backend, array: Any, dtype: str | None = None, scaling: 
         if scaling is None or dtype is None:
             return backend.asarray(np.ascontiguousarray(host, dtype))
         return backend.asarray(scaling.applied(host, dtype))
-    array = array.detach() if array_api_compat.is_torch_array(array) else array
+    array = readable(array)
     if scaling is not None and dtype is not None:
         return _scaled_there(backend, array, dtype, scaling)
     return array.contiguous() if array_api_compat.is_torch_array(array) else xp.ascontiguousarray(array)

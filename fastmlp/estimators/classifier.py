@@ -15,7 +15,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastmlp.common.errors import UsageError
-from fastmlp.estimators.arrays import backend_for, beside, dtype_of, namespace_of, on_backend, place_of, to_host
+from fastmlp.estimators.arrays import (
+    backend_for,
+    beside,
+    computable,
+    dtype_of,
+    namespace_of,
+    on_backend,
+    place_of,
+    to_host,
+)
 from fastmlp.estimators.fitting import Fit
 from fastmlp.estimators.parameters import check_parameters, recipe_for, seed_of, widths_of
 from fastmlp.estimators.rows import Floats, Labels, Rows, check_shapes, row_weights, warn_about_scale, warn_of_guessing
@@ -262,7 +271,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         check_shapes(X, y)
         as_they_come = recipe_for(self.get_params(), rows=1).standardize == "none"
         dtype = dtype_of(X, self.dtype) if as_they_come else "numeric"
-        validated: tuple[Any, NDArray[Any]] = validate_data(self, X, to_host(y), dtype=dtype, reset=reset)
+        validated: tuple[Any, NDArray[Any]] = validate_data(self, computable(X), to_host(y), dtype=dtype, reset=reset)
         check_classification_targets(validated[1])
         return validated
 
@@ -364,7 +373,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         check_shapes(X)
         parameters = self._fit.parameters
         dtype = dtype_of(X, parameters.dtype) if parameters.scaling is None else "numeric"
-        features = validate_data(self, X, dtype=dtype, reset=False)
+        features = validate_data(self, computable(X), dtype=dtype, reset=False)
         backend = backend_for(self.backend, X)
         trainer = Trainer(parameters, backend, UNTRAINED)
         with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is checked below

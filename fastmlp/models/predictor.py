@@ -16,6 +16,7 @@ from fastmlp.common.environment import available_cores
 from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.files import read_json
 from fastmlp.common.progress import progress
+from fastmlp.common.tensors import on_host
 from fastmlp.datasets.base import IMAGE_SHAPE
 from fastmlp.datasets.images import as_images
 from fastmlp.extractors import Extractor, open_extractor
@@ -134,7 +135,7 @@ class Predictor:
         """X as an array; of a data frame the columns that the model was trained on, in that order."""
         names, columns = self.feature_names, list(getattr(X, "columns", ()))
         if names is None or not all(isinstance(name, str) for name in columns) or not columns:
-            return np.asarray(X)
+            return np.asarray(on_host(X))
         check_complete(names, columns, "the data frame")
         return np.asarray(X[list(names)])
 

@@ -1,5 +1,9 @@
 """What is special about PyTorch: autograd kept out, and its own ways with NaN."""
 
+import multiprocessing
+import os
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -43,3 +47,47 @@ def test_split_gives_views_of_all_rows() -> None:
     assert [part.tolist() for part in parts] == [[0, 1, 2], [3, 4, 5], [6]]
     parts[1].fill_(9)
     assert array.tolist() == [0, 1, 2, 9, 9, 9, 6]
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", "i2", "i8", "f2", "f4", "f8", ">f4", ">i8"])
+def test_arrays_in_any_order(dtype: str) -> None:
+    """PyTorch itself takes no negative strides, of axes of length 1 neither, no other byte order, nothing read-only."""
+    whole = np.arange(12).reshape(3, 4).astype(dtype)
+    fixed = whole.copy()
+    fixed.flags.writeable = False
+    backend = open_backend("torch:cpu")
+    for view in (
+        whole[::-1],
+        whole[:, ::-1],
+        whole[::-1, ::-2],
+        whole[:1][::-1],
+        whole[:, :1][:, ::-1],
+        whole.T,
+        fixed,
+    ):
+        np.testing.assert_array_equal(backend.to_numpy(backend.asarray(view)), view)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # later Pythons warn of every fork beside threads
+@pytest.mark.parametrize("name", ["torch:cpu", "numba", "numpy"])
+def test_a_forked_child_computes(name: str) -> None:
+    """OpenMP's threads do not survive a fork: PyTorch's products would wait for them."""
+    backend, a = open_backend(name, 2), np.ones((600, 600))
+    expected = float(a.sum() * 600)
+    assert _sum_of_square(backend, a) == expected
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    child = context.Process(target=lambda: results.put(_sum_of_square(open_backend(name, 2), a)))
+    child.start()
+    child.join(60)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        pytest.fail("the child hangs")
+    assert results.get() == expected
+
+
+def _sum_of_square(backend: Any, a: np.ndarray) -> float:
+    placed = backend.asarray(a)
+    return float((placed @ placed).sum())

@@ -98,3 +98,20 @@ def test_without_dispatch_everything_becomes_numpy(wine: Arrays) -> None:
     model = quick().fit(torch.asarray(wine[0]), torch.asarray(wine[1]))
     assert isinstance(model.predict(torch.asarray(wine[0])), np.ndarray)
     assert isinstance(model.classes_, np.ndarray)
+
+
+@pytest.mark.parametrize("switch", [False, True])
+@pytest.mark.parametrize("backend", ["numpy", "torch:cpu"])
+@pytest.mark.parametrize("standardize", [None, False])
+def test_bfloat16_is_read_as_float32(
+    switch: bool, backend: str, standardize: bool | None, wine: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    X, y = torch.asarray(wine[0] / wine[0].std(axis=0)).bfloat16(), torch.asarray(wine[1])
+    options = {"standardize": standardize, "backend": backend, "dtype": "float32"}
+    with config_context(array_api_dispatch=switch):
+        model = quick(**options).fit(X.requires_grad_(), y, sample_weight=torch.ones(len(y)).bfloat16())
+        expected = quick(**options).fit(X.detach().float(), y)
+        np.testing.assert_array_equal(to_host(model.predict_proba(X)), to_host(expected.predict_proba(X.float())))
+        assert model.partial_fit(X, y).score(X, y) > 0.5

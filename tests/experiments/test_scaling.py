@@ -56,6 +56,15 @@ def test_it_is_the_classifier_of_python_to_the_last_bit() -> None:
     np.testing.assert_array_equal(head.predict_proba(TIMES), model.predict_proba(TIMES))
 
 
+def test_a_tensor_of_bfloat16_is_read_as_float32() -> None:
+    torch = pytest.importorskip("torch")
+    train("unit")
+    head, X = fastmlp.load_model("o/head", "numpy"), torch.asarray(FILES["unit"]).bfloat16()
+    np.testing.assert_array_equal(
+        head.predict_proba(X.requires_grad_()), head.predict_proba(X.detach().float().numpy())
+    )
+
+
 def test_fast_takes_off_an_offset_too() -> None:
     np.save("float64.npy", TIMES[:, :1])
     argv = ["train", "--features", "float64.npy", "--labels", "y.npy", "--out", "o", "--preset", "fast", "-q"]
