@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from fastmlp.backends.base import Array, Availability, Backend
+from fastmlp.common.sharing import Shared
 from fastmlp.ops.network import NetworkOps
 
 
@@ -52,10 +53,13 @@ class NumpyBackend(Backend):
         blas().limit(limits=threads)
 
     def one_thread(self) -> AbstractContextManager[Any]:
-        return blas().limit(limits=1)
+        return _ONE_THREAD.held()
 
 
 @cache
 def blas() -> ThreadpoolController:
     """The BLAS library that NumPy uses."""
     return ThreadpoolController().select(user_api="blas")
+
+
+_ONE_THREAD = Shared(lambda: blas().limit(limits=1))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend
 from fastmlp.common.errors import BackendError, first_line
+from fastmlp.common.sharing import Shared
 from fastmlp.ops.network import NetworkOps, Optimizer
 
 ZERO = torch.zeros(())  # on the CPU, from where every device accepts a scalar
@@ -141,14 +142,8 @@ class TorchBackend(Backend):
     def split(self, array: Array, rows: int) -> Sequence[Array]:
         return array.split(rows)  # all in one call
 
-    @contextmanager
-    def one_thread(self) -> Iterator[None]:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+    def one_thread(self) -> AbstractContextManager[Any]:
+        return _ONE_THREAD.held()
 
     def synchronize(self) -> None:
         if self.device.startswith("cuda"):
@@ -168,6 +163,19 @@ def _compute_on_one_thread() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_compute_on_one_thread)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+_ONE_THREAD = Shared(_one_thread)
 
 
 def best_device() -> str:

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ class VisionExtractor(Extractor):
         self._enlarge = self._enlarging(kernels)
         self._cuda = Cuda(device, shared=kernels is not None) if device.startswith("cuda") else None
         self._pipelines: dict[tuple[int, ...], Pipeline] = {}
+        self._piping = Lock()
         self.features = self._count_features(backbone.image_size)
 
     def provenance(self) -> dict[str, Any]:
@@ -106,10 +108,15 @@ class VisionExtractor(Extractor):
     def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         if self._cuda is None:
             return super().batches(images)
+        return self._piped(images, self._cuda)
+
+    def _piped(self, images: NDArray[np.uint8], cuda: Cuda) -> Iterator[NDArray[np.float32]]:
+        """Batches through the pipeline of their shape: one caller at a time, because its buffers are its own."""
         shape = images.shape[1:]
-        if shape not in self._pipelines:
-            self._pipelines[shape] = Pipeline(self.forward, self._cuda, self.batch_size, shape, self.features)
-        return self._pipelines[shape].batches(images)
+        with self._piping:
+            if shape not in self._pipelines:
+                self._pipelines[shape] = Pipeline(self.forward, cuda, self.batch_size, shape, self.features)
+            yield from self._pipelines[shape].batches(images)
 
     def _step_by_step(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), nullcontext() if self._cuda is None else self._cuda.computing():

@@ -48,6 +48,8 @@ class Predictor:
     Of a data frame, a model trained on columns takes those by name, in any order; an array has them in their order.
     weights replaces the extractor's weights file if that has moved. Raises DataError if the model or the weights
     are missing, damaged, or the weights are not those the model was trained with, and for an X that does not fit.
+
+    Threads may share it, a web server's, say.
     """
 
     def __init__(self, folder: Path, backend: Backend, weights: Path | None = None) -> None:
