@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.common.environment import available_cores
 from fastmlp.kernels import EpochTask
 from fastmlp.ops import Array as Array  # for modules of backends, ours and others'
 from fastmlp.ops.network import NetworkOps, Rule
@@ -57,7 +57,7 @@ class Backend(ABC):
     xp: Any
     image_kernels: Mapping[str, Kernel] = MappingProxyType({})
     device: str = "cpu"
-    threads: int = os.cpu_count() or 1  # for work on the CPU
+    threads: int = available_cores()  # for work on the CPU
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
     beside_host: ClassVar[bool] = False  # it computes while the host does other work, and has room for more
 

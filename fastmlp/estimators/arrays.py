@@ -5,6 +5,7 @@ Follows scikit-learn's convention (`array_api_dispatch`): with the switch off, e
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -15,11 +16,13 @@ from sklearn import get_config
 
 from fastmlp.backends import open_backend
 from fastmlp.backends.base import Array, Backend
+from fastmlp.common.environment import available_cores
 from fastmlp.common.errors import UsageError
 from fastmlp.common.tensors import on_host, readable
 from fastmlp.network.parameters import DTYPES
 from fastmlp.network.scaling import Scaling, blocks
 
+_limited = threading.Event()  # whether anybody has given a number of threads
 BLOCK = 2**16  # rows at a time, enough for a device
 
 
@@ -102,14 +105,22 @@ def rows_of(array: Any, index: NDArray[np.int64]) -> Any:
     return array[index] if xp is None else xp.take(array, beside(index, array), axis=0)
 
 
-def backend_for(name: str, array: Any) -> Backend:
-    """The backend, opened; for "auto" and a dispatched tensor of PyTorch or CuPy, the one of its library and device."""
+def backend_for(name: str, array: Any, threads: int | None = None) -> Backend:
+    """The backend, opened; for "auto" and a dispatched tensor of PyTorch or CuPy, the one of its library and device.
+
+    Threads, once given, hold for the process: then None gives all cores back.
+    """
     if name == "auto" and namespace_of(array) is not None:
         if array_api_compat.is_torch_array(array):
             name = f"torch:{array_api_compat.device(array)}"
         elif array_api_compat.is_cupy_array(array):
             name = "cupy"
-    return _opened(name)
+    backend = _opened(name)
+    if threads is not None:
+        _limited.set()
+    if _limited.is_set():
+        backend.set_threads(threads or available_cores())
+    return backend
 
 
 @cache

@@ -28,6 +28,7 @@ from fastmlp.estimators.arrays import (
 from fastmlp.estimators.fitting import Fit
 from fastmlp.estimators.parameters import check_parameters, recipe_for, seed_of, widths_of
 from fastmlp.estimators.rows import Floats, Labels, Rows, check_shapes, row_weights, warn_about_scale, warn_of_guessing
+from fastmlp.estimators.saving import ModelFiles
 from fastmlp.network.evaluation import log_softmax, softmax
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.history import History
@@ -38,7 +39,7 @@ NUMBERS = "biuf"  # kinds of labels that other libraries' arrays can hold
 UNTRAINED = 1  # the batch size of a network that only predicts
 
 
-class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A multi-layer perceptron with ReLU layers and softmax, trained on mini-batches.
 
     Parameters are named as in scikit-learn's MLPClassifier wherever they mean the same. The defaults,
@@ -103,6 +104,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         learning rate from the start of its schedule.
     dtype : {"float32", "float64"}, default="float32"
         The dtype of weights and arithmetic.
+    threads : int or None, default=None
+        CPU threads. A number holds for the whole process, until the next call of a classifier with another one; None:
+        all available cores, or what the process, such as a worker of joblib, limits its libraries to.
 
     Attributes
     ----------
@@ -172,6 +176,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         class_weight: dict[Any, float] | str | None = None,
         warm_start: bool = False,
         dtype: str = "float32",
+        threads: int | None = None,
     ) -> None:
         self.hidden_layer_sizes, self.preset, self.backend = hidden_layer_sizes, preset, backend
         self.solver, self.alpha, self.batch_size = solver, alpha, batch_size
@@ -179,7 +184,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.init, self.standardize, self.shuffle, self.random_state = init, standardize, shuffle, random_state
         self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
         self.n_iter_no_change, self.tol = n_iter_no_change, tol
-        self.class_weight, self.warm_start, self.dtype = class_weight, warm_start, dtype
+        self.class_weight, self.warm_start, self.dtype, self.threads = class_weight, warm_start, dtype, threads
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -296,7 +301,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def _train(self, fit: Fit, rows: Rows, recipe: Recipe, stopping: Stopping | None, X: Any) -> MLPClassifier:
         """Train, and set the attributes."""
-        backend = backend_for(self.backend, X)
+        backend = backend_for(self.backend, X, self.threads)
         fit.continue_training(rows, recipe, backend, self.shuffle, stopping)
         self._fit, classes = fit, fit.classes
         self.classes_ = beside(classes, X) if classes.dtype.kind in NUMBERS else classes
@@ -374,7 +379,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         parameters = self._fit.parameters
         dtype = dtype_of(X, parameters.dtype) if parameters.scaling is None else "numeric"
         features = validate_data(self, computable(X), dtype=dtype, reset=False)
-        backend = backend_for(self.backend, X)
+        backend = backend_for(self.backend, X, self.threads)
         trainer = Trainer(parameters, backend, UNTRAINED)
         with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is checked below
             logits = trainer.logits(on_backend(backend, features, parameters.dtype, parameters.scaling))

@@ -26,14 +26,15 @@ from fastmlp.training.stopping import Stopping, Watch
 class Fit:
     """The state of a fit between two calls, all on the host, so that it can be pickled.
 
-    parameters: with what standardises the features. state: what training resumes from (see `Trainer.state`), once it
-    has begun.
+    parameters: with what standardises the features. recipe and rows: how, and on how many rows, it was trained last.
+    state: what training resumes from (see `Trainer.state`), once it has begun.
     """
 
     parameters: Parameters
     classes: NDArray[Any]
-    optimizer: str
+    recipe: Recipe
     seed: int
+    rows: int
     state: dict[str, NDArray[Any]] = field(default_factory=dict)
     history: History = field(default_factory=History)
 
@@ -52,13 +53,13 @@ class Fit:
         if recipe.standardize != "none":
             moments = Moments.of(to_host(rows.features), rows.weights)
             initial = replace(initial, scaling=moments.scaling(recipe.standardize == "each"))
-        return cls(initial, classes, recipe.optimizer, seed)
+        return cls(initial, classes, recipe, seed, len(rows.labels))
 
     def can_resume(
         self, rows: Rows, classes: NDArray[Any], widths: tuple[int, ...], recipe: Recipe, dtype: str
     ) -> bool:
         """Whether its network and optimizer are the ones asked for."""
-        mine = (self.parameters.sizes, self.parameters.dtype, self.optimizer)
+        mine = (self.parameters.sizes, self.parameters.dtype, self.recipe.optimizer)
         same = mine == (_sizes(rows, classes, widths), dtype, recipe.optimizer)
         return same and np.array_equal(self.classes, classes)
 
@@ -77,7 +78,7 @@ class Fit:
         train(trainer, samples, recipe, self.seed, shuffle=shuffle, history=self.history, on_epoch=watch)
         if watch is not None:
             trainer.state = watch.best_state
-        self.state = trainer.state
+        self.state, self.recipe, self.rows = trainer.state, recipe, len(samples)
         self.parameters = replace(trainer.parameters, scaling=self.parameters.scaling)
 
     def _split(self, rows: Rows, fraction: float) -> tuple[Rows, Rows]:

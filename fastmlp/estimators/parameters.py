@@ -71,6 +71,7 @@ CONSTRAINTS = {
     "n_iter_no_change": NOT_NEGATIVE,
     "tol": NOT_NEGATIVE,
     "dtype": _one_of(DTYPES),
+    "threads": COUNT.or_none(),
 }
 
 
