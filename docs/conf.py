@@ -53,6 +53,12 @@ nitpick_ignore = [
     ("py:class", "fastmlp.experiments.feature_sets.StoredFeatures"),
     ("py:class", "fastmlp.ops.network.Rule"),  # what kernels see of an optimizer
     ("py:class", "fastmlp.ops.network.Optimizer"),
+    ("py:class", "fastmlp.report.Drawn"),  # blocks of a report
+    ("py:class", "fastmlp.report.document.Paragraph"),
+    ("py:class", "fastmlp.report.document.Table"),
+    ("py:class", "fastmlp.models.trained_rows.TrainedRows"),  # what a model knows of its training
+    ("py:class", "fastmlp.network.scaling.Scaling"),
+    ("py:class", "fastmlp.training.stopping.Stopping"),
 ]
 
 # The look.
