@@ -98,7 +98,7 @@ def _document(results: Results, out: Path, drawn: Drawn) -> Document:
     config = results["config"]
     title = f"{spoken(config['dataset'])} on {spoken(config['extractor'])} features"
     return Document(
-        title=f"{title}, with and without augmentation",
+        title=f"{title[0].upper()}{title[1:]}, with and without augmentation",
         overline=f"fastmlp {results['environment'].get('fastmlp', '')} · reproduction report",
         opening=_opening(results),
         sections=(
@@ -106,7 +106,7 @@ def _document(results: Results, out: Path, drawn: Drawn) -> Document:
             Section("The paper's claims", [Verdict(**claim) for claim in results["claims"]]),
             Section("Figures", drawn.figures),
             Section("Mistakes and confidence", drawn.judgement),
-            Section("By class", judgement.per_class_table(results["evaluation"])),
+            Section("Classes", judgement.per_class_table(results["evaluation"])),
             Section("Time", _time(results, out)),
             Section("Configuration", [_configuration(results)]),
             Section("Environment", [facts(results["environment"])]),

@@ -13,7 +13,13 @@ from fastmlp.report.style import clean, save, svg
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SPOKEN = {"cifar10": "CIFAR-10", "resnet18": "ResNet-18", "torchvision:resnet18": "ResNet-18"}
+SPOKEN = {
+    "cifar10": "CIFAR-10",
+    "resnet18": "ResNet-18",
+    "torchvision:resnet18": "ResNet-18",
+    "patches": "patch",  # features
+    "pixels": "pixel",
+}
 
 LEAST_SECONDS = 0.005  # that are shown
 

@@ -59,11 +59,11 @@ def _what_was_done(results: Results) -> str:
     if "history" not in results:
         return f"{_network(results)} was evaluated on {counted(samples, 'row')} of {spoken(data['dataset'])}."
     things = "row" if data["extractor"] is None else "image"
-    features = "" if data["extractor"] is None else f" by {spoken(data['extractor']['name'])}"
+    features = "" if data["extractor"] is None else f"{spoken(data['extractor']['name'])} features of "
     tier = results["tier"]
     return (
-        f"{_network(results)} was trained for {counted(config['epochs'], 'epoch')} on "
-        f"{counted(data['rows']['training'], things)} of {spoken(data['dataset'])}{features}, by the "
+        f"{_network(results)} was trained for {counted(config['epochs'], 'epoch')} on {features}"
+        f"{counted(data['rows']['training'], things)} of {spoken(data['dataset'])}, by the "
         f"{config['backend']} backend (tier {tier['number']}, {tier['name']}), and tested on "
         f"{counted(samples, things)}."
     )

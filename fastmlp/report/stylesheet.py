@@ -58,6 +58,7 @@ thead th { color: var(--muted); font-size: 0.85rem; font-weight: 600; }
 tbody th { font-weight: 400; }
 .numbers { min-width: 33rem; }
 .numbers td, .numbers th + th { text-align: right; }
+.numbers td { white-space: nowrap; }
 .numbers .original th, .numbers .augmented th { white-space: nowrap; }
 .numbers .original > *, .numbers .augmented > * { font-weight: 650; border-bottom: 0; padding-bottom: 0.1rem; }
 .numbers .original th { color: var(--original); }

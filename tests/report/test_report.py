@@ -331,7 +331,15 @@ def test_page_shows_settings_environment_and_times(written):
     assert cells["cpu"] == [results["environment"]["cpu"]]
     assert cells["threads, numba"] == ["2"]
     text = " ".join(page.text)
-    for shown in ("3 min 01 s", "38.0 s", "train augmented", "tier 3, fused epoch", "50,000", "5 min 01 s in all"):
+    for shown in (
+        "patch features of CIFAR-10",
+        "3 min 01 s",
+        "38.0 s",
+        "train augmented",
+        "tier 3, fused epoch",
+        "50,000",
+        "5 min 01 s in all",
+    ):
         assert shown in text
 
 
