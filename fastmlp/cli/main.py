@@ -124,6 +124,10 @@ def run_evaluate(options: argparse.Namespace) -> None:
     cli_models().evaluate(options)
 
 
+def run_compare(options: argparse.Namespace) -> None:
+    cli_models().compare_runs(options)
+
+
 def run_predict(options: argparse.Namespace) -> None:
     cli_models().predict(options)
 
@@ -232,6 +236,7 @@ COMMANDS = {
     "train": run_train,
     "sweep": run_sweep,
     "evaluate": run_evaluate,
+    "compare": run_compare,
     "predict": run_predict,
     "export": run_export,
     "augment": run_augment,

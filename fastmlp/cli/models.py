@@ -22,6 +22,7 @@ from fastmlp.common.progress import printable, say, warn
 from fastmlp.common.text import normalized
 from fastmlp.datasets.folder import read_images
 from fastmlp.datasets.reading import Reading
+from fastmlp.experiments.compare import compare, compare_on, find_runs
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.evaluate import write_evaluation
 from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
@@ -30,6 +31,7 @@ from fastmlp.features.columns import Columns
 from fastmlp.features.contents import SUFFIXES
 from fastmlp.features.tables import read_features, read_labelled
 from fastmlp.models.predictor import Predictor, load_model
+from fastmlp.report.comparison import table_text
 
 SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
 # Options that --features rules out.
@@ -144,16 +146,21 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def _rows_to_evaluate(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any]]:
     if options.features is not None:
-        X, labels = read_labelled(options.features, options.labels, _columns(options, model))
-        if not options.held_out:
-            return X, labels
-        if model.trained_rows is None:
-            raise UsageError(f"The model in {options.model} does not tell which rows were held out: train it again.")
-        rows = model.trained_rows.held_out_of(X, options.features)
-        return X[rows], labels[rows]
+        return _labelled_rows(model, options)
     if options.labels or options.label_column or options.drop_columns or options.held_out:
         raise UsageError("--labels, --label-column, --drop-columns and --held-out go with --features: give both.")
     return _test_images(model, options)
+
+
+def _labelled_rows(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Those of --features, as the model takes them, or the ones among them that were held out of its training."""
+    X, labels = read_labelled(options.features, options.labels, _columns(options, model))
+    if not options.held_out:
+        return X, labels
+    if model.trained_rows is None:
+        raise UsageError(f"The model in {model.folder} does not tell which rows were held out: train it again.")
+    rows = model.trained_rows.held_out_of(X, options.features)
+    return X[rows], labels[rows]
 
 
 def _warn_of_rows_trained_on(figures: Row, model: Predictor, options: argparse.Namespace) -> None:
@@ -220,6 +227,29 @@ def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
 
 def _is_number(cell: str) -> bool:
     return cell.replace(".", "", 1).isdecimal()
+
+
+# fastmlp compare
+
+
+def compare_runs(options: argparse.Namespace) -> None:
+    """Runs side by side: by what their folders tell, or by what their models answer to the same features."""
+    out = options.out or Path("runs/compare")
+    runs = find_runs(options.runs)
+    if options.features is None:
+        if options.labels or options.label_column or options.drop_columns or options.held_out:
+            raise UsageError("--labels, --label-column, --drop-columns and --held-out go with --features: give both.")
+        results = compare(runs, out)
+    else:
+        results = compare_on(
+            runs,
+            lambda folder: load_model(folder, options.backend or "auto", threads=options.threads),
+            lambda model: _labelled_rows(model, options),
+            options.features.name,
+            out,
+        )
+    print(to_json(results) if options.json else table_text(results))
+    say(f"Report: {out / 'report.html'}")
 
 
 # fastmlp export

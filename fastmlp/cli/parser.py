@@ -40,6 +40,10 @@ EXAMPLES = {
         "fastmlp evaluate --model runs/digits/original",
         "fastmlp evaluate --model runs/mine/head --features X.npy --labels y.npy --json",
     ),
+    "compare": (
+        "fastmlp compare runs/a runs/b/head",
+        "fastmlp compare runs/a/head runs/b/head --features X.npy --labels y.npy",
+    ),
     "predict": (
         "fastmlp predict --model runs/digits/original photo.png photos/ --top 3",
         "fastmlp predict --model runs/mine/head X.npy --format csv",
@@ -66,6 +70,7 @@ PRESET_HELP = (
     "paper (default): the paper's 300 epochs; fast: two, in a hundredth of the time, for features of one scale; "
     "tabular (default for --features): 100, each feature standardised"
 )
+HELD_OUT_HELP = "only the rows of --features that were held out when the model was trained on that file"
 DEVICE_HELP = "where all contenders compute; emulated runs the cuda code without a GPU (cpu)"
 
 
@@ -141,6 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_features_options(train, "train on these features instead of a dataset's", test=True)
     _add_sweep(commands, recipe)
     _add_evaluate(commands, [output, model, reading, machine])
+    _add_compare(commands, [output, machine])
     _add_predict(commands, [output, model, reading, machine])
     _add_export(commands, [output, model])
     augment = _add(commands, "augment", images, "a sheet of augmented samples (the paper's Figure 1)")
@@ -284,8 +290,16 @@ def _add_evaluate(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> 
     _option(group, "limit", int, "use the first N images, or rows of features")
     _add_features_options(evaluate, "evaluate on these features instead of a dataset's test images")
     _option(group, "out", Path, "where a report goes (none by default)")
-    text = "only the rows of --features that were held out when the model was trained on that file"
-    evaluate.add_argument("--held-out", action="store_true", help=text)
+    evaluate.add_argument("--held-out", action="store_true", help=HELD_OUT_HELP)
+
+
+def _add_compare(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
+    compare = _add(commands, "compare", parents, "several runs side by side, in one table and chart")
+    text = "folders of models or evaluations, or of such folders (of train, reproduce, sweep, evaluate --out)"
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=text)
+    _add_features_options(compare, "evaluate every model on these features, and tell paired differences")
+    compare.add_argument("--held-out", action="store_true", help=HELD_OUT_HELP)
+    _option(compare, "out", Path, "where table, chart and report go (runs/compare)")
 
 
 def _add_predict(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:

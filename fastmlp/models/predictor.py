@@ -103,13 +103,14 @@ class Predictor:
         Also test_set: what tells these rows from others, as `trained_rows.digests` has it; rows_trained_on: how many of
         them equal rows that the model was trained on, as float32; None for a model whose folder does not tell.
         """
-        X, trained = self._array(X), self.trained_rows
         answers = self.answers(X, labels)
-        return {
-            **metrics.evaluate(answers, self.class_names),
-            "test_set": digests(X, answers.labels),
-            "rows_trained_on": None if trained is None else trained.count(X),
-        }
+        return {**metrics.evaluate(answers, self.class_names), **self.whence(X, answers)}
+
+    def whence(self, X: NDArray[Any], answers: metrics.Answers) -> dict[str, Any]:
+        """test_set and rows_trained_on of `evaluate`, of rows that it gave these answers to."""
+        X, trained = self._array(X), self.trained_rows
+        count = None if trained is None else trained.count(X)
+        return {"test_set": digests(X, answers.labels), "rows_trained_on": count}
 
     def answers(self, X: NDArray[Any], labels: NDArray[Any]) -> metrics.Answers:
         """What it answers to rows of these labels, as for `evaluate`; DataError if there are none."""

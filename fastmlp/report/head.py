@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fastmlp.common.files import write_text
+from fastmlp.common.statistics import accuracy_error
 from fastmlp.datasets import LeftOut
 from fastmlp.report import figures, judgement
 from fastmlp.report.blocks import counted, facts, picture, spaced, spoken, total
@@ -81,7 +81,7 @@ def _notices(results: Results) -> list[Paragraph]:
 def _highlights(results: Results) -> Highlights:
     evaluation = _evaluation(results)
     accuracy = evaluation["accuracy"]
-    error = math.sqrt(accuracy * (1 - accuracy) / evaluation["samples"])
+    error = accuracy_error(accuracy, evaluation["samples"])
     seconds = results.get("seconds", {})
     return Highlights((
         (f"{accuracy:.2%}", f"test accuracy, standard error {100 * error:.2f} points", "augmented"),

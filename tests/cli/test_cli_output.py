@@ -53,7 +53,12 @@ def json_of(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
 
 def test_every_command_has_json() -> None:
     for name in COMMANDS:
-        needed = {"predict": ["x.npy", "--model", "m"], "evaluate": ["--model", "m"], "export": ["--model", "m"]}
+        needed = {
+            "predict": ["x.npy", "--model", "m"],
+            "evaluate": ["--model", "m"],
+            "export": ["--model", "m"],
+            "compare": ["m"],
+        }
         assert build_parser().parse_args([name, *needed.get(name, []), "--json"]).json is True
 
 
