@@ -193,7 +193,7 @@ def _node(results: Results, out: Path) -> list[Picture]:
     title, inputs = "Figure 3. A node.", counted(results["data"]["features"], "feature")
     caption = (
         f"Hidden unit {node['unit']} of the original model, the one with the largest outgoing weights, on the test "
-        f"image that excites it most, number {node['image']}, of class {node['class']}. It multiplies {inputs} by its "
+        f"image that excites it most, number {node['image']} ({node['class']}). It multiplies {inputs} by its "
         "weights, adds the products and its bias, and passes on what is above zero. The largest products are shown one "
         "by one, the others summed: those that add to the sum, and those that subtract from it (dashed)."
     )
