@@ -102,7 +102,13 @@ def run_train(options: argparse.Namespace) -> None:
     from fastmlp.experiments.train import train_one
 
     config, machine, name, features = what_to_train_on(options)
-    print_figures(train_one(config, machine, name, features)["figures"], options.json)
+    results = train_one(config, machine, name, features)
+    over_folds = {"over_folds": results["over_folds"]} if "over_folds" in results else {}
+    if options.json:
+        print(to_json({**results["figures"], **over_folds}))
+    else:
+        print_figures(results["figures"])
+        print_folds(**over_folds)
     say(f"Model: {config.folder / name}, report: {config.folder / name / 'report.html'}")
 
 
@@ -221,13 +227,29 @@ def cli_models() -> Any:
     return models
 
 
-def print_figures(figures: dict[str, float], as_json: bool) -> None:
-    if as_json:
-        print(to_json(figures))
-        return
+def print_figures(figures: dict[str, float]) -> None:
     for name, value in figures.items():
-        shown = f"{value:.3%}" if name.endswith("accuracy") else f"{value:,.4g}"
-        print(f"{name.replace('_', ' '):15} {shown}")
+        print(f"{name.replace('_', ' '):15} {shown(name, value)}")
+
+
+def print_folds(over_folds: dict[str, Any] | None = None) -> None:
+    """A line for each fold, and mean and standard deviation over them."""
+    if over_folds is None:
+        return
+    names = list(over_folds["folds"][0])
+    rows = [["fold", *(name.replace("_", " ") for name in names)]]
+    for number, figures in enumerate(over_folds["folds"], start=1):
+        rows.append([str(number), *(shown(name, value) for name, value in figures.items())])
+    for label, statistic in (("mean", "mean"), ("± std", "std")):
+        rows.append([label, *(shown(name, over_folds[name][statistic]) for name in names)])
+    print()
+    for row in rows:
+        print("  ".join([f"{row[0]:5}", *(f"{cell:>14}" for cell in row[1:])]))
+
+
+def shown(name: str, value: float) -> str:
+    """A figure of that name, as people read it."""
+    return f"{value:.3%}" if name.endswith("accuracy") else f"{value:,.4g}"
 
 
 COMMANDS = {

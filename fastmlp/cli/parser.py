@@ -243,6 +243,8 @@ def _add_fitting_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("rows")
     text = "hold a tenth of the training rows out, stop once accuracy on them no longer rises, keep the best epoch"
     group.add_argument("--early-stopping", action="store_true", help=text)
+    text = "cross-validate in K folds first; without --test-features, the model is then trained on all rows"
+    group.add_argument("--folds", type=int, metavar="K", help=text)
     _option(group, "class-weight", str, "balanced, or NAME=W,NAME=W: how much the loss of a row of each class counts")
 
 

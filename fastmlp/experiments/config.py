@@ -24,7 +24,7 @@ class Config:
     copies: augmented copies of each training image; the augmented model trains on the images and on all copies.
     on_bad_image, max_pixels: as `datasets.Reading` has them.
     early_stopping: hold a tenth of the training rows out, and stop as `training.stopping.Stopping` says. class_weight:
-    "balanced", or NAME=W,NAME=W.
+    "balanced", or NAME=W,NAME=W. folds: cross-validate in that many.
     """
 
     dataset: str = "digits"
@@ -38,6 +38,7 @@ class Config:
     weight_decay: float | None = None
     early_stopping: bool = False
     class_weight: str | None = None
+    folds: int | None = None
     seed: int = 0
     seeds: int = 1
     dtype: str = "float32"
@@ -65,6 +66,8 @@ class Config:
         _ = self.recipe, self.policy, self.reading  # which check themselves
         if self.class_weight not in (None, BALANCED):
             parse_class_weight(str(self.class_weight))
+        if self.folds is not None and self.folds < 2:
+            raise UsageError(f"--folds must be 2 or more, not {self.folds}.")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be 1 or more images, not {self.limit}.")
         if self.copies < 1:

@@ -78,8 +78,11 @@ def open_tables(
     seed: int,
     limit: int | None = None,
     columns: Columns = ANY,
+    folds: bool = False,
 ) -> Tables:
     """The tables in these files; without test features, a tenth of each class, drawn from the seed, is held out.
+
+    folds: instead, the training rows are the test rows too, out of their folds.
 
     labels may stand in the file of the features; limit: use only the first rows of each file, that many. Test features
     are matched to the training's by their names. Raises DataError for files that are missing, damaged, do not go
@@ -92,7 +95,7 @@ def open_tables(
         raise DataError(f"There {found} in {len(indices):,} labels: give two classes or more, and two rows per class.")
     train, notices = Source(features, table.features, indices.astype(np.int64), table.names), table.notices
     if test_features is None:
-        train, test = _split(train, seed)
+        train, test = (train, train) if folds else _split(train, seed)
     else:
         test_table = _read(test_features, test_labels, limit, _as_in(table, columns))
         test, notices = _test_of(train, test_table, test_features, classes), (*notices, *test_table.notices)
@@ -150,6 +153,10 @@ class FileFeatures:
     tables: Tables
     config: Config
 
+    @property
+    def out_of_fold(self) -> bool:
+        return self.tables.test is self.tables.train
+
     @cached_property
     def parts(self) -> list[Labelled]:
         source = self.tables.train
@@ -186,6 +193,8 @@ class FileFeatures:
     @property
     def sources(self) -> list[str]:
         train, test = self.tables.train, self.tables.test
+        if self.out_of_fold:
+            return [train.name, "its rows, out of their folds"]
         return [train.name, "a tenth of it, held out" if test.rows is not None else test.name]
 
     def describe(self) -> dict[str, Any]:
@@ -197,7 +206,7 @@ class FileFeatures:
             "feature_names": None if self.tables.train.names is None else list(self.tables.train.names),
             "label_column": self.tables.label,
             "notices": list(self.tables.notices),
-            "rows": {"training": len(self.tables.train), "test": len(self.tables.test)},
+            "rows": {"training": self.images, **({} if self.out_of_fold else {"test": len(self.tables.test)})},
             "extractor": None,
         }
 

@@ -45,9 +45,14 @@ class FeatureSet(Protocol):
     """What a model trains and is tested on; nothing is read or computed before it is asked for.
 
     of_any_scale: the features were made elsewhere, so that they may have any size, and any offset.
+    out_of_fold: the test rows are the training rows, to be tested by cross-validation only.
     """
 
-    of_any_scale: ClassVar[bool]
+    @property
+    def of_any_scale(self) -> bool: ...
+
+    @property
+    def out_of_fold(self) -> bool: ...
 
     @property
     def parts(self) -> list[Labelled]:
@@ -249,6 +254,7 @@ class StoredFeatures:
     """The feature set of one model: a dataset's images, with or without their augmented copies."""
 
     of_any_scale: ClassVar[bool] = False
+    out_of_fold: ClassVar[bool] = False
     of: ImageFeatures
     augmented: bool
 

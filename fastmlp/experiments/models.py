@@ -41,6 +41,10 @@ from fastmlp.training.weights import relative, weights_of_classes
 
 SEEDS = "seeds.safetensors"
 FUSED_EPOCH = 3  # the tier
+OUT_OF_FOLD = (
+    "The model is trained on all rows; its test figures are those of the models of the folds, each on the rows that it "
+    "was not trained on."
+)
 
 
 class Placed:
@@ -77,8 +81,9 @@ class Placed:
         return hold_out_tenth(self._first, self.config.seed) if self.config.early_stopping else None
 
     @cached_property
-    def test(self) -> Samples:
-        return self._place(self._first.test)
+    def test(self) -> Samples | None:
+        """None where training rows are tested out of their folds only."""
+        return None if self._first.out_of_fold else self._place(self._first.test)
 
     @cached_property
     def scaling(self) -> Scaling | None:
@@ -184,6 +189,8 @@ class Models:
         description, held_out = self.feature_sets[name].describe(), self.placed.held_out
         if held_out is not None:
             description["rows"] |= {"training": self.placed.rows(name), "validation": len(held_out)}
+        if self.feature_sets[name].out_of_fold:
+            description["notices"] = [*description["notices"], OUT_OF_FOLD]
         return description
 
     def write(self, name: str, member: Member, folder: Path) -> None:
@@ -191,7 +198,7 @@ class Models:
         features, versions = self.feature_sets[name], environment.describe()
         description = {
             **self.describe(name),
-            **self._noticed(features, member),
+            **self._noticed(name, member),
             "weights": features.place_weights(folder),
             "versions": {**versions, "backend": str(self.machine.backend)},
         }
@@ -200,24 +207,27 @@ class Models:
         parameters = replace(member.network.parameters, scaling=self.placed.scaling)
         model_folder.write(folder, parameters, about, description)
 
-    def _noticed(self, features: FeatureSet, member: Member) -> dict[str, list[str]]:
+    def _noticed(self, name: str, member: Member) -> dict[str, list[str]]:
         """What config.json keeps of what was said about the data, and about the end of the training, said here."""
-        labels = np.concatenate([part.labels for part in features.parts])
+        labels = np.concatenate([part.labels for part in self.feature_sets[name].parts])
         weights = self.placed.row_weights(labels)
         finding = no_better_than_guessing(member.history, labels, member.blueprint.recipe.batch_size, weights)
         if finding is None:
             return {}
         notice = f"{finding}: try --preset tabular, another --learning-rate, or more --epochs."
         warn(notice)
-        return {"notices": [*features.describe().get("notices", ()), notice]}
+        return {"notices": [*self.describe(name).get("notices", ()), notice]}
 
     def table_rows(self, name: str, networks: Sequence[Trainer]) -> list[dict[str, float]]:
         """Table 1's four figures of each network: full passes over the model's training set and over the test set.
 
-        Raises DivergedError for a loss that is not finite.
+        Where there is no test set beside the training rows, only the first two. Raises DivergedError for a loss that is
+        not finite.
         """
         rows: list[dict[str, float]] = [{} for _ in networks]
         for split, samples in (("train", self.placed.train(name)), ("test", self.placed.test)):
+            if samples is None:
+                continue
             for row, network in zip(rows, networks, strict=True):
                 with np.errstate(over="ignore", invalid="ignore"):
                     loss, accuracy = samples.evaluate(network)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,13 @@ from fastmlp.training.recipe import Recipe
 SCHEMA = 1
 
 
+class Validated(NamedTuple):
+    """What a cross-validation finds: figures as results.json has them, and each row's answer out of its fold."""
+
+    figures: dict[str, Any]
+    answers: metrics.Answers
+
+
 def over_seeds(models: Models, table1: Mapping[str, dict[str, float]]) -> dict[str, Any]:
     """Every cell of Table 1 over all seeds; table1 has the rows of the first."""
     table = {}
@@ -39,26 +46,49 @@ def on_test_images(models: Models, networks: Mapping[str, Trainer]) -> dict[str,
     evaluation: all figures of each, as `fastmlp.models.metrics.evaluate` has them;
     only_right: how many images this model got right and no other did.
     """
-    features = next(iter(models.feature_sets.values()))
-    test, labels = models.placed.test, features.test.labels
-    answers = {name: metrics.Answers.of(test.logit_batches(network), labels) for name, network in networks.items()}
+    answers, class_names = answers_of(models, networks), next(iter(models.feature_sets.values())).class_names
     hits = np.array([own.hits for own in answers.values()])
     alone = (hits & (hits.sum(axis=0) == 1)).sum(axis=1).tolist()
     return {
-        "evaluation": {name: metrics.evaluate(own, features.class_names) for name, own in answers.items()},
+        "evaluation": {name: metrics.evaluate(own, class_names) for name, own in answers.items()},
         "only_right": dict(zip(answers, alone, strict=True)),
     }
 
 
-def judge(models: Models, name: str, member: Member, folder: Path) -> dict[str, Any]:
-    """Judge a trained model, and write the results.json of its folder."""
+def answers_of(models: Models, networks: Mapping[str, Trainer]) -> dict[str, metrics.Answers]:
+    """Every model's answers on the test rows."""
+    test, labels = models.placed.test, next(iter(models.feature_sets.values())).test.labels
+    if test is None:
+        raise ValueError("Training rows are answered out of their folds.")
+    return {name: metrics.Answers.of(test.logit_batches(network), labels) for name, network in networks.items()}
+
+
+def judge(
+    models: Models, name: str, member: Member, folder: Path, validated: Validated | None = None
+) -> dict[str, Any]:
+    """Judge a trained model, and write the results.json of its folder.
+
+    validated: what its cross-validation found, whose answers judge it where its training rows are its test rows.
+    """
     [row] = models.table_rows(name, [member.network])
-    evaluation = on_test_images(models, {name: member.network})["evaluation"][name]
-    return write(models, name, member, row, evaluation, folder)
+    features = models.feature_sets[name]
+    if validated is not None and features.out_of_fold:
+        answers = validated.answers
+        row |= {"test_accuracy": answers.accuracy, "test_loss": answers.loss}
+    else:
+        answers = answers_of(models, {name: member.network})[name]
+    evaluation = metrics.evaluate(answers, features.class_names)
+    return write(models, name, member, row, evaluation, folder, validated)
 
 
 def write(
-    models: Models, name: str, member: Member, row: Mapping[str, float], evaluation: dict[str, Any], folder: Path
+    models: Models,
+    name: str,
+    member: Member,
+    row: Mapping[str, float],
+    evaluation: dict[str, Any],
+    folder: Path,
+    validated: Validated | None = None,
 ) -> dict[str, Any]:
     """Write the results.json of a model's folder, and return what it holds; row: its row of Table 1."""
     tier = member.network.tier
@@ -74,6 +104,8 @@ def write(
         "evaluation": {name: {**evaluation, "test_set": models.feature_sets[name].test_set}},
         "seconds": models.machine.seconds_so_far(),
     }
+    if validated is not None:
+        results["over_folds"] = validated.figures
     write_json(folder / "results.json", results)
     return results
 

@@ -132,6 +132,8 @@ def _draw_curves(axes: Axes, history: Results, quantity: str) -> Ends:
         marker = "o" if len(epochs) == 1 else None
         for split, style, width in (("train", (0, (4, 2)), 1.1), ("test", "solid", 1.6)):
             values = [number(value) for value in curves[f"{split}_{quantity}"]]
+            if not values:  # without a test set
+                continue
             axes.plot(epochs, values, color=colour, linestyle=style, linewidth=width, marker=marker, markersize=4)
             ends[model, split] = values[-1]
     last = max(max(curves["epoch"]) for curves in history.values())
