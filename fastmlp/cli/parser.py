@@ -29,7 +29,7 @@ EXAMPLES = {
         "fastmlp train --dataset digits --on augmented --epochs 30 --out runs/digits",
         "fastmlp train --features X.npy --labels y.npy --out runs/mine",
         "fastmlp train --features train.npz --test-features test.npz --hidden-layer-sizes 128,64",
-        "fastmlp train --features X.npy --labels y.npy --early-stopping --class-weight balanced",
+        "fastmlp train --features X.npy --labels y.npy --early-stopping --class-weight balanced --folds 5",
     ),
     "sweep": (
         "fastmlp sweep --dataset digits",

@@ -19,6 +19,7 @@ from PIL import Image
 from fastmlp.cli.main import main
 from fastmlp.cli.parser import build_parser
 from fastmlp.extractors import patches
+from fastmlp.training.recipe import PRESETS
 from tests.repository.test_repository import PROJECT, ROOT, SOURCES, layer
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -266,3 +267,16 @@ def test_the_reference_names_the_variable_of_an_option_that_has_one(site: Path) 
     page = (site / "commands.html").read_text()
     assert "FASTMLP_BACKEND" in page
     assert "FASTMLP_JSON" not in page
+
+
+def test_the_table_of_presets_has_their_numbers() -> None:
+    _, _, section = (ROOT / "docs/heads.md").read_text().partition("## Presets")
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
+    _, *presets = rows[0]
+    assert set(presets) == set(PRESETS)
+    table = {title.replace(" ", "_"): cells for title, *cells in rows[2:11]}
+    for name, told in table.items():
+        values = [PRESETS[preset].as_dict()[name] for preset in presets]
+        assert told == [f"{value:g}" if isinstance(value, float) else str(value) for value in values], name
+    assert {"epochs", "learning_rate", "weight_decay", "standardize", "least_steps"} <= set(table)
