@@ -80,9 +80,10 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         "he" scales the initial weights to the fan-in; "paper" draws, for an integer random_state,
         ``RandomState(random_state).randn(...) / 1000``, layer by layer.
     standardize : bool or None, default=None
-        True: subtract each feature's mean and divide by its standard deviation, both from the data of the first fit or
-        partial_fit (a constant feature only loses its mean); ``coefs_`` are still for features as they come. False:
-        train on features as they come.
+        True: subtract each feature's mean and divide by its standard deviation (a constant feature only loses its
+        mean); ``coefs_`` are still for features as they come. Both are of the data of fit, and every partial_fit
+        updates them by its rows, as if all had come at once: answers stay as they were before it trains, once thirty
+        rows have been seen. False: train on features as they come.
     shuffle : bool, default=True
         Whether to shuffle the rows in every epoch.
     random_state : int, RandomState or None, default=0
@@ -234,7 +235,7 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Features; those of the first call determine how features are standardised.
+            Features; standardised, if they are, by mean and deviation of all rows of all calls.
         y : array-like of shape (n,)
             Labels, all among the classes.
         classes : array-like of shape (n_classes,), default=None
@@ -255,7 +256,7 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
             raise UsageError("y has labels that are not among the classes: pass all in the first call of partial_fit.")
         rows = self._rows(features, np.searchsorted(known, targets), sample_weight, known)
         recipe = recipe_for(self.get_params(), len(rows.labels))
-        fit = (self._begun if first else self._resumed)(rows, recipe, known)
+        fit = self._begun(rows, recipe, known) if first else self._resumed(rows, recipe, known).having_seen(rows)
         return self._train(fit, rows, recipe.changed(epochs=fit.history.epochs + 1, schedule="constant"), None, X)
 
     def _known_classes(self, classes: Any) -> NDArray[Any]:

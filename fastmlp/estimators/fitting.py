@@ -21,13 +21,16 @@ from fastmlp.training.recipe import Recipe
 from fastmlp.training.samples import Samples
 from fastmlp.training.stopping import Stopping, Watch
 
+TELLING_ROWS = 30  # of which a deviation is known to about an eighth
+State = dict[str, NDArray[Any]]
+
 
 @dataclass
 class Fit:
     """The state of a fit between two calls, all on the host, so that it can be pickled.
 
-    parameters: with what standardises the features. recipe and rows: how, and on how many rows, it was trained last.
-    state: what training resumes from (see `Trainer.state`), once it has begun.
+    parameters: with what standardises the features, by the moments of the rows so far. recipe and rows: how, and on how
+    many rows, it was trained last. state: what training resumes from (see `Trainer.state`), once it has begun.
     """
 
     parameters: Parameters
@@ -35,7 +38,8 @@ class Fit:
     recipe: Recipe
     seed: int
     rows: int
-    state: dict[str, NDArray[Any]] = field(default_factory=dict)
+    moments: Moments | None = None
+    state: State = field(default_factory=dict)
     history: History = field(default_factory=History)
 
     @classmethod
@@ -50,10 +54,11 @@ class Fit:
     ) -> Fit:
         """A fit with new weights. widths: of the hidden layers."""
         initial = initial_parameters(_sizes(rows, classes, widths), recipe.init, seed, dtype)
+        moments = None
         if recipe.standardize != "none":
             moments = Moments.of(to_host(rows.features), rows.weights)
             initial = replace(initial, scaling=moments.scaling(recipe.standardize == "each"))
-        return cls(initial, classes, recipe, seed, len(rows.labels))
+        return cls(initial, classes, recipe, seed, len(rows.labels), moments)
 
     def can_resume(
         self, rows: Rows, classes: NDArray[Any], widths: tuple[int, ...], recipe: Recipe, dtype: str
@@ -81,6 +86,24 @@ class Fit:
         self.state, self.recipe, self.rows = trainer.state, recipe, len(samples)
         self.parameters = replace(trainer.parameters, scaling=self.parameters.scaling)
 
+    def having_seen(self, rows: Rows) -> Fit:
+        """It, standardising by the statistics of all rows so far, these included, with the answers that it had before.
+
+        The first layer, and what the optimizer remembers of it, are expressed for the new scaling, whose shift the
+        biases take up. Scales of features that have been constant, or of a few rows, tell nothing: there the weights
+        stay as they are.
+        """
+        before, own = self.moments, self.parameters.scaling
+        if before is None or own is None:
+            return self
+        moments = before.merged(Moments.of(to_host(rows.features), rows.weights))
+        scaling = moments.scaling(self.recipe.standardize == "each")
+        known = (before.squares > 0) & (before.rows >= TELLING_ROWS)
+        own = replace(own, scale=np.where(known, own.scale, scaling.scale))
+        parameters = replace(self.parameters, scaling=own).rescaled(scaling)
+        state = _rescaled_state(self.state, parameters, scaling.scale / own.scale)
+        return replace(self, moments=moments, parameters=parameters, state=state)
+
     def _split(self, rows: Rows, fraction: float) -> tuple[Rows, Rows]:
         """The rows to train on, and those held out. Raises UsageError if there are none to hold out."""
         kept, held_out = hold_out(rows.labels, self.seed, fraction)
@@ -103,3 +126,21 @@ class Fit:
 
 def _sizes(rows: Rows, classes: NDArray[Any], widths: tuple[int, ...]) -> tuple[int, ...]:
     return (rows.features.shape[1], *widths, len(classes))
+
+
+def _rescaled_state(state: State, parameters: Parameters, ratio: NDArray[np.float64]) -> State:
+    """The training state with these parameters, where features (d,) have become that many times as large.
+
+    The first layer's gradients, and with them the optimizer's k-th moments, grow by the k-th power.
+    """
+    flat = {
+        "weights": np.concatenate([weight.ravel() for weight in parameters.weights]),
+        "biases": np.concatenate(parameters.biases),
+    }
+    first = parameters.weights[0].size
+    for power in (1, 2):
+        moment = state.get(f"moment_{power}_weights")
+        if moment is not None:
+            grown = moment[:first].reshape(len(ratio), -1) * ratio[:, None] ** power
+            flat[f"moment_{power}_weights"] = np.concatenate([grown.ravel(), moment[first:]]).astype(moment.dtype)
+    return {**state, **flat}

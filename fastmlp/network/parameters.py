@@ -55,6 +55,14 @@ class Parameters:
         bias = self.biases[0] - mean @ weight
         return Parameters((weight, *self.weights[1:]), (bias, *self.biases[1:])).astype(self.dtype)
 
+    def rescaled(self, scaling: Scaling) -> Parameters:
+        """Parameters that answer for features standardised by another scaling what these do for their own."""
+        assert self.scaling is not None
+        ratio = (self.scaling.scale / scaling.scale)[:, None]
+        shift = (scaling.mean - self.scaling.mean) * self.scaling.scale
+        weight, bias = ratio * self.weights[0], self.biases[0] + shift @ self.weights[0]
+        return Parameters((weight, *self.weights[1:]), (bias, *self.biases[1:]), scaling).astype(self.dtype)
+
 
 def initial_parameters(sizes: Sequence[int], init: str = "paper", seed: int = 0, dtype: str = "float32") -> Parameters:
     """Weights for the layer sizes (inputs, hidden..., classes); biases are zero.

@@ -39,11 +39,12 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of features: the weight of the rows seen, their mean (d,) and their weighted sum of squared deviations (d,).
+    """Of features: how many rows were seen and their weight, mean (d,) and weighted sum of squared deviations (d,).
 
     eps: the relative rounding error of the rows.
     """
 
+    rows: int
     weight: float
     mean: NDArray[np.float64]
     squares: NDArray[np.float64]
@@ -64,7 +65,7 @@ class Moments:
         difference = other.mean - self.mean
         mean = self.mean + difference * (other.weight / weight)
         squares = self.squares + other.squares + difference**2 * (self.weight * other.weight / weight)
-        return Moments(weight, mean, squares, max(self.eps, other.eps))
+        return Moments(self.rows + other.rows, weight, mean, squares, max(self.eps, other.eps))
 
     def scaling(self, each: bool) -> Scaling:
         """Subtract each feature's mean, and divide by its own deviation or, if not each, all by the root mean square.
@@ -90,7 +91,8 @@ def _of_block(rows: Floats, weights: NDArray[np.float64]) -> Moments:
         weight = float(weights.sum())
         shift = weights @ offsets / weight
         squares = weights @ (offsets - shift) ** 2
-    return Moments(weight, (origin + shift).astype(np.float64), squares.astype(np.float64), _eps(rows.dtype))
+    mean = (origin + shift).astype(np.float64)
+    return Moments(len(rows), weight, mean, squares.astype(np.float64), _eps(rows.dtype))
 
 
 def _eps(dtype: np.dtype[Any]) -> float:

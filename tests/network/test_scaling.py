@@ -94,8 +94,8 @@ def test_samples_are_scaled_before_they_are_rounded(backend: Any, mapped: bool, 
         X = np.load(tmp_path / "X.npy", mmap_mode="r")
     samples = Samples.place(backend, X, y, "float32", Moments.of(X).scaling(each=True))
     assert isinstance(samples, ChunkedSamples) == isinstance(backend, Small)
-    chunks = samples._in_order() if isinstance(samples, ChunkedSamples) else [(0, samples.features, None)]
-    given = np.concatenate([features.copy() for _, features, _ in chunks])
+    chunks = samples._in_order() if isinstance(samples, ChunkedSamples) else [(samples.features, None, None)]
+    given = np.concatenate([features.copy() for features, _, _ in chunks])
     np.testing.assert_allclose(given, exact(X), atol=1e-5)
 
 
