@@ -34,6 +34,7 @@ def _document(results: Results, out: Path) -> Document:
         opening=[Paragraph(_what_was_done(results), "lead"), *_notices(results), _highlights(results)],
         sections=[
             *([Section("Training", _training(results, out))] if trained else []),
+            *([Section("Folds", [_folds(results["over_folds"])])] if "over_folds" in results else []),
             Section("Classes", judgement.per_class_table(results["evaluation"])),
             Section("Mistakes", _mistakes(results, out)),
             Section("Confidence", _confidence(results, out)),
@@ -62,11 +63,18 @@ def _what_was_done(results: Results) -> str:
     features = "" if data["extractor"] is None else f"{spoken(data['extractor']['name'])} features of "
     tier = results["tier"]
     return (
-        f"{_network(results)} was trained for {counted(config['epochs'], 'epoch')} on {features}"
+        f"{_network(results)} was trained for {_epochs(results)} on {features}"
         f"{counted(data['rows']['training'], things)} of {spoken(data['dataset'])}, by the "
         f"{config['backend']} backend (tier {tier['number']}, {tier['name']}), and tested on "
         f"{counted(samples, things)}."
     )
+
+
+def _epochs(results: Results) -> str:
+    """How many, and under early stopping which one is kept."""
+    (history,) = results["history"].values()
+    trained, scores = counted(len(history["epoch"]), "epoch"), history.get("validation_accuracy")
+    return f"{trained}, of which number {scores.index(max(scores)) + 1} is kept," if scores else trained
 
 
 def _notices(results: Results) -> list[Paragraph]:
@@ -93,9 +101,9 @@ def _highlights(results: Results) -> Highlights:
 
 def _training(results: Results, out: Path) -> list[Block]:
     row = results["figures"]
-    cells = [f"{value:.3%}" if name.endswith("accuracy") else f"{value:.4f}" for name, value in row.items()]
+    cells = [_cell(name, value) for name, value in row.items()]
     table = Table(("", *(spaced(name) for name in row)), [(results["model"], *cells)], "numbers", ["plain"])
-    note = "Train figures: one full pass over the training set after the last epoch. Loss: mean cross-entropy."
+    note = "Train figures: one full pass over the training set once training has ended. Loss: mean cross-entropy."
     drawn = figures.draw_training(results)
     caption = (
         "Loss and accuracy after each epoch, training set dashed, test set solid; dotted lines mark drops of the "
@@ -103,6 +111,19 @@ def _training(results: Results, out: Path) -> list[Block]:
     )
     curves = picture(out, "training", drawn, "The training.", caption, "Loss and accuracy by epoch, training and test.")
     return [table, Paragraph(note), curves]
+
+
+def _cell(name: str, value: float) -> str:
+    return f"{value:.3%}" if name.endswith("accuracy") else f"{value:.4f}"
+
+
+def _folds(over_folds: Results) -> Table:
+    """The figures of every fold's model, and their mean and standard deviation."""
+    names = list(over_folds["folds"][0])
+    rows = [(str(number), *(_cell(*pair) for pair in row.items())) for number, row in enumerate(over_folds["folds"], 1)]
+    means, stds = ([_cell(name, over_folds[name][statistic]) for name in names] for statistic in ("mean", "std"))
+    rows += [("mean", *means), ("standard deviation", *stds)]
+    return Table(("fold", *(spaced(name) for name in names)), rows, "numbers", ["plain"] * len(rows))
 
 
 def _mistakes(results: Results, out: Path) -> list[Block]:

@@ -73,6 +73,7 @@ def test_training_stops_and_the_best_epoch_is_kept(on: list[str], capsys: pytest
     rows = json.loads((folder / "config.json").read_text())["rows"]
     assert rows == {"training": 360 if on == IMAGES else rows["training"], "validation": 20, "test": rows["test"]}
     assert f"after epoch {kept}, whose network is kept" in (folder / "README.md").read_text()
+    assert f"for {len(scores)} epochs, of which number {kept} is kept, on" in (folder / "report.md").read_text()
 
 
 def test_the_kept_network_is_the_best_epochs(capsys: pytest.CaptureFixture[str]) -> None:
