@@ -164,6 +164,8 @@ def _labelled_rows(model: Predictor, options: argparse.Namespace) -> tuple[NDArr
 
 
 def _warn_of_rows_trained_on(figures: Row, model: Predictor, options: argparse.Namespace) -> None:
+    if figures["rows_trained_on"] is None:
+        say("The model's folder does not tell which rows it was trained on: whether these are among them is not known.")
     if not figures["rows_trained_on"]:
         return
     others = model.trained_rows is not None and len(model.trained_rows.held_out) and not options.held_out

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common import environment
@@ -143,7 +144,7 @@ def compare_on(
     without = next((run for run in runs if not (run.path / MODEL).is_file()), None)
     if without is not None:
         raise UsageError(f"{without.path} has no model to evaluate: give folders of models with --features.")
-    rows, hits = [], []
+    rows, hits, asked = [], [], []
     for run in runs:
         say(f"Evaluating {run.path}.")
         model = open_model(run.path)
@@ -152,18 +153,26 @@ def compare_on(
         evaluation = {**metrics.evaluate(answers, model.class_names), **model.whence(X, answers)}
         rows.append({**run.row(evaluation), "rows_trained_on": evaluation["rows_trained_on"]})
         hits.append(answers.hits)
-    if len({row["test_set"]["labels"] for row in rows}) > 1:
+        asked.append(labels)
+    if not all(np.array_equal(labels, asked[0]) for labels in asked):
         raise UsageError("Different rows were held out for these models: leave --held-out out, or compare others.")
-    best = max(range(len(rows)), key=lambda place: (rows[place]["test_accuracy"], -rows[place]["test_loss"]))
-    for place_, row in enumerate(rows):
-        row["behind_best"] = None if place_ == best else paired_difference(hits[best], hits[place_])
-    seen = [f"{row['run']} {row['rows_trained_on']:,}" for row in rows if row["rows_trained_on"]]
-    note = f"All models answered the same {len(hits[0]):,} rows of {place}."
-    if seen:
-        warning = f"Rows that equal rows a model was trained on, which flatter it: {', '.join(seen)}."
-        warn(warning)
-        note = f"{note} {warning}"
+    best = max(range(len(rows)), key=lambda index: (rows[index]["test_accuracy"], -rows[index]["test_loss"]))
+    for index, row in enumerate(rows):
+        row["behind_best"] = None if index == best else paired_difference(hits[best], hits[index])
+    note = " ".join([f"All models answered the same {len(asked[0]):,} rows of {place}.", *_rows_seen(rows)])
     return _written(rows, "same rows", note, out)
+
+
+def _rows_seen(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Warn, and return, which models were trained on how many of the rows, and of which it is not known."""
+    counts = {row["run"]: row["rows_trained_on"] for row in rows}
+    seen = [f"{name} {count:,}" for name, count in counts.items() if count]
+    unknown = [name for name, count in counts.items() if count is None]
+    told = [f"Rows that equal rows a model was trained on, which flatter it: {', '.join(seen)}."] if seen else []
+    told += [f"Whether these were trained on such rows is not known: {', '.join(unknown)}."] if unknown else []
+    for sentence in told:
+        warn(sentence)
+    return told
 
 
 def _how_alike(test_sets: Sequence[dict[str, Any]]) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ Row = Mapping[str, Any]
 
 LONGEST = 34  # characters of a run's name in the chart: its end, which tells runs apart
 HEADER = ("run", "network", "recipe", "rows", "train accuracy", "test accuracy", "test loss", "calibration", "time")
+OF_TRAINING = ("network", "recipe", "time")
 LEAST_P = 0.0001  # that is told
 BEHIND = "behind the best"
 INTERVALS = (
@@ -57,7 +58,7 @@ def seconds_of(results: Results) -> float | None:
 
 
 def _document(results: Results, out: Path) -> Document:
-    header, rows = _cells(results)
+    header, _ = _cells(results)
     fair = results["tested_on"] != "different rows"
     remarks = [Paragraph(INTERVALS), *([Paragraph(PAIRED)] if BEHIND in header else [])]
     chart = picture(
@@ -65,18 +66,26 @@ def _document(results: Results, out: Path) -> Document:
         "Each run's accuracy, and its 95% interval.", "A dot for each run's test accuracy, with its interval.",
     )  # fmt: skip
     return Document(
-        title=f"{len(rows)} runs side by side",
+        title=f"{len(results['runs'])} runs side by side",
         overline=f"fastmlp {results['environment'].get('fastmlp', '')} · comparison",
         opening=[Paragraph(results["note"], "lead" if fair else "notice")],
         sections=[
             Section("Accuracy", [chart]),
-            Section("Figures", [Table(header, rows, "numbers", ["plain"] * len(rows)), *remarks]),
+            Section("Figures", [_table(results, [name for name in header if name not in OF_TRAINING]), *remarks]),
+            Section("Training", [_table(results, ["run", *OF_TRAINING])]),
             Section("Environment", [facts(results["environment"])]),
         ],
     )
 
 
 # The table.
+
+
+def _table(results: Results, columns: Sequence[str]) -> Table:
+    """Some columns of it, as many as a page has room for."""
+    header, rows = _cells(results)
+    shown = [tuple(row[header.index(name)] for name in columns) for row in rows]
+    return Table(columns, shown, "numbers", ["plain"] * len(rows))
 
 
 def _cells(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -126,16 +135,17 @@ def _behind(row: Row) -> str:
 def draw_comparison(results: Results) -> Figure:
     """A dot and a 95% interval of the test accuracy for each run, the first on top."""
     runs = results["runs"]
-    height = 0.75 + 0.34 * len(runs)
+    names = [_end(row["run"]) for row in runs]
+    height, left = 0.75 + 0.34 * len(runs), 0.2 + 0.075 * max(map(len, names))  # inches
     figure = new_figure(WIDTH, height)
-    axes = figure.add_axes((0.3, 0.42 / height, 0.6, 1 - 0.52 / height))
+    axes = figure.add_axes((left / WIDTH, 0.42 / height, 0.92 - left / WIDTH, 1 - 0.52 / height))
     axes.set(ylim=(len(runs) - 0.4, -0.6), xlabel="test accuracy")
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
     axes.grid(axis="x", color=PALETTE["rule"], linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_yticks(range(len(runs)), [_end(row["run"]) for row in runs], color=PALETTE["ink"])
+    axes.set_yticks(range(len(runs)), names, color=PALETTE["ink"])
     for place, row in enumerate(runs):
         _draw_run(axes, place, row)
     return figure

@@ -128,7 +128,22 @@ def test_evaluations_reproductions_and_models_without_results_are_runs(capsys: C
     names = {row["run"] for row in compared(capsys, "both")["runs"]}
     assert names == {str(Path("both", name)) for name in ("original", "augmented")}
     Path("good/head/results.json").unlink()
-    assert len(compared(capsys, "good", "poor", *FILES)["runs"]) == 2
+    Path("good/head/rows.safetensors").unlink()
+    told = compared(capsys, "good", "poor", *FILES)
+    assert len(told["runs"]) == 2
+    assert "is not known: good/head." in told["note"]
+
+
+def test_models_of_other_classes_answer_the_same_rows(capsys: Captured) -> None:
+    labels = np.load("y.npy")
+    np.save("y4.npy", np.where(np.arange(400) % 7 == 0, 7, labels + 1))
+    np.save("y3.npy", labels + 1)
+    assert main(["train", "--features", "x.npy", "--labels", "y4.npy", "--epochs", "1", "--out", "four", *MACHINE]) == 0
+    train_of_three = ["train", "--features", "x.npy", "--labels", "y3.npy", "--epochs", "1", "--out", "three"]
+    assert main([*train_of_three, *MACHINE]) == 0
+    keep = labels > 0
+    np.savez("new.npz", features=np.load("x.npy")[keep] + 0.1, labels=labels[keep] + 1)
+    assert compared(capsys, "four", "three", "--features", "new.npz")["tested_on"] == "same rows"
 
 
 def test_what_cannot_be_compared(capsys: Captured) -> None:
