@@ -28,8 +28,7 @@ EXAMPLES = {
     "train": (
         "fastmlp train --dataset digits --on augmented --epochs 30 --out runs/digits",
         "fastmlp train --features X.npy --labels y.npy --out runs/mine",
-        "fastmlp train --features train.npz --test-features test.npz --hidden-layer-sizes 128,64",
-        "fastmlp train --features X.npy --labels y.npy --early-stopping --class-weight balanced --folds 5",
+        "fastmlp train --features data.npz --hidden-layer-sizes 128,64 --early-stopping --folds 5",
     ),
     "sweep": (
         "fastmlp sweep --dataset digits",
