@@ -180,7 +180,7 @@ def _data_options() -> argparse.ArgumentParser:
     parser, group = _group("data")
     _option(group, "dataset", str, "cifar10, digits (default), synthetic or folder:PATH")
     _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
-    _option(group, "limit", int, "use the first N training and the first N test images")
+    _option(group, "limit", whole, "use the first N training and the first N test images")
     return parser
 
 
@@ -195,7 +195,7 @@ def _extractor_options() -> argparse.ArgumentParser:
     parser, group = _group("extractor")
     _option(group, "extractor", str, "patches (default), pixels, resnet18, torchvision:NAME or timm:NAME")
     _option(group, "weights", Path, "the extractor's weights: .safetensors, or a .pth state dict")
-    _option(group, "image-size", int, "side, in pixels, of the images a backbone sees (its own by default)")
+    _option(group, "image-size", positive, "side, in pixels, of the images a backbone sees (its own by default)")
     return parser
 
 
@@ -231,8 +231,8 @@ def _recipe_options() -> argparse.ArgumentParser:
 
 def _training_options() -> argparse.ArgumentParser:
     parser, group = _group("training")
-    _option(group, "learning-rate", float, "instead of the preset's")
-    _option(group, "weight-decay", float, "instead of the preset's")
+    _option(group, "learning-rate", number, "instead of the preset's")
+    _option(group, "weight-decay", number, "instead of the preset's")
     _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64 (64)")
     group.add_argument("--resume", action="store_true", help="continue where an earlier run with this --out stopped")
     return parser
@@ -288,7 +288,7 @@ def _add_evaluate(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> 
     group = evaluate.add_argument_group("data")
     _option(group, "dataset", str, "evaluate on its test images (by default on those of the model's own)")
     _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
-    _option(group, "limit", int, "use the first N images, or rows of features")
+    _option(group, "limit", whole, "use the first N images, or rows of features")
     _add_features_options(evaluate, "evaluate on these features instead of a dataset's test images")
     _option(group, "out", Path, "where a report goes (none by default)")
     evaluate.add_argument("--held-out", action="store_true", help=HELD_OUT_HELP)
@@ -332,7 +332,7 @@ def _add_bench(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
 def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:
     """An option whose default comes from the environment; None if it is given in neither place."""
     variable = f"FASTMLP_{name.replace('-', '_').upper()}"
-    metavar = {str: "NAME", Path: "PATH", float: "X", sizes: "N,N", numbers: "X,X", ranges: "TEXT"}.get(kind, "N")
+    metavar = {str: "NAME", Path: "PATH", number: "X", sizes: "N,N", numbers: "X,X", ranges: "TEXT"}.get(kind, "N")
     group.add_argument(f"--{name}", type=kind, default=os.environ.get(variable), metavar=metavar, help=text)
 
 
@@ -340,17 +340,29 @@ def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> Non
 
 
 def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
-    return number
+    return _number(text, int, lambda number: number >= 1, "a whole number from 1 on")
+
+
+def whole(text: str) -> int:
+    return _number(text, int, lambda number: True, "a whole number")
 
 
 def seed(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"must be 0 or more and less than 2**32, not {number}")
-    return number
+    return _number(text, int, lambda number: 0 <= number < 2**32, "a whole number from 0 to 2**32 - 1")
+
+
+def number(text: str) -> float:
+    return _number(text, float, lambda number: True, "a number")
+
+
+def _number(text: str, kind: Callable[[str], Any], allows: Callable[[Any], bool], words: str) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not allows(value):
+        raise argparse.ArgumentTypeError(f"must be {words}, not {text!r}")
+    return value
 
 
 def ranges(text: str) -> str:
@@ -363,7 +375,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(",") if part)
+    return tuple(number(part) for part in text.split(",") if part)
 
 
 def sizes(text: str) -> tuple[int, ...]:

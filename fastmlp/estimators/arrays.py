@@ -119,7 +119,7 @@ def backend_for(name: str, array: Any, threads: int | None = None) -> Backend:
     if threads is not None:
         _limited.set()
     if _limited.is_set():
-        backend.set_threads(threads or available_cores())
+        backend.set_threads(int(threads or available_cores()))
     return backend
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_random_state
 
+from fastmlp import backends
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.network.optimizers import OPTIMIZERS
 from fastmlp.network.parameters import DTYPES
 from fastmlp.training.recipe import PRESETS, SCHEDULES, Recipe
 
+LARGEST = 2**31
+SEEDS_END = 2**32  # the paper's generator takes no larger seeds
 Parameters = Mapping[str, Any]  # as `get_params` returns them
 
 
@@ -36,40 +39,75 @@ def _one_of(names: Iterable[str]) -> Constraint:
 
 
 def _are_widths(value: Any) -> bool:
-    widths = np.atleast_1d(value)
-    return widths.size == 0 or (widths.ndim == 1 and widths.dtype.kind in "iu" and widths.min() >= 1)
+    widths = value.tolist() if isinstance(value, np.ndarray) else value
+    widths = widths if isinstance(widths, Sequence) and not isinstance(widths, str | bytes) else [widths]
+    return all(_is_whole(width) and 1 <= width < LARGEST for width in widths)
+
+
+def _are_class_weights(value: Any) -> bool:
+    named = value is None or (isinstance(value, str) and value == "balanced")
+    return named or (isinstance(value, dict) and all(_is_number(w) and 0 <= w < np.inf for w in value.values()))
+
+
+def _is_backend(value: Any) -> bool:
+    name = value.partition(":")[0] if isinstance(value, str) else ""
+    return name in (backends.AUTO, *backends.OURS) or name in backends.names()
 
 
 def _is_random_state(value: Any) -> bool:
-    return value in (None, np.random) or isinstance(value, np.random.RandomState) or (_is_whole(value) and value >= 0)
+    generator = value is None or value is np.random or isinstance(value, np.random.RandomState)
+    return generator or (_is_whole(value) and 0 <= value < SEEDS_END)
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral)
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
-COUNT = Constraint("a whole number from 1 on", lambda value: _is_whole(value) and value >= 1)
-POSITIVE = Constraint("a positive number", lambda value: _is_number(value) and 0 < value < np.inf)
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+COUNT = Constraint("a whole number from 1 on", lambda value: _is_whole(value) and 1 <= value < LARGEST)
+POSITIVE = Constraint("a positive number", lambda value: _is_number(value) and 0 < _as_float(value) < np.inf)
 NOT_NEGATIVE = Constraint("a number from 0 on", lambda value: _is_number(value) and value >= 0)
+FINITE = Constraint("a number from 0 on", lambda value: _is_number(value) and 0 <= _as_float(value) < np.inf)
+FLAG = Constraint("True or False", _is_flag)
 
 CONSTRAINTS = {
     "hidden_layer_sizes": Constraint("whole numbers from 1 on", _are_widths),
+    "backend": Constraint("auto, numpy, numba, torch, torch:DEVICE or cupy", _is_backend, tuple(backends.OURS)),
     "preset": _one_of(PRESETS),
     "solver": _one_of(OPTIMIZERS).or_none(),
-    "alpha": NOT_NEGATIVE.or_none(),
+    "alpha": FINITE.or_none(),
     "batch_size": COUNT.or_none(),
     "learning_rate": _one_of(SCHEDULES).or_none(),
     "learning_rate_init": POSITIVE.or_none(),
     "max_iter": COUNT.or_none(),
     "init": _one_of(("he", "paper")).or_none(),
-    "random_state": Constraint("a whole number from 0 on, a RandomState or None", _is_random_state),
-    "validation_fraction": Constraint("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value < 1),
+    "standardize": FLAG.or_none(),
+    "shuffle": FLAG,
+    "random_state": Constraint("a whole number from 0 on, below 2**32, a RandomState or None", _is_random_state),
+    "early_stopping": FLAG,
+    "validation_fraction": Constraint(
+        "a number from 0 to less than 1", lambda value: _is_number(value) and 0 <= value < 1
+    ),
     "n_iter_no_change": NOT_NEGATIVE,
     "tol": NOT_NEGATIVE,
+    "class_weight": Constraint(
+        'a dict of numbers from 0 on, "balanced" or None', _are_class_weights, names=("balanced",)
+    ),
+    "warm_start": FLAG,
     "dtype": _one_of(DTYPES),
     "threads": COUNT.or_none(),
 }
@@ -88,14 +126,14 @@ def recipe_for(parameters: Parameters, rows: int) -> Recipe:
     """The preset's recipe, with what the parameters change, for training on that many rows."""
     preset, given = PRESETS[parameters["preset"]], parameters["standardize"]
     batch_size = min(preset.changed(batch_size=parameters["batch_size"]).batch_size, rows)
-    alpha = parameters["alpha"]
+    alpha, rate = parameters["alpha"], parameters["learning_rate_init"]
     return preset.changed(
         epochs=parameters["max_iter"],
         batch_size=batch_size,
-        learning_rate=parameters["learning_rate_init"],
+        learning_rate=None if rate is None else float(rate),
         schedule=parameters["learning_rate"],
         optimizer=parameters["solver"],
-        weight_decay=None if alpha is None else alpha / batch_size,
+        weight_decay=None if alpha is None else float(alpha) / batch_size,
         init=parameters["init"],
         standardize=None if given is None else "each" if given else "none",
     ).for_rows(rows)

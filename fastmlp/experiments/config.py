@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,11 @@ class Config:
             near = did_you_mean(self.preset, PRESETS)
             raise UsageError(f"There is no preset {self.preset!r}{near}: choose one of {', '.join(PRESETS)}.")
         if self.dtype not in DTYPES:
-            raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}.")
+            raise UsageError(f"--dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"--learning-rate must be a positive number, not {self.learning_rate:g}.")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"--weight-decay must be a number from 0 on, not {self.weight_decay:g}.")
         datasets.check_name(self.dataset)
         extractors.check_name(self.extractor)
         _ = self.recipe, self.policy, self.reading  # which check themselves

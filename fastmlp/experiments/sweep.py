@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -66,6 +66,8 @@ class Grid:
         for name, values in asdict(self).items():
             if not values or len(set(values)) < len(values):
                 raise UsageError(f"--{name.replace('_', '-')} must be one or more different numbers: a,b,c.")
+        _check_numbers("--learning-rates must be positive numbers", self.learning_rates, lambda rate: rate > 0)
+        _check_numbers("--weight-decays must be numbers from 0 on", self.weight_decays, lambda decay: decay >= 0)
 
     @classmethod
     def around(
@@ -93,6 +95,12 @@ class Grid:
         """Raise UsageError, before any work, for a value that no recipe takes."""
         for setting in self.settings():
             _ = replace(config, **setting.options()).recipe
+
+
+def _check_numbers(rule: str, values: Sequence[float], allows: Callable[[float], bool]) -> None:
+    for value in values:
+        if not (math.isfinite(value) and allows(value)):
+            raise UsageError(f"{rule}, not {value:g}.")
 
 
 @dataclass

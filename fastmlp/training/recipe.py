@@ -45,9 +45,10 @@ class Recipe:
     least_steps: int = 0
 
     def __post_init__(self) -> None:
-        counts: tuple[Any, ...] = (self.epochs, self.batch_size)
-        if not all(isinstance(count, Integral) for count in counts) or min(counts) < 1:
-            raise UsageError(f"Epochs and batch size must be whole numbers from 1, not {counts[0]} and {counts[1]}.")
+        counts: dict[str, Any] = {"number of epochs": self.epochs, "batch size": self.batch_size}
+        for name, count in counts.items():
+            if not isinstance(count, Integral) or count < 1:
+                raise UsageError(f"The {name} must be a whole number from 1 on, not {count!r}.")
         if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"The learning rate must be a positive number, not {self.learning_rate}.")
         if self.schedule not in SCHEDULES:

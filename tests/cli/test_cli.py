@@ -177,7 +177,7 @@ def test_option_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch)
         (["--backend", "numpy:cuda"], 3, "no device 'cuda'"),
         (["--dtype", "float16"], 2, "dtype must be one of"),
         (["--dtype", "bfloat16"], 2, "bfloat16 is for backbones on a GPU: leave --dtype out with pixels"),
-        (["--learning-rate", "-1"], 2, "learning rate must be"),
+        (["--learning-rate", "-1"], 2, "--learning-rate must be"),
         (["--limit", "0"], 2, "--limit must be 1 or more"),
         (["--weights", "w.pth"], 2, "pixels have no weights"),
         (["--image-size", "64"], 2, "leave it out with pixels"),

@@ -192,7 +192,7 @@ def test_a_terminal_that_cannot_or_shall_not_gets_no_escape_codes(
 
 
 def test_a_command_on_a_terminal_shows_a_live_line_and_leaves_its_result() -> None:
-    command = [sys.executable, "-m", "fastmlp", "train", *SMALL, "--epochs", "30", "--out", "run"]
+    command = [sys.executable, "-m", "fastmlp", "train", *SMALL, "--preset", "fast", "--epochs", "30", "--out", "run"]
     shown = on_a_terminal(command)
     assert "\x1b[2K" in shown
     assert "test accuracy" in shown

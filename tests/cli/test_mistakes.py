@@ -104,7 +104,7 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         ("train --preset fats", 2, "There is no preset 'fats', did you mean fast: choose one of paper, fast, tabular."),
         ("train --backend numbda", 2, "There is no backend 'numbda'"),
         ("train --dtype double", 2, "dtype must be one of float32, float64, not 'double'."),
-        ("reproduce --learning-rate nan", 2, "learning rate must be a positive number"),
+        ("reproduce --learning-rate nan", 2, "--learning-rate must be a positive number"),
         ("predict --model gone X.npy", 4, "There is no model in gone: train one first, or check the path."),
         ("predict --model run X.npy", 4, "There is no model in run: give run/original."),
         ("predict --model run/original/model.safetensors X.npy", 4, "is the file of a model: give its folder, run"),

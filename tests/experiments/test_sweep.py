@@ -376,9 +376,9 @@ def test_an_interrupt_leaves_nothing_half_written(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--learning-rates", "0.1,-1"], "learning rate must be"),
-        (["--weight-decays", "-0.1"], "weight decay must be"),
-        (["--learning-rates", "nan"], "learning rate must be"),
+        (["--learning-rates", "0.1,-1"], "--learning-rates must be"),
+        (["--weight-decays", "-0.1"], "--weight-decays must be"),
+        (["--learning-rates", "nan"], "--learning-rates must be"),
         (["--learning-rates", ","], "--learning-rates must be one or more"),
         (["--widths", "8,8"], "--widths must be one or more different"),
         (["--limit", "9"], "9 are too few, give 10"),
