@@ -17,12 +17,13 @@ from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.np.arrayobj import make_array
 
-from .jit import intrinsic, jit
+from .jit import inlined, intrinsic, jit
 
 LINE = 64  # bytes of a cache line
 INT64, INT32, POINTER = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
@@ -129,7 +130,8 @@ def _depth_code(code: TileCode, table: Any, start: Any, depth: Any, a: Any, b: A
 def make_tile(rows: int, along_rows: bool, register_bytes: int) -> Any:
     """For jitted code: tile(a, table, start, depth, b, b_start, b_stride, c, c_start, c_stride, ahead).
 
-    a, b, c: flat arrays of one dtype; table, ahead: int64 positions in a; `ahead` is read along rows only.
+    b, c: flat arrays of one dtype; a, table, ahead: addresses, of numbers of that dtype and of int64 positions among
+    them; `ahead` is read along rows only.
     """
 
     @intrinsic
@@ -140,13 +142,16 @@ def make_tile(rows: int, along_rows: bool, register_bytes: int) -> Any:
             def data(position: int) -> Any:
                 return make_array(signature.args[position])(context, builder, arguments[position]).data
 
-            code = TileCode(builder, context.get_value_type(signature.args[0].dtype), rows, register_bytes)
+            element = context.get_value_type(signature.args[4].dtype)
+            code = TileCode(builder, element, rows, register_bytes)
+            a = builder.inttoptr(arguments[0], element.as_pointer())
+            table, ahead = (builder.inttoptr(arguments[k], INT64.as_pointer()) for k in (1, 10))
             b, c = code.at(data(4), arguments[5]), code.at(data(7), arguments[8])
             start, depth = arguments[2], arguments[3]
             if along_rows:
-                _rows_code(code, data(1), start, depth, data(0), b, arguments[6], data(10))
+                _rows_code(code, table, start, depth, a, b, arguments[6], ahead)
             else:
-                _depth_code(code, data(1), start, depth, data(0), b, arguments[6])
+                _depth_code(code, table, start, depth, a, b, arguments[6])
             code.store(c, arguments[9])
             return context.get_dummy_value()
 
@@ -155,16 +160,26 @@ def make_tile(rows: int, along_rows: bool, register_bytes: int) -> Any:
     return tile
 
 
+@intrinsic
+def _address(_, array):  # type: ignore[no-untyped-def]
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, INT64)
+
+    return types.int64(array), generate
+
+
 def make_product(along_rows: bool, register_bytes: int) -> Callable[..., None]:
     """product(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead): rows first .. + count.
 
-    Row first + i goes to c_start + i * c_stride, in the tallest tiles that fit.
+    Row first + i goes to c_start + i * c_stride, in the tallest tiles that fit. What is only read goes to the tiles
+    by its address, and is the caller's to keep: so they are compiled once, for arrays that may be written and others.
     """
     tallest = 8 if register_bytes == LINE else 4  # the sums fill all but a few of the registers
     tall, half, pair, single = (make_tile(max(tallest >> s, 1), along_rows, register_bytes) for s in range(4))
 
     @jit
-    def product(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead):  # type: ignore[no-untyped-def]
+    def tiles(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead):  # type: ignore[no-untyped-def]
         i = 0
         while i < count:
             left = count - i
@@ -181,6 +196,13 @@ def make_product(along_rows: bool, register_bytes: int) -> Callable[..., None]:
             else:
                 single(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead)
                 i += 1
+
+    @inlined
+    def product(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead):  # type: ignore[no-untyped-def]
+        start, rows, place = np.int64(first), np.int64(count), np.int64(c_start)  # Numba would compile for each literal
+        tiles(
+            _address(a), _address(table), start, rows, depth, b, b_start, b_stride, c, place, c_stride, _address(ahead)
+        )
 
     return product
 

@@ -39,7 +39,9 @@ WRONG: dict[str, list[Any]] = {
 CASES = [(name, value) for name, values in WRONG.items() for value in [*values, *NEVER]]
 
 
-@pytest.mark.parametrize(("name", "value"), CASES, ids=[f"{name}={value!r}" for name, value in CASES])
+@pytest.mark.parametrize(
+    ("name", "value"), CASES, ids=[f"{name}={value!r}".partition(" at 0x")[0] for name, value in CASES]
+)
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_the_error_names_the_parameter(name: str, value: Any, method: str) -> None:
     model = MLPClassifier(**{"backend": "numpy", "max_iter": 1, name: value})
