@@ -129,8 +129,8 @@ def _small_rgb(image: Image.Image) -> Images:
     if image.mode[0] in "IF":  # 16 or 32 bits per pixel, which Pillow would clip to 255
         raise ValueError(f"mode {image.mode}, not 8 bits per channel")
     image.draft("RGB", (2 * size[0], 2 * size[1]))  # a large JPEG is then decoded at a fraction of its size
-    upright = ImageOps.exif_transpose(image)
-    if upright.has_transparency_data:
-        white = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(white, upright.convert("RGBA"))
-    return np.asarray(ImageOps.fit(upright.convert("RGB"), size)).transpose(2, 0, 1)
+    ImageOps.exif_transpose(image, in_place=True)  # of a giant, every copy counts
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(ImageOps.fit(image if image.mode == "RGB" else image.convert("RGB"), size)).transpose(2, 0, 1)

@@ -165,8 +165,8 @@ def test_read_only_images_and_broadcast_parameters_compile_nothing_new(kernels):
 COUNT_CACHE = """
 import json, numpy as np
 from fastmlp.backends import open_backend
-kernel = open_backend("numba").network_ops.column_sum
-kernel(np.ones((2, 2)), np.ones(2))
+kernel = open_backend("numba").network_ops.add_bias
+kernel(np.ones((2, 2)), np.ones(2), np.ones((2, 2)))
 print(json.dumps([sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())]))
 """
 

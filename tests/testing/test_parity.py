@@ -26,6 +26,7 @@ from fastmlp.testing.compare import assert_levels
 OPS_AND_DTYPES = [(case.name, dtype) for case in CASES.values() for dtype in case.dtypes]
 NETWORKS = pytest.mark.parametrize("sizes", runs.SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
 BY_METHODS = pytest.mark.parametrize("method", runs.METHODS, ids=lambda method: method.name)
+LARGEST_EMULATED = 100  # inputs: op by op, a whole run of more takes a minute, and its epochs are tested all the same
 BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2, "cupy": 3, "emulated": 3}
 
 
@@ -74,7 +75,10 @@ def test_epoch(backend: Backend, sizes: tuple[int, ...], dtype: str, method: run
 @NETWORKS
 @BY_METHODS
 def test_whole_run_twice(backend: Backend, sizes: tuple[int, ...], dtype: str, method: runs.Method, seed: int) -> None:
-    for tier in runs.tiers(backend, sizes, dtype, method.optimizer):
+    best, *lower = runs.tiers(backend, sizes, dtype, method.optimizer)
+    if backend.name == "emulated" and sizes[0] > LARGEST_EMULATED:
+        lower = []
+    for tier in (best, *lower):
         runs.assert_run(backend, sizes, dtype, tier, seed, method)
 
 
