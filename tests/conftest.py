@@ -71,6 +71,15 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+@pytest.fixture
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder and a cache of the test's own, and no other option from the environment."""
+    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def heed_interrupts() -> Iterator[None]:
     """A shell's background jobs ignore Ctrl-C, and so would all that they start."""

@@ -147,8 +147,7 @@ def evaluate(options: argparse.Namespace) -> None:
 def _rows_to_evaluate(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any]]:
     if options.features is not None:
         return _labelled_rows(model, options)
-    if options.labels or options.label_column or options.drop_columns or options.held_out:
-        raise UsageError("--labels, --label-column, --drop-columns and --held-out go with --features: give both.")
+    _refuse_options_of_features(options)
     return _test_images(model, options)
 
 
@@ -239,8 +238,7 @@ def compare_runs(options: argparse.Namespace) -> None:
     out = options.out or Path("runs/compare")
     runs = find_runs(options.runs)
     if options.features is None:
-        if options.labels or options.label_column or options.drop_columns or options.held_out:
-            raise UsageError("--labels, --label-column, --drop-columns and --held-out go with --features: give both.")
+        _refuse_options_of_features(options)
         results = compare(runs, out)
     else:
         results = compare_on(
@@ -297,6 +295,11 @@ def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:
 
 
 # Shared by the commands.
+
+
+def _refuse_options_of_features(options: argparse.Namespace) -> None:
+    if options.labels or options.label_column or options.drop_columns or options.held_out:
+        raise UsageError("--labels, --label-column, --drop-columns and --held-out go with --features: give both.")
 
 
 def _columns(options: argparse.Namespace, model: Predictor) -> Columns:

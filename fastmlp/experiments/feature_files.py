@@ -17,7 +17,7 @@ from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import Labelled
 from fastmlp.features.columns import ANY, Columns, listed
 from fastmlp.features.tables import Table, finite_rows, indices_of, read_table
-from fastmlp.models.trained_rows import TrainedRows, digests
+from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.standardize import odd_scale
 
@@ -218,7 +218,8 @@ class FileFeatures:
     @cached_property
     def test_set(self) -> dict[str, Any]:
         test = self.tables.test
-        return digests(test.features if test.rows is None else test.features[test.rows], self.test.labels)
+        hashes = row_hashes(test.features) if test.rows is None else self.trained_rows.held_out_hashes
+        return digests(hashes, self.test.labels)
 
     def place_weights(self, _: Path) -> None:
         return None  # there is no extractor

@@ -22,7 +22,7 @@ from fastmlp.experiments.machine import Machine
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.store import FeatureStore, open_or_extract
 from fastmlp.models.folder import CODEBOOK
-from fastmlp.models.trained_rows import TrainedRows, digests
+from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.network.scaling import Moments, Scaling
 from fastmlp.report.figures import AugmentationSheet
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
@@ -210,7 +210,7 @@ class ImageFeatures:
     @cached_property
     def test_set(self) -> dict[str, Any]:
         test = self.images.dataset.test
-        return digests(test.images, test.labels)
+        return digests(row_hashes(test.images), test.labels)
 
     @cached_property
     def extractor(self) -> Extractor:

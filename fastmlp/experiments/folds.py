@@ -74,7 +74,7 @@ class Fold:
 
     @cached_property
     def test_set(self) -> dict[str, Any]:
-        return digests(*self.test)
+        return digests(self.trained_rows.held_out_hashes, self.test.labels)
 
     def place_weights(self, folder: Path) -> str | None:
         return self.of.place_weights(folder)

@@ -195,28 +195,24 @@ class Models:
 
     def write(self, name: str, member: Member, folder: Path) -> None:
         """Write a trained model's folder, and say if the model has learned nothing."""
-        features, versions = self.feature_sets[name], environment.describe()
-        description = {
-            **self.describe(name),
-            **self._noticed(name, member),
-            "weights": features.place_weights(folder),
-            "versions": {**versions, "backend": str(self.machine.backend)},
-        }
+        features, description = self.feature_sets[name], self.describe(name)
+        finding = self._finding(name, member)
+        if finding is not None:
+            warn(finding)
+            description["notices"] = [*description.get("notices", ()), finding]
+        description["weights"] = features.place_weights(folder)
+        description["versions"] = {**environment.describe(), "backend": str(self.machine.backend)}
         about = member.about(self.fingerprint(name))
         features.trained_rows.save(folder)
         parameters = replace(member.network.parameters, scaling=self.placed.scaling)
         model_folder.write(folder, parameters, about, description)
 
-    def _noticed(self, name: str, member: Member) -> dict[str, list[str]]:
-        """What config.json keeps of what was said about the data, and about the end of the training, said here."""
+    def _finding(self, name: str, member: Member) -> str | None:
+        """What the end of the training tells, and what to try; None: the model has learned something."""
         labels = np.concatenate([part.labels for part in self.feature_sets[name].parts])
         weights = self.placed.row_weights(labels)
         finding = no_better_than_guessing(member.history, labels, member.blueprint.recipe.batch_size, weights)
-        if finding is None:
-            return {}
-        notice = f"{finding}: try --preset tabular, another --learning-rate, or more --epochs."
-        warn(notice)
-        return {"notices": [*self.describe(name).get("notices", ()), notice]}
+        return finding and f"{finding}: try --preset tabular, another --learning-rate, or more --epochs."
 
     def table_rows(self, name: str, networks: Sequence[Trainer]) -> list[dict[str, float]]:
         """Table 1's four figures of each network: full passes over the model's training set and over the test set.

@@ -24,7 +24,7 @@ from fastmlp.features.columns import check_complete
 from fastmlp.features.tables import finite_rows, indices_of
 from fastmlp.models import metrics, storage
 from fastmlp.models.folder import MODEL
-from fastmlp.models.trained_rows import TrainedRows, digests
+from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.network.evaluation import softmax
 from fastmlp.network.trainer import Trainer
 
@@ -108,9 +108,9 @@ class Predictor:
 
     def whence(self, X: NDArray[Any], answers: metrics.Answers) -> dict[str, Any]:
         """test_set and rows_trained_on of `evaluate`, of rows that it gave these answers to."""
-        X, trained = self._array(X), self.trained_rows
-        count = None if trained is None else trained.count(X)
-        return {"test_set": digests(X, answers.labels), "rows_trained_on": count}
+        hashes, trained = row_hashes(self._array(X)), self.trained_rows
+        count = None if trained is None else trained.count(hashes)
+        return {"test_set": digests(hashes, answers.labels), "rows_trained_on": count}
 
     def answers(self, X: NDArray[Any], labels: NDArray[Any]) -> metrics.Answers:
         """What it answers to rows of these labels, as for `evaluate`; DataError if there are none."""

@@ -42,13 +42,13 @@ def _mixed(bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return bits ^ (bits >> np.uint32(16))
 
 
-def digests(X: NDArray[Any], labels: Places) -> dict[str, Any]:
-    """What tells rows X (n, ...) of these labels (n,) from others.
+def digests(hashes: Hashes, labels: Places) -> dict[str, Any]:
+    """What tells rows of these hashes (n,) and labels (n,) from others.
 
     count; rows: a digest of the rows and their labels, in any order; labels: one of the labels alone, in their order,
     which other features of the same things share.
     """
-    hashes, labels = row_hashes(X), labels.astype(np.int64)
+    labels = labels.astype(np.int64)
     order = np.lexsort((labels, hashes))
     together = hashes[order].tobytes() + labels[order].tobytes()
     rows, alone = (hashlib.sha256(content).hexdigest()[:16] for content in (together, labels.tobytes()))
@@ -93,9 +93,8 @@ class TrainedRows:
         if self.held_out.shape != self.held_out_hashes.shape or self.held_out.min(initial=0) < 0:
             raise ValueError("its held-out rows are not sound")
 
-    def count(self, X: NDArray[Any]) -> int:
-        """How many rows of X (n, ...) equal rows that were trained on."""
-        hashes = row_hashes(X)
+    def count(self, hashes: Hashes) -> int:
+        """How many rows of these hashes (n,) equal rows that were trained on."""
         places = np.searchsorted(self.trained, hashes).clip(max=len(self.trained) - 1)
         return int(np.count_nonzero(self.trained[places] == hashes))
 

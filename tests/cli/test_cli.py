@@ -1,7 +1,6 @@
 """The commands as a person types them: what they print, the files they leave, and one sentence for every mistake."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +18,7 @@ from fastmlp.training import run
 SMALL = ["--dataset", "synthetic:200", "--extractor", "pixels", "--backend", "numpy", "--threads", "1", "--epochs", "3"]
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Runs side by side: what their folders tell, or what their models answer to the same rows."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,8 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+def heads(own_folders: None, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     """Two heads on the same rows, good and poor, and their file."""
-    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fastmlp.report.head.write", lambda *_: None)  # which takes a second
     labels = rng.integers(0, 3, 400)
     np.save("x.npy", np.eye(3)[labels].repeat(2, axis=1) + rng.normal(0, 0.5, (400, 6)))

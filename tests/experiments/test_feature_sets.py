@@ -32,10 +32,7 @@ WIDTH = 3 * 32 * 32  # pixels' features
 ROWS = 60 + 60 + 12  # original, augmented, test
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 def features_of(**options: Any) -> ImageFeatures:

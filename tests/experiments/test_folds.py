@@ -19,9 +19,7 @@ ROWS, FOLDS = 121, 4
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+def files(own_folders: None, rng: np.random.Generator) -> None:
     for name in ("own", "test"):
         labels = rng.integers(0, 3, ROWS)
         X = (2 * np.eye(3, 8)[labels] + rng.normal(size=(ROWS, 8))).astype(np.float32)

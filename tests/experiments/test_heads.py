@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 import shlex
 import unicodedata
@@ -37,12 +36,8 @@ Run = Callable[..., str]
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
+def without_report(own_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastmlp.report.head.write", lambda *_: None)  # which takes a second; see test_reports.py
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The reports that `train` and `evaluate` leave of one's own data, and the results.json beside them."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,14 @@ import pytest
 from fastmlp.cli.main import main
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.reproduce import reproduce
-from fastmlp.models.trained_rows import digests
+from fastmlp.models.trained_rows import digests, row_hashes
 from tests.report.test_report import Page
 
 MACHINE = ["--backend", "numpy", "--threads", "1", "--quiet"]
 NAMES = np.array(["<ant>", "bee", "cat|dog"])
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 @pytest.fixture
@@ -112,10 +106,10 @@ def test_every_model_of_a_reproduction_has_its_results() -> None:
 
 def test_digests_tell_other_rows_and_labels(rng: np.random.Generator) -> None:
     features, labels = rng.normal(size=(20, 3)).astype(np.float32), np.arange(20) % 3
-    own = digests(features, labels)
-    assert digests(features.astype(np.float64), labels) == own
-    turned = digests(features[::-1], labels[::-1])
+    own = digests(row_hashes(features), labels)
+    assert digests(row_hashes(features.astype(np.float64)), labels) == own
+    turned = digests(row_hashes(features[::-1]), labels[::-1])
     assert turned["rows"] == own["rows"]
-    assert digests(features + 1, labels)["rows"] != own["rows"]
-    assert digests(features + 1, labels)["labels"] == own["labels"]
-    assert digests(features, labels[::-1])["rows"] != own["rows"]
+    assert digests(row_hashes(features + 1), labels)["rows"] != own["rows"]
+    assert digests(row_hashes(features + 1), labels)["labels"] == own["labels"]
+    assert digests(row_hashes(features), labels[::-1])["rows"] != own["rows"]

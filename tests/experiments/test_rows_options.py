@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,8 @@ COUNTS = (150, 40, 10)  # rows of each class
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+def files(own_folders: None, rng: np.random.Generator) -> None:
     """own.npz and test.npz: rows of three classes, of which one is frequent and one rare, hard to tell apart."""
-    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
     for name in ("own", "test"):
         labels = np.repeat(np.arange(3), COUNTS)
         X = (np.eye(3, 8)[labels] + rng.normal(size=(len(labels), 8))).astype(np.float32)

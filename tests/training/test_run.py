@@ -1,7 +1,6 @@
 """A run is saved once a second at most, and where it is interrupted, always as it was between two epochs."""
 
 import math
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +18,7 @@ CHECKPOINT = Path("run/original/checkpoint.safetensors")
 MODEL = Path("run/original/model.safetensors")
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("FASTMLP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 def interrupt_within(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,10 +29,7 @@ RECIPE = Recipe(5, 16, 0.1, "constant", optimizer="adam", weight_decay=0.1, init
 FILE = Path("seeds.safetensors")
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 @pytest.fixture(scope="module")

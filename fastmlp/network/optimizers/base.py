@@ -49,9 +49,12 @@ class Optimizer(ABC):
         steps = np.arange(first_step, first_step + len(rates))
         return np.stack([1 - rates * self.weight_decay, *self.schedule(rates, steps)], axis=1)
 
-    @abstractmethod
     def schedule(self, rates: NDArray[np.float64], steps: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
-        """The optimizer's own coefficients, (steps,) each, from the learning rates and the numbers of the steps."""
+        """The optimizer's own coefficients, (steps,) each, from the learning rates and the numbers of the steps.
+
+        The learning rates themselves, unless an optimizer says otherwise.
+        """
+        return (rates,)
 
     @abstractmethod
     def step(

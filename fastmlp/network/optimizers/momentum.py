@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastmlp.common.errors import UsageError
 from fastmlp.network.optimizers.base import Optimizer
 from fastmlp.ops import Array
@@ -36,9 +33,6 @@ class Momentum(Optimizer):
     @property
     def constants(self) -> Mapping[str, float]:
         return {"momentum": self.momentum, "nesterov": float(self.nesterov)}
-
-    def schedule(self, rates: NDArray[np.float64], steps: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
-        return (rates,)
 
     def step(
         self, xp: Any, gradient: Array, moments: Sequence[Array], coefficients: Sequence[float]

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastmlp.network.optimizers.base import Optimizer
 from fastmlp.ops import Array
 
@@ -16,9 +13,6 @@ class SGD(Optimizer):
     """Gradient descent."""
 
     name = "sgd"
-
-    def schedule(self, rates: NDArray[np.float64], steps: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
-        return (rates,)
 
     def step(
         self, xp: Any, gradient: Array, moments: Sequence[Array], coefficients: Sequence[float]
