@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 LONGEST = 34  # characters of a run's name in the chart: its end, which tells runs apart
 HEADER = ("run", "network", "recipe", "rows", "train accuracy", "test accuracy", "test loss", "calibration", "time")
-OF_TRAINING = ("network", "recipe", "time")
+OF_TRAINING = ("network", "recipe", "rows", "time")
 LEAST_P = 0.0001  # that is told
 BEHIND = "behind the best"
 INTERVALS = (
