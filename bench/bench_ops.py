@@ -32,7 +32,7 @@ def kernel(backend: Backend, problem: OneOp, kernels: bool = True) -> Bound:
     """The op as the backend runs it, on arrays that lie on its device; checked by the op's own case."""
     case, inputs = problem.case, Trial(problem.case, problem.shape, "float32").inputs()
     compiled = case.kernel(backend) if kernels else None
-    op = compiled or partial(case.reference, backend.xp)
+    op = compiled or partial(case.array_code, backend.xp)
     outputs = [backend.empty(shape, dtype) for shape, dtype in case.outputs(inputs).values()]
     placed = [backend.asarray(value) if isinstance(value, np.ndarray) else value for value in inputs.values()]
 

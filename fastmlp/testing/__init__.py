@@ -8,9 +8,10 @@ epochs and training runs. The tolerances, each with its reason, are in `fastmlp.
 """
 
 from fastmlp.testing.cases import CASES
-from fastmlp.testing.check import Report, Result, check_backend
+from fastmlp.testing.check import Report, Result
 from fastmlp.testing.op_case import OpCase, Trial
 from fastmlp.testing.parity import assert_parity, assert_signature, assert_trial
+from fastmlp.testing.suite import check_backend
 
 __all__ = [
     "CASES",

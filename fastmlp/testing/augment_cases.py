@@ -16,7 +16,7 @@ from fastmlp.augment.kinds.cutout import cutout
 from fastmlp.augment.kinds.rotation import rotate
 from fastmlp.augment.running import on_rows
 from fastmlp.augment.shears import rotate_by_shears, turns_and_shears
-from fastmlp.testing.op_case import Draw, Inputs, OpCase, Reference, Rng, Shape, like, size
+from fastmlp.testing.op_case import ArrayCode, Draw, Inputs, OpCase, Rng, Shape, like, size
 
 PADDING = 4
 
@@ -105,7 +105,7 @@ def image_case(
     own = sum(value.nbytes for value in arguments(np.random.default_rng(0), 1, shapes[1]).values())
     return OpCase(
         op.__name__,
-        _reference(op),
+        _array_code(op),
         _drawn(arguments),
         like("images"),
         shapes=shapes,
@@ -121,12 +121,12 @@ def image_case(
     )
 
 
-def _reference(op: Op) -> Reference:
+def _array_code(op: Op) -> ArrayCode:
     """A kernel's array code, and its arguments by name."""
-    reference = on_rows(op)
+    array_code = on_rows(op)
     xp, images, *others = inspect.signature(op).parameters.values()
-    reference.__signature__ = inspect.Signature([xp, images, images.replace(name="rows"), *others])  # type: ignore[attr-defined]
-    return reference
+    array_code.__signature__ = inspect.Signature([xp, images, images.replace(name="rows"), *others])  # type: ignore[attr-defined]
+    return array_code
 
 
 def _drawn(

@@ -9,13 +9,15 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastmlp.backends.base import Backend, Kernel
 from fastmlp.ops import overridden
 from fastmlp.ops.network import NetworkOps
 from fastmlp.ops.patches import PatchOps
 
-Reference = Callable[..., None]  # op(xp, *inputs, *outputs): array code that fills its outputs
+ArrayCode = Callable[..., None]  # op(xp, *inputs, *outputs): fills its outputs
+Truth = Callable[..., Mapping[str, NDArray[Any]]]
 Rng = np.random.Generator
 Shape = tuple[int, ...]
 Inputs = dict[str, Any]  # host arrays and plain numbers, by the op's argument names, in their order
@@ -36,7 +38,7 @@ class OpCase:
     """All that the tests, the benchmarks and a backend's doctor need to know of one op.
 
     op          its name: a method of `NetworkOps` or `PatchOps`, or an augmentation's op
-    reference   its array code, `reference(xp, *inputs, *outputs)`
+    array_code  `array_code(xp, *inputs, *outputs)` fills the outputs
     draw        `draw(rng, shape, dtype)` gives inputs by argument name; away from ReLU's kink, gradients random
     outputs     the (shape, dtype) of every output, by argument name, for such inputs
     shapes      what `draw` takes; each op says what its numbers mean, and one of them has no rows
@@ -45,6 +47,8 @@ class OpCase:
     dtypes      of the floats (or the images) drawn
     draws       further draws, by the hazard's name: "huge" logits, "ties", "flat" images
     planted     of "nan" and "inf": what to plant in every float array
+    truth       `truth(**inputs)`, of float64 inputs, gives each output in float64, by code of `testing.reference`
+                alone, which shares nothing with what it judges
     aliases     output -> the input whose memory it may share
     transposed  inputs that must also be taken as transposed views
     exact       values only move, so that not a bit may change
@@ -53,7 +57,7 @@ class OpCase:
     """
 
     op: str
-    reference: Reference
+    array_code: ArrayCode
     draw: Draw
     outputs: Outputs
     shapes: tuple[Shape, ...]
@@ -64,6 +68,7 @@ class OpCase:
     planted: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     transposed: tuple[str, ...] = ()
+    truth: Truth | None = None  # None: the array code in float64
     exact: bool = False
     family: str = "images"
     label: str = ""
@@ -147,12 +152,12 @@ def size(shape: Shape) -> int:
     return int(np.prod(shape))
 
 
-def method(ops: type, name: str) -> Reference:
+def method(ops: type, name: str) -> ArrayCode:
     """An op of a class as array code that takes the namespace first."""
     function = getattr(ops, name)
 
     @wraps(function)
-    def reference(xp: Any, *arguments: Any) -> None:
+    def array_code(xp: Any, *arguments: Any) -> None:
         function(ops(xp), *arguments)
 
-    return reference
+    return array_code

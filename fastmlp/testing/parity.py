@@ -48,7 +48,7 @@ def assert_trial(trial: Trial, backend: Backend, *, kernels: bool = True) -> Non
     inputs = {name: _place(backend, name, value, trial.variant) for name, value in trial.inputs().items()}
     outputs = _place_outputs(backend, trial)
     inputs |= {source: outputs[name].array for name, source in trial.aliases.items()}
-    op = kernel or partial(case.reference, backend.xp)
+    op = kernel or partial(case.array_code, backend.xp)
     try:
         with np.errstate(all="ignore"):
             op(*inputs.values(), *(output.array for output in outputs.values()))
@@ -62,20 +62,23 @@ def assert_trial(trial: Trial, backend: Backend, *, kernels: bool = True) -> Non
 
 
 def assert_signature(case: OpCase, kernel: Kernel) -> None:
-    """The kernel has the reference's arguments, by name and in order, less the namespace."""
+    """The kernel has the array code's arguments, by name and in order, less the namespace."""
     function = getattr(kernel, "py_func", kernel)  # Numba's dispatchers keep the Python function there
-    expected = list(inspect.signature(case.reference).parameters)[1:]
+    expected = list(inspect.signature(case.array_code).parameters)[1:]
     found = list(inspect.signature(function).parameters)
     if found != expected:
         raise AssertionError(f"kernel {case.op} has the arguments {found}, but its array code {expected}")
 
 
 def truth(trial: Trial) -> dict[str, HostArray]:
-    """Every output, by the array code on NumPy in float64."""
+    """Every output in float64."""
     widened = {
         name: value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
         for name, value in trial.inputs().items()
     }
+    if trial.case.truth is not None:
+        with np.errstate(all="ignore"):
+            return dict(trial.case.truth(**widened))
     return _run_on_numpy(trial.case, _Float64Namespace(), widened)
 
 
@@ -91,7 +94,7 @@ class _Float64Namespace:
 def _run_on_numpy(case: OpCase, xp: Any, inputs: Inputs) -> dict[str, HostArray]:
     outputs = {name: np.full(shape, POISON[dtype], dtype) for name, (shape, dtype) in case.outputs(inputs).items()}
     with np.errstate(all="ignore"):
-        case.reference(xp, *inputs.values(), *outputs.values())
+        case.array_code(xp, *inputs.values(), *outputs.values())
     return outputs
 
 

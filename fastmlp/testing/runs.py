@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, ClassVar
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import augment
-from fastmlp.backends.base import Backend, Kernel
+from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.network.optimizers import OPTIMIZERS, SGD, Optimizer, make_optimizer
-from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.parameters import DTYPES, Parameters, initial_parameters
 from fastmlp.network.tiers import Tier, choose_tier
 from fastmlp.network.trainer import Trainer
-from fastmlp.testing.augment_cases import noise
+from fastmlp.testing.check import Check, where_held
 from fastmlp.testing.compare import (
     HostArray,
     assert_close,
     assert_close_on_the_whole,
     assert_equal,
-    assert_levels,
     assert_same_kind,
     error,
 )
@@ -33,7 +31,6 @@ ROWS = 1000  # training rows, and as many to test on: an accuracy moves by 0.1 p
 BATCH = 64  # 1000 rows leave a last batch of 40
 EPOCHS = 6
 SPREAD = 4.0  # between the classes' centres, against noise of 1: a run gets most rows right, and not all
-AUGMENTED = 600  # images: about 150 of each kind, enough for several threads
 KINK = 1e-4  # how far from ReLU's kink, against a spread of 1, so that no rounding takes a value to its other side
 
 # No, one and two hidden layers; the paper's.
@@ -116,6 +113,28 @@ def tiers(
     yield None
     best = choose_tier(sizes, dtype, backend, optimizer).tier
     yield from (tier for tier in Tier if tier < max(best, Tier.FUSED_OPS))
+
+
+def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
+    """Steps, and by each method of training epochs and runs, in each tier; and that NaN shows."""
+    for sizes in SIZES[1:2] if quick else SIZES:
+        for dtype in DTYPES[:1] if quick else DTYPES:
+            yield from _checks_of(backend, sizes, dtype, seed)
+        for tier in tiers(backend, sizes, "float32"):
+            name = f"NaN shows, {_network(sizes)}, {_label(tier)}"
+            yield Check(name, partial(assert_divergence_shows, backend, sizes, tier))
+
+
+def _checks_of(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -> Iterator[Check]:
+    for tier in tiers(backend, sizes, dtype):
+        step = partial(assert_step, backend, sizes, dtype, tier, seed)
+        yield Check(f"step, {_network(sizes)}, {dtype}, {_label(tier)}", where_held(backend, dtype, step))
+    for method in METHODS:
+        for tier in tiers(backend, sizes, dtype, method.optimizer):
+            for what, run in (("epoch", assert_epoch), ("run", assert_run)):
+                check = partial(run, backend, sizes, dtype, tier, seed, method)
+                name = f"{method.name} {what}, {_network(sizes)}, {dtype}, {_label(tier)}"
+                yield Check(name, where_held(backend, dtype, check))
 
 
 # One step.
@@ -274,27 +293,6 @@ def assert_divergence_shows(backend: Backend, sizes: tuple[int, ...], tier: Tier
             raise AssertionError(f"{what}: a NaN among the features, but none in the weights of layer {layer}")
 
 
-# Augmentation.
-
-
-def assert_augmentation(backend: Backend, seed: int = 0) -> None:
-    """A mixed plan applied by the backend: NumPy's images, or one level off where rounding ties."""
-    rng = np.random.default_rng(seed)
-    images = noise(rng, (AUGMENTED, 3, 32, 32))
-    before = images.copy()
-    images.flags.writeable = False
-    plan = augment.draw(rng, len(images))
-    what = f"{backend} augmentation (seed {seed})"
-    got = augment.apply(backend, images, plan)
-    assert_equal(f"{what}: changed the images it was given", images, before)
-    assert_same_kind(what, got, images.shape, "uint8")
-    assert_levels(what, got, augment.apply(_ArrayCode(), images, plan))
-
-
-class _ArrayCode(NumpyBackend):
-    kernels: ClassVar[Mapping[str, Kernel]] = {}
-
-
 # Small parts.
 
 
@@ -313,3 +311,7 @@ def _network(sizes: tuple[int, ...]) -> str:
 
 def _tier(tier: Tier | None) -> str:
     return "best tier" if tier is None else tier.label
+
+
+def _label(tier: Tier | None) -> str:
+    return "best tier" if tier is None else f"tier {tier.value}"

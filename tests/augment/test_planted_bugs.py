@@ -44,7 +44,7 @@ def overwrites_other_rows(sound: Any, images: Array, rows: Array, *arguments: Ar
 @pytest.mark.parametrize("bug", [leaves_the_last_row, takes_rows_in_order, reads_the_next_image, overwrites_other_rows])
 def test_a_bug_of_any_kernel_is_found(backend_with: BackendWith, bug: Callable[..., None], op: str, seed: int) -> None:
     def sound(*arguments: Array) -> None:
-        CASES[op].reference(xp, *arguments)
+        CASES[op].array_code(xp, *arguments)
 
     def planted(images: Array, rows: Array, *arguments_and_out: Array) -> None:
         *arguments, out = arguments_and_out

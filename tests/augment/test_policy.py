@@ -210,7 +210,7 @@ def test_a_kind_without_a_kernel_alone_falls_back_to_array_code(
     def counted(op: str) -> Callable[..., None]:
         def kernel(*arguments: Array) -> None:
             called.append(op)
-            CASES[op].reference(NumpyBackend.xp, *arguments)
+            CASES[op].array_code(NumpyBackend.xp, *arguments)
 
         return kernel
 

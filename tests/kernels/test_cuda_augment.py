@@ -77,7 +77,7 @@ def test_parameters_of_any_size_stay_in_memory_emulated(emulated: EmulatedBacken
 
 def run_on_numpy(case: OpCase, inputs: Inputs) -> Images:
     out = np.full(inputs["images"].shape, 170, np.uint8)
-    case.reference(NumpyBackend.xp, *inputs.values(), out)
+    case.array_code(NumpyBackend.xp, *inputs.values(), out)
     return out
 
 

@@ -19,7 +19,7 @@ from fastmlp.network.trainer import FLOPS_WORTH_THREADS, Trainer
 from fastmlp.ops import names_of
 from fastmlp.ops.network import NetworkOps
 from fastmlp.ops.patches import PatchOps
-from fastmlp.testing import CASES, assert_parity, assert_signature, runs
+from fastmlp.testing import CASES, assert_parity, assert_signature, augmentation, runs
 from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import assert_levels
 
@@ -111,7 +111,7 @@ def test_nan_shows(backend: Backend, sizes: tuple[int, ...]) -> None:
 
 
 def test_mixed_augmentations(backend: Backend, seed: int) -> None:
-    runs.assert_augmentation(backend, seed)
+    augmentation.assert_augmentation(backend, seed)
 
 
 AUGMENTATIONS: dict[str, Callable[..., object]] = {

@@ -16,7 +16,7 @@ from fastmlp.network.optimizers.adam import EPSILON
 from fastmlp.testing import CASES, assert_parity
 
 BackendWith = Callable[..., Backend]
-ARRAY_CODE = {case.op: case.reference for case in CASES.values()}
+ARRAY_CODE = {case.op: case.array_code for case in CASES.values()}
 
 
 # Bugs planted in kernels. Each takes what its op takes, fills most of it rightly, and must be found.

@@ -15,7 +15,7 @@ from fastmlp.network import trainer
 from fastmlp.network.tiers import FUSED, Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.ops.network import NetworkOps
-from fastmlp.testing import CASES, Report, Result, assert_signature, check, check_backend, runs
+from fastmlp.testing import CASES, Report, Result, assert_signature, augmentation, check_backend, op_checks, runs
 
 BackendWith = Callable[..., Backend]
 
@@ -135,9 +135,9 @@ def test_wrong_augmentations_are_found(backend_with: BackendWith) -> None:
         out[rows] &= 254  # half of the pixels are one level too dark
 
     with pytest.raises(AssertionError, match=r"augmentation .* levels at"):
-        runs.assert_augmentation(backend_with(rotate=rotate_clockwise))
+        augmentation.assert_augmentation(backend_with(rotate=rotate_clockwise))
     with pytest.raises(AssertionError, match=r"augmentation .* off by one level, where at most"):
-        runs.assert_augmentation(backend_with(rotate=rotate_truncates))
+        augmentation.assert_augmentation(backend_with(rotate=rotate_truncates))
 
 
 # The whole check.
@@ -171,7 +171,7 @@ def test_a_dispatchers_own_function_gives_the_arguments() -> None:
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check of few cases, for tests of the report."""
-    monkeypatch.setattr(check, "CASES", {op: CASES[op] for op in ("gather", "matmul", "add_bias", "hflip")})
+    monkeypatch.setattr(op_checks, "CASES", {op: CASES[op] for op in ("gather", "matmul", "add_bias", "hflip")})
     monkeypatch.setattr(runs, "SIZES", (SIZES,))
 
 
