@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastmlp.network.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.ops.network import NetworkOps
 from fastmlp.testing.op_case import Draw, Inputs, OpCase, Outputs, Rng, Shape, like, method, size
+from fastmlp.testing.reference import network_ops
 
 AWAY = 0.1  # how far from ReLU's kink inputs are drawn, against a spread of 1
 HUGE = 1e4  # logits of a run about to diverge: their exponentials overflow unless the largest is taken off first
@@ -199,7 +200,8 @@ def _labels(rng: Rng, shape: Shape) -> NDArray[np.int64]:
 
 
 def _case(op: str, draw: Draw, outputs: Outputs, **fields: Any) -> OpCase:
-    return OpCase(op, method(NetworkOps, op), draw, outputs, family="network", **fields)
+    truth = getattr(network_ops, op, None)
+    return OpCase(op, method(NetworkOps, op), draw, outputs, family="network", truth=truth, **fields)
 
 
 NETWORK_CASES = (

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastmlp.ops.patches import SIDE, PatchOps
 from fastmlp.testing.op_case import Inputs, OpCase, Rng, Shape, like, method, size
+from fastmlp.testing.reference import patches
 
 PATCH = SIDE**2  # pixels in one channel
 DIMENSIONS = 8  # of the patches and centroids whose distances are taken
@@ -61,6 +62,7 @@ PATCH_CASES = (
         shapes=((0, 3, 8, 8), (1, 3, 6, 6), (2, 1, 7, 9), (3, 3, 32, 32)),
         draws={"flat": draw_flat_images},
         planted=("nan", "inf"),
+        truth=patches.extract_patches,
         family="patches",
         flops=lambda shape: 3 * size(_columns_of_patches(shape)),
         bytes=lambda shape, itemsize: size(shape) + itemsize * (size(_columns_of_patches(shape)) + shape[1] * PATCH),
@@ -73,6 +75,7 @@ PATCH_CASES = (
         shapes=((0, 3, 4), (1, 1, 1), (3, 5, 33), (2, 36, 729)),
         planted=("nan", "inf"),
         aliases={"out": "total"},
+        truth=patches.add_squares,
         family="patches",
         flops=lambda shape: 2 * size(shape),
         bytes=lambda shape, itemsize: itemsize * (size(shape) + 2 * shape[0] * shape[2]),
@@ -87,6 +90,7 @@ PATCH_CASES = (
         shapes=((0, 4, 3, 3), (1, 2, 2, 2), (3, 7, 4, 3), (2, 128, 27, 27)),
         draws={"coinciding": draw_coinciding},
         planted=("nan", "inf"),
+        truth=patches.triangle_pool,
         family="patches",
         flops=lambda shape: 8 * size(shape),
         bytes=lambda shape, itemsize: itemsize * (size(shape) + 5 * shape[0] * shape[1]),
