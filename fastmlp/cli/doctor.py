@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 from fastmlp import paper
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.common.errors import FastMLPError
+from fastmlp.common.files import to_json
 from fastmlp.network.tiers import choose_tier
-
-if TYPE_CHECKING:
-    from fastmlp.testing import Result
 
 
 def survey() -> dict[str, dict[str, Any]]:
@@ -39,15 +38,23 @@ def print_table(found: dict[str, dict[str, Any]]) -> None:
         print(f"{'':8} tier {tier['number']} ({tier['name']}) for the paper's network: {tier['reason']}")
 
 
-def check(name: str) -> None:
-    """Run our own parity cases on a backend, printing a line for each; FastMLPError if any fails."""
+def check(name: str, as_json: bool, **options: Any) -> None:
+    """Run our own parity cases on a backend, with `check_backend`'s options; FastMLPError if any fails.
+
+    Prints a line for each, or the report as JSON.
+    """
     from fastmlp.testing import check_backend
 
-    report = check_backend(name, on_result=_print_result)
-    print(report)
+    if as_json:
+        report = check_backend(name, **options)
+        print(to_json({**asdict(report), "ok": report.ok}))
+    else:
+        report = check_backend(name, **options, on_start=lambda report: _tell(report.header), on_result=_tell)
+        print(report)
     if not report.ok:
-        raise FastMLPError(f"Backend {name} does not hold to NumPy's numbers: the lines above tell where.")
+        raise FastMLPError(f"Backend {name} does not hold to NumPy's numbers: the failed results tell where.")
 
 
-def _print_result(result: Result) -> None:
-    print(f"{result.status}  {result.name}{f': {result.message}' if result.message else ''}", flush=True)
+def _tell(what: object) -> None:
+    """At once, however stdout is buffered."""
+    print(what, flush=True)

@@ -157,23 +157,15 @@ def run_backends(options: argparse.Namespace) -> None:
     from fastmlp.cli.doctor import check, print_table, survey
 
     if options.check:
-        check_to_json(options.check) if options.json else check(options.check)
+        check(options.check, options.json, quick=options.quick, only=options.only, seed=options.seed or 0)
         return
+    if options.quick or options.only:
+        raise UsageError("--quick and --only say which checks of a backend to run: give --check NAME too.")
     found = survey()
     if options.json:
         print(to_json(found))
     else:
         print_table(found)
-
-
-def check_to_json(name: str) -> None:
-    """All results of our parity cases on a backend; FastMLPError, after them, if any failed."""
-    from fastmlp.testing import check_backend
-
-    report = check_backend(name)
-    print(to_json({**asdict(report), "ok": report.ok}))
-    if not report.ok:
-        raise FastMLPError(f"Backend {name} does not hold to NumPy's numbers: the failed results tell where.")
 
 
 def run_bench(options: argparse.Namespace) -> None:

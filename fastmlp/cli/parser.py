@@ -58,6 +58,7 @@ EXAMPLES = {
     "backends": (
         "fastmlp backends",
         "fastmlp backends --check numba",
+        "fastmlp backends --check numba --quick --only softmax",
     ),
     "bench": (
         "fastmlp bench --smoke",
@@ -150,8 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_export(commands, [output, model])
     augment = _add(commands, "augment", images, "a sheet of augmented samples (the paper's Figure 1)")
     _option(augment, "augment", ranges, AUGMENT_HELP)
-    backends = _add(commands, "backends", [output], "what is usable here, and why not the rest")
-    backends.add_argument("--check", metavar="NAME", help="run our own parity cases on that backend")
+    _add_backends(commands, [output])
     _add_bench(commands, [output])
     return parser
 
@@ -327,6 +327,15 @@ def _add_bench(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
     bench.add_argument("--results", type=Path, metavar="FILE", help="append JSON lines here (OUT/results.jsonl)")
     _option(bench, "threads", positive, "CPU threads for every contender (all available cores by default)")
     _option(bench, "out", Path, "where report and charts go (runs/bench)")
+
+
+def _add_backends(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
+    backends = _add(commands, "backends", parents, "what is usable here, and why not the rest")
+    group = backends.add_argument_group("check")
+    group.add_argument("--check", metavar="NAME", help="hold that backend to NumPy's numbers, by the cases of our own")
+    group.add_argument("--quick", action="store_true", help="a first look, of ten seconds for Numba")
+    group.add_argument("--only", default="", metavar="TEXT", help="run the checks whose name contains this")
+    _option(group, "seed", seed, "of all that a check draws (0)")
 
 
 def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:

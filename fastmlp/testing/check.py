@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -39,24 +39,35 @@ def where_held(backend: Backend, dtype: str, run: Callable[[], None]) -> Callabl
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found; `message` says what is wrong, or why the check was skipped."""
+    """What one check found, and in how many seconds.
+
+    message: what is wrong, or why it was skipped; rerun: what runs it alone, if it failed.
+    """
 
     name: str
     status: Status
     message: str = ""
+    seconds: float = 0.0
+    rerun: str = ""
 
     @property
     def passed(self) -> bool:
         return self.status == "passed"
 
+    def __str__(self) -> str:
+        message = f": {self.message}" if self.message else ""
+        rerun = f"\n        alone: {self.rerun}" if self.rerun else ""
+        return f"{self.status}  {self.name} ({self.seconds:.1f} s){message}{rerun}"
+
 
 @dataclass
 class Report:
-    """The results of all checks of one backend."""
+    """The results of all checks of one backend, and the machine they ran on."""
 
     backend: str
     seed: int
     results: list[Result] = field(default_factory=list)
+    machine: Mapping[str, str] = field(default_factory=dict)
 
     def having(self, status: Status) -> list[Result]:
         return [result for result in self.results if result.status == status]
@@ -70,11 +81,15 @@ class Report:
     def exit_status(self) -> int:
         return 0 if self.ok else 1
 
+    @property
+    def header(self) -> str:
+        """What was checked, from which seed, and where."""
+        return f"{self.backend}, seed {self.seed}; {', '.join(f'{key} {value}' for key, value in self.machine.items())}"
+
     def raise_for_failures(self) -> None:
         """AssertionError with every failure's message, unless the report is ok."""
         if not self.ok:
-            failures = [f"{result.name}: {result.message}" for result in self.having("failed")]
-            raise AssertionError("\n".join([str(self), *failures]))
+            raise AssertionError("\n".join([str(self), self.header, *map(str, self.having("failed"))]))
 
     def __str__(self) -> str:
         counts = ", ".join(f"{len(self.having(status))} {status}" for status in ("passed", "failed", "skipped"))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
-from fastmlp.backends import open_backend
+from fastmlp.backends import names, open_backend
 from fastmlp.backends.base import Backend
+from fastmlp.common.environment import describe
+from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.testing import augmentation, op_checks, runs
-from fastmlp.testing.check import Check, Report, Result, SkipError
+from fastmlp.testing.check import Check, Report, Result
+from fastmlp.testing.running import Runner
+
+MACHINE = ("fastmlp", "python", "cpu", "blas")
 
 
 def check_backend(
@@ -16,14 +22,16 @@ def check_backend(
     quick: bool = False,
     only: str = "",
     seed: int = 0,
+    on_start: Callable[[Report], None] | None = None,
     on_result: Callable[[Result], None] | None = None,
 ) -> Report:
     """Hold a backend to NumPy's numbers: every op, step, epoch and run, in each tier that it has.
 
     `backend` is a registered name, "name:device", or an opened backend. All inputs come from `seed`. quick: a first
-    look; only: run the checks whose name contains this. on_result is called with each result as it is found; the
-    report holds them all, and has `ok`, `exit_status` and `raise_for_failures()`. Raises BackendError if the backend
-    cannot run here, UsageError if there is none of the name.
+    look, of a few seconds; only: run the checks whose name contains this. on_start is called with the report while it
+    is empty, on_result with each result as it is found; the report holds them all, and has `ok`, `exit_status` and
+    `raise_for_failures()`. Raises BackendError if the backend cannot run here, UsageError if there is none of the name,
+    or no check with `only` in its name.
 
     Checked are: that every kernel has a case and the arguments of its array code; `assert_parity` for every op, as
     array code and as kernel, in each dtype; gradients of one step, and by each method of training the losses and
@@ -31,14 +39,18 @@ def check_backend(
     hidden layers; that NaN shows; a mixed batch of augmentations.
     """
     opened = open_backend(backend) if isinstance(backend, str) else backend
-    report = Report(str(opened), seed)
-    for check in checks(opened, seed, quick=quick):
-        if only not in check.name:
-            continue
-        result = _result_of(check)
-        report.results.append(result)
-        if on_result is not None:
-            on_result(result)
+    wanted = _wanted(opened, seed, quick=quick, only=only)
+    report = Report(str(opened), seed, machine=_machine(opened))
+    if on_start is not None:
+        on_start(report)
+    with Runner(opened, lambda name: _command(opened, name, seed, quick=quick)) as runner:
+        for check in wanted:
+            result = runner.result_of(check)
+            report.results.append(result)
+            if on_result is not None:
+                on_result(result)
+            if runner.is_stuck:
+                break
     return report
 
 
@@ -49,14 +61,32 @@ def checks(backend: Backend, seed: int = 0, *, quick: bool = False) -> Iterator[
     yield from augmentation.checks(backend, seed, quick=quick)
 
 
-def _result_of(check: Check) -> Result:
-    name = check.name
-    try:
-        check.run()
-    except SkipError as reason:
-        return Result(name, "skipped", str(reason))
-    except AssertionError as failure:
-        return Result(name, "failed", str(failure))
-    except Exception as error:  # noqa: BLE001  (whatever a backend raises, its check has failed, and the next goes on)
-        return Result(name, "failed", f"{type(error).__name__}: {error}")
-    return Result(name, "passed")
+def _wanted(backend: Backend, seed: int, *, quick: bool, only: str) -> list[Check]:
+    every = list(checks(backend, seed, quick=quick))
+    wanted = [check for check in every if only in check.name]
+    if not wanted:
+        near = did_you_mean(only, {piece for check in every for piece in _pieces(check.name)})
+        raise UsageError(f"No check of {backend} has {only!r} in its name{near}: leave it out to run all, by name.")
+    return wanted
+
+
+def _pieces(name: str) -> Iterator[str]:
+    """The parts of a check's name, and their words."""
+    for part in name.split(", "):
+        yield part
+        yield from re.split(r"[ _]", part)
+
+
+def _machine(backend: Backend) -> dict[str, str]:
+    """Versions, processor and threads: what a result may depend on."""
+    here = describe()
+    details = backend.probe().details
+    return {**details, **{key: here[key] for key in MACHINE}, "threads": str(backend.threads)}
+
+
+def _command(backend: Backend, name: str, seed: int, *, quick: bool) -> str:
+    """What runs that check alone."""
+    if backend.name in names():
+        return f'fastmlp backends --check {backend} --only "{name}" --seed {seed}{" --quick" if quick else ""}'
+    options = f'only="{name}", seed={seed}{", quick=True" if quick else ""}'
+    return f"check_backend({type(backend).__name__}(), {options})"

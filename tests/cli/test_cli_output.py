@@ -94,7 +94,7 @@ def test_json_of_a_backends_check(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     from fastmlp.testing import Report, Result
 
     results = [Result("gather", "passed"), Result("crop", "skipped", "no kernel")]
-    monkeypatch.setattr(fastmlp.testing, "check_backend", lambda name: Report(name, 0, results))
+    monkeypatch.setattr(fastmlp.testing, "check_backend", lambda name, **_: Report(name, 0, results))
     told = json_of(capsys, "backends", "--check", "numpy")
     assert (told["backend"], told["ok"]) == ("numpy", True)
     assert [result["status"] for result in told["results"]] == ["passed", "skipped"]
@@ -104,6 +104,17 @@ def test_json_of_a_backends_check(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     captured = capsys.readouterr()
     assert json.loads(captured.out)["results"][2]["message"] == "off by 3"
     assert "does not hold to NumPy's numbers" in captured.err
+
+
+def test_a_backends_check_takes_a_part_and_a_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backends", "--check", "numpy", "--quick", "--only", "gather", "--seed", "3"]) == 0
+    header, *results, counts = capsys.readouterr().out.splitlines()
+    assert header.startswith("numpy, seed 3; ")
+    assert all(line.startswith("passed  ") and "gather" in line for line in results)
+    assert counts == f"numpy: {len(results)} passed, 0 failed, 0 skipped (seed 3)"
+    for option in (["--quick"], ["--only", "gather"]):
+        assert main(["backends", *option]) == 2
+        assert "give --check NAME too" in capsys.readouterr().err
 
 
 def test_json_of_a_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The checks of steps, epochs, runs and whole backends are seen to fail, each for the right reason."""
+"""The checks of steps, epochs and runs are seen to fail, each for the right reason."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,23 +9,19 @@ import pytest
 from fastmlp.augment.kinds.rotation import rotate
 from fastmlp.augment.running import on_rows
 from fastmlp.backends import Backend
-from fastmlp.backends.base import Array, Kernel
+from fastmlp.backends.base import Array
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.network import trainer
 from fastmlp.network.tiers import FUSED, Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.ops.network import NetworkOps
-from fastmlp.testing import CASES, Report, Result, assert_signature, augmentation, check_backend, op_checks, runs
+from fastmlp.testing import augmentation, runs
 
 BackendWith = Callable[..., Backend]
 
 xp = NumpyBackend.xp
 array_code = NetworkOps(xp)
 SIZES = (24, 16, 10)
-
-
-def add_bias_subtracts(z: Array, bias: Array, out: Array) -> None:
-    array_code.add_bias(z, -bias, out)
 
 
 def update_leaves_biases(
@@ -138,99 +134,3 @@ def test_wrong_augmentations_are_found(backend_with: BackendWith) -> None:
         augmentation.assert_augmentation(backend_with(rotate=rotate_clockwise))
     with pytest.raises(AssertionError, match=r"augmentation .* off by one level, where at most"):
         augmentation.assert_augmentation(backend_with(rotate=rotate_truncates))
-
-
-# The whole check.
-
-
-def test_a_kernel_must_have_the_arguments_of_its_array_code() -> None:
-    def swapped(bias: Array, z: Array, out: Array) -> None: ...
-
-    def renamed(z: Array, biases: Array, out: Array) -> None: ...
-
-    for kernel in (swapped, renamed):
-        with pytest.raises(AssertionError, match=r"kernel add_bias has the arguments .*, but its array code"):
-            assert_signature(CASES["add_bias"], kernel)
-
-
-class Dispatcher:
-    """As Numba's: it takes anything, and keeps the Python function."""
-
-    def __init__(self, py_func: Kernel) -> None:
-        self.py_func = py_func
-
-    def __call__(self, *arguments: Any) -> None:
-        self.py_func(*arguments)
-
-
-def test_a_dispatchers_own_function_gives_the_arguments() -> None:
-    assert_signature(CASES["add_bias"], Dispatcher(add_bias_subtracts))
-    with pytest.raises(AssertionError):
-        assert_signature(CASES["add_bias"], Dispatcher(update_leaves_biases))
-
-
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check of few cases, for tests of the report."""
-    monkeypatch.setattr(op_checks, "CASES", {op: CASES[op] for op in ("gather", "matmul", "add_bias", "hflip")})
-    monkeypatch.setattr(runs, "SIZES", (SIZES,))
-
-
-def test_a_sound_backend_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick(monkeypatch)
-    seen: list[Result] = []
-    report = check_backend("numpy", on_result=seen.append)
-    report.raise_for_failures()
-    assert report.ok
-    assert report.exit_status == 0
-    assert seen == report.results
-    assert str(report) == f"numpy: {len(seen)} passed, 0 failed, 0 skipped (seed 0)"
-
-
-def test_a_broken_backend_fails_by_name(backend_with: BackendWith, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick(monkeypatch)
-    report = check_backend(backend_with(add_bias=add_bias_subtracts, blur=lambda images, out: None))
-    failed = {result.name for result in report.having("failed")}
-    assert {"kernel blur has a case", "add_bias, kernel, float32", "add_bias, kernel, float64"} <= failed
-    assert not any("array code" in name or "tier 1" in name for name in failed)
-    assert not report.ok
-    assert report.exit_status == 1
-    with pytest.raises(AssertionError, match=r"no case in fastmlp.testing.cases covers the kernel 'blur'"):
-        report.raise_for_failures()
-
-
-def test_a_backend_that_raises_fails_and_the_check_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Dead(NumpyBackend):
-        name = "dead"
-
-        def to_numpy(self, array: Array) -> Array:
-            raise RuntimeError("the device is gone")
-
-    quick(monkeypatch)
-    report = check_backend(Dead())
-    assert len(report.having("failed")) > 5
-    assert any("the device is gone" in result.message for result in report.having("failed"))
-
-
-def test_a_dtype_that_the_device_lacks_is_skipped_and_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Single(NumpyBackend):
-        name = "single"
-
-        def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
-            if dtype == "float64":
-                raise TypeError("no float64 on this device")
-            return super().empty(shape, dtype)
-
-    quick(monkeypatch)
-    report = check_backend(Single())
-    assert report.ok
-    assert {result.name for result in report.having("skipped")} >= {"add_bias, array code, float64"}
-    assert all("no float64 on this device" in result.message for result in report.having("skipped"))
-    assert f"{len(report.having('skipped'))} skipped" in str(report)
-
-
-def test_nothing_checked_is_a_failure() -> None:
-    report = Report("none", 0, [Result("all", "skipped", "not today")])
-    assert not report.ok
-    assert report.exit_status == 1
-    with pytest.raises(AssertionError, match="none: 0 passed, 0 failed, 1 skipped"):
-        report.raise_for_failures()

@@ -1,0 +1,117 @@
+"""Runs checks one by one, each within its time, and finds what they leave behind in the process."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import perf_counter
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from fastmlp.backends.base import Backend
+from fastmlp.testing.check import Check, Result, SkipError
+
+TIME_LIMIT = 120.0  # seconds for one check: none of ours takes ten, compilers and a busy machine included
+
+
+class Runner:
+    """Runs checks of one backend in a thread, so that one which never returns does not hold up the rest for good.
+
+    command: what runs the check of a name alone. `is_stuck` from then on: the thread is left behind, and does not keep
+    the process from ending; whatever else the backend is asked may wait for it, so there is no point in going on.
+    """
+
+    def __init__(self, backend: Backend, command: Callable[[str], str]) -> None:
+        self._backend, self._command, self.is_stuck = backend, command, False
+        self._thread = _CheckThread()
+        self._at_the_end = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._at_the_end.enter_context(warnings.catch_warnings())
+        self._at_the_end.enter_context(threadpool_limits())  # sets the libraries' threads back
+        self._at_the_end.callback(_set_threads_back, self._backend, self._backend.threads)
+        self._at_the_end.callback(self._thread.stop)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._at_the_end.close()
+
+    def result_of(self, check: Check) -> Result:
+        """What it finds; whatever a backend raises, its check has failed."""
+        begun, name = perf_counter(), check.name
+        try:
+            self._thread.run(lambda: _run_tidily(check.run), TIME_LIMIT)
+        except SkipError as reason:
+            return Result(name, "skipped", str(reason), perf_counter() - begun)
+        except _NeverReturnedError:
+            self.is_stuck = True
+            message = f"did not return within {TIME_LIMIT:g} s; nothing after it was checked"
+        except AssertionError as failure:
+            message = str(failure)
+        except Exception as error:  # noqa: BLE001  (see above)
+            message = f"{type(error).__name__}: {error}"
+        else:
+            return Result(name, "passed", seconds=perf_counter() - begun)
+        return Result(name, "failed", message, perf_counter() - begun, self._command(name))
+
+
+class _NeverReturnedError(Exception):
+    """A check whose time is over."""
+
+
+class _CheckThread:
+    """A thread that does one thing at a time; it ends with the process even while it does."""
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
+        Thread(target=copy_context().run, args=(self._serve,), name="fastmlp check", daemon=True).start()
+
+    def run(self, task: Callable[[], None], limit: float) -> None:
+        """Raises what the task raises, _NeverReturnedError if it has not ended after that many seconds."""
+        self._tasks.put(task)
+        try:
+            error = self._outcomes.get(timeout=limit)
+        except Empty:
+            raise _NeverReturnedError from None
+        if error is not None:
+            raise error
+
+    def stop(self) -> None:
+        self._tasks.put(None)
+
+    def _serve(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                task()
+            except BaseException as error:  # noqa: BLE001  (`run` raises it in the caller's thread)
+                self._outcomes.put(error)
+            else:
+                self._outcomes.put(None)
+
+
+def _set_threads_back(backend: Backend, threads: int) -> None:
+    if backend.threads != threads:
+        backend.set_threads(threads)
+
+
+# What a check must leave as it was.
+
+
+def _run_tidily(run: Callable[[], None]) -> None:
+    """Run a check; AssertionError if a kernel drew from NumPy's global random state, or set its error handling."""
+    random, errors = np.random.get_state(), np.geterr()
+    run()
+    if any(np.any(now != then) for now, then in zip(np.random.get_state(), random, strict=True)):
+        np.random.set_state(random)
+        raise AssertionError("changed NumPy's global random state: what is random takes a Generator of its own")
+    if np.geterr() != errors:
+        found = np.seterr(**errors)
+        raise AssertionError(f"set NumPy's error handling to {found}: do that within np.errstate")
