@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.augment.kind import Kind, Op
-from fastmlp.augment.kinds import KINDS
+from fastmlp.augment.kind import Op
 from fastmlp.augment.kinds.contrast import contrast, hflip
 from fastmlp.augment.kinds.crop import crop
 from fastmlp.augment.kinds.cutout import cutout
+from fastmlp.augment.kinds.jitter import jitter
 from fastmlp.augment.kinds.rotation import rotate
 from fastmlp.augment.running import on_rows
 from fastmlp.augment.shears import rotate_by_shears, turns_and_shears
-from fastmlp.testing.op_case import ArrayCode, Draw, Inputs, OpCase, Rng, Shape, like, size
+from fastmlp.testing.op_case import ArrayCode, Draw, Inputs, OpCase, Rng, Shape, Truth, like, size
+from fastmlp.testing.reference import images as reference
 
 PADDING = 4
+FAR = (-(2**61), -(2**32) - 1, 2**32 + 1, 2**61)  # beyond any image, though small in 32 bits
 
-# (images, channels, height, width): none, one pixel, not square, enough for several threads, CIFAR-10's. Height and
-# width are both odd or both even: else a quarter turn's pixels lie midway between two, and every second average ties.
-IMAGES: tuple[Shape, ...] = ((0, 3, 8, 8), (1, 3, 1, 1), (5, 3, 7, 9), (200, 3, 6, 8), (16, 3, 32, 32))
-SQUARES: tuple[Shape, ...] = ((0, 3, 8, 8), (1, 3, 1, 1), (5, 3, 7, 7), (200, 3, 6, 6), (16, 3, 32, 32))
+# (images, channels, height, width): none, one pixel, a line each way, not square, enough for several threads, longer
+# than a warp and than four, CIFAR-10's, and more than a CUDA block has room for. Height and width are both odd or both
+# even: else a quarter turn's pixels lie midway between two, and every second average ties.
+IMAGES: tuple[Shape, ...] = (
+    (0, 3, 8, 8),
+    (1, 3, 1, 1),
+    (3, 3, 1, 9),
+    (3, 3, 9, 1),
+    (5, 3, 7, 9),
+    (200, 3, 6, 8),
+    (3, 3, 35, 5),
+    (3, 3, 6, 134),
+    (16, 3, 32, 32),
+    (2, 3, 62, 72),
+)
+SQUARES: tuple[Shape, ...] = (
+    (0, 3, 8, 8),
+    (1, 3, 1, 1),
+    (5, 3, 2, 2),
+    (5, 3, 7, 7),
+    (200, 3, 6, 6),
+    (16, 3, 32, 32),
+    (2, 3, 67, 67),
+)
 
 Arguments = Callable[[Rng, int, Shape], Inputs]  # of that many rows of images of that shape
+Images = Callable[[Rng, Shape], NDArray[np.uint8]]
 
 
 def noise(rng: Rng, shape: Shape) -> NDArray[np.uint8]:
@@ -39,15 +63,30 @@ def half_flat(rng: Rng, shape: Shape) -> NDArray[np.uint8]:
     return images
 
 
+def tinted(rng: Rng, shape: Shape) -> NDArray[np.uint8]:
+    """Dark red, middling green, light blue."""
+    return (noise(rng, shape) // 3 + np.array([0, 85, 170], np.uint8)[:, None, None]).astype(np.uint8)
+
+
+def balanced(rng: Rng, shape: Shape) -> NDArray[np.uint8]:
+    """Images whose mean is a whole level: to each pixel there is one as far from it on the other side."""
+    count, pixels = shape[0], size(shape[1:])
+    mean = rng.integers(64, 192, (count, 1))
+    apart = rng.integers(0, 64, (count, pixels // 2))
+    flat = np.concatenate([mean - apart, mean + apart, np.repeat(mean, pixels % 2, axis=1)], axis=1)
+    return rng.permuted(flat, axis=1).astype(np.uint8).reshape(shape)
+
+
 def crop_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
     down, across = rng.integers(-PADDING, PADDING, (2, rows), endpoint=True)
     return {"down": down, "across": across}
 
 
 def far_crops(rng: Rng, rows: int, shape: Shape) -> Inputs:
-    """Some of exactly the image's size, some beyond, and some by numbers that would overflow 32 bits."""
-    edges = [[-(2**61), -length, 1 - length, 0, length - 1, length, 2**61] for length in shape[2:]]
-    return {name: rng.choice(edge, rows) for name, edge in zip(("down", "across"), edges, strict=True)}
+    """By a pixel, by the image's size and one more or less, and by numbers that 32 bits make small: in all pairs."""
+    pairs = np.stack(np.meshgrid(*([*_around(-length, 0, length), *FAR] for length in shape[2:])), axis=-1)
+    pairs = np.resize(rng.permutation(pairs.reshape(-1, 2)), (rows, 2))
+    return {"down": pairs[:, 0], "across": pairs[:, 1]}
 
 
 def rotate_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
@@ -55,8 +94,26 @@ def rotate_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
     return {"cosine": np.cos(radians).astype(np.float32), "sine": np.sin(radians).astype(np.float32)}
 
 
+def short_turns(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    """Of which float32 loses nothing: no turn, quarter turns, and others, which also stretch, by eighths."""
+    whole = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
+    turns = np.where(rng.random((rows, 1)) < 0.3, rng.choice(whole, rows), rng.integers(-9, 10, (rows, 2)) / 8)
+    return {"cosine": turns[:, 0].astype(np.float32), "sine": turns[:, 1].astype(np.float32)}
+
+
 def shear_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
     return dict(zip(("quarters", "tangent", "sine"), turns_and_shears(_angles(rng, rows)), strict=True))
+
+
+def short_shears(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    """Of which float32 loses nothing: by sixteenths, up to those of 45 degrees, a quarter among them."""
+    tangent, sine = rng.integers(-6, 7, rows) / 16, rng.integers(-11, 12, rows) / 16
+    tangent[::3] = 0.25
+    return {
+        "quarters": rng.integers(0, 4, rows),
+        "tangent": tangent.astype(np.float32),
+        "sine": sine.astype(np.float32),
+    }
 
 
 def cutout_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
@@ -69,6 +126,14 @@ def cutout_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
     }
 
 
+def far_cutouts(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    """That begin or end at a border, a pixel before or behind it, or where numbers of 32 bits do not reach."""
+    height, width = shape[2:]
+    side, ends = rng.choice([1, 2, min(height, width), *FAR[2:]], rows), rng.random(rows) < 0.5
+    top, left = (rng.choice([*_around(0, length), *FAR], rows) - side * ends for length in (height, width))
+    return {"top": top, "left": left, "size": side}
+
+
 def contrast_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
     return {"factor": rng.uniform(0, 2, rows).astype(np.float32), "flip": rng.random(rows) < 0.5}
 
@@ -78,8 +143,35 @@ def hard_contrasts(rng: Rng, rows: int, shape: Shape) -> Inputs:
     return {"factor": rng.uniform(-50, 50, rows).astype(np.float32), "flip": rng.random(rows) < 0.5}
 
 
+def short_contrasts(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    """Of which float32 loses nothing: by eighths, and by halves, where every second pixel ties."""
+    factor = np.where(rng.random(rows) < 0.5, rng.integers(-20, 21, rows) / 8, rng.choice([0.5, 1.5, -0.5], rows))
+    return {"factor": factor.astype(np.float32), "flip": rng.random(rows) < 0.5}
+
+
 def hflip_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
     return {"flip": rng.random(rows) < 0.5}
+
+
+def jitter_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    brightness, saturation = rng.uniform(0.5, 1.5, (2, rows)).astype(np.float32)
+    return {"brightness": brightness, "saturation": saturation}
+
+
+def hard_jitters(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    """Beyond black and white, and nothing at all."""
+    brightness, saturation = rng.choice([0, 1 / np.pi, 1, 2, 500], (2, rows)).astype(np.float32)
+    return {"brightness": brightness, "saturation": saturation}
+
+
+def short_jitters(rng: Rng, rows: int, shape: Shape) -> Inputs:
+    """Of which float32 loses nothing: brightness alone, by eighths."""
+    brightness = np.where(rng.random(rows) < 0.5, rng.integers(0, 25, rows) / 8, 0.5)
+    return {"brightness": brightness.astype(np.float32), "saturation": np.ones(rows, np.float32)}
+
+
+def _around(*places: int) -> list[int]:
+    return [place + beside for place in places for beside in (-1, 0, 1)]
 
 
 def _angles(rng: Rng, n: int) -> NDArray[np.float64]:
@@ -92,16 +184,16 @@ def _angles(rng: Rng, n: int) -> NDArray[np.float64]:
 
 def image_case(
     op: Op,
+    truth: Truth,
     arguments: Arguments,
+    hazards: Mapping[str, tuple[Arguments, Images]] = MappingProxyType({}),
     *,
-    hard: Arguments | None = None,
-    hard_images: Callable[[Rng, Shape], NDArray[np.uint8]] = noise,
     shapes: tuple[Shape, ...] = IMAGES,
     exact: bool = False,
     flops: Callable[[Shape], int] = lambda shape: 0,
     passes: int = 2,
 ) -> OpCase:
-    """hard: arguments where kernels branch; passes: how often the images' memory is gone through."""
+    """hazards: arguments and images where kernels branch or round; passes: how often images are read or written."""
     own = sum(value.nbytes for value in arguments(np.random.default_rng(0), 1, shapes[1]).values())
     return OpCase(
         op.__name__,
@@ -111,10 +203,11 @@ def image_case(
         shapes=shapes,
         dtypes=("uint8",),
         draws={
-            "part": _drawn(arguments, lambda rows: rows[: -(-len(rows) // 2)]),
-            "none": _drawn(arguments, lambda rows: rows[:0]),
-            **({} if hard is None else {"hard": _drawn(hard, images=hard_images)}),
+            "part": _drawn(arguments, tinted, lambda rows: rows[: -(-len(rows) // 2)]),
+            "none": _drawn(arguments, noise, lambda rows: rows[:0]),
+            **{name: _drawn(*hazard) for name, hazard in hazards.items()},
         },
+        truth=truth,
         exact=exact,
         flops=flops,
         bytes=lambda shape, itemsize: passes * itemsize * size(shape) + (8 + own) * shape[0],
@@ -131,8 +224,8 @@ def _array_code(op: Op) -> ArrayCode:
 
 def _drawn(
     arguments: Arguments,
+    images: Images = noise,
     chosen: Callable[[NDArray[np.int64]], NDArray[np.int64]] = lambda rows: rows,
-    images: Callable[[Rng, Shape], NDArray[np.uint8]] = noise,
 ) -> Draw:
     """Draws images, the rows chosen of them in random order, and the arguments of those."""
 
@@ -143,39 +236,40 @@ def _drawn(
     return draw
 
 
-def _case_of(kind: Kind) -> OpCase:
-    """A case by what the kind itself draws, for one without its own; all that it computes counts as nothing."""
-    names = list(inspect.signature(kind.op).parameters)[2:-1]
-
-    def arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
-        drawn = kind.draw(rng, rows, *shape[2:])
-        return dict(zip(names, kind.arguments(rows, drawn), strict=True))
-
-    return image_case(kind.op, arguments)
-
-
 # The table.
 
-CASES = (
-    image_case(crop, crop_arguments, hard=far_crops, exact=True),
+AUGMENT_CASES = (
+    image_case(crop, reference.crop, crop_arguments, {"hard": (far_crops, tinted)}, exact=True),
     image_case(
         rotate,
+        reference.rotate,
         rotate_arguments,
+        {"ties": (short_turns, noise)},
         flops=lambda shape: 10 * size(shape) + 8 * shape[0] * size(shape[2:]),  # two lerps and one; the coordinates
     ),
-    image_case(rotate_by_shears, shear_arguments, shapes=SQUARES, flops=lambda shape: 9 * size(shape)),  # three lerps
-    image_case(cutout, cutout_arguments, exact=True),
+    image_case(
+        rotate_by_shears,
+        reference.rotate_by_shears,
+        shear_arguments,
+        {"ties": (short_shears, noise)},
+        shapes=SQUARES,
+        flops=lambda shape: 9 * size(shape),  # three lerps
+    ),
+    image_case(cutout, reference.cutout, cutout_arguments, {"hard": (far_cutouts, noise)}, exact=True),
     image_case(
         contrast,
+        reference.contrast,
         contrast_arguments,
-        hard=hard_contrasts,
-        hard_images=half_flat,
+        {"hard": (hard_contrasts, half_flat), "ties": (short_contrasts, balanced)},
         flops=lambda shape: 4 * size(shape),
         passes=3,  # the images twice, for their mean
     ),
-    image_case(hflip, hflip_arguments, exact=True),
-)
-AUGMENT_CASES = (
-    *CASES,
-    *(_case_of(kind()) for kind in KINDS.values() if kind.op.__name__ not in {case.op for case in CASES}),
+    image_case(hflip, reference.hflip, hflip_arguments, exact=True),
+    image_case(
+        jitter,
+        reference.jitter,
+        jitter_arguments,
+        {"hard": (hard_jitters, noise), "ties": (short_jitters, noise)},
+        flops=lambda shape: 5 * size(shape),
+    ),
 )

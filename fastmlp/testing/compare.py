@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.testing.tolerances import LEVELS, levels_allowed
+from fastmlp.testing.tolerances import LEVELS, levels_allowed, near_tie
 
 Index = tuple[int, ...]
 HostArray = NDArray[Any]
@@ -78,6 +78,23 @@ def assert_levels(what: str, got: HostArray, reference: HostArray) -> None:
         raise AssertionError(
             f"{what}: {off} of {difference.size} pixels are off by one level, where at most {allowed} may; "
             f"first at {index}: got {got[index]}, expected {reference[index]}"
+        )
+
+
+def assert_rounded(what: str, got: HostArray, levels: HostArray, untouched: float) -> None:
+    """uint8: the exact levels rounded, or either neighbour where they lie within `near_tie` of the middle between two.
+
+    Whole levels have to be met; where there is none (NaN), the byte has to be `untouched`.
+    """
+    _assert_same_shape(what, got, levels)
+    levels = np.where(np.isnan(levels), untouched, levels)
+    off = np.abs(got - levels)
+    wrong = off > np.where(levels % 1 == 0, 0, 0.5 + near_tie(levels.shape))
+    if wrong.any():
+        index = _first(wrong & (off == off[wrong].max()))
+        raise AssertionError(
+            f"{what}: {np.count_nonzero(wrong)} of {wrong.size} levels are wrong; worst at {index}: "
+            f"got {got[index]}, expected {levels[index]:.7g} rounded to even"
         )
 
 

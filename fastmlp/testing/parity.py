@@ -11,7 +11,7 @@ import numpy as np
 
 from fastmlp.backends.base import Array, Backend, Kernel
 from fastmlp.common.errors import FastMLPError
-from fastmlp.testing.compare import HostArray, assert_close, assert_equal, assert_levels, assert_same_kind, error
+from fastmlp.testing.compare import HostArray, assert_close, assert_equal, assert_rounded, assert_same_kind, error
 from fastmlp.testing.op_case import Inputs, OpCase, Shape, Trial
 from fastmlp.testing.tolerances import OP_FLOOR, limit
 
@@ -29,7 +29,8 @@ def assert_parity(
     of `case.dtypes`, None for all of them. Raises AssertionError, naming the case, shape, dtype, seed, the worst index,
     both values and the tolerance, unless
     - outputs have their dtype and shape, and error e <= 1e-5 in float32 and at most twice NumPy's own (1e-12 in
-      float64), NaN and infinities where they belong; integers are equal, bytes at most one level off;
+      float64), NaN and infinities where they belong; integers are equal, and bytes the exact level rounded
+      (`compare.assert_rounded`);
     - every element of every output is written, and none outside;
     - inputs, which are read-only where the backend has that, are unchanged.
     A kernel may refuse inputs that are not contiguous with a TypeError, ValueError or FastMLPError, transposed views
@@ -160,10 +161,10 @@ def _assert_outputs(what: str, trial: Trial, outputs: dict[str, _Guarded]) -> No
     for name, output in outputs.items():
         got = output.read(f"{what}: {name}")
         assert_same_kind(f"{what}: {name}", got, output.shape, output.dtype)
-        if trial.case.exact or output.dtype == "int64":
+        if output.dtype == "uint8":
+            assert_rounded(f"{what}: {name}", got, exact[name], POISON["uint8"])
+        elif trial.case.exact or output.dtype == "int64":
             assert_equal(f"{what}: {name}", got, exact[name])
-        elif output.dtype == "uint8":
-            assert_levels(f"{what}: {name}", got, exact[name])
         else:
             tolerance = limit(trial.dtype, error(by_numpy[name], exact[name]), OP_FLOOR)
             assert_close(f"{what}: {name}", got, exact[name], tolerance)

@@ -34,6 +34,11 @@ RUN_ACCURACY = 0.003
 # two more are allowed so that a picture of a few pixels has room for chance.
 LEVELS = 1
 
+# Float32 places a pixel with an error that grows with the image's longer side, at most 1.2e-7 of it, by which its
+# neighbours, up to 255 levels apart, are weighed wrongly: so near to the middle between two bytes either one is right.
+# At 32 pixels it is a thousandth of a level.
+NEAR_TIE = 3e-5
+
 # A vision backbone in bfloat16, which keeps 8 bits: errors of 0.004 at each of some twenty layers, added up like noise.
 BFLOAT16_BACKBONE = 0.05
 
@@ -41,6 +46,11 @@ BFLOAT16_BACKBONE = 0.05
 def levels_allowed(pixels: int) -> int:
     """How many of that many pixels may be off by one level."""
     return 2 + pixels // 1000
+
+
+def near_tie(shape: tuple[int, ...]) -> float:
+    """How many levels from the middle between two bytes either is right, in images (..., height, width)."""
+    return NEAR_TIE * max(shape[-2:], default=0)
 
 
 def limit(dtype: str, numpy_error: float, floor: float) -> float:

@@ -50,11 +50,25 @@ def test_a_bug_of_any_kernel_is_found(backend_with: BackendWith, bug: Callable[.
         *arguments, out = arguments_and_out
         bug(sound, images, rows, *arguments, out=out)
 
-    with pytest.raises(AssertionError, match=rf"planted kernel {op} \(.*(elements differ|levels at|off by one level)"):
+    with pytest.raises(AssertionError, match=rf"planted kernel {op} \(.*levels are wrong"):
         assert_parity(CASES[op], backend_with(**{op: planted}), seed=seed)
 
 
 # Bugs of one op: what it makes of an image.
+
+
+class HalfUp:
+    """NumPy's namespace, but that ties round up."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(xp, name)
+
+    @staticmethod
+    def round(values: Array) -> Array:
+        return np.floor(values + values.dtype.type(0.5))
+
+
+half_up = HalfUp()
 
 
 def crop_swaps_axes(images: Array, down: Array, across: Array, out: Array) -> None:
@@ -66,26 +80,30 @@ def crop_wraps_around(images: Array, down: Array, across: Array, out: Array) -> 
         out[i] = np.roll(images[i], (-down[i], -across[i]), axis=(1, 2))
 
 
+def crop_takes_32_bits(images: Array, down: Array, across: Array, out: Array) -> None:
+    crop(xp, images, down.astype(np.int32).astype(np.int64), across, out)
+
+
 def rotate_clockwise(images: Array, cosine: Array, sine: Array, out: Array) -> None:
     rotate(xp, images, cosine, -sine, out)
 
 
-def rotate_truncates(images: Array, cosine: Array, sine: Array, out: Array) -> None:
-    """Half of the pixels are one level too dark."""
-    rounded = np.empty_like(out)
-    rotate(xp, images, cosine, sine, rounded)
-    turned = (cosine != 1)[:, None, None, None]
-    out[...] = np.where(turned & (rounded % 2 == 1), rounded - 1, rounded)
+def rotate_rounds_half_up(images: Array, cosine: Array, sine: Array, out: Array) -> None:
+    rotate(half_up, images, cosine, sine, out)
 
 
-def rotate_off_by_two(images: Array, cosine: Array, sine: Array, out: Array) -> None:
+def rotate_one_pixel_one_level_off(images: Array, cosine: Array, sine: Array, out: Array) -> None:
     rotate(xp, images, cosine, sine, out)
-    if out.size:
-        out.flat[out.size // 2] ^= 2
+    if out.size > 1000:
+        out.flat[out.size // 2] ^= 1
 
 
 def shears_forget_quarters(images: Array, quarters: Array, tangent: Array, sine: Array, out: Array) -> None:
     rotate_by_shears(xp, images, np.zeros_like(quarters), tangent, sine, out)
+
+
+def shears_round_half_up(images: Array, quarters: Array, tangent: Array, sine: Array, out: Array) -> None:
+    rotate_by_shears(half_up, images, quarters, tangent, sine, out)
 
 
 def cutout_one_row_more(images: Array, top: Array, left: Array, size: Array, out: Array) -> None:
@@ -94,6 +112,10 @@ def cutout_one_row_more(images: Array, top: Array, left: Array, size: Array, out
 
 def cutout_wraps_around(images: Array, top: Array, left: Array, size: Array, out: Array) -> None:
     cutout(xp, images, top % images.shape[2], left % images.shape[3], size, out)
+
+
+def cutout_takes_32_bits(images: Array, top: Array, left: Array, size: Array, out: Array) -> None:
+    cutout(xp, images, top, left, size.astype(np.int32).astype(np.int64), out)
 
 
 def contrast_wraps_around(images: Array, factor: Array, flip: Array, out: Array) -> None:
@@ -110,35 +132,61 @@ def contrast_forgets_to_flip(images: Array, factor: Array, flip: Array, out: Arr
     contrast(xp, images, factor, flip & False, out)
 
 
+def contrast_rounds_half_up(images: Array, factor: Array, flip: Array, out: Array) -> None:
+    contrast(half_up, images, factor, flip, out)
+
+
 def hflip_upside_down(images: Array, flip: Array, out: Array) -> None:
     out[...] = np.where(flip[:, None, None, None], images[:, :, ::-1], images)
 
 
-BUGS: list[tuple[str, Callable[..., None], str]] = [
-    ("crop", crop_swaps_axes, "elements differ"),
-    ("crop", crop_wraps_around, "elements differ"),
-    ("rotate", rotate_clockwise, "levels at"),
-    ("rotate", rotate_truncates, "pixels are off by one level, where at most"),
-    ("rotate", rotate_off_by_two, "off by 2 levels"),
-    ("rotate_by_shears", shears_forget_quarters, "levels at"),
-    ("cutout", cutout_one_row_more, "elements differ"),
-    ("cutout", cutout_wraps_around, "elements differ"),
-    ("contrast", contrast_wraps_around, "levels at"),
-    ("contrast", contrast_by_channel, "levels at"),
-    ("contrast", contrast_forgets_to_flip, "levels at"),
-    ("hflip", hflip_upside_down, "elements differ"),
+def jitter_with_other_weights(images: Array, brightness: Array, saturation: Array, out: Array) -> None:
+    """0.299 of red in place of 0.2989."""
+    jitter_in_float64(images, brightness, saturation, out, red=0.299)
+
+
+def jitter_clips_once(images: Array, brightness: Array, saturation: Array, out: Array) -> None:
+    jitter_in_float64(images, brightness, saturation, out, brightest=np.inf)
+
+
+def jitter_in_float64(
+    images: Array, brightness: Array, saturation: Array, out: Array, red: float = 0.2989, brightest: float = 255
+) -> None:
+    brightness, saturation = (factor.astype("f8")[:, None, None, None] for factor in (brightness, saturation))
+    v = np.minimum(brightness * images, brightest)
+    grey = np.tensordot(v, [red, 0.587, 0.114], (1, 0))[:, None]
+    out[...] = np.clip(np.rint(saturation * v + (1 - saturation) * grey), 0, 255)
+
+
+BUGS: list[tuple[str, Callable[..., None]]] = [
+    ("crop", crop_swaps_axes),
+    ("crop", crop_wraps_around),
+    ("crop", crop_takes_32_bits),
+    ("rotate", rotate_clockwise),
+    ("rotate", rotate_rounds_half_up),
+    ("rotate", rotate_one_pixel_one_level_off),
+    ("rotate_by_shears", shears_forget_quarters),
+    ("rotate_by_shears", shears_round_half_up),
+    ("cutout", cutout_one_row_more),
+    ("cutout", cutout_wraps_around),
+    ("cutout", cutout_takes_32_bits),
+    ("contrast", contrast_wraps_around),
+    ("contrast", contrast_by_channel),
+    ("contrast", contrast_forgets_to_flip),
+    ("contrast", contrast_rounds_half_up),
+    ("hflip", hflip_upside_down),
+    ("jitter", jitter_with_other_weights),
+    ("jitter", jitter_clips_once),
 ]
 
 
-@pytest.mark.parametrize(("op", "bug", "sentence"), BUGS, ids=[bug.__name__ for _, bug, _ in BUGS])
-def test_a_bug_of_one_op_is_found(
-    backend_with: BackendWith, op: str, bug: Callable[..., None], sentence: str, seed: int
-) -> None:
+@pytest.mark.parametrize(("op", "bug"), BUGS, ids=[bug.__name__ for _, bug in BUGS])
+def test_a_bug_of_one_op_is_found(backend_with: BackendWith, op: str, bug: Callable[..., None], seed: int) -> None:
     def planted(images: Array, rows: Array, *arguments_and_out: Array) -> None:
         *arguments, out = arguments_and_out
         changed = np.empty_like(out[rows])
         bug(images[rows], *arguments, changed)
         out[rows] = changed
 
-    with pytest.raises(AssertionError, match=rf"planted kernel {op} \(.*{sentence}"):
+    with pytest.raises(AssertionError, match=rf"planted kernel {op} \(.*levels are wrong"):
         assert_parity(CASES[op], backend_with(**{op: planted}), seed=seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastmlp.testing import CASES, OpCase, Trial
-from fastmlp.testing.compare import assert_close, assert_equal, assert_levels, assert_same_kind, error
+from fastmlp.testing.compare import assert_close, assert_equal, assert_levels, assert_rounded, assert_same_kind, error
 from fastmlp.testing.parity import truth
 from fastmlp.testing.tolerances import OP_FLOOR, STEP, levels_allowed, limit
 
@@ -95,6 +95,19 @@ def test_levels() -> None:
         assert_levels("it", far, reference)
     with pytest.raises(AssertionError, match="off by 255 levels"):  # not one level, wrapped around
         assert_levels("it", np.array([255], np.uint8), np.array([0], np.uint8))
+
+
+def test_bytes_are_exact_levels_rounded_and_either_neighbour_only_near_a_tie() -> None:
+    levels = np.array([[99.4, 99.5001, 100, 254.6, 0, np.nan]])
+    for sound in ([99, 99, 100, 255, 0, 170], [99, 100, 100, 255, 0, 170]):
+        assert_rounded("it", np.array([sound], np.uint8), levels, 170)
+    for place, wrong, expected in ((0, 100, "99.4"), (2, 101, "100"), (3, 254, "254.6"), (4, 255, "0"), (5, 0, "170")):
+        got = np.array([[99, 100, 100, 255, 0, 170]], np.uint8)
+        got[0, place] = wrong
+        with pytest.raises(
+            AssertionError, match=rf"1 of 6.*at \(0, {place}\): got {wrong}, expected {expected} rounded"
+        ):
+            assert_rounded("it", got, levels, 170)
 
 
 def test_float32_may_err_twice_as_much_as_numpy() -> None:
