@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from fastmlp.backends.base import Backend
 from fastmlp.testing.check import Check, Result, SkipError
+from fastmlp.testing.watching import Watch
 
 TIME_LIMIT = 120.0  # seconds for one check: none of ours takes ten, compilers and a busy machine included
 
@@ -47,7 +48,7 @@ class Runner:
         """What it finds; whatever a backend raises, its check has failed."""
         begun, name = perf_counter(), check.name
         try:
-            self._thread.run(lambda: _run_tidily(check.run), TIME_LIMIT)
+            self._thread.run(lambda: _run_watched(self._backend, check.run), TIME_LIMIT)
         except SkipError as reason:
             return Result(name, "skipped", str(reason), perf_counter() - begun)
         except _NeverReturnedError:
@@ -102,7 +103,18 @@ def _set_threads_back(backend: Backend, threads: int) -> None:
         backend.set_threads(threads)
 
 
-# What a check must leave as it was.
+# What kernels may not do.
+
+
+def _run_watched(backend: Backend, run: Callable[[], None]) -> None:
+    """Run a check; if a kernel is found to be none, that is what failed, whatever came of it."""
+    watch = Watch(backend)
+    try:
+        with watch.listening():
+            _run_tidily(run)
+    finally:
+        if watch.found:
+            raise AssertionError(watch.found)
 
 
 def _run_tidily(run: Callable[[], None]) -> None:
