@@ -51,11 +51,16 @@ class Backend(ABC):
     image_kernels maps an augmentation's op to a kernel(images, rows, *parameters, out) that takes rows int64 (m,) after
     the images uint8 (n, 3, h, w): it makes out[rows[i]] of images[rows[i]] by the parameters' i-th numbers, and leaves
     all other rows of out alone.
+
+    resize, if there is one, is a kernel(images, scale, shift, out) that prepares images uint8 (n, 3, h, w) for a
+    convolutional network: out (n, size, size, 3), float32 or uint16 for the bits of bfloat16, is the enlarged images
+    times scale plus shift, float32 (3,).
     """
 
     name: ClassVar[str]
     xp: Any
     image_kernels: Mapping[str, Kernel] = MappingProxyType({})
+    resize: Kernel | None = None
     device: str = "cpu"
     threads: int = available_cores()  # for work on the CPU
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch

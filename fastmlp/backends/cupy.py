@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Availability, Backend, EpochRunner
+from fastmlp.backends.base import Array, Availability, Backend, EpochRunner, Kernel
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.cuda_graphs import RecordedEpochs
 from fastmlp.common.errors import BackendError
@@ -19,6 +19,7 @@ from fastmlp.kernels.cuda.dense import CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.layout import refusal
+from fastmlp.kernels.cuda.resize import Resize
 from fastmlp.ops.network import NetworkOps, Rule
 
 SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and libraries
@@ -29,11 +30,13 @@ class CudaBackend(Backend):
 
     beside_host = True
     driver: Driver
+    resize: Kernel
 
     def __init__(self, device: str | None, driver: Driver) -> None:
         super().__init__(device)
         self.driver = driver
         self.image_kernels = image_kernels(driver)
+        self.resize = Resize(driver)
         self._fused = FusedEpoch(driver, self.asarray)
 
     @cached_property

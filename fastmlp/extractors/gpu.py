@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from fastmlp.backends.cupy import CudaBackend
-from fastmlp.kernels.cuda.resize import Resize
 
 IN_FLIGHT = 2  # batches: one is computed, one is copied
 WARM_UPS = 3  # before a graph is recorded, so that cuDNN has chosen its algorithms and every kernel is loaded
@@ -33,7 +32,7 @@ class Enlarge:
 
     def __init__(self, backend: CudaBackend, scale: torch.Tensor, shift: torch.Tensor, size: int) -> None:
         self._view: Callable[[torch.Tensor], Any] = backend.xp.from_dlpack
-        self._kernel = Resize(backend.driver)
+        self._kernel = backend.resize
         self._scale, self._shift, self._size = scale.reshape(3), shift.reshape(3), size
 
     def __call__(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -139,8 +139,10 @@ def contrast_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
 
 
 def hard_contrasts(rng: Rng, rows: int, shape: Shape) -> Inputs:
-    """Factors that drive images beyond black and white."""
-    return {"factor": rng.uniform(-50, 50, rows).astype(np.float32), "flip": rng.random(rows) < 0.5}
+    """Factors that drive images beyond black and white; the first is negative, so that a white image tells its mean."""
+    factor = rng.uniform(-50, 50, rows).astype(np.float32)
+    factor[:1] = -np.abs(factor[:1])
+    return {"factor": factor, "flip": rng.random(rows) < 0.5}
 
 
 def short_contrasts(rng: Rng, rows: int, shape: Shape) -> Inputs:

@@ -9,7 +9,7 @@ from fastmlp.backends import names, open_backend
 from fastmlp.backends.base import Backend
 from fastmlp.common.environment import describe
 from fastmlp.common.errors import UsageError, did_you_mean
-from fastmlp.testing import augmentation, image_checks, op_checks, runs
+from fastmlp.testing import augmentation, image_checks, op_checks, resizing, runs
 from fastmlp.testing.check import Check, Report, Result
 from fastmlp.testing.running import Runner
 
@@ -59,6 +59,7 @@ def checks(backend: Backend, seed: int = 0, *, quick: bool = False) -> Iterator[
     yield from op_checks.checks(backend, seed, quick=quick)
     yield from runs.checks(backend, seed, quick=quick)
     yield from image_checks.checks(backend, seed, quick=quick)
+    yield from resizing.checks(backend, seed, quick=quick)
     yield from augmentation.checks(backend, seed, quick=quick)
 
 

@@ -27,8 +27,10 @@ class Resize:
     def __call__(self, images: Array, scale: Array, shift: Array, out: Array) -> None:
         """images uint8 (n, 3, h, w); scale, shift float32 (3,); out (n, size, size, 3); images and out contiguous.
 
-        out is float32, or uint16 for the bits of bfloat16, rounded to nearest.
+        out is float32, or uint16 for the bits of bfloat16, rounded to nearest. UsageError for arrays with gaps.
         """
+        if not all(array.flags.c_contiguous for array in (images, scale, shift, out)):
+            raise UsageError("CUDA kernels take contiguous arrays: copy the array first.")
         n, _, height, width = images.shape
         size = out.shape[1]
         if n * size > MOST_ROWS:

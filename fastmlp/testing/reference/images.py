@@ -53,8 +53,17 @@ def jitter(images: Images, rows: Numbers, brightness: Numbers, saturation: Numbe
 def resize(images: Images, scale: Numbers, shift: Numbers, size: int) -> Levels:
     """(n, size, size, 3): pixel i of a side is at (i + 1/2) length / size - 1/2 of the image's, or at its border."""
     down, across = (_inside((np.arange(size) + 0.5) * length / size - 0.5, length) for length in images.shape[2:])
-    enlarged = np.stack([_between(image.astype(np.float64), down[:, None], across[None, :]) for image in images])
-    return enlarged.transpose(0, 2, 3, 1) * scale + shift
+    out = np.empty((len(images), size, size, 3))
+    for image, result in zip(images.astype(np.float64), out, strict=True):
+        result[...] = _between(image, down[:, None], across[None, :]).transpose(1, 2, 0) * scale + shift
+    return out
+
+
+def bfloat16(values: Numbers) -> Numbers:
+    """The nearest numbers of eight significant bits, ties to even."""
+    part, exponent = np.frexp(values)
+    rounded: Numbers = np.ldexp(np.rint(part * 256), exponent - 8)
+    return rounded
 
 
 def _each(change: Callable[..., Levels], images: Images, rows: Numbers, *arguments: Numbers) -> Truth:
