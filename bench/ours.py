@@ -17,7 +17,7 @@ from fastmlp.network.parameters import Parameters
 from fastmlp.network.tiers import Tier, choose_tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
-from fastmlp.testing.runs import tiers
+from fastmlp.testing.problems import tiers
 from fastmlp.testing.tolerances import STEP
 from fastmlp.training.samples import Samples
 

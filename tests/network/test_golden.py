@@ -14,7 +14,7 @@ from fastmlp.network.parameters import DTYPES, Parameters
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close, assert_equal, assert_same_kind
-from fastmlp.testing.runs import tiers
+from fastmlp.testing.problems import tiers
 from fastmlp.testing.tolerances import EPOCH, STEP
 
 FOLDER = Path(__file__).parent / "golden"

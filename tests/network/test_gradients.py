@@ -1,6 +1,6 @@
 """Gradients against three references of their own: central differences, the paper's formulas, and autograd."""
 
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fastmlp.backends import Backend
 from fastmlp.network.parameters import Parameters
+from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
-from fastmlp.testing.runs import Problem, take_step
+from fastmlp.testing.problems import Case, away_from_kinks, first_parameters, start
 from fastmlp.testing.tolerances import CENTRAL_DIFFERENCES, STEP
 
 H = 1e-5  # the step of the central differences
@@ -22,19 +23,42 @@ NETWORKS = pytest.mark.parametrize(
 )
 
 Floats = NDArray[np.float64]
-Sample = tuple[Problem, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A network, and rows of one batch."""
+
+    parameters: Parameters
+    features: Floats
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def draw(cls, sizes: tuple[int, ...], seed: int, rows: int) -> "Sample":
+        """Rows so far from ReLU's kinks that a step of H crosses none."""
+        rng, case = np.random.default_rng(seed), Case(sizes, rows, rows)
+        parameters, features = first_parameters(case, rng), rng.standard_normal((400, sizes[0]))
+        away = away_from_kinks(start(case, parameters, "float64"), features, distance=100 * H)
+        return cls(parameters, features[away][:rows], rng.integers(0, sizes[-1], rows))
+
+    def step(self, backend: Backend) -> tuple[dict[str, Floats], float, int]:
+        """The gradients by name, the sum of losses and the hits, of one step in float64."""
+        trainer = Trainer(self.parameters, backend, len(self.labels))
+        loss, hits = backend.empty((1,), "float64"), backend.empty((1,), "int64")
+        data = backend.asarray(self.features.copy()), backend.asarray(self.labels.copy()), None
+        trainer.gradients(data, backend.asarray(np.arange(len(self.labels))), loss, hits)
+        groups = (("weight", trainer.network.weights), ("bias", trainer.network.biases))
+        gradients = {
+            f"{kind} {layer}": backend.to_numpy(gradient)
+            for kind, group in groups
+            for layer, gradient in enumerate(group.gradients)
+        }
+        return gradients, float(backend.to_numpy(loss)[0]), int(backend.to_numpy(hits)[0])
 
 
 @pytest.fixture
 def sample(sizes: tuple[int, ...], seed: int) -> Sample:
-    """A network with biases, and rows so far from ReLU's kinks that a step of H crosses none."""
-    problem = Problem.draw(sizes, seed, rows=400)
-    rng = np.random.default_rng(seed)
-    biases = tuple(0.3 * rng.standard_normal(size) for size in sizes[1:])
-    problem = replace(problem, parameters=Parameters(problem.parameters.weights, biases))
-    rows = problem.rows_away_from_kinks(distance=100 * H)[:ROWS]
-    assert len(rows) == ROWS
-    return problem, rows
+    return Sample.draw(sizes, seed, ROWS)
 
 
 def mean_loss(weights: list[Floats], biases: list[Floats], x: Floats, labels: NDArray[np.int64]) -> float:
@@ -46,10 +70,10 @@ def mean_loss(weights: list[Floats], biases: list[Floats], x: Floats, labels: ND
     return float(np.mean(log_sums - logits[np.arange(len(labels)), labels]))
 
 
-def by_central_differences(problem: Problem, rows: NDArray[np.int64]) -> dict[str, Floats]:
-    weights = [weight.copy() for weight in problem.parameters.weights]
-    biases = [bias.copy() for bias in problem.parameters.biases]
-    loss = partial(mean_loss, weights, biases, problem.features[rows], problem.labels[rows])
+def by_central_differences(sample: Sample) -> dict[str, Floats]:
+    weights = [weight.copy() for weight in sample.parameters.weights]
+    biases = [bias.copy() for bias in sample.parameters.biases]
+    loss = partial(mean_loss, weights, biases, sample.features, sample.labels)
     gradients = {}
     for kind, arrays in (("weight", weights), ("bias", biases)):
         for layer, array in enumerate(arrays):
@@ -67,20 +91,18 @@ def by_central_differences(problem: Problem, rows: NDArray[np.int64]) -> dict[st
 
 @NETWORKS
 def test_central_differences(backend: Backend, sizes: tuple[int, ...], sample: Sample) -> None:
-    problem, rows = sample
-    step = take_step(problem, backend, "float64", None, rows)
-    references = by_central_differences(problem, rows)
-    assert step.gradients.keys() == references.keys()
+    gradients, _, _ = sample.step(backend)
+    references = by_central_differences(sample)
+    assert gradients.keys() == references.keys()
     for name, reference in references.items():
-        assert_close(f"{backend}: gradient of {name}", step.gradients[name], reference, CENTRAL_DIFFERENCES)
+        assert_close(f"{backend}: gradient of {name}", gradients[name], reference, CENTRAL_DIFFERENCES)
 
 
 def test_papers_formulas(backend: Backend, seed: int) -> None:
     """The paper's own equations for one hidden layer, with Y one-hot, biases (1, k) and the 1/m at the end."""
-    problem = Problem.draw((24, 16, 10), seed)
-    rows = np.arange(37)
-    (W1, W2), (b1, b2) = problem.parameters.weights, problem.parameters.biases
-    A0, Y, m = problem.features[rows], np.eye(10)[problem.labels[rows]], len(rows)
+    sample = Sample.draw((24, 16, 10), seed, 37)
+    (W1, W2), (b1, b2) = sample.parameters.weights, sample.parameters.biases
+    A0, Y, m = sample.features, np.eye(10)[sample.labels], len(sample.labels)
     B1, B2 = b1.reshape(1, -1), b2.reshape(1, -1)
 
     Z1 = A0 @ W1 + B1
@@ -96,31 +118,30 @@ def test_papers_formulas(backend: Backend, seed: int) -> None:
         "bias 1": dZ2.sum(axis=0) / m,
     }
 
-    step = take_step(problem, backend, "float64", None, rows)
-    assert step.gradients.keys() == references.keys()
+    gradients, loss, hits = sample.step(backend)
+    assert gradients.keys() == references.keys()
     for name, reference in references.items():
-        assert_close(f"{backend}: gradient of {name}", step.gradients[name], reference, STEP["float64"])
-    assert step.loss[0] == pytest.approx(-(Y * np.log(A2)).sum(), rel=STEP["float64"])
-    assert step.hits[0] == (A2.argmax(axis=1) == problem.labels[rows]).sum()
+        assert_close(f"{backend}: gradient of {name}", gradients[name], reference, STEP["float64"])
+    assert loss == pytest.approx(-(Y * np.log(A2)).sum(), rel=STEP["float64"])
+    assert hits == (A2.argmax(axis=1) == sample.labels).sum()
 
 
 @NETWORKS
 def test_autograd(backend: Backend, sizes: tuple[int, ...], sample: Sample) -> None:
     torch = pytest.importorskip("torch")
-    problem, rows = sample
     leaves: dict[str, Any] = {}
-    activations = torch.tensor(problem.features[rows])
+    activations = torch.tensor(sample.features)
     layers = list(pairwise(sizes))
     for layer, _ in enumerate(layers):
-        weight = torch.tensor(problem.parameters.weights[layer], requires_grad=True)
-        bias = torch.tensor(problem.parameters.biases[layer], requires_grad=True)
+        weight = torch.tensor(sample.parameters.weights[layer], requires_grad=True)
+        bias = torch.tensor(sample.parameters.biases[layer], requires_grad=True)
         leaves |= {f"weight {layer}": weight, f"bias {layer}": bias}
         activations = activations @ weight + bias
         if layer < len(layers) - 1:
             activations = torch.relu(activations)
-    torch.nn.functional.cross_entropy(activations, torch.tensor(problem.labels[rows])).backward()
+    torch.nn.functional.cross_entropy(activations, torch.tensor(sample.labels)).backward()
 
-    step = take_step(problem, backend, "float64", None, rows)
-    assert step.gradients.keys() == leaves.keys()
+    gradients, _, _ = sample.step(backend)
+    assert gradients.keys() == leaves.keys()
     for name, leaf in leaves.items():
-        assert_close(f"{backend}: gradient of {name}", step.gradients[name], leaf.grad.numpy(), STEP["float64"])
+        assert_close(f"{backend}: gradient of {name}", gradients[name], leaf.grad.numpy(), STEP["float64"])

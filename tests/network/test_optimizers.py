@@ -12,10 +12,11 @@ from fastmlp.network.optimizers.adam import BETA_1, BETA_2, EPSILON
 from fastmlp.network.optimizers.momentum import Momentum
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
-from fastmlp.testing.runs import Problem, tiers
+from fastmlp.testing.problems import Case, Problem, tiers
 from fastmlp.testing.tolerances import STEP
 
 SIZES = (24, 16, 10)
+ROWS = 50
 RATES = np.array([0.01, 0.02, 0.005, 0.0])
 
 
@@ -73,12 +74,12 @@ def steps_of_torch(problem: Problem, optimizer: Optimizer) -> list[Any]:
     else:
         theirs = torch.optim.AdamW(groups, lr=1.0) if optimizer.name == "adam" else torch.optim.SGD(groups, lr=1.0)
     for rate in RATES:
-        x = torch.tensor(problem.features[:50])
+        x = torch.tensor(problem.data[0].features[:ROWS])
         for leaf in leaves:
             leaf.requires_grad_(True)
             leaf.grad = None
         z = torch.relu(x @ leaves[0] + leaves[2]) @ leaves[1] + leaves[3]
-        torch.nn.functional.cross_entropy(z, torch.tensor(problem.labels[:50])).backward()
+        torch.nn.functional.cross_entropy(z, torch.tensor(problem.data[0].labels[:ROWS])).backward()
         for group in theirs.param_groups:
             group["lr"] = float(rate)
         theirs.step()
@@ -99,12 +100,13 @@ def steps_of_torch(problem: Problem, optimizer: Optimizer) -> list[Any]:
 )
 def test_steps_are_those_of_torch(backend: Backend, optimizer: Optimizer, seed: int) -> None:
     """AdamW in float64; with plain descent, decoupled decay is torch's L2 penalty."""
-    problem = Problem.draw(SIZES, seed)
+    problem = Problem.draw(Case(SIZES, ROWS, ROWS), seed)
+    (data,) = problem.data
     for tier in tiers(backend, SIZES, "float64", optimizer):
-        network = Trainer(problem.parameters, backend, 50, tier, optimizer)
-        features, labels = backend.asarray(problem.features.copy()), backend.asarray(problem.labels.copy())
+        network = Trainer(problem.parameters, backend, ROWS, tier, optimizer)
+        features, labels = backend.asarray(data.features.copy()), backend.asarray(data.labels.copy())
         for rate in RATES:
-            network.train_epoch(features, labels, np.arange(50), np.array([rate]))
+            network.train_epoch(features, labels, np.arange(ROWS), np.array([rate]))
         got = network.parameters
         for array, reference in zip(got.weights + got.biases, steps_of_torch(problem, optimizer), strict=True):
             assert_close(f"{backend} {optimizer} tier {tier}", array, reference, STEP["float64"])

@@ -13,7 +13,7 @@ from fastmlp.backends import Backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
 from fastmlp.network.optimizers import OPTIMIZERS
-from fastmlp.network.parameters import DTYPES, Parameters, initial_parameters
+from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier, choose_tier
 from fastmlp.network.trainer import FLOPS_WORTH_THREADS, Trainer
 from fastmlp.ops import names_of
@@ -22,11 +22,9 @@ from fastmlp.ops.patches import PatchOps
 from fastmlp.testing import CASES, assert_parity, assert_signature, augmentation, runs
 from fastmlp.testing.augment_cases import noise
 from fastmlp.testing.compare import assert_levels
+from fastmlp.testing.problems import Case, Problem, Slots, bind, slots_of_trainer
 
 OPS_AND_DTYPES = [(case.name, dtype) for case in CASES.values() for dtype in case.dtypes]
-NETWORKS = pytest.mark.parametrize("sizes", runs.SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
-BY_METHODS = pytest.mark.parametrize("method", runs.METHODS, ids=lambda method: method.name)
-LARGEST_EMULATED = 100  # inputs: op by op, a whole run of more takes a minute, and its epochs are tested all the same
 BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2, "cupy": 3, "emulated": 3}
 
 
@@ -56,55 +54,29 @@ def test_the_tier_is_the_one_we_claim(backend: Backend) -> None:
     assert backend.name in tier.reason
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@NETWORKS
-def test_step(backend: Backend, sizes: tuple[int, ...], dtype: str, seed: int) -> None:
-    for tier in runs.tiers(backend, sizes, dtype):
-        runs.assert_step(backend, sizes, dtype, tier, seed)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@NETWORKS
-@BY_METHODS
-def test_epoch(backend: Backend, sizes: tuple[int, ...], dtype: str, method: runs.Method, seed: int) -> None:
-    for tier in runs.tiers(backend, sizes, dtype, method.optimizer):
-        runs.assert_epoch(backend, sizes, dtype, tier, seed, method)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@NETWORKS
-@BY_METHODS
-def test_whole_run_twice(backend: Backend, sizes: tuple[int, ...], dtype: str, method: runs.Method, seed: int) -> None:
-    best, *lower = runs.tiers(backend, sizes, dtype, method.optimizer)
-    if backend.name == "emulated" and sizes[0] > LARGEST_EMULATED:
-        lower = []
-    for tier in (best, *lower):
-        runs.assert_run(backend, sizes, dtype, tier, seed, method)
+def test_training(backend: Backend, seed: int) -> None:
+    for check in runs.checks(backend, seed, quick=False):
+        check.run()
 
 
 def test_two_threads_repeat_bit_for_bit(backend: Backend, seed: int) -> None:
     """Batches of 500 make products that are worth a second thread."""
     assert FLOPS_WORTH_THREADS < 2 * 500 * 512 * 64
-    problem = runs.Problem.draw((512, 64, 10), seed)
+    problem = Problem.draw(Case((512, 64, 10), 500, 1000), seed)
     with threadpool_limits():  # sets the threads back at the end
         backend.set_threads(2)
         one, two = (_train_in_large_batches(problem, backend) for _ in range(2))
-    for got, again in zip(one.weights + one.biases, two.weights + two.biases, strict=True):
-        np.testing.assert_array_equal(got, again)
+    for name, got in one.items():
+        np.testing.assert_array_equal(got, two[name])
 
 
-def _train_in_large_batches(problem: runs.Problem, backend: Backend) -> Parameters:
-    network = Trainer(problem.parameters.astype("float32"), backend, batch_size=500)
-    features, labels = backend.asarray(problem.features.astype("f4")), backend.asarray(problem.labels.copy())
-    for epoch in range(2):
-        network.train_epoch(features, labels, problem.order(epoch), np.full(2, 0.1))
-    return network.parameters
-
-
-@NETWORKS
-def test_nan_shows(backend: Backend, sizes: tuple[int, ...]) -> None:
-    for tier in runs.tiers(backend, sizes, "float32"):
-        runs.assert_divergence_shows(backend, sizes, tier)
+def _train_in_large_batches(problem: Problem, backend: Backend) -> Slots:
+    trainer = bind(problem.case, problem.parameters, backend, "float32", None)
+    ((data,), (epoch,)) = problem.data, problem.epochs
+    features, labels, _ = data.place(backend, "float32")
+    for _ in range(2):
+        trainer.train_epoch(features, labels, epoch.order, epoch.rates)
+    return slots_of_trainer(trainer)
 
 
 # Augmentations, as people call them.

@@ -18,7 +18,7 @@ from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
-from fastmlp.testing.runs import tiers
+from fastmlp.testing.problems import tiers
 from fastmlp.training import loop
 from fastmlp.training.recipe import Recipe
 from fastmlp.training.samples import ChunkedSamples, Samples

@@ -1,0 +1,121 @@
+"""Epochs of few steps against the reference, slot by slot: where a fused epoch must show a wrong digit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from fastmlp.backends.base import Array, Backend
+from fastmlp.network.optimizers import OPTIMIZERS, SGD, Optimizer, make_optimizer
+from fastmlp.network.optimizers.momentum import Momentum
+from fastmlp.network.parameters import DTYPES
+from fastmlp.network.tiers import Tier
+from fastmlp.network.trainer import Trainer, train_epoch_together
+from fastmlp.testing.check import Check, where_held
+from fastmlp.testing.compare import HostArray, assert_close, assert_equal, assert_same_kind, error
+from fastmlp.testing.problems import Case, Epoch, Problem, bind, slots_of, slots_of_trainer, tier_name
+from fastmlp.testing.tolerances import STEP_FLOOR, limit
+
+Plan = tuple[tuple[int, int], ...]
+Placed = tuple[Array, Array, Array]
+
+DECAY = 0.3
+PLAIN, MOMENTUM, ADAM = SGD(), make_optimizer("momentum", DECAY), make_optimizer("adam", DECAY)
+METHODS: tuple[Optimizer, ...] = (
+    PLAIN,
+    *(make_optimizer(name, DECAY) for name in OPTIMIZERS),
+    Momentum(DECAY, nesterov=False),
+)
+
+# Sizes below, between and above each number by which a kernel cuts its work, and one beside its multiples: inputs 4, 32
+# and 128, units 4, 16 and 32, classes 32, 128 and 256, rows 16, 64 and 128. Each with rows that fill no last batch.
+CASES = (
+    *(Case((512, 64, 10), 64, 130, method, centred=method != PLAIN) for method in METHODS),
+    Case((33, 5, 2), 37, 90, SGD(DECAY), centred=True),
+    Case((130, 16, 10), 64, 150, MOMENTUM, centred=True),
+    Case((200, 17, 33), 65, 131, MOMENTUM),
+    Case((515, 33, 70), 64, 100, ADAM, centred=True),
+    Case((130, 100, 300), 37, 60, SGD(DECAY), centred=True),
+    Case((33, 100, 10), 130, 280, ADAM, centred=True),
+    Case((37, 13, 7), 1, 3, MOMENTUM, centred=True),
+    Case((24, 16, 5), 64, 20, ADAM),
+    Case((1, 1, 3), 5, 12, PLAIN, centred=True),
+    Case((130, 10), 37, 90, ADAM, centred=True),
+    *(Case((33, 24, 17, 10), 64, 100, method, centred=True) for method in METHODS[1:]),
+    Case((33, 16, 10), 37, 90, MOMENTUM, centred=True, weighted=True),
+)
+
+
+def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
+    """An epoch of each case in each tier and dtype."""
+    for case in CASES[6:7] if quick else CASES:
+        for dtype in DTYPES[:1] if quick else DTYPES:
+            for tier in case.tiers(backend, dtype):
+                check = partial(assert_epochs, backend, case, dtype, tier, seed)
+                name = f"{case.method} epoch, {case.network}, {tier_name(tier)}, {dtype}"
+                yield Check(name, where_held(backend, dtype, check))
+
+
+def assert_epochs(
+    backend: Backend, case: Case, dtype: str, tier: Tier | None, seed: int = 0, plan: Plan | None = None
+) -> None:
+    """Each epoch's loss, its hits exactly, and then every value and moment, to a step's tolerance for every step.
+
+    plan: the number of the data and of the rows of each epoch in turn; by default one epoch of the case's rows.
+    """
+    problem = Problem.draw(case, seed, plan)
+    what = f"{backend} ({case}, {tier_name(tier)}, {dtype}, seed {seed})"
+    trainer = bind(case, problem.parameters, backend, dtype, tier)
+    placed = [data.place(backend, dtype) for data in problem.data]
+    for number, epoch in enumerate(problem.epochs):
+        loss, accuracy = train_one(trainer, case, placed[epoch.data], epoch)
+        where = f"{what}: epoch {number + 1}"
+        assert_loss(where, dtype, loss * len(epoch.order), epoch.loss, problem.single_losses[number], problem.steps)
+        assert_hits(where, accuracy, epoch.hits, len(epoch.order))
+    assert_network(what, dtype, trainer, problem)
+    for data, arrays in zip(problem.data, placed, strict=True):
+        data.assert_unchanged(what, backend, arrays)
+
+
+def train_one(trainer: Trainer, case: Case, placed: Placed, epoch: Epoch) -> tuple[float, float]:
+    """The mean loss and the accuracy of an epoch, whose order and rates must stay as they are."""
+    features, labels, weights = placed
+    order, rates = epoch.order.copy(), epoch.rates.copy()
+    ((loss, accuracy),) = train_epoch_together(
+        [trainer], features, labels, [order], [rates], weights if case.weighted else None
+    )
+    assert_equal(f"{trainer.backend}: changed the order", order, epoch.order)
+    assert_equal(f"{trainer.backend}: changed the learning rates", rates, epoch.rates)
+    return loss, accuracy
+
+
+def assert_loss(what: str, dtype: str, got: float, exact: float, by_numpy: float, steps: int) -> None:
+    got_array, exact_array, own = (np.array([value]) for value in (got, exact, by_numpy))
+    assert_close(f"{what}: sum of losses", got_array, exact_array, _limit(dtype, own, exact_array, steps))
+
+
+def assert_hits(what: str, accuracy: float, hits: int, rows: int) -> None:
+    if accuracy != hits / rows:
+        raise AssertionError(f"{what}: {accuracy * rows:g} of {rows} rows were counted as hits, and {hits} are")
+
+
+def assert_network(what: str, dtype: str, trainer: Trainer, problem: Problem) -> None:
+    """Every value and moment of every layer, and the parameters for plain features."""
+    exact, by_numpy, slack = slots_of(problem.exact), slots_of(problem.single), problem.slack[dtype]
+    got = slots_of_trainer(trainer)
+    for name, reference_slot in exact.items():
+        one, own = (within(array[name], reference_slot, slack[name]) for array in (got, by_numpy))
+        assert_same_kind(f"{what}: {name}", got[name], reference_slot.shape, dtype)
+        assert_close(f"{what}: {name}", one, reference_slot, _limit(dtype, own, reference_slot, problem.steps))
+
+
+def within(got: HostArray, exact: HostArray, slack: HostArray) -> HostArray:
+    """What is off by up to the slack is moved to the exact values, the rest towards them."""
+    difference = got - exact
+    return exact + np.sign(difference) * np.maximum(np.abs(difference) - slack, 0)
+
+
+def _limit(dtype: str, by_numpy: HostArray, exact: HostArray, steps: int) -> float:
+    return limit(dtype, error(by_numpy, exact), steps * STEP_FLOOR)
