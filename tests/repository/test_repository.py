@@ -137,7 +137,7 @@ def test_a_circle_is_seen():
 def test_the_tests_lie_in_the_same_folders():
     packages = {path.name for path in (ROOT / "fastmlp").iterdir() if (path / "__init__.py").exists()}
     tested = {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")}
-    assert tested == packages | {"repository", "faults"}
+    assert tested == packages | {"repository", "faults", "mutations"}
 
 
 def test_imports_are_absolute():
