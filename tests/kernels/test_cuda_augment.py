@@ -1,6 +1,4 @@
-"""The CUDA kernels of the augmentations, emulated, equal NumPy's array code to the bit, wherever they branch."""
-
-from typing import Any
+"""The augmentations' CUDA kernels, emulated, equal NumPy's array code to the bit, staged or not, and in plans."""
 
 import numpy as np
 import pytest
@@ -18,61 +16,6 @@ from fastmlp.testing.emulated import EmulatedBackend
 from fastmlp.testing.op_case import Inputs, OpCase, Trial
 
 Images = NDArray[np.uint8]
-
-# One pixel, one row, one column, odd, oblong, longer than a warp, CIFAR-10's, and too large to be staged.
-SHAPES = [(2, 3, 1, 1), (2, 3, 1, 9), (2, 3, 9, 1), (3, 3, 7, 9), (2, 3, 5, 70), (2, 3, 33, 7), (3, 3, 32, 32)]
-LARGE = (1, 3, 66, 66)
-CASES = {case.op: case for case in AUGMENT_CASES}
-
-
-def assert_equal_to_numpys(
-    emulated: EmulatedBackend, op: str, images: Images, *parameters: Any, **options: Any
-) -> None:
-    function = getattr(augment, op)
-    got = function(emulated.asarray(images), *parameters, **options, backend=emulated)
-    expected = function(images, *parameters, **options, backend=NumpyBackend())
-    np.testing.assert_array_equal(got, expected, err_msg=f"{op} {images.shape}")
-
-
-@pytest.mark.parametrize("shape", [*SHAPES, LARGE], ids=str)
-def test_every_size_emulated(emulated: EmulatedBackend, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
-    n, _, height, width = shape
-    images = rng.integers(0, 256, shape, dtype=np.uint8)
-    assert_equal_to_numpys(emulated, "rotate", images, rng.uniform(-360, 360, n))
-    assert_equal_to_numpys(emulated, "rotate", images, rng.choice([-90, 0, 45, 90, 180], n))
-    assert_equal_to_numpys(emulated, "contrast", images, rng.uniform(-3, 9, n))
-    assert_equal_to_numpys(emulated, "hflip", images, np.arange(n) % 2 == 0)
-    top, left = rng.integers(-9, height + 3, n), rng.integers(-9, width + 3, n)
-    assert_equal_to_numpys(emulated, "cutout", images, top, left, rng.integers(0, 12, n))
-    for padding in (0, 4, 100):
-        assert_equal_to_numpys(emulated, "crop", images, *rng.integers(0, 2 * padding, (2, n), endpoint=True), padding)
-
-
-@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 8, 9, 31, 32, 66])
-def test_shears_of_every_angle_emulated(emulated: EmulatedBackend, rng: np.random.Generator, side: int) -> None:
-    """Quarter turns with the widest shears on both sides of them; white images show whatever leaves the canvas."""
-    angles = np.r_[[-180, -135, -90, -45, 0, 44.999, 45, 45.001, 90, 135, 180, 225, 270], rng.uniform(-180, 180, 7)]
-    angles = angles if side < 66 else angles[[1, 8, -1]]
-    images = rng.integers(0, 256, (len(angles), 3, side, side), dtype=np.uint8)
-    images[::2] = 255
-    assert_equal_to_numpys(emulated, "rotate", images, angles, method="shear")
-
-
-@pytest.mark.parametrize("width", [1, 2, 3])
-@pytest.mark.parametrize("height", [1, 2, 3])
-def test_crops_by_every_offset_emulated(
-    emulated: EmulatedBackend, rng: np.random.Generator, height: int, width: int
-) -> None:
-    """Of less than the image, of exactly it, and of more, in all directions."""
-    dy, dx = (offsets.ravel() for offsets in np.indices((9, 9)))
-    images = rng.integers(1, 256, (len(dy), 3, height, width), dtype=np.uint8)
-    assert_equal_to_numpys(emulated, "crop", images, dy, dx, 4)
-
-
-def test_parameters_of_any_size_stay_in_memory_emulated(emulated: EmulatedBackend, rng: np.random.Generator) -> None:
-    images, far = rng.integers(0, 256, (4, 3, 6, 8), dtype=np.uint8), 2**61
-    assert_equal_to_numpys(emulated, "cutout", images, [-far, far, -far, 0], [0, 0, -far, 1], [far, far, far, far])
-    assert_equal_to_numpys(emulated, "crop", images, [0, far, 2 * far, far], [far, 0, far, 2 * far - 1], far)
 
 
 def run_on_numpy(case: OpCase, inputs: Inputs) -> Images:
@@ -100,20 +43,6 @@ def test_a_block_takes_many_images_emulated(
         monkeypatch.setattr(cuda, "STAGED_BYTES", staged_bytes)
         one = EmulatedBackend(EmulatedDriver(Device("one of a multiprocessor", 90, 1, 232_448)))
         np.testing.assert_array_equal(run_emulated(one, case, inputs), expected)
-
-
-@pytest.mark.parametrize("op", ["hflip", "contrast"])
-@pytest.mark.parametrize("start", [1, 8, 15])
-def test_images_anywhere_in_memory_emulated(emulated: EmulatedBackend, op: str, start: int) -> None:
-    """As a view has them: the kernel may take sixteen bytes at a time only where they lie at multiples of sixteen."""
-    shape = (3, 3, 8, 8)
-    inputs = Trial(CASES[op], shape, "uint8").inputs()
-    images, *others = inputs.values()
-    memory, results = emulated.empty((start + images.size,), "uint8"), emulated.empty((start + images.size,), "uint8")
-    view, out = memory[start:].reshape(shape), results[start:].reshape(shape)
-    view[...] = images
-    emulated.image_kernels[op](view, *map(emulated.asarray, others), out)
-    np.testing.assert_array_equal(out, run_on_numpy(CASES[op], inputs))
 
 
 def test_arrays_with_gaps_are_refused_emulated(emulated: EmulatedBackend) -> None:

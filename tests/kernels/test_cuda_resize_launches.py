@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastmlp.common.errors import UsageError
 from fastmlp.kernels.cuda.resize import Resize
 from tests.kernels.launches import BLOCKS_A_MULTIPROCESSOR, RecordingDriver
 
@@ -35,4 +36,13 @@ def test_resizing_takes_a_block_a_row(driver, size, dtype, threads):
 
 def test_resizing_no_images_is_no_launch(driver):
     Resize(driver)(np.zeros((0, 3, 5, 6), np.uint8), np.ones(3, "f4"), np.zeros(3, "f4"), np.empty((0, 8, 8, 3), "f4"))
+    assert driver.launched == []
+
+
+def test_arrays_with_gaps_are_refused(driver):
+    images, scale, shift = np.zeros((2, 3, 4, 8), np.uint8), np.ones(3, "f4"), np.zeros(3, "f4")
+    out = np.empty((2, 8, 8, 6), "f4")
+    for pictures, result in ((images[..., ::2], out[..., :3].copy()), (images, out[..., ::2])):
+        with pytest.raises(UsageError, match="contiguous"):
+            Resize(driver)(pictures, scale, shift, result)
     assert driver.launched == []
