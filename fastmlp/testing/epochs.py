@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
-from fastmlp.backends.base import Array, Backend
+from fastmlp.backends.base import Backend
+from fastmlp.network.evaluation import Figures
 from fastmlp.network.optimizers import OPTIMIZERS, SGD, Optimizer, make_optimizer
 from fastmlp.network.optimizers.momentum import Momentum
 from fastmlp.network.parameters import DTYPES
@@ -15,11 +16,19 @@ from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.testing.check import Check, where_held
 from fastmlp.testing.compare import HostArray, assert_close, assert_equal, assert_same_kind, error
-from fastmlp.testing.problems import Case, Epoch, Problem, bind, slots_of, slots_of_trainer, tier_name
+from fastmlp.testing.problems import (
+    Case,
+    Data,
+    Epoch,
+    Placed,
+    Plan,
+    Problem,
+    bind,
+    slots_of,
+    slots_of_trainer,
+    tier_name,
+)
 from fastmlp.testing.tolerances import STEP_FLOOR, limit
-
-Plan = tuple[tuple[int, int], ...]
-Placed = tuple[Array, Array, Array]
 
 DECAY = 0.3
 PLAIN, MOMENTUM, ADAM = SGD(), make_optimizer("momentum", DECAY), make_optimizer("adam", DECAY)
@@ -59,56 +68,67 @@ def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
 
 
 def assert_epochs(
-    backend: Backend, case: Case, dtype: str, tier: Tier | None, seed: int = 0, plan: Plan | None = None
+    backend: Backend,
+    case: Case,
+    dtype: str,
+    tier: Tier | None,
+    seed: int = 0,
+    plan: Plan | None = None,
+    place: Callable[[Data, Backend, str], Placed] = Data.place,
 ) -> None:
     """Each epoch's loss, its hits exactly, and then every value and moment, to a step's tolerance for every step.
 
-    plan: the number of the data and of the rows of each epoch in turn; by default one epoch of the case's rows.
+    plan: see `Problem.draw`; place: how the data come to the device.
     """
     problem = Problem.draw(case, seed, plan)
     what = f"{backend} ({case}, {tier_name(tier)}, {dtype}, seed {seed})"
     trainer = bind(case, problem.parameters, backend, dtype, tier)
-    placed = [data.place(backend, dtype) for data in problem.data]
+    placed = [place(data, backend, dtype) for data in problem.data]
     for number, epoch in enumerate(problem.epochs):
-        loss, accuracy = train_one(trainer, case, placed[epoch.data], epoch)
-        where = f"{what}: epoch {number + 1}"
-        assert_loss(where, dtype, loss * len(epoch.order), epoch.loss, problem.single_losses[number], problem.steps)
-        assert_hits(where, accuracy, epoch.hits, len(epoch.order))
+        (figures,) = train_together([trainer], [epoch], placed[epoch.data], case.weighted)
+        assert_figures(f"{what}: epoch {number + 1}", dtype, figures, problem, number)
     assert_network(what, dtype, trainer, problem)
     for data, arrays in zip(problem.data, placed, strict=True):
         data.assert_unchanged(what, backend, arrays)
 
 
-def train_one(trainer: Trainer, case: Case, placed: Placed, epoch: Epoch) -> tuple[float, float]:
-    """The mean loss and the accuracy of an epoch, whose order and rates must stay as they are."""
+def train_together(
+    trainers: Sequence[Trainer], epochs: Sequence[Epoch], placed: Placed, weighted: bool = False
+) -> list[Figures]:
+    """Each trainer's mean loss and accuracy of its epoch; orders and rates must stay as they are."""
     features, labels, weights = placed
-    order, rates = epoch.order.copy(), epoch.rates.copy()
-    ((loss, accuracy),) = train_epoch_together(
-        [trainer], features, labels, [order], [rates], weights if case.weighted else None
-    )
-    assert_equal(f"{trainer.backend}: changed the order", order, epoch.order)
-    assert_equal(f"{trainer.backend}: changed the learning rates", rates, epoch.rates)
-    return loss, accuracy
+    orders, rates = [epoch.order.copy() for epoch in epochs], [epoch.rates.copy() for epoch in epochs]
+    figures = train_epoch_together(trainers, features, labels, orders, rates, weights if weighted else None)
+    for order, rate, epoch in zip(orders, rates, epochs, strict=True):
+        assert_equal(f"{trainers[0].backend}: changed the order", order, epoch.order)
+        assert_equal(f"{trainers[0].backend}: changed the learning rates", rate, epoch.rates)
+    return figures
 
 
-def assert_loss(what: str, dtype: str, got: float, exact: float, by_numpy: float, steps: int) -> None:
-    got_array, exact_array, own = (np.array([value]) for value in (got, exact, by_numpy))
-    assert_close(f"{what}: sum of losses", got_array, exact_array, _limit(dtype, own, exact_array, steps))
-
-
-def assert_hits(what: str, accuracy: float, hits: int, rows: int) -> None:
-    if accuracy != hits / rows:
-        raise AssertionError(f"{what}: {accuracy * rows:g} of {rows} rows were counted as hits, and {hits} are")
+def assert_figures(what: str, dtype: str, figures: Figures, problem: Problem, number: int = 0) -> None:
+    """The mean loss and the accuracy of the problem's epoch of that number."""
+    epoch, (loss, accuracy) = problem.epochs[number], figures
+    rows = len(epoch.order)
+    got, exact, own = (np.array([sum_]) for sum_ in (loss * rows, epoch.loss, problem.single_losses[number]))
+    assert_close(f"{what}: sum of losses", got, exact, _limit(dtype, own, exact, problem.steps))
+    if accuracy != epoch.hits / rows:
+        raise AssertionError(f"{what}: {accuracy * rows:g} of {rows} rows were counted as hits, and {epoch.hits} are")
 
 
 def assert_network(what: str, dtype: str, trainer: Trainer, problem: Problem) -> None:
-    """Every value and moment of every layer, and the parameters for plain features."""
+    """Every value and moment of every layer; the mean is as it was."""
     exact, by_numpy, slack = slots_of(problem.exact), slots_of(problem.single), problem.slack[dtype]
     got = slots_of_trainer(trainer)
     for name, reference_slot in exact.items():
         one, own = (within(array[name], reference_slot, slack[name]) for array in (got, by_numpy))
         assert_same_kind(f"{what}: {name}", got[name], reference_slot.shape, dtype)
         assert_close(f"{what}: {name}", one, reference_slot, _limit(dtype, own, reference_slot, problem.steps))
+    if trainer.network.mean is not None:
+        assert_equal(
+            f"{what}: changed the mean",
+            np.asarray(trainer.backend.to_numpy(trainer.network.mean)),
+            problem.case.mean.astype(dtype),
+        )
 
 
 def within(got: HostArray, exact: HostArray, slack: HostArray) -> HostArray:

@@ -32,11 +32,16 @@ TRIES = 6  # draws of each batch, of which the one is taken that magnifies round
 ROUNDINGS = 8  # how many roundings of its terms a gradient may be off by, where Adam divides it by its own size
 
 Slots = dict[str, HostArray]  # "value of weight 0", "velocity of bias 1", ...
+Plan = tuple[tuple[int, int], ...]
+Placed = tuple[Array, Array, Array]  # on a device: features, labels, weights of losses
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network and how it is trained; centred: on standardised features, with another mean for every column."""
+    """A network and how it is trained; centred: on standardised features, with another mean for every column.
+
+    turn: its number among networks trained together, of which each has rates, a mean and a scale of its own.
+    """
 
     sizes: tuple[int, ...]
     batch_size: int
@@ -44,6 +49,7 @@ class Case:
     optimizer: Optimizer = PLAIN
     centred: bool = False
     weighted: bool = False
+    turn: int = 0
 
     @property
     def network(self) -> str:
@@ -68,7 +74,16 @@ class Case:
     @property
     def mean(self) -> HostArray:
         """Of each column (d,); zeros if the features are not standardised."""
-        return single(np.linspace(-1, 2, self.sizes[0])) * self.centred
+        return single(np.linspace(self.turn - 1, 2, self.sizes[0])) * self.centred
+
+    @property
+    def scale(self) -> float:
+        return SCALE * (1 + 0.25 * self.turn) if self.centred else 1.0
+
+    def rates(self, rows: int) -> NDArray[np.float64]:
+        """Another learning rate for every step over that many rows."""
+        steps = -(-rows // self.batch_size)
+        return RATES[self.optimizer.name] * (1 - 0.1 * self.turn) * np.linspace(1, 0.3, steps)
 
     @property
     def rule(self) -> reference.Rule:
@@ -77,7 +92,7 @@ class Case:
         return reference.Rule(self.optimizer.name, self.optimizer.weight_decay, **own)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """Rows to train on: features (n, d), labels int64 (n,), weights of their losses (n,)."""
 
@@ -94,10 +109,11 @@ class Data:
         labels[::7] = case.sizes[-1] - 1
         return cls(single(features), labels, single(rng.uniform(0.2, 3, count)))
 
-    def place(self, backend: Backend, dtype: str) -> tuple[Array, Array, Array]:
+    def place(self, backend: Backend, dtype: str) -> Placed:
         """On the device, features and weights in that dtype."""
         arrays = (self.features.astype(dtype), self.labels.copy(), self.weights.astype(dtype))
-        return tuple(map(backend.asarray, arrays))
+        features, labels, weights = map(backend.asarray, arrays)
+        return features, labels, weights
 
     def assert_unchanged(self, what: str, backend: Backend, placed: Sequence[Array]) -> None:
         for name, array in zip(("features", "labels", "weights"), placed, strict=True):
@@ -127,7 +143,7 @@ class Problem:
 
     case: Case
     parameters: Parameters
-    data: Sequence[Data]
+    data: tuple[Data, ...]
     epochs: Sequence[Epoch]
     exact: reference.Network
     single: reference.Network
@@ -136,12 +152,15 @@ class Problem:
 
     @classmethod
     @cache
-    def draw(cls, case: Case, seed: int, plan: tuple[tuple[int, int], ...] | None = None) -> Problem:
-        """plan: the number of the data and of the rows of each epoch; by default one epoch of the case's rows."""
+    def draw(cls, case: Case, seed: int, plan: Plan | None = None, given: tuple[Data, ...] | None = None) -> Problem:
+        """plan: the number of the data and of the rows of each epoch; by default one epoch of the case's rows.
+
+        given: the data to train on, if they are not to be drawn.
+        """
         rng = np.random.default_rng([seed, *case.sizes, case.batch_size, case.rows])
         parameters = first_parameters(case, rng)
         plan = plan or ((0, case.rows),)
-        data = [Data.draw(rng, case) for _ in range(1 + max(number for number, _ in plan))]
+        data = given or tuple(Data.draw(rng, case) for _ in range(1 + max(number for number, _ in plan)))
         walk = _Walk(case, parameters, rng)
         epochs = [walk.epoch(number, data[number], rows) for number, rows in plan]
         by_numpy = start(case, parameters, "float32")
@@ -164,7 +183,7 @@ def bind(case: Case, parameters: Parameters, backend: Backend, dtype: str, tier:
     first = parameters.astype(dtype)
     trainer = Trainer(first, backend, case.batch_size, tier, case.optimizer, weighted=case.weighted)
     if case.centred:
-        trainer.standardize(case.mean, SCALE)
+        trainer.standardize(case.mean, case.scale)
     if tier is not None and trainer.tier.tier != tier:
         raise AssertionError(f"{backend}: {tier.label} was requested, {trainer.tier} was bound")
     return trainer
@@ -173,8 +192,8 @@ def bind(case: Case, parameters: Parameters, backend: Backend, dtype: str, tier:
 def start(case: Case, parameters: Parameters, dtype: str) -> reference.Network:
     """The network as the reference trains it."""
     first = parameters.astype(dtype)
-    mean, scale = (case.mean.astype(dtype), SCALE) if case.centred else (None, 1.0)
-    return reference.Network.start(first.weights, first.biases, case.rule, mean, scale)
+    mean = case.mean.astype(dtype) if case.centred else None
+    return reference.Network.start(first.weights, first.biases, case.rule, mean, case.scale)
 
 
 def away_from_kinks(network: reference.Network, features: HostArray, distance: float = KINK) -> NDArray[np.bool_]:
@@ -196,8 +215,7 @@ class _Walk:
         self.slack = {dtype: {name: np.zeros_like(v) for name, v in slots_of(self.network).items()} for dtype in DTYPES}
 
     def epoch(self, number: int, data: Data, rows: int) -> Epoch:
-        size = self.case.batch_size
-        rates = RATES[self.case.optimizer.name] * np.linspace(1, 0.3, -(-rows // size))
+        size, rates = self.case.batch_size, self.case.rates(rows)
         batches, loss, hits = [], 0.0, 0
         for first, rate in zip(range(0, rows, size), rates, strict=True):
             tried = (self._try(data, min(size, rows - first), rate) for _ in range(TRIES))

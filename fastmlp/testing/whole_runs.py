@@ -28,8 +28,8 @@ from fastmlp.testing.problems import (
 from fastmlp.testing.reference import training as reference
 from fastmlp.testing.tolerances import EPOCH, RUN_ACCURACY
 
-ROWS = 1000  # training rows, and as many to test on: an accuracy moves by 0.1 points a row
-BATCH = 64  # 1000 rows leave a last batch of 40
+ROWS = 500  # training rows, and as many to test on: an accuracy moves by 0.2 points a row
+BATCH = 64  # 500 rows leave a last batch of 52
 EPOCHS = 4
 SPREAD = 4.0  # between the classes' centres, against noise of 1: a run gets most rows right, and not all
 DECAY = 0.3

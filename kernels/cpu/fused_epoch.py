@@ -144,8 +144,8 @@ def _check_indices(task: EpochTask, features: Floats, labels: NDArray[np.int64])
 
 
 def _read_only(features: Floats) -> Floats:
-    """Flat and read-only: otherwise Numba would compile once for writable and once for read-only arrays."""
-    flat = features.reshape(-1).view()
+    """Flat, without gaps, and read-only: Numba would compile for each kind, and the tiles read on from an address."""
+    flat = np.ascontiguousarray(features).reshape(-1).view()
     flat.flags.writeable = False
     return flat
 

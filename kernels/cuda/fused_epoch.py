@@ -12,7 +12,7 @@ from fastmlp.common.errors import BackendError, UsageError
 from fastmlp.kernels import EpochTask
 
 from .driver import Array, Driver, LaunchRefusedError
-from .layout import MOST_SLOTS, THREADS, WARPS, Layout, Shape, candidates
+from .layout import ALIGNMENT, MOST_SLOTS, THREADS, WARPS, Layout, Shape, candidates
 
 KINDS = 3  # of messages, see exchange.cuh
 TASK = np.dtype(
@@ -45,6 +45,8 @@ class FusedEpoch:
         """
         if not features.flags.c_contiguous:
             raise UsageError("A fused epoch takes features without gaps between rows: copy them first.")
+        if self._driver.address(features) % ALIGNMENT:
+            features = features.copy()  # which is aligned, as loads of four numbers need it
         for task in tasks:
             if not (task.order.min() >= 0 and task.order.max() < len(features)):
                 raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")

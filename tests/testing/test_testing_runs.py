@@ -1,6 +1,7 @@
 """The checks of steps, epochs and runs are seen to fail, each for the right reason."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from fastmlp.network import trainer
 from fastmlp.network.tiers import FUSED, Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.ops.network import NetworkOps
-from fastmlp.testing import augmentation, epochs, hazards, whole_runs
+from fastmlp.testing import augmentation, epochs, hazards, sequences, whole_runs
 from fastmlp.testing.epochs import assert_epochs
 from fastmlp.testing.problems import Case
 
@@ -127,6 +128,42 @@ def test_another_tier_than_requested_is_found(backend_with: BackendWith, monkeyp
     fused = {op: lambda *arguments: None for op in (*FUSED, "update")}
     with pytest.raises(AssertionError, match=r"array code was requested, Tier 2, fused ops.* was bound"):
         assert_epochs(backend_with(**fused), CASE, "float32", Tier.ARRAY_CODE)
+
+
+# Epochs in turn, networks together, features in memory.
+
+
+def test_an_epoch_on_other_rows_than_its_own_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keeps_the_first_order(self: Trainer, data: Any, order: Array, row: Any, losses: Array, hits: Array) -> None:
+        original(self, data, kept.setdefault(len(order), order), row, losses, hits)
+
+    original, kept = Trainer._take_steps, dict[int, Any]()
+    monkeypatch.setattr(Trainer, "_take_steps", keeps_the_first_order)
+    case = sequences.CASES[0]
+    assert_epochs(NumpyBackend(), case, "float32", None)
+    kept.clear()
+    with pytest.raises(AssertionError, match=r"epoch 2: sum of losses: error"):
+        assert_epochs(NumpyBackend(), case, "float32", None, plan=sequences.IN_TURN)
+
+
+def test_the_first_networks_rates_for_all_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_the_first(self: Trainer, rates: Any, rows: int) -> Any:
+        return original(self, first.setdefault(len(rates), rates), rows)
+
+    original, first = Trainer.coefficients, dict[int, Any]()
+    monkeypatch.setattr(Trainer, "coefficients", of_the_first)
+    with pytest.raises(AssertionError, match=r"network 4 of 5.*error"):
+        sequences.assert_together(NumpyBackend(), sequences.TOGETHER, "float32", None)
+
+
+def test_features_read_as_if_they_had_no_gaps_are_found(backend_with: BackendWith) -> None:
+    def ignores_strides(source: Array, index: Array, out: Array) -> None:
+        whole = source if source.base is None else source.base
+        array_code.gather(whole.reshape(-1)[: source.size].reshape(source.shape), index, out)
+
+    for place, right in (("read-only", True), ("every second column", False)):
+        with nullcontext() if right else pytest.raises(AssertionError, match="epoch 1: sum of losses"):
+            sequences.assert_refused_or_right(backend_with(gather=ignores_strides), CASE, "float32", None, 0, place)
 
 
 # Hazards.
