@@ -58,7 +58,7 @@ def assert_anywhere_in_memory(backend: Backend, case: OpCase, kernel: Kernel, se
     """Contiguous images and results starting at any byte; with gaps, a kernel may refuse them."""
     poisons = cycle(POISONS)
     for shape in ((5, 3, 4, 4),) if _only_squares(case) else ((5, 3, 4, 4), (5, 3, 6, 4)):
-        trial = Trial(case, shape, "uint8", "part", seed)
+        trial = Trial(case, shape, "uint8", "part", seed=seed)
         inputs, levels = trial.inputs(), _levels(trial.case, trial.inputs())
         for of_images, of_results in LAYOUTS:
             what = f"{backend} kernel {trial}, images {of_images.name}, out {of_results.name}"
@@ -88,14 +88,14 @@ def assert_large(backend: Backend, case: OpCase, kernel: Kernel, seed: int) -> N
     """Images whose places and sums need more than 16 bits, or more than float32 has."""
     otherwise = tuple(("hard" if "hard" in case.draws else "plain", shape) for shape in LONG)
     for variant, shape in LARGE.get(case.op, otherwise):
-        trial = Trial(case, shape, "uint8", variant, seed)
+        trial = Trial(case, shape, "uint8", variant, seed=seed)
         inputs = trial.inputs()
         _assert_placed(f"{backend} kernel {trial}", backend, kernel, inputs, _levels(case, inputs))
 
 
 def assert_beyond_32_bits(backend: Backend, case: OpCase, kernel: Kernel, seed: int) -> None:
     """Three of more than 4 GiB of images, most of which no one touches, so that the system need not have the memory."""
-    inputs = Trial(case, (3, 3, 32, 32), "uint8", "plain", seed).inputs()
+    inputs = Trial(case, (3, 3, 32, 32), "uint8", "plain", seed=seed).inputs()
     count = FAR // inputs["images"][0].nbytes + 3
     far = np.array([count - 1, 1, count // 2 + 2])
     images, out = (untouched(backend, (count, 3, 32, 32)) for _ in range(2))
@@ -153,7 +153,7 @@ def _levels(case: OpCase, inputs: Inputs) -> HostArray:
 def _repeated(case: OpCase, count: int, seed: int) -> tuple[Inputs, HostArray]:
     """So many images, of which few are different, in random order, and the levels of the results."""
     shape = (DIFFERENT, 3, 3, 3) if _only_squares(case) else (DIFFERENT, 3, 2, 3)
-    few = Trial(case, shape, "uint8", "plain", seed).inputs()
+    few = Trial(case, shape, "uint8", "plain", seed=seed).inputs()
     few_levels = _levels(case, few)
     which, rows = np.arange(count) % DIFFERENT, np.random.default_rng(seed).permutation(count)
     inputs = {name: values[which] for name, values in few.items()}

@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.network.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.ops.network import NetworkOps
+from fastmlp.testing.loss_cases import LOSS_CASES
 from fastmlp.testing.op_case import Draw, Inputs, OpCase, Outputs, Rng, Shape, like, method, size
-from fastmlp.testing.reference import network_ops
+from fastmlp.testing.reference import network_ops as reference
+from fastmlp.testing.update_cases import UPDATE_CASES
 
 AWAY = 0.1  # how far from ReLU's kink inputs are drawn, against a spread of 1
-HUGE = 1e4  # logits of a run about to diverge: their exponentials overflow unless the largest is taken off first
-LEARNING_RATE = 0.05
-WEIGHT_DECAY = 2.0  # a tenth of a weight per step: an update without it is found
-STEPS = 6  # of an optimizer, until its moments are those of a run
 
-# (rows, columns): no row, one row, a ragged batch, the paper's logits, the paper's hidden layer
-MATRICES: tuple[Shape, ...] = ((0, 10), (1, 2), (37, 10), (64, 10), (64, 64))
-PRODUCTS: tuple[Shape, ...] = ((0, 5, 3), (1, 1, 2), (37, 10, 7), (64, 512, 64))  # (m, k, n)
-PARAMETERS: tuple[Shape, ...] = ((0,), (1,), (370,), (32_768,))
+# (rows, columns). Kernels take elements, rows or columns in groups: of 4 and 8, of a warp's 32, of a block's 64 and
+# 128, 512 in all. So there are shapes below and above each, some of them several times, and few that they divide.
+MATRICES: tuple[Shape, ...] = (
+    *((0, 10), (1, 2), (2, 1), (37, 10), (64, 10), (3, 33), (5, 200)),
+    *((130, 5), (67, 130), (64, 64), (2, 1_537), (1_030, 3)),
+)
+# (m, k, n). A product's tiles are of 16, 32 or 64 rows and columns; its chunks, of 32 to 512 of k.
+PRODUCTS: tuple[Shape, ...] = (
+    *((0, 5, 3), (4, 0, 3), (1, 1, 2), (1, 7, 5), (37, 10, 7), (9, 130, 1), (16, 65, 33), (33, 64, 70)),
+    *((70, 127, 16), (20, 257, 36), (3, 515, 48), (64, 512, 64)),
+)
+# With so many rows and columns that tiles of 32 and of 64 leave no multiprocessor of any GPU idle.
+MEDIUM_TILES: tuple[Shape, ...] = ((256, 131, 283), (271, 260, 256))
+LARGE_TILES: tuple[Shape, ...] = ((576, 66, 515), (523, 133, 576))
 
 
 def draw_gather(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    """Rows of features, or for a shape (m,) labels; some rows twice, some not at all."""
+    """Rows of features, or for a shape (m,) weights; some rows twice, some not at all."""
     source_rows = 2 * shape[0] + 1
-    if len(shape) == 1:
-        source = rng.integers(0, 10, source_rows)
-    else:
-        source = rng.standard_normal((source_rows, *shape[1:])).astype(dtype)
+    source = rng.standard_normal((source_rows, *shape[1:])).astype(dtype)
     return {"source": source, "index": rng.integers(0, source_rows, shape[0])}
+
+
+def draw_gather_labels(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Labels that need all bits of an int64, and often differ only in the higher ones."""
+    inputs = draw_gather(rng, shape, dtype)
+    low, high = rng.integers(0, 2, (2, len(inputs["source"])))
+    return {"source": low + (high << 33) - (high << 62), "index": inputs["index"]}
 
 
 def draw_standardize(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     """Features of a mean and a spread of about 1, as a backbone's are."""
-    mean = rng.uniform(0.5, 2, shape[1])
+    return _standardize(rng, shape, dtype, mean=rng.uniform(0.5, 2, shape[1]))
+
+
+def draw_far_means(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Columns around means a hundred times their spread: a difference of products would lose two digits."""
+    return _standardize(rng, shape, dtype, mean=rng.permutation(np.linspace(-100, 100, shape[1])))
+
+
+def _standardize(rng: Rng, shape: Shape, dtype: str, mean: NDArray[np.float64]) -> Inputs:
     features = mean + rng.standard_normal(shape)
     return {"features": features.astype(dtype), "mean": mean.astype(dtype), "scale": 1.7}
 
@@ -93,6 +112,12 @@ def draw_bias_relu(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     return {"z": (_away_from_zero(rng, shape) - bias).astype(dtype), "bias": bias.astype(dtype)}
 
 
+def draw_kinks(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Sums that are exactly zero, and others that are not."""
+    bias = rng.integers(-2, 3, shape[1])
+    return {"z": rng.integers(-2, 3, shape).astype(dtype), "bias": bias.astype(dtype)}
+
+
 def draw_relu_backward(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     gradient, activation = rng.standard_normal(shape), np.maximum(_away_from_zero(rng, shape), 0)
     return {"gradient": gradient.astype(dtype), "activation": activation.astype(dtype)}
@@ -102,171 +127,102 @@ def draw_column_sum(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     return {"values": rng.standard_normal(shape).astype(dtype)}
 
 
-def draw_softmax_xent(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    """Logits of which about half have their largest at the label.
-
-    The first row has it elsewhere: a row that is surely right has a gradient of p - 1, whose digits cancel in any code.
-    """
-    labels = _labels(rng, shape)
-    logits = 2 * rng.standard_normal(shape)
-    logits[np.arange(shape[0]), labels] += 3
-    labels[:1] = np.argmin(logits[:1], axis=1)
-    return {"logits": logits.astype(dtype), "labels": labels}
-
-
-def draw_huge_logits(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    """Logits so far apart that all probabilities are 0 or 1."""
-    ladder = np.tile(HUGE * np.arange(shape[1]), (shape[0], 1))
-    return {"logits": rng.permuted(ladder, axis=1).astype(dtype), "labels": _labels(rng, shape)}
-
-
-def draw_tied_logits(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    """Equal largest logits, of which the first counts; and largest ones that are a rounding apart, and do not tie."""
-    logits = rng.integers(0, 2, shape).astype(dtype)
-    labels = np.where(rng.random(shape[0]) < 0.8, np.argmax(logits, axis=1), _labels(rng, shape))
-    near = rng.random(shape[0]) < 0.5
-    logits[near] = logits[near] * np.finfo(dtype).eps
-    return {"logits": logits, "labels": labels}
-
-
-def draw_weighted_softmax_xent(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-    """The same, with weights of about 1 and now and then 0."""
-    inputs = draw_softmax_xent(rng, shape, dtype)
-    weights = rng.uniform(0.5, 2, shape[0]) * (rng.random(shape[0]) < 0.9)
-    return {"logits": inputs["logits"], "labels": inputs["labels"], "weights": weights.astype(dtype)}
-
-
-def softmax_outputs(inputs: Inputs) -> dict[str, tuple[Shape, str]]:
-    logits = inputs["logits"]
-    return {"gradient": (logits.shape, logits.dtype.name), "loss": ((1,), logits.dtype.name), "hits": ((1,), "int64")}
-
-
-def update_draw(kind: type[Optimizer], weight_decay: float = WEIGHT_DECAY, size: float = 1.0) -> Draw:
-    """Draws an update in the midst of a run: the moments are what some steps of gradients of that size leave."""
-
-    def draw(rng: Rng, shape: Shape, dtype: str) -> Inputs:
-        optimizer, (count,) = kind(weight_decay), shape
-        rows = optimizer.coefficients(np.full(STEPS, LEARNING_RATE), first_step=1)
-        moments: Sequence[NDArray[np.float64]] = [np.zeros(count) for _ in optimizer.moments]
-        for row in rows[:-1]:
-            _, moments = optimizer.step(np, size * rng.standard_normal(count), moments, row[1:].tolist())
-        return {
-            "optimizer": optimizer,
-            "slots": np.stack([rng.standard_normal(count), *moments]).astype(dtype),
-            "gradient": (size * rng.standard_normal(count)).astype(dtype),
-            "coefficients": tuple(rows[-1].tolist()),
-            "decays": True,
-        }
-
-    return draw
-
-
-def without_decay(draw: Draw) -> Draw:
-    """The same update for biases, which weight decay leaves alone."""
-    return lambda rng, shape, dtype: {**draw(rng, shape, dtype), "decays": False}
-
-
-def update_case(kind: type[Optimizer]) -> OpCase:
-    """The case of an optimizer's update; with tiny gradients Adam's epsilon decides."""
-    draw, slots = update_draw(kind), 1 + len(kind.moments)
-    return _case(
-        "update",
-        draw,
-        like("slots"),
-        label=f"{kind.name} update",
-        shapes=PARAMETERS,
-        draws={
-            "undecayed": without_decay(draw),
-            "all kept": update_draw(kind, weight_decay=0.0),
-            "tiny": update_draw(kind, size=1e-8),
-        },
-        planted=("nan", "inf"),
-        aliases={"out": "slots"},
-        flops=lambda shape: 7 * slots * size(shape),
-        bytes=lambda shape, itemsize: (2 * slots + 1) * itemsize * size(shape),
-    )
-
-
 def _away_from_zero(rng: Rng, shape: Shape) -> NDArray[np.float64]:
     values = rng.standard_normal(shape)
     return values + np.copysign(AWAY, values)
-
-
-def _labels(rng: Rng, shape: Shape) -> NDArray[np.int64]:
-    return rng.integers(0, shape[1], shape[0])
 
 
 # The table.
 
 
 def _case(op: str, draw: Draw, outputs: Outputs, **fields: Any) -> OpCase:
-    truth = getattr(network_ops, op, None)
-    return OpCase(op, method(NetworkOps, op), draw, outputs, family="network", truth=truth, **fields)
+    return OpCase(op, method(NetworkOps, op), draw, outputs, getattr(reference, op), family="network", **fields)
+
+
+_GATHER = _case(
+    "gather",
+    draw_gather,
+    lambda inputs: {"out": ((len(inputs["index"]), *inputs["source"].shape[1:]), inputs["source"].dtype.name)},
+    shapes=(
+        *((0, 10), (1, 2), (37, 10), (65, 1), (7, 3), (33, 4), (9, 5), (300, 8), (3, 130), (64, 512)),
+        *((64,), (1_027,)),
+    ),
+    planted=("nan", "inf"),
+    exact=True,
+    flops=lambda shape: 0,
+    bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + 8 * shape[0],
+)
+_MATMUL = _case(
+    "matmul",
+    draw_matmul,
+    lambda inputs: {"out": ((inputs["a"].shape[0], inputs["b"].shape[1]), inputs["a"].dtype.name)},
+    shapes=PRODUCTS,
+    planted=("nan", "inf"),
+    transposed=("a", "b"),
+    flops=product_flops,
+    bytes=product_bytes,
+)
+_DENSE, _DENSE_RELU = (
+    _case(
+        op,
+        draw_dense,
+        lambda inputs: {"out": ((inputs["a"].shape[0], inputs["weight"].shape[1]), inputs["a"].dtype.name)},
+        shapes=PRODUCTS,
+        planted=("nan", "inf"),
+        flops=product_flops,
+        bytes=product_bytes,
+    )
+    for op in ("dense", "dense_relu")
+)
+_DENSE_BACKWARD = _case(
+    "dense_backward",
+    draw_dense_backward,
+    like("activation"),
+    shapes=PRODUCTS,
+    planted=("nan", "inf"),
+    transposed=("weight",),
+    flops=product_flops,
+    bytes=lambda shape, itemsize: product_bytes(shape, itemsize) + itemsize * shape[0] * shape[2],
+)
+_DENSE_GRADIENTS = _case(
+    "dense_gradients",
+    draw_dense_gradients,
+    gradient_outputs,
+    shapes=PRODUCTS,
+    planted=("nan", "inf"),
+    transposed=("inputs",),
+    flops=product_flops,
+    bytes=product_bytes,
+)
+
+
+def _in_larger_tiles(case: OpCase) -> Iterator[OpCase]:
+    layouts = ("contiguous", *(f"transposed {name}" for name in case.transposed))
+    for hazard, shapes in (("medium tiles", MEDIUM_TILES), ("large tiles", LARGE_TILES)):
+        sums_over_rows = case.op == "dense_gradients"
+        swapped = tuple((k, m, n) if sums_over_rows else (m, k, n) for m, k, n in shapes)
+        yield case.with_hazard(hazard, case.draw, ((0, 5, 3), *swapped), layouts=layouts)
 
 
 NETWORK_CASES = (
-    _case(
-        "gather",
-        draw_gather,
-        lambda inputs: {"out": ((len(inputs["index"]), *inputs["source"].shape[1:]), inputs["source"].dtype.name)},
-        shapes=((0, 10), (1, 2), (37, 10), (64, 512), (64,)),
-        planted=("nan", "inf"),
-        exact=True,
-        flops=lambda shape: 0,
-        bytes=lambda shape, itemsize: 2 * itemsize * size(shape) + 8 * shape[0],
-    ),
+    _GATHER,
+    _GATHER.with_hazard("labels", draw_gather_labels, ((0,), (37,), (1_027,)), layouts=None, dtypes=("int64",)),
     _case(
         "standardize",
         draw_standardize,
         like("features"),
         shapes=MATRICES,
+        draws={"far means": draw_far_means},
         planted=("nan", "inf"),
         aliases={"out": "features"},
         flops=lambda shape: 2 * size(shape),
         bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + shape[1]),
     ),
-    _case(
-        "matmul",
-        draw_matmul,
-        lambda inputs: {"out": ((inputs["a"].shape[0], inputs["b"].shape[1]), inputs["a"].dtype.name)},
-        shapes=PRODUCTS,
-        planted=("nan", "inf"),
-        transposed=("a", "b"),
-        flops=product_flops,
-        bytes=product_bytes,
-    ),
-    *(
-        _case(
-            op,
-            draw_dense,
-            lambda inputs: {"out": ((inputs["a"].shape[0], inputs["weight"].shape[1]), inputs["a"].dtype.name)},
-            shapes=PRODUCTS,
-            planted=("nan", "inf"),
-            flops=product_flops,
-            bytes=product_bytes,
-        )
-        for op in ("dense", "dense_relu")
-    ),
-    _case(
-        "dense_backward",
-        draw_dense_backward,
-        like("activation"),
-        shapes=PRODUCTS,
-        planted=("nan", "inf"),
-        transposed=("weight",),
-        flops=product_flops,
-        bytes=lambda shape, itemsize: product_bytes(shape, itemsize) + itemsize * shape[0] * shape[2],
-    ),
-    _case(
-        "dense_gradients",
-        draw_dense_gradients,
-        gradient_outputs,
-        shapes=PRODUCTS,
-        planted=("nan", "inf"),
-        transposed=("inputs",),
-        flops=product_flops,
-        bytes=product_bytes,
-    ),
+    *(_MATMUL, *_in_larger_tiles(_MATMUL)),
+    *(_DENSE, *_in_larger_tiles(_DENSE)),
+    *(_DENSE_RELU, *_in_larger_tiles(_DENSE_RELU)),
+    *(_DENSE_BACKWARD, *_in_larger_tiles(_DENSE_BACKWARD)),
+    *(_DENSE_GRADIENTS, *_in_larger_tiles(_DENSE_GRADIENTS)),
     _case(
         "add_bias",
         draw_add_bias,
@@ -282,6 +238,7 @@ NETWORK_CASES = (
         draw_bias_relu,
         like("z"),
         shapes=MATRICES,
+        draws={"kinks": draw_kinks},
         planted=("nan", "inf"),
         aliases={"out": "z"},
         flops=lambda shape: 2 * size(shape),
@@ -306,26 +263,6 @@ NETWORK_CASES = (
         flops=size,
         bytes=lambda shape, itemsize: itemsize * (size(shape) + shape[1]),
     ),
-    _case(
-        "softmax_xent",
-        draw_softmax_xent,
-        softmax_outputs,
-        shapes=MATRICES,
-        draws={"huge": draw_huge_logits, "ties": draw_tied_logits},
-        planted=("nan", "inf"),
-        aliases={"gradient": "logits"},
-        flops=lambda shape: 6 * size(shape),  # compare, subtract, exponentiate, add, divide by the sum and by m
-        bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + 1) + 8 * (shape[0] + 1),
-    ),
-    _case(
-        "weighted_softmax_xent",
-        draw_weighted_softmax_xent,
-        softmax_outputs,
-        shapes=MATRICES,
-        planted=("nan", "inf"),
-        aliases={"gradient": "logits"},
-        flops=lambda shape: 7 * size(shape),
-        bytes=lambda shape, itemsize: itemsize * (2 * size(shape) + shape[0] + 1) + 8 * (shape[0] + 1),
-    ),
-    *(update_case(kind) for kind in OPTIMIZERS.values()),
+    *LOSS_CASES,
+    *UPDATE_CASES,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 from zlib import crc32
@@ -33,7 +33,7 @@ FAMILIES: Mapping[str, Callable[[Backend], tuple[Any, type]]] = {
 PLANTED = {"nan": (np.nan,), "inf": (np.inf, -np.inf)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpCase:
     """All that the tests, the benchmarks and a backend's doctor need to know of one op.
 
@@ -41,41 +41,52 @@ class OpCase:
     array_code  `array_code(xp, *inputs, *outputs)` fills the outputs
     draw        `draw(rng, shape, dtype)` gives inputs by argument name; away from ReLU's kink, gradients random
     outputs     the (shape, dtype) of every output, by argument name, for such inputs
+    truth       `truth(**inputs)`, of float64 inputs, gives each output in float64, by code of `testing.reference`
+                alone, which shares nothing with what it judges
     shapes      what `draw` takes; each op says what its numbers mean, and one of them has no rows
     flops       arithmetic operations for a shape, a fused multiply-add being two
     bytes       `bytes(shape, itemsize)`: memory traffic, every input read once and every output written once
     dtypes      of the floats (or the images) drawn
     draws       further draws, by the hazard's name: "huge" logits, "ties", "flat" images
     planted     of "nan" and "inf": what to plant in every float array
-    truth       `truth(**inputs)`, of float64 inputs, gives each output in float64, by code of `testing.reference`
-                alone, which shares nothing with what it judges
+    groups      output -> the axis along which each index is judged by itself, because magnitudes differ
     aliases     output -> the input whose memory it may share
     transposed  inputs that must also be taken as transposed views
+    layouts     how the arrays lie; None: in every way, see `layouts_of`
     exact       values only move, so that not a bit may change
     family      the ops of a backend that it belongs to: "network", "patches" or "images"
     label       what tells it from other cases of its op
+    hazard      what it adds to the op's case of the same name: "many rows"
     """
 
     op: str
     array_code: ArrayCode
     draw: Draw
     outputs: Outputs
+    truth: Truth
     shapes: tuple[Shape, ...]
     flops: Callable[[Shape], int]
     bytes: Callable[[Shape, int], int]
     dtypes: tuple[str, ...] = FLOATS
     draws: Mapping[str, Draw] = field(default_factory=dict)
     planted: tuple[str, ...] = ()
+    groups: Mapping[str, int] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     transposed: tuple[str, ...] = ()
-    truth: Truth | None = None  # None: the array code in float64
+    layouts: tuple[str, ...] | None = None
     exact: bool = False
     family: str = "images"
     label: str = ""
+    hazard: str = ""
 
     @property
     def name(self) -> str:
-        return self.label or self.op
+        return ", ".join(filter(None, (self.label or self.op, self.hazard)))
+
+    def with_hazard(self, hazard: str, draw: Draw, shapes: tuple[Shape, ...], **fields: Any) -> OpCase:
+        """The same op on other numbers and shapes, its arrays contiguous unless said otherwise."""
+        plain: dict[str, Any] = {"draws": {}, "planted": (), "layouts": ("contiguous",)}
+        return replace(self, hazard=hazard, draw=draw, shapes=shapes, **{**plain, **fields})
 
     def kernel(self, backend: Backend) -> Kernel | None:
         """What the backend has in place of the array code, called without the namespace; None if nothing."""
@@ -83,52 +94,56 @@ class OpCase:
             return backend.image_kernels.get(self.op)
         ops, array_code = FAMILIES[self.family](backend)
         if self.op == "update":
-            return ops.update if self.label.removesuffix(" update") in ops.optimizers else None
+            return ops.update if self.label.split()[0] in ops.optimizers else None
         return getattr(ops, self.op) if self.op in overridden(ops, array_code) else None
 
-    @property
-    def variants(self) -> tuple[str, ...]:
-        """The names of the ways in which this case is run.
+    def layouts_of(self, draw: str, shape: Shape) -> tuple[str, ...]:
+        """How the arrays of a trial of that draw lie (see `testing.layouts`): "plain" has them in every way.
 
-        "plain"; each further draw; each kind of planted value; "strided" (no input is contiguous); "transposed x"
-        (the input x is a transposed view); "aliased" (outputs share the memory of inputs), for each draw.
+        Arrays with gaps need two rows and two columns: with fewer, there are none.
         """
-        transposed = (f"transposed {name}" for name in self.transposed)
-        aliased = ("aliased", *(f"aliased {name}" for name in self.draws)) if self.aliases else ()
-        return ("plain", *self.draws, *self.planted, "strided", *transposed, *aliased)
+        if self.layouts is not None:
+            return self.layouts
+        aliased = ("aliased",) if self.aliases else ()
+        if draw != "plain":
+            return ("contiguous", *aliased)
+        mixed = ("mixed",) if min(shape) > 1 else ()
+        return ("contiguous", "misaligned", *(f"transposed {name}" for name in self.transposed), *mixed, *aliased)
 
     def trials(self, dtype: str, seed: int = 0) -> Iterator[Trial]:
-        """Every shape in every variant."""
+        """Every shape, with every draw, in its layouts."""
         for shape in self.shapes:
-            for variant in self.variants:
-                yield Trial(self, shape, dtype, variant, seed)
+            for draw in ("plain", *self.draws, *self.planted):
+                for layout in self.layouts_of(draw, shape):
+                    yield Trial(self, shape, dtype, draw, layout, seed)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a case: its inputs depend on these fields alone, so a failure repeats by itself."""
+    """One run of a case, which repeats by itself: its layout says how arrays lie, all else which numbers they hold."""
 
     case: OpCase
     shape: Shape
     dtype: str
-    variant: str = "plain"
+    draw: str = "plain"
+    layout: str = "contiguous"
     seed: int = 0
 
     def __str__(self) -> str:
-        return f"{self.case.name} ({self.variant}, {self.dtype}, shape {self.shape}, seed {self.seed})"
+        how = f"{self.draw}, {self.layout}, {self.dtype}, shape {self.shape}, seed {self.seed}"
+        return f"{self.case.name} ({how})"
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """output -> the input whose memory it shares in this variant."""
-        return self.case.aliases if self.variant.startswith("aliased") else {}
+        """output -> the input whose memory it shares in this layout."""
+        return self.case.aliases if self.layout == "aliased" else {}
 
     def inputs(self) -> Inputs:
         """Inputs on the host, newly drawn."""
-        values = self.case.draws.get(self.variant.removeprefix("aliased "), self.case.draw)
-        key = crc32(f"{self.case.name} {self.shape} {self.dtype} {self.variant}".encode())
+        key = crc32(f"{self.case.name} {self.shape} {self.dtype} {self.draw}".encode())
         rng = np.random.default_rng([self.seed, key])
-        inputs = values(rng, self.shape, self.dtype)
-        _plant(rng, inputs, PLANTED.get(self.variant, ()))
+        inputs = self.case.draws.get(self.draw, self.case.draw)(rng, self.shape, self.dtype)
+        _plant(rng, inputs, PLANTED.get(self.draw, ()))
         return inputs
 
 

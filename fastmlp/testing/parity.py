@@ -1,39 +1,46 @@
-"""One op of one backend against the array code on NumPy in float64."""
+"""One op of one backend against its reference in float64."""
 
 from __future__ import annotations
 
 import inspect
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from math import prod
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 
-from fastmlp.backends.base import Array, Backend, Kernel
+from fastmlp.backends.base import Backend, Kernel
 from fastmlp.common.errors import FastMLPError
 from fastmlp.testing.compare import HostArray, assert_close, assert_equal, assert_rounded, assert_same_kind, error
-from fastmlp.testing.op_case import Inputs, OpCase, Shape, Trial
+from fastmlp.testing.layouts import WITH_GAPS, Placed, full, lies
+from fastmlp.testing.op_case import Inputs, OpCase, Trial
 from fastmlp.testing.tolerances import OP_FLOOR, limit
 
-GUARD = 8  # rows before and after every output
-POISON = {"float32": np.nan, "float64": np.nan, "uint8": 170, "int64": -7_777_777}
+# What outputs are full of, and what lies around all arrays: NaN shows in sums; numbers far above and below all results
+# show where a maximum or a minimum is taken with them.
+POISON: Mapping[str, tuple[float, ...]] = {"f": (np.nan,), "u": (170,), "i": (-7_777_777,)}
+FAR: Mapping[str, tuple[float, ...]] = {**POISON, "f": (1e30, -1e30), "i": (7_777_777,)}
+AROUND_INPUTS: Mapping[str, tuple[float, ...]] = {**POISON, "i": (0,), "b": (False,)}  # no index to run away with
 REFUSALS = (TypeError, ValueError, FastMLPError)
 
 
 def assert_parity(
     case: OpCase, backend: Backend, *, kernels: bool = True, dtype: str | None = None, seed: int = 0
 ) -> None:
-    """Run every shape of the case in every variant on the backend and compare with float64 truth.
+    """Run every shape of the case, with every draw, in every layout on the backend and compare with float64 truth.
 
     kernels=True runs the backend's kernel where it has one, False the array code on the backend's arrays; dtype is one
-    of `case.dtypes`, None for all of them. Raises AssertionError, naming the case, shape, dtype, seed, the worst index,
-    both values and the tolerance, unless
+    of `case.dtypes`, None for all of them. Raises AssertionError, naming the case, draw, layout, dtype, shape, seed,
+    the worst index, both values and the tolerance, unless
     - outputs have their dtype and shape, and error e <= 1e-5 in float32 and at most twice NumPy's own (1e-12 in
       float64), NaN and infinities where they belong; integers are equal, and bytes the exact level rounded
       (`compare.assert_rounded`);
     - every element of every output is written, and none outside;
     - inputs, which are read-only where the backend has that, are unchanged.
-    A kernel may refuse inputs that are not contiguous with a TypeError, ValueError or FastMLPError, transposed views
+    A kernel may refuse arrays that are not contiguous with a TypeError, ValueError or FastMLPError, transposed views
     of `case.transposed` excepted; it may never compute something else from them.
     """
     for one in case.dtypes if dtype is None else (dtype,):
@@ -42,24 +49,40 @@ def assert_parity(
 
 
 def assert_trial(trial: Trial, backend: Backend, *, kernels: bool = True) -> None:
-    """One trial of `assert_parity`."""
-    case = trial.case
-    kernel = case.kernel(backend) if kernels else None
+    """One trial of `assert_parity`; if a kernel refuses mixed layouts, with each array's layouts alone."""
+    kernel = trial.case.kernel(backend) if kernels else None
+    taken = _assert_one(trial, backend, kernel)
+    if taken or trial.layout != "mixed":
+        return
+    for name in _arrays(trial):
+        for how in WITH_GAPS:
+            _assert_one(replace(trial, layout=f"{how} {name}"), backend, kernel)
+
+
+def _assert_one(trial: Trial, backend: Backend, kernel: Kernel | None) -> bool:
+    """The op on new arrays; False if the kernel refuses them, as it may."""
     what = f"{backend} {'kernel' if kernel else 'array code'} {trial}"
-    inputs = {name: _place(backend, name, value, trial.variant) for name, value in trial.inputs().items()}
-    outputs = _place_outputs(backend, trial)
-    inputs |= {source: outputs[name].array for name, source in trial.aliases.items()}
-    op = kernel or partial(case.array_code, backend.xp)
+    inputs, outputs = _place_inputs(trial, backend), _place_outputs(trial, backend)
+    arguments = {name: placed.array if isinstance(placed, Placed) else placed for name, placed in inputs.items()}
+    arguments |= {source: outputs[name].array for name, source in trial.aliases.items()}
+    op = kernel or partial(trial.case.array_code, backend.xp)
     try:
         with np.errstate(all="ignore"):
-            op(*inputs.values(), *(output.array for output in outputs.values()))
+            op(*arguments.values(), *(output.array for output in outputs.values()))
         backend.synchronize()
     except Exception as failure:
-        if kernel and trial.variant == "strided" and isinstance(failure, REFUSALS):
-            return
+        if kernel and _may_refuse(trial) and isinstance(failure, REFUSALS):
+            return False
         raise AssertionError(f"{what}: raised {type(failure).__name__}: {failure}") from failure
-    _assert_unchanged(what, backend, trial, inputs)
+    _assert_unchanged(what, trial, inputs)
     _assert_outputs(what, trial, outputs)
+    return True
+
+
+def _may_refuse(trial: Trial) -> bool:
+    how, _, name = trial.layout.partition(" ")
+    required = how == "transposed" and name in trial.case.transposed
+    return how in ("mixed", *WITH_GAPS) and not required
 
 
 def assert_signature(case: OpCase, kernel: Kernel) -> None:
@@ -71,100 +94,116 @@ def assert_signature(case: OpCase, kernel: Kernel) -> None:
         raise AssertionError(f"kernel {case.op} has the arguments {found}, but its array code {expected}")
 
 
+# What to expect.
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Inputs on the host, every output in float64, and what NumPy makes of them in the trial's own dtype."""
+
+    inputs: Inputs
+    exact: Mapping[str, HostArray]
+    by_numpy: Mapping[str, HostArray]
+
+
+def expectation(trial: Trial) -> Expectation:
+    """The same for all layouts, so kept for the next."""
+    return _expectation(replace(trial, layout="contiguous"))
+
+
+@lru_cache(maxsize=64)
+def _expectation(trial: Trial) -> Expectation:
+    inputs = trial.inputs()
+    return Expectation(inputs, truth(trial), _run_on_numpy(trial.case, inputs))
+
+
 def truth(trial: Trial) -> dict[str, HostArray]:
     """Every output in float64."""
     widened = {
         name: value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
         for name, value in trial.inputs().items()
     }
-    if trial.case.truth is not None:
-        with np.errstate(all="ignore"):
-            return dict(trial.case.truth(**widened))
-    return _run_on_numpy(trial.case, _Float64Namespace(), widened)
-
-
-class _Float64Namespace:
-    """NumPy's namespace, but what calls itself float32 is float64: array code for images names its precision."""
-
-    float32 = np.float64
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(array_api_compat.numpy, name)
-
-
-def _run_on_numpy(case: OpCase, xp: Any, inputs: Inputs) -> dict[str, HostArray]:
-    outputs = {name: np.full(shape, POISON[dtype], dtype) for name, (shape, dtype) in case.outputs(inputs).items()}
     with np.errstate(all="ignore"):
-        case.array_code(xp, *inputs.values(), *outputs.values())
+        return dict(trial.case.truth(**widened))
+
+
+def _run_on_numpy(case: OpCase, inputs: Inputs) -> dict[str, HostArray]:
+    outputs = {
+        name: full(prod(shape), _poison(POISON, dtype)).reshape(shape)
+        for name, (shape, dtype) in case.outputs(inputs).items()
+    }
+    with np.errstate(all="ignore"):
+        case.array_code(array_api_compat.numpy, *inputs.values(), *outputs.values())
     return outputs
 
 
 # Placing arrays on the device.
 
 
-def _place(backend: Backend, name: str, value: Any, variant: str) -> Any:
-    """The input on the backend's device: read-only if it has that, and laid out as the variant says."""
-    if not isinstance(value, np.ndarray):
-        return value
-    if variant == f"transposed {name}":
-        return backend.asarray(_read_only(value.T.copy())).T
-    if variant == "strided":
-        return backend.asarray(_read_only(np.repeat(value, 2, axis=-1)))[..., ::2]
-    return backend.asarray(_read_only(value))
+def _arrays(trial: Trial) -> list[str]:
+    """The names of the op's arrays, inputs first."""
+    inputs = expectation(trial).inputs
+    return [*(name for name, value in inputs.items() if isinstance(value, np.ndarray)), *trial.case.outputs(inputs)]
 
 
-def _read_only(array: HostArray) -> HostArray:
-    array.flags.writeable = False
-    return array
-
-
-class _Guarded:
-    """An output on the device, full of poison (or of an input's values), between two guard zones of poison."""
-
-    def __init__(self, backend: Backend, shape: Shape, dtype: str, content: HostArray | None) -> None:
-        self._backend, self._rows = backend, slice(GUARD, GUARD + shape[0])
-        self.shape, self.dtype = shape, dtype
-        whole = np.full((shape[0] + 2 * GUARD, *shape[1:]), POISON[dtype], dtype)
-        if content is not None:
-            whole[self._rows] = content
-        self._whole = backend.asarray(whole)
-        self.array: Array = self._whole[self._rows, ...]
-
-    def read(self, what: str) -> HostArray:
-        """The output on the host, once its guard zones are found intact."""
-        whole = self._backend.to_numpy(self._whole)
-        guards = np.concatenate([whole[:GUARD], whole[self._rows.stop :]])
-        assert_equal(f"{what}: written outside, guard zones", guards, np.full_like(guards, POISON[self.dtype]))
-        return whole[self._rows]
-
-
-def _place_outputs(backend: Backend, trial: Trial) -> dict[str, _Guarded]:
-    inputs = trial.inputs()
+def _place_inputs(trial: Trial, backend: Backend) -> dict[str, Any]:
+    """The inputs on the backend's device: read-only if it has that, and laid out as the trial says."""
+    how, inputs = lies(trial.layout, _arrays(trial)), expectation(trial).inputs
     return {
-        name: _Guarded(backend, shape, dtype, inputs[trial.aliases[name]] if name in trial.aliases else None)
+        name: Placed(backend, value.shape, how[name], _poison(AROUND_INPUTS, value.dtype.name), value, writable=False)
+        if isinstance(value, np.ndarray)
+        else value
+        for name, value in inputs.items()
+    }
+
+
+def _place_outputs(trial: Trial, backend: Backend) -> dict[str, Placed]:
+    """The outputs, full of poison, or of the input whose memory they share."""
+    how, inputs = lies(trial.layout, _arrays(trial)), expectation(trial).inputs
+    kinds = FAR if trial.layout == "misaligned" else POISON
+    return {
+        name: Placed(backend, shape, how[name], _poison(kinds, dtype), inputs.get(trial.aliases.get(name, "")), True)
         for name, (shape, dtype) in trial.case.outputs(inputs).items()
     }
+
+
+def _poison(kinds: Mapping[str, tuple[float, ...]], dtype: str) -> HostArray:
+    return np.array(kinds[np.dtype(dtype).kind], dtype)
 
 
 # Judging what came out.
 
 
-def _assert_unchanged(what: str, backend: Backend, trial: Trial, inputs: Inputs) -> None:
-    for name, original in trial.inputs().items():
-        if isinstance(original, np.ndarray) and name not in trial.aliases.values():
-            assert_equal(f"{what}: changed its input {name}", backend.to_numpy(inputs[name]), original)
+def _assert_unchanged(what: str, trial: Trial, inputs: Mapping[str, Any]) -> None:
+    for name, placed in inputs.items():
+        if isinstance(placed, Placed) and name not in trial.aliases.values():
+            assert_equal(f"{what}: changed its input {name}", placed.read(), expectation(trial).inputs[name])
+            assert_equal(f"{what}: written outside, around its input {name}", *placed.around())
 
 
-def _assert_outputs(what: str, trial: Trial, outputs: dict[str, _Guarded]) -> None:
-    exact = truth(trial)
-    by_numpy = _run_on_numpy(trial.case, array_api_compat.numpy, trial.inputs())
+def _assert_outputs(what: str, trial: Trial, outputs: Mapping[str, Placed]) -> None:
+    expected = expectation(trial)
+    dtypes = trial.case.outputs(expected.inputs)
     for name, output in outputs.items():
-        got = output.read(f"{what}: {name}")
-        assert_same_kind(f"{what}: {name}", got, output.shape, output.dtype)
-        if output.dtype == "uint8":
-            assert_rounded(f"{what}: {name}", got, exact[name], POISON["uint8"])
-        elif trial.case.exact or output.dtype == "int64":
-            assert_equal(f"{what}: {name}", got, exact[name])
+        here, got, exact = f"{what}: {name}", output.read(), expected.exact[name]
+        assert_equal(f"{here}: written outside, around it", *output.around())
+        assert_same_kind(here, got, *dtypes[name])
+        if got.dtype.name == "uint8":
+            assert_rounded(here, got, exact, *POISON["u"])
+        elif trial.case.exact or got.dtype.kind == "i":
+            assert_equal(here, got, exact)
         else:
-            tolerance = limit(trial.dtype, error(by_numpy[name], exact[name]), OP_FLOOR)
-            assert_close(f"{what}: {name}", got, exact[name], tolerance)
+            _assert_floats(here, trial, got, exact, expected.by_numpy[name], trial.case.groups.get(name))
+
+
+def _assert_floats(
+    what: str, trial: Trial, got: HostArray, exact: HostArray, by_numpy: HostArray, groups: int | None
+) -> None:
+    """Floats within the op's tolerance, as a whole, or each group by itself: every index along that axis is one."""
+    if groups is None or exact.size == 0:
+        assert_close(what, got, exact, limit(trial.dtype, error(by_numpy, exact), OP_FLOOR))
+        return
+    for k in range(exact.shape[groups]):
+        one, expected, numpys = (np.take(array, k, axis=groups) for array in (got, exact, by_numpy))
+        tolerance = limit(trial.dtype, error(numpys, expected), OP_FLOOR)
+        assert_close(f"{what}[{':, ' * groups}{k}]", one, expected, tolerance)

@@ -8,7 +8,7 @@ import pytest
 from fastmlp.backends import Backend
 from fastmlp.common.errors import UsageError
 from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
-from fastmlp.network.optimizers.adam import BETA_1, BETA_2, EPSILON
+from fastmlp.network.optimizers.adam import BETA_1, BETA_2, EPSILON, Adam
 from fastmlp.network.optimizers.momentum import Momentum
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.compare import assert_close
@@ -33,6 +33,12 @@ RATES = np.array([0.01, 0.02, 0.005, 0.0])
 def test_optimizers_that_cannot_be(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         make_optimizer(**{"name": "sgd", **wrong})
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.0, float("nan")])
+def test_adams_betas_must_be_shares(beta: float) -> None:
+    with pytest.raises(UsageError, match=f"Adam's betas must be numbers from 0 to below 1, not {beta}"):
+        Adam(beta_2=beta)
 
 
 def test_plain_descent_has_its_rates_and_decays() -> None:

@@ -50,7 +50,7 @@ def matmul_ignores_transposition(a: Array, b: Array, out: Array) -> None:
 
 def matmul_overwrites_an_input(a: Array, b: Array, out: Array) -> None:
     run("matmul", a, b, out)
-    for owner in (b, b.base):
+    for owner in (b.base, b):
         if owner is not None and owner.size:
             owner.flags.writeable = True
     b *= 2
@@ -147,10 +147,11 @@ def softmax_downhill(logits: Array, labels: Array, gradient: Array, loss: Array,
 
 
 def softmax_overflows(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
-    run("softmax_xent", logits, labels, gradient, loss, hits)
     with np.errstate(all="ignore"):
-        exponentials = np.exp(logits)
-        loss[...] = np.sum(np.log(exponentials.sum(axis=1)) - logits[np.arange(len(labels)), labels])
+        at_label = logits[np.arange(len(labels)), labels]
+        losses = np.log(np.exp(logits).sum(axis=1)) - at_label
+        run("softmax_xent", logits, labels, gradient, loss, hits)
+        loss[...] = np.sum(losses)
 
 
 def softmax_counts_every_tie(logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
@@ -289,18 +290,18 @@ BUGS: list[tuple[str, Kernel, str]] = [
     ("relu_backward", relu_backward_for_ones, "over the tolerance"),
     ("column_sum", column_sum_is_mean, "over the tolerance"),
     ("column_sum", column_sum_skips_last_column, "error inf .* got nan"),
-    ("column_sum", column_sum_writes_outside, "written outside, guard zones: 1 of 16 elements differ"),
+    ("column_sum", column_sum_writes_outside, "written outside, around it: 1 of 128 elements differ"),
     ("dense", dense_forgets_bias, "over the tolerance"),
     ("dense_relu", dense_relu_drops_nan, r"nan, .*error inf"),
     ("dense_backward", dense_backward_passes_all, "over the tolerance"),
     ("dense_backward", dense_backward_drops_nan, r"(nan|inf), .*error inf"),
-    ("dense_gradients", dense_gradients_without_last_row, "weight_gradient: error .* over the tolerance"),
+    ("dense_gradients", dense_gradients_without_last_row, "_gradient: error .* over the tolerance"),
     ("dense_gradients", dense_gradients_mean_of_biases, "bias_gradient: error .* over the tolerance"),
     ("softmax_xent", softmax_without_mean, "gradient: error .* over the tolerance"),
     ("softmax_xent", softmax_downhill, "gradient: error 2 is over the tolerance"),
     ("softmax_xent", softmax_overflows, r"huge, .*loss: error inf"),
     ("softmax_xent", softmax_counts_every_tie, r"ties, .*hits: 1 of 1 elements differ"),
-    ("softmax_xent", softmax_counts_after_overwriting, r"aliased ties, .*hits: 1 of 1 elements differ"),
+    ("softmax_xent", softmax_counts_after_overwriting, r"aliased, .*hits: 1 of 1 elements differ"),
     ("softmax_xent", softmax_counts_nan, r"nan, .*hits: 1 of 1 elements differ"),
     ("weighted_softmax_xent", softmax_forgets_weights, "over the tolerance"),
     ("weighted_softmax_xent", softmax_weighs_hits, "hits: 1 of 1 elements differ"),
@@ -314,8 +315,8 @@ BUGS: list[tuple[str, Kernel, str]] = [
         for name in OPTIMIZERS
         if OPTIMIZERS[name].moments
     ),
-    ("adam update", adam_epsilon_in_the_root, r"tiny, .*out: error .* over the tolerance"),
-    ("adam update", adam_uses_old_moments, "out: error .* over the tolerance"),
+    ("adam update", adam_epsilon_in_the_root, r"tiny, .*out\[0\]: error .* over the tolerance"),
+    ("adam update", adam_uses_old_moments, r"out\[0\]: error .* over the tolerance"),
     ("standardize", standardize_adds, "over the tolerance"),
     ("standardize", standardize_divides, "over the tolerance"),
     ("extract_patches", patches_by_sample_variance, "over the tolerance"),
@@ -335,7 +336,8 @@ def test_a_planted_bug_is_found(backend_with: BackendWith, name: str, bug: Kerne
 
 
 def test_every_op_has_a_planted_bug() -> None:
-    assert {name for name, _, _ in BUGS} == {name for name, case in CASES.items() if case.family != "images"}
+    ours = {name for name, case in CASES.items() if case.family != "images" and not case.hazard}
+    assert {name for name, _, _ in BUGS} == ours
 
 
 def test_with_ones_upstream_a_wrong_gradient_passes() -> None:
@@ -358,7 +360,7 @@ def test_an_unwritten_integer_or_byte_is_found(backend_with: BackendWith) -> Non
 
     with pytest.raises(AssertionError, match=r"hits: 1 of 1 elements differ.*got -7777777"):
         assert_parity(CASES["softmax_xent"], backend_with(softmax_xent=forgets_hits))
-    with pytest.raises(AssertionError, match=r"elements differ.*got 170"):
+    with pytest.raises(AssertionError, match=r"levels are wrong.*got 170"):
         assert_parity(CASES["hflip"], backend_with(hflip=forgets_last_row))
 
 
@@ -368,7 +370,7 @@ def test_writing_before_the_output_is_found(backend_with: BackendWith) -> None:
         if out.size:
             out.base.reshape(-1)[: out.base.size // 2 - out.size // 2][-1] ^= 1
 
-    with pytest.raises(AssertionError, match="written outside, guard zones: 1 of"):
+    with pytest.raises(AssertionError, match="written outside, around it: 1 of"):
         assert_parity(CASES["hflip"], backend_with(hflip=underruns))
 
 
@@ -404,14 +406,23 @@ def test_only_strided_inputs_may_be_refused(backend_with: BackendWith) -> None:
         run("matmul", a, b, out)
 
     def read_as_packed(values: Array, out: Array) -> None:
-        whole = values if values.base is None else values.base
-        run("column_sum", whole.reshape(-1)[: values.size].reshape(values.shape), out)
+        run("column_sum", np.lib.stride_tricks.as_strided(values, strides=packed_strides(values)), out)
+
+    def packed_strides(values: Array) -> tuple[int, int]:
+        return values.shape[1] * values.itemsize, values.itemsize
+
+    def padded_read_as_packed(values: Array, out: Array) -> None:
+        if values.strides[-1] != values.itemsize or not out.flags.c_contiguous:
+            raise ValueError("columns must be contiguous")
+        read_as_packed(values, out)
 
     assert_parity(CASES["column_sum"], backend_with(column_sum=contiguous_only))
     with pytest.raises(AssertionError, match=r"transposed ., .* raised ValueError"):
         assert_parity(CASES["matmul"], backend_with(matmul=transposed_refused))
-    with pytest.raises(AssertionError, match=r"\(strided, .*over the tolerance"):
+    with pytest.raises(AssertionError, match=r"mixed, .*over the tolerance"):
         assert_parity(CASES["column_sum"], backend_with(column_sum=read_as_packed))
+    with pytest.raises(AssertionError, match=r"padded values, .*error inf"):
+        assert_parity(CASES["column_sum"], backend_with(column_sum=padded_read_as_packed))
 
 
 def test_kernels_off_runs_array_code(backend_with: BackendWith) -> None:
