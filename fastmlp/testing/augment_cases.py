@@ -129,7 +129,7 @@ def cutout_arguments(rng: Rng, rows: int, shape: Shape) -> Inputs:
 def far_cutouts(rng: Rng, rows: int, shape: Shape) -> Inputs:
     """That begin or end at a border, a pixel before or behind it, or where numbers of 32 bits do not reach."""
     height, width = shape[2:]
-    side, ends = rng.choice([1, 2, min(height, width), *FAR[2:]], rows), rng.random(rows) < 0.5
+    side, ends = rng.choice([-1, 0, 1, 2, min(height, width), *FAR[2:]], rows), rng.random(rows) < 0.5
     top, left = (rng.choice([*_around(0, length), *FAR], rows) - side * ends for length in (height, width))
     return {"top": top, "left": left, "size": side}
 

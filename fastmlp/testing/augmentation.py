@@ -22,6 +22,8 @@ MIXED: Shape = (600, 3, 32, 32)  # about 150 of each of the paper's kinds, enoug
 OBLONG: Shape = (150, 3, 20, 12)
 CHUNKS: Shape = (2100, 3, 4, 6)  # more than array code takes at once, twice
 
+SQUARE: Shape = (90, 3, 9, 9)
+
 Parameters = Mapping[str, HostArray]
 
 
@@ -32,6 +34,7 @@ def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
         ("batch after batch", assert_batch_after_batch),
         ("more than a chunk", partial(assert_augmentation, shape=CHUNKS, policy=ALL_KINDS)),
         ("one kind alone", assert_one_kind_alone),
+        ("images by each function", assert_functions),
     ):
         yield Check(f"augmentation of {name}", partial(check, backend, seed))
 
@@ -65,6 +68,27 @@ def assert_batch_after_batch(backend: Backend, seed: int) -> None:
         results.append((got, got.copy()))
     for number, (result, before) in enumerate(results):
         assert_equal(f"{backend} augmentation: the result of batch {number} after others", result, before)
+
+
+def assert_functions(backend: Backend, seed: int) -> None:
+    """What people call, with numbers of each image's own; turns by any angle, also by several whole ones."""
+    rng, each = np.random.default_rng(seed), np.arange(SQUARE[0])
+    images = noise(rng, SQUARE)
+    degrees = rng.permutation(np.r_[np.arange(-720, 720, 90), rng.uniform(-400, 400, len(each) - 16)])
+    dy, dx, top, left, size = rng.integers(0, 7, (5, len(each)))
+    factor, flip = rng.uniform(0, 3, len(each)), rng.random(len(each)) < 0.5
+    for name, numbers, options, levels in (
+        ("crop", (dy, dx), {"padding": 3}, reference.crop(images, each, dy - 3, dx - 3)),
+        ("rotate", (degrees,), {}, _rotate(images, each, {"degrees": degrees}, {})),
+        ("rotate", (degrees,), {"method": "shear"}, _rotate_by_shears(images, each, degrees)),
+        ("cutout", (top, left, size), {}, reference.cutout(images, each, top, left, size)),
+        ("contrast", (factor,), {}, reference.contrast(images, each, _float32(factor), flip & False)),
+        ("hflip", (flip,), {}, reference.hflip(images, each, flip)),
+    ):
+        got = _on_host(backend, getattr(augment, name)(backend.asarray(images), *numbers, **options, backend=backend))
+        what = f"{backend} augment.{name} {options} (seed {seed})"
+        assert_same_kind(what, got, SQUARE, "uint8")
+        assert_rounded(what, got, levels["out"], np.nan)
 
 
 def _assert_applied(what: str, backend: Backend, images: HostArray, plan: Plan) -> HostArray:
@@ -104,6 +128,14 @@ def _crop(images: HostArray, rows: HostArray, drawn: Parameters, ranges: Mapping
 def _rotate(images: HostArray, rows: HostArray, drawn: Parameters, ranges: Mapping[str, float]) -> reference.Truth:
     radians = drawn["degrees"] * np.pi / 180
     return reference.rotate(images, rows, _float32(np.cos(radians)), _float32(np.sin(radians)))
+
+
+def _rotate_by_shears(images: HostArray, rows: HostArray, degrees: HostArray) -> reference.Truth:
+    """By as many quarter turns as leave 45 degrees at most."""
+    quarters = np.floor(degrees / 90 + 0.5)
+    rest = (degrees - 90 * quarters) * np.pi / 180
+    turns = (quarters % 4).astype(np.int64)
+    return reference.rotate_by_shears(images, rows, turns, _float32(np.tan(rest / 2)), _float32(np.sin(rest)))
 
 
 def _cutout(images: HostArray, rows: HostArray, drawn: Parameters, ranges: Mapping[str, float]) -> reference.Truth:
