@@ -37,7 +37,7 @@ FAR = 2**32  # bytes: places beyond are no numbers of 32 bits
 LONG: tuple[Shape, ...] = ((2, 3, 2, 33_000), (2, 3, 33_000, 2))
 LARGE = {
     "rotate": (("ties", LONG[0]), ("ties", LONG[1]), ("plain", (1, 3, 262, 270))),
-    "rotate_by_shears": (("plain", (1, 3, 131, 131)),),
+    "rotate_by_shears": (("plain", (1, 3, 201, 201)),),
     "contrast": (
         ("ties", LONG[0]),
         ("hard", (1, 3, 512, 512)),  # whose sum float32 does not hold
