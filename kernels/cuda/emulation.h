@@ -27,6 +27,8 @@
 #include <utility>
 #include <vector>
 
+#include "races.h"
+
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -143,6 +145,7 @@ struct Thread {
     Fiber* fiber = nullptr;
     bool done = false;
     unsigned shuffles = 0;
+    races::Known known;
     size_t taken = 0; // bytes of shared memory that it has claimed so far
     std::vector<std::function<void()>> copies; // started and not yet waited for
 };
@@ -155,6 +158,7 @@ struct Barrier { // for a known number of threads
 
 struct Warp {
     Barrier barrier;
+    uint32_t shuffled[WARP] = {}; // see races.h
     uint64_t values[2][WARP] = {}; // of this shuffle and of the previous one, which some lanes may still be reading
 };
 
@@ -162,6 +166,7 @@ struct Mailbox { // an mbarrier: its phase ends once all threads and all announc
     int expected = 0, pending = 0;
     long bytes = 0;
     unsigned phase = 0;
+    races::Post post;
     std::vector<Thread*> waiting;
 };
 
@@ -222,7 +227,9 @@ inline void entry() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_size);
 #endif
+    races::watch(&current->known);
     (*body)();
+    races::watch(nullptr);
     current->done = true;
     leave(true);
 }
@@ -235,6 +242,7 @@ inline void start_fiber(Thread& thread) {
     ASAN_UNPOISON_MEMORY_REGION(stack, STACK);
     thread.fiber->shadow = nullptr;
     make_context(thread.fiber->context, stack, STACK, entry);
+    races::set_stack(thread.known, stack, STACK);
 }
 
 inline void resume(Thread& thread) {
@@ -256,6 +264,7 @@ inline void resume(Thread& thread) {
 
 // Fails the launch: the thread that notices the error stops here for good.
 [[noreturn]] inline void fail(const std::string& sentence) {
+    races::watch(nullptr);
     const dim3 &b = current->block->index, &t = current->index;
     if (failure.empty())
         failure = sentence + " (block " + std::to_string(b.x) + "," + std::to_string(b.y) + ", thread " +
@@ -270,22 +279,30 @@ inline void wake(std::vector<Thread*>& waiting) {
     waiting.clear();
 }
 
-inline void arrive_and_wait(Barrier& barrier, int line) {
+// shuffled: of the warp, if this is no barrier but a shuffle.
+inline void arrive_and_wait(Barrier& barrier, int line, uint32_t* shuffled = nullptr) {
+    races::Quiet quiet;
     group->spinning = false;
     if (barrier.waiting.empty()) barrier.line = line;
     if (barrier.line != line)
         fail("threads meet at different barriers, of lines " + std::to_string(barrier.line) + " and " +
              std::to_string(line));
-    if (static_cast<int>(barrier.waiting.size()) + 1 == barrier.expected) {
-        wake(barrier.waiting);
+    barrier.waiting.push_back(current);
+    if (static_cast<int>(barrier.waiting.size()) < barrier.expected) {
+        leave(false);
         return;
     }
-    barrier.waiting.push_back(current);
-    leave(false);
+    if (shuffled)
+        races::shuffle(barrier.waiting, shuffled);
+    else
+        races::meet(barrier.waiting);
+    barrier.waiting.pop_back();
+    wake(barrier.waiting);
 }
 
 // Called by a loop that polls global memory, between two reads.
 inline void spin() {
+    races::Quiet quiet;
     group->next.push_back(current);
     leave(false);
 }
@@ -295,11 +312,12 @@ inline Warp& my_warp() { return current->block->warps[current->number / WARP]; }
 template <class T>
 T exchange_in_warp(unsigned mask, T value, int lane, int line) {
     static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves up to eight bytes");
+    races::Quiet quiet;
     if (mask != 0xffffffffu) fail("a shuffle is emulated for whole warps only");
     Warp& warp = my_warp();
     uint64_t* values = warp.values[current->shuffles++ % 2];
     std::memcpy(&values[current->number % WARP], &value, sizeof(T));
-    arrive_and_wait(warp.barrier, line);
+    arrive_and_wait(warp.barrier, line, warp.shuffled);
     T result;
     std::memcpy(&result, &values[lane], sizeof(T));
     return result;
@@ -316,6 +334,7 @@ inline size_t offset_of(const void* address) {
 
 // Where the kernel's next array in shared memory starts; `used` is the kernel's own count, without guard zones.
 inline unsigned char* take_shared(size_t used, size_t bytes) {
+    races::Quiet quiet;
     if (used + bytes > group->launch.shared_bytes)
         fail("the kernel takes more shared memory than its launch gives it: " + std::to_string(used + bytes) +
              " of " + std::to_string(group->launch.shared_bytes) + " bytes");
@@ -336,12 +355,19 @@ T* in_block(T* mine, unsigned rank) {
 
 // Copies that a thread has started arrive when it waits for them; until then their destination is NaN.
 template <class T> void start_copy(T* shared, const T* global) {
+    races::Quiet quiet;
     offset_of(shared);
+    races::seen(current->known, shared, sizeof(T), races::COPY, true);
     std::memset(static_cast<void*>(shared), 0xff, sizeof(T));
-    current->copies.push_back([=] { *shared = *global; });
+    current->copies.push_back([=] {
+        races::seen(current->known, global, sizeof(T), races::COPY, false);
+        races::seen(current->known, shared, sizeof(T), races::COPY, true);
+        *shared = *global;
+    });
 }
 
 inline void finish_copies() {
+    races::Quiet quiet;
     for (auto& copy : current->copies) copy();
     current->copies.clear();
 }
@@ -362,34 +388,48 @@ inline void end_phase_if_complete(Mailbox& box) {
 }
 
 inline void make_mailbox(uint64_t* bar, int arrivals) {
+    races::Quiet quiet;
+    races::seen(current->known, bar, sizeof *bar, races::MAILBOX, true);
     Mailbox& box = current->block->mailboxes[offset_of(bar)];
     box.expected = box.pending = arrivals;
 }
 
 inline void announce(uint64_t* bar, long bytes) { // arrive, and expect that many bytes in this phase
+    races::Quiet quiet;
+    races::seen(current->known, bar, sizeof *bar, races::MAILBOX, false);
     Mailbox& box = mailbox(*current->block, offset_of(bar));
     box.bytes += bytes;
     if (--box.pending < 0) fail("more arrivals in a phase than the mailbox was made for");
+    races::deliver(box.post, current->known, races::tell(current->known));
     end_phase_if_complete(box);
 }
 
 inline void wait_for_phase(uint64_t* bar, unsigned parity) {
+    races::Quiet quiet;
+    races::seen(current->known, bar, sizeof *bar, races::MAILBOX, false);
     group->spinning = false;
     Mailbox& box = mailbox(*current->block, offset_of(bar));
     while ((box.phase & 1) == parity) {
         box.waiting.push_back(current);
         leave(false);
     }
+    races::learn(current->known, box.post);
 }
 
 template <class T>
 void send(T* mine, unsigned rank, T value, uint64_t* bar) {
+    races::Quiet quiet;
     group->spinning = false;
     Block* to = current->block - current->block->rank + rank;
     T* place = in_block(mine, rank);
     Mailbox* box = &mailbox(*to, offset_of(bar));
+    Thread* sender = current;
+    races::seen(sender->known, in_block(bar, rank), sizeof *bar, races::MAILBOX, false);
+    races::seen(sender->known, place, sizeof(T), races::MESSAGE, true);
+    const auto told = races::tell(sender->known);
     group->messages.push_back([=] {
         *place = value;
+        races::deliver(box->post, sender->known, told);
         box->bytes -= static_cast<long>(sizeof(T));
         end_phase_if_complete(*box);
     });
@@ -433,6 +473,7 @@ inline void make_block(Block& block, const dim3& index, unsigned rank) {
     block.barrier.expected = count;
     block.shared.resize(group->launch.shared_bytes + 64 * (GUARD + 16));
     poison(block);
+    races::forget(block.shared.data(), block.shared.size());
     for (int i = 0; i < count; ++i) {
         Thread& thread = block.threads[i];
         thread.number = i;
@@ -440,6 +481,8 @@ inline void make_block(Block& block, const dim3& index, unsigned rank) {
         thread.index = {i % size.x, i / size.x % size.y, i / size.x / size.y};
         ++block.warps[i / WARP].barrier.expected;
         group->next.push_back(&thread);
+        const auto block_in_group = static_cast<int>(&block - group->blocks.data());
+        races::begin_thread(thread.known, block_in_group * count + i, i % WARP, block.warps[i / WARP].shuffled);
     }
 }
 
@@ -447,6 +490,9 @@ inline void run_group(const std::vector<dim3>& indices) {
     group->blocks = std::vector<Block>(indices.size());
     group->next.clear();
     group->messages.clear();
+    const dim3 &grid = group->launch.grid, &size = group->launch.block, &first = indices[0];
+    races::begin_group(first.x + grid.x * (first.y + grid.y * first.z), static_cast<unsigned>(indices.size()),
+                       size.x * size.y * size.z);
     for (size_t b = 0; b < indices.size(); ++b)
         make_block(group->blocks[b], indices[b], static_cast<unsigned>(b) % group->launch.cluster);
     group->running = group->next.size();
@@ -556,12 +602,17 @@ std::string call(void (*kernel)(A...), void** arguments, const Launch& launch) {
     emulation::exchange_in_warp(mask, value, (emulation::current->number % emulation::WARP) ^ (bits), __LINE__)
 #define __nanosleep(time) emulation::spin()
 
-inline void __threadfence() {}
+inline void __threadfence() {
+    emulation::races::Quiet quiet;
+    emulation::races::fence(emulation::current->known);
+}
 template <class T> T __ldg(const T* address) { return *address; }
 template <class T> T __ldcg(const T* address) { return *address; }
 template <class T> void __stcg(T* address, T value) { *address = value; }
 inline unsigned atomicAdd(unsigned* address, unsigned value) {
+    emulation::races::Quiet quiet;
     emulation::group->spinning = false;
+    emulation::races::atomic(emulation::current->known, address, sizeof *address);
     return std::exchange(*address, *address + value);
 }
 

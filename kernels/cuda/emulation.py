@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -30,16 +32,28 @@ FLAGS = (
     "-DEMULATION",
     "-ffp-contract=off",
     "-fno-strict-aliasing",
+    "-ftrivial-auto-var-init=pattern",
     "-Wl,-Bsymbolic-functions",
 )
-SANITIZERS = (
+SANITIZED = (
     "-fsanitize=address,undefined",
     "-fsanitize-recover=address",
     "-fno-sanitize-recover=undefined",
     "-fno-sanitize=null,vptr,object-size,pointer-overflow",  # found by the address sanitizer anyway, in half the time
 )
+RACES = (  # whose functions are ours, see races.h
+    "-DRACES=1",
+    "-fsanitize=thread",
+    "--param=tsan-distinguish-volatile=1",
+    "--param=tsan-instrument-func-entry-exit=0",
+    "-fno-threadsafe-statics",
+    "-fno-gnu-unique",  # shares no variable with a library built otherwise
+    "-nodefaultlibs",  # not the sanitizer's
+)
+LIBRARIES = ("-lstdc++", "-lm", "-lgcc_s", "-lgcc", "-lc", "-ldl")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
 SHADOW = (0x7FFF7000, 0x10007FFF8000)  # the address sanitizer's shadow memory, on x86-64 Linux
+SEARCHES = 1
 ZONE = 256  # guard bytes before and after a device array, which no kernel may touch
 H100 = Device("emulated H100", 90, 132, 232_448)
 
@@ -71,25 +85,26 @@ class EmulatedDriver(Driver):
     """Runs kernels on this CPU, one launch after the other, each with its threads in a random order that `seed` sets.
 
     Device arrays are NumPy arrays. Every launch is checked: the types and order of its arguments, that arrays are
-    contiguous and, where the kernel writes, writable, and everything that `emulation.h` checks. Raises RuntimeError for
-    errors that a GPU would not report, and TypeError for arguments of wrong types.
+    contiguous and, where the kernel writes, writable, and everything that `emulation.h` checks; of each program, the
+    first `searches` launches with arguments of the same sizes for races, by `races.h`. Raises RuntimeError for errors
+    that a GPU would not report, and TypeError for arguments of wrong types.
     """
 
-    def __init__(self, device: Device = H100, seed: int = 1, sanitize: bool = True) -> None:
-        self.device, self.seed, self.sanitize = device, seed, sanitize
+    def __init__(self, device: Device = H100, seed: int = 1, searches: int = SEARCHES) -> None:
+        self.device, self.seed, self.searches = device, seed, searches
         self.largest_cluster = 16
+        self._searched: Counter[Any] = Counter()
         self._recorded: list[Callable[[], None]] | None = None
         self.load = cache(self.load)  # type: ignore[method-assign]
 
     def load(self, program: Program) -> Launch:
-        library = _library(program.file, program.options, self.sanitize)
-        types = _ask(getattr(library, f"{program.kernel}_signature")).split(",")
-        start = getattr(library, f"{program.kernel}_launch")
+        kernel = _Kernel(program, SANITIZED)
 
         def launch(grid: Size, block: Size, arguments: Sequence[Any]) -> None:
             self._check(program, grid, block)
-            pointers, kept = _pointers(program, types, arguments)
-            run = partial(self._run, program, start, pointers, (kept, arguments), _dim3(grid), _dim3(block))
+            pointers, kept = _pointers(program, kernel.types, arguments)
+            like = (program, grid, block, *(getattr(each, "shape", ()) or each for each in arguments))
+            run = partial(self._run, kernel, like, pointers, (kept, arguments), _dim3(grid), _dim3(block))
             if self._recorded is None:
                 run()
             else:
@@ -97,10 +112,15 @@ class EmulatedDriver(Driver):
 
         return launch
 
-    def _run(self, program: Program, start: Any, pointers: Any, _kept: Any, grid: _Dim3, block: _Dim3) -> None:
+    def _run(self, kernel: _Kernel, like: Any, pointers: Any, _kept: Any, grid: _Dim3, block: _Dim3) -> None:
         self.seed += 1
+        program = kernel.program
         shape = _Launch(grid, block, program.shared_memory, program.cluster, program.cooperative, self.seed)
-        failure = _ask(start, pointers, ctypes.byref(shape))
+        race = ""
+        if self._searched[like] < self.searches:
+            self._searched[like] += 1
+            race = _Kernel(program, RACES).run(pointers, shape)  # in a child process: nothing changes here
+        failure = kernel.run(pointers, shape) or race
         if failure:
             raise RuntimeError(f"{program.kernel}: {failure}")
 
@@ -142,11 +162,11 @@ class EmulatedDriver(Driver):
 
 
 def guarded(shape: tuple[int, ...], dtype: Any) -> Any:
-    """An uninitialised array between two guard zones: a kernel that reads or writes there fails its launch."""
+    """An array of NaN, or -1, between two guard zones: a kernel that reads or writes there fails its launch."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
     whole = -(-size // 8) * 8
-    memory = np.empty(whole + 2 * ZONE + 8, np.uint8)
+    memory = np.full(whole + 2 * ZONE + 8, 0xFF, np.uint8)
     start = ZONE + -memory.ctypes.data % 8
     first = memory.ctypes.data + start
     for zone, length in ((first - ZONE, ZONE), (first + size, ZONE)):
@@ -161,7 +181,7 @@ def _lay_open(zone: int, length: int) -> None:
 
 def _sanitizer() -> ctypes.CDLL:
     """The address sanitizer's own functions, which every library compiled with it contains."""
-    return _library("dense.cu", define(REAL="float"), sanitize=True)
+    return _library("dense.cu", define(REAL="float"), SANITIZED)
 
 
 def _dim3(size: Size) -> _Dim3:
@@ -200,15 +220,41 @@ def _check_type(what: str, kind: str, argument: Any) -> None:
             raise TypeError(f"{what} is written to, but read-only")
 
 
+class _Kernel:
+    """A program's kernel in a library compiled for this CPU: see `emulated_host.h`."""
+
+    def __init__(self, program: Program, build: tuple[str, ...]) -> None:
+        self.program, self.build = program, build
+        self._library = _library(program.file, program.options, build)
+
+    @property
+    def types(self) -> list[str]:
+        """Of the kernel's arguments."""
+        return _ask(getattr(self._library, f"{self.program.kernel}_signature")).split(",")
+
+    def run(self, pointers: Any, launch: _Launch) -> str:
+        """An empty string, or what went wrong."""
+        failure = _ask(getattr(self._library, f"{self.program.kernel}_launch"), pointers, ctypes.byref(launch))
+        return re.sub(r"\[(\d+)\]", lambda found: self._line(int(found[1])), failure)
+
+    def _line(self, address: int) -> str:
+        """The line of the source whose code is there, in quotes."""
+        command = ["addr2line", "-i", "-e", self._library._name, hex(address)]
+        frames = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        number = re.search(r"<stdin>:(\d+)", frames)
+        lines = source(self.program.file, self.program.options).splitlines()
+        return f"`{lines[int(number[1]) - 1].strip()}`" if number else "a line"
+
+
 @cache
-def _library(file: str, flags: tuple[str, ...], sanitize: bool) -> ctypes.CDLL:
+def _library(file: str, flags: tuple[str, ...], build: tuple[str, ...]) -> ctypes.CDLL:
     """The .cu file compiled for this CPU, with its kernels callable."""
     host = "\n".join(['#include "emulated_host.h"', *(f"HOST_SIDE({kernel})" for kernel in kernels(file))])
-    command = [compiler(), *FLAGS, *(SANITIZERS if sanitize else ()), *WARNINGS, *flags, f"-I{FOLDER}"]
+    command = [compiler(), *FLAGS, *build, *WARNINGS, *flags, f"-I{FOLDER}"]
     text = f"{source(file, flags)}\n{host}\n"
     headers = [header.read_text() for header in sorted(FOLDER.glob("*.h"))]
     key = hashlib.sha256("\0".join([*command, text, *headers]).encode()).hexdigest()
-    if sanitize:
+    if build == SANITIZED:
         _check_shadow()
     path = Path(tempfile.gettempdir()) / f"fastmlp-emulation-{os.getuid()}" / f"{Path(file).stem}-{key[:16]}.so"
     if not path.exists():
@@ -234,7 +280,7 @@ def _compile(command: Sequence[str], text: str, path: Path) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}")
     made = subprocess.run(
-        [*command, "-x", "c++", "-", "-o", str(beside)], input=text, capture_output=True, text=True, check=False
+        [*command, "-x", "c++", "-", "-o", str(beside), *LIBRARIES], input=text, capture_output=True, text=True, check=False
     )
     if made.returncode:
         raise RuntimeError(f"{path.stem} does not compile:\n{made.stderr}")

@@ -1,5 +1,6 @@
 // Kernels with the faults that emulation has to find, for a block of 64 threads; each is right where `fault` is 0.
 #include "cluster.cuh"
+#include "copy.cuh"
 
 extern "C" __global__ void neighbour(const float* in, float* out, int fault) {
     SharedMemory memory;
@@ -65,4 +66,53 @@ extern "C" __global__ void sum_of_warp(float* out) {
     float value = static_cast<float>(threadIdx.x);
     for (int bits = 16; bits; bits /= 2) value += __shfl_xor_sync(ALL_LANES, value, bits);
     out[threadIdx.x] = value;
+}
+
+// One block sends a number to the other one, through global memory.
+extern "C" __global__ void publish(float* number, unsigned* flag, float* out, int fault) {
+    volatile unsigned* raised = flag;
+    const int t = threadIdx.x;
+    if (blockIdx.x == 0) {
+        if (t == 1) __stcg(number, 1.0f);
+        if (fault == 2) __threadfence(); // 2: before it knows that the number is written
+        if (fault != 3) __syncthreads(); // 3: another thread's number
+        if (t != 0) return;
+        if (fault != 1 && fault != 2 && fault != 4) __threadfence(); // 1: only its own block sees the number
+        if (fault == 5)
+            *flag = 1; // 5: whenever the compiler likes
+        else
+            *raised = 1;
+        if (fault == 4) __threadfence(); // 4: too late
+    } else {
+        if (t != 0) return;
+        while (*raised == 0) __nanosleep(20);
+        if (fault != 6) __threadfence(); // 6: may have read the number before
+        out[0] = __ldcg(number);
+    }
+}
+
+// Each lane takes its neighbour's number.
+extern "C" __global__ void neighbours(const float* in, float* out, int fault) {
+    SharedMemory memory;
+    float* shared = memory.take<float>(64);
+    const int t = threadIdx.x, other = t ^ 1;
+    if (fault < 3) {
+        shared[t] = in[t];
+    } else {
+        start_copy(&shared[t], &in[t]);
+        if (fault != 3) finish_copies(); // 3: has only started
+    }
+    if (fault == 1) // 1: a shuffle orders no writes
+        __shfl_sync(ALL_LANES, t, 0);
+    else if (fault != 2) // 2: nothing does
+        __syncwarp();
+    if (fault == 3) finish_copies();
+    out[t] = shared[other];
+    if (fault == 5) shared[t] = 0; // 5: the neighbour may not have read it yet
+}
+
+extern "C" __global__ void everyone_writes(float* out, int fault) {
+    if (threadIdx.x >= 32) return;
+    const int place = threadIdx.x / (fault == 1 ? 2 : 1) + 32 * blockIdx.x * (fault != 2); // 1: two threads, 2: two blocks
+    out[place] = 1;
 }

@@ -43,12 +43,48 @@ def test_threads_that_do_not_meet_are_found_emulated(launch, out, fault, message
         launch("meet", out, np.int32(fault))
 
 
-@pytest.mark.parametrize("fault", [1, 2])
-def test_shared_memory_that_is_not_set_is_nan_emulated(launch, out, fault):
+def test_shared_memory_that_is_not_set_is_nan_emulated(launch, out):
     launch("forgotten", out, np.int32(0))
     assert (out == 1).all()
-    launch("forgotten", out, np.int32(fault))
+    launch("forgotten", out, np.int32(1))
     assert np.isnan(out).any()
+    with pytest.raises(RuntimeError, match="race"):
+        launch("forgotten", out, np.int32(2))
+
+
+@pytest.mark.parametrize("fault", range(1, 7))
+def test_a_number_reaches_another_block_by_fence_and_flag_only_emulated(emulated, launch, fault):
+    def publish(fault):
+        number, out = emulated.asarray(np.zeros(1, "f4")), emulated.empty((1,), "float32")
+        flag = emulated.asarray(np.zeros(1, np.uint32))
+        launch("publish", number, flag, out, np.int32(fault), grid=2, cooperative=True)
+        return out[0]
+
+    assert publish(0) == 1
+    with pytest.raises(RuntimeError, match="race: `.*` (reads|writes) what `.*` (wrote|read), by thread"):
+        publish(fault)
+
+
+@pytest.mark.parametrize("fault", [1, 2, 3, 5])
+def test_lanes_see_one_anothers_numbers_after_a_barrier_only_emulated(emulated, launch, out, fault):
+    numbers = emulated.asarray(np.arange(64, dtype="f4"))
+    for right in (0, 4):
+        launch("neighbours", numbers, out, np.int32(right))
+        np.testing.assert_array_equal(out, np.arange(64) ^ 1)
+    with pytest.raises(RuntimeError, match="race"):
+        launch("neighbours", numbers, out, np.int32(fault))
+
+
+@pytest.mark.parametrize("fault", [1, 2])
+def test_one_number_is_written_by_one_thread_emulated(launch, out, fault):
+    launch("everyone_writes", out, np.int32(0), grid=2)
+    with pytest.raises(RuntimeError, match=r"race: `out\[place\] = 1;` writes what `out\[place\] = 1;` wrote"):
+        launch("everyone_writes", out, np.int32(fault), grid=2)
+
+
+def test_memory_of_the_device_starts_as_nan_emulated(emulated):
+    assert np.isnan(emulated.empty((3,), "float32")).all()
+    assert (emulated.empty((3,), "int64") == -1).all()
 
 
 def test_shared_memory_beyond_the_launch_is_refused_emulated(launch, out):
@@ -82,8 +118,8 @@ def test_messages_in_a_cluster_arrive_where_they_are_waited_for_emulated(emulate
     np.testing.assert_array_equal(both, np.r_[100:164, 0:64])
     with pytest.raises(RuntimeError, match="deadlock"):
         launch("swap", both, np.int32(1), grid=2, cluster=2)
-    launch("swap", both, np.int32(2), grid=2, cluster=2)
-    assert np.isnan(both).any()
+    with pytest.raises(RuntimeError, match="race: .* a message"):
+        launch("swap", both, np.int32(2), grid=2, cluster=2)
 
 
 def test_a_shuffle_brings_every_lanes_number_emulated(launch, out):
