@@ -153,6 +153,7 @@ struct Thread {
 struct Barrier { // for a known number of threads
     int expected = 0;
     int line = 0; // in the source, of the first to arrive
+    unsigned meetings = 0; // so far
     std::vector<Thread*> waiting;
 };
 
@@ -178,6 +179,8 @@ struct Block {
     Barrier barrier;
     std::vector<unsigned char> shared;
     std::map<size_t, Mailbox> mailboxes; // by their offset in shared memory
+    bool in_use = false; // by other blocks, which have sent to it
+    unsigned meetings = 0; // of the cluster, when the last message was sent
 };
 
 struct Launch {
@@ -230,6 +233,9 @@ inline void entry() {
     races::watch(&current->known);
     (*body)();
     races::watch(nullptr);
+    const Block& block = *current->block;
+    if (block.in_use && block.meetings == group->cluster_barrier.meetings)
+        fail("the thread ends before the whole cluster has met after the last message to its block");
     current->done = true;
     leave(true);
 }
@@ -296,6 +302,7 @@ inline void arrive_and_wait(Barrier& barrier, int line, uint32_t* shuffled = nul
         races::shuffle(barrier.waiting, shuffled);
     else
         races::meet(barrier.waiting);
+    ++barrier.meetings;
     barrier.waiting.pop_back();
     wake(barrier.waiting);
 }
@@ -423,6 +430,8 @@ void send(T* mine, unsigned rank, T value, uint64_t* bar) {
     Block* to = current->block - current->block->rank + rank;
     T* place = in_block(mine, rank);
     Mailbox* box = &mailbox(*to, offset_of(bar));
+    to->in_use = true;
+    to->meetings = group->cluster_barrier.meetings;
     Thread* sender = current;
     races::seen(sender->known, in_block(bar, rank), sizeof *bar, races::MAILBOX, false);
     races::seen(sender->known, place, sizeof(T), races::MESSAGE, true);

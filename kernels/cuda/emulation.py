@@ -280,7 +280,11 @@ def _compile(command: Sequence[str], text: str, path: Path) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}")
     made = subprocess.run(
-        [*command, "-x", "c++", "-", "-o", str(beside), *LIBRARIES], input=text, capture_output=True, text=True, check=False
+        [*command, "-x", "c++", "-", "-o", str(beside), *LIBRARIES],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if made.returncode:
         raise RuntimeError(f"{path.stem} does not compile:\n{made.stderr}")

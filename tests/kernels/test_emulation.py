@@ -61,7 +61,7 @@ def test_a_number_reaches_another_block_by_fence_and_flag_only_emulated(emulated
         return out[0]
 
     assert publish(0) == 1
-    with pytest.raises(RuntimeError, match="race: `.*` (reads|writes) what `.*` (wrote|read), by thread"):
+    with pytest.raises(RuntimeError, match=r"race: `.*` (reads|writes) what `.*` (wrote|read), by thread"):
         publish(fault)
 
 
@@ -118,8 +118,12 @@ def test_messages_in_a_cluster_arrive_where_they_are_waited_for_emulated(emulate
     np.testing.assert_array_equal(both, np.r_[100:164, 0:64])
     with pytest.raises(RuntimeError, match="deadlock"):
         launch("swap", both, np.int32(1), grid=2, cluster=2)
-    with pytest.raises(RuntimeError, match="race: .* a message"):
+    with pytest.raises(RuntimeError, match=r"race: .*a message"):
         launch("swap", both, np.int32(2), grid=2, cluster=2)
+    with pytest.raises(RuntimeError, match="ends before the whole cluster has met"):
+        launch("swap", both, np.int32(3), grid=2, cluster=2)
+    with pytest.raises(RuntimeError, match="a mailbox"):
+        launch("swap", both, np.int32(4), grid=2, cluster=2)
 
 
 def test_a_shuffle_brings_every_lanes_number_emulated(launch, out):
