@@ -53,7 +53,8 @@ RACES = (  # whose functions are ours, see races.h
 LIBRARIES = ("-lstdc++", "-lm", "-lgcc_s", "-lgcc", "-lc", "-ldl")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
 SHADOW = (0x7FFF7000, 0x10007FFF8000)  # the address sanitizer's shadow memory, on x86-64 Linux
-SEARCHES = 1
+SEARCHES = 1  # for races, of launches with arguments of the same sizes
+POISONED = 2**26  # bytes of an array at most: gigabytes would take memory that nothing else touches
 ZONE = 256  # guard bytes before and after a device array, which no kernel may touch
 H100 = Device("emulated H100", 90, 132, 232_448)
 
@@ -166,7 +167,8 @@ def guarded(shape: tuple[int, ...], dtype: Any) -> Any:
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
     whole = -(-size // 8) * 8
-    memory = np.full(whole + 2 * ZONE + 8, 0xFF, np.uint8)
+    memory = np.empty(whole + 2 * ZONE + 8, np.uint8)
+    memory[:POISONED] = 0xFF
     start = ZONE + -memory.ctypes.data % 8
     first = memory.ctypes.data + start
     for zone, length in ((first - ZONE, ZONE), (first + size, ZONE)):
