@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
-from fastmlp.backends import Backend, open_backend, probe
+from fastmlp.backends import Backend
 from fastmlp.backends.base import Kernel
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.network.optimizers import OPTIMIZERS
@@ -19,8 +19,8 @@ from fastmlp.ops import names_of
 from fastmlp.ops.network import NetworkOps
 from fastmlp.ops.patches import PatchOps
 from fastmlp.testing.emulated import EmulatedBackend
+from tests.opened import BACKENDS, opened
 
-BACKENDS = ("numpy", "numba", "torch", "cupy", EmulatedBackend.name)
 CIFAR10 = "cifar-10-batches-bin"
 
 # The same examples every time, however slow the machine: a failure must repeat.
@@ -98,9 +98,9 @@ def one_blas_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def can_emulate() -> None:
     """Skips what needs an emulated GPU where there is no compiler for it."""
-    availability = EmulatedBackend.probe()
-    if not availability.usable:
-        pytest.skip(f"backend {EmulatedBackend.name}: {availability.reason} {availability.fix}")
+    found = opened(EmulatedBackend.name)
+    if isinstance(found, str):
+        pytest.skip(found)
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +112,10 @@ def emulated(can_emulate: None) -> EmulatedBackend:
 @pytest.fixture(scope="session", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each of our backends, opened; one that cannot run here is skipped, with its reason."""
-    if request.param == EmulatedBackend.name:
-        request.getfixturevalue("can_emulate")
-        return EmulatedBackend()
-    availability = probe(request.param)
-    if not availability.usable:
-        pytest.skip(f"backend {request.param}: {availability.reason} {availability.fix}")
-    return open_backend(request.param)
+    found = opened(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from fastmlp.backends import names
 from fastmlp.backends.base import Backend
 from fastmlp.testing.check import Check, Result, SkipError
 from fastmlp.testing.watching import Watch
@@ -25,12 +26,12 @@ TIME_LIMIT = 120.0  # seconds for one check: none of ours takes ten, compilers a
 class Runner:
     """Runs checks of one backend in a thread, so that one which never returns does not hold up the rest for good.
 
-    command: what runs the check of a name alone. `is_stuck` from then on: the thread is left behind, and does not keep
-    the process from ending; whatever else the backend is asked may wait for it, so there is no point in going on.
+    `is_stuck` from then on: the thread is left behind, and does not keep the process from ending; whatever else the
+    backend is asked may wait for it, so there is no point in going on.
     """
 
-    def __init__(self, backend: Backend, command: Callable[[str], str]) -> None:
-        self._backend, self._command, self.is_stuck = backend, command, False
+    def __init__(self, backend: Backend, seed: int = 0, *, quick: bool = False) -> None:
+        self._backend, self._seed, self._quick, self.is_stuck = backend, seed, quick, False
         self._thread = _CheckThread()
         self._at_the_end = ExitStack()
 
@@ -60,7 +61,15 @@ class Runner:
             message = f"{type(error).__name__}: {error}"
         else:
             return Result(name, "passed", seconds=perf_counter() - begun)
-        return Result(name, "failed", message, perf_counter() - begun, self._command(name))
+        return Result(name, "failed", message, perf_counter() - begun, self._alone(name))
+
+    def _alone(self, name: str) -> str:
+        """What runs that check alone."""
+        if self._backend.name in names():
+            quick = " --quick" if self._quick else ""
+            return f'fastmlp backends --check {self._backend} --only "{name}" --seed {self._seed}{quick}'
+        quick = ", quick=True" if self._quick else ""
+        return f'check_backend({type(self._backend).__name__}(), only="{name}", seed={self._seed}{quick})'
 
 
 class _NeverReturnedError(Exception):

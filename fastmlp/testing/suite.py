@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from fastmlp.backends import names, open_backend
+from fastmlp.backends import open_backend
 from fastmlp.backends.base import Backend
 from fastmlp.common.environment import describe
 from fastmlp.common.errors import UsageError, did_you_mean
@@ -43,7 +43,7 @@ def check_backend(
     report = Report(str(opened), seed, machine=_machine(opened))
     if on_start is not None:
         on_start(report)
-    with Runner(opened, lambda name: _command(opened, name, seed, quick=quick)) as runner:
+    with Runner(opened, seed, quick=quick) as runner:
         for check in wanted:
             result = runner.result_of(check)
             report.results.append(result)
@@ -84,11 +84,3 @@ def _machine(backend: Backend) -> dict[str, str]:
     here = describe()
     details = backend.probe().details
     return {**details, **{key: here[key] for key in MACHINE}, "threads": str(backend.threads)}
-
-
-def _command(backend: Backend, name: str, seed: int, *, quick: bool) -> str:
-    """What runs that check alone."""
-    if backend.name in names():
-        return f'fastmlp backends --check {backend} --only "{name}" --seed {seed}{" --quick" if quick else ""}'
-    options = f'only="{name}", seed={seed}{", quick=True" if quick else ""}'
-    return f"check_backend({type(backend).__name__}(), {options})"
