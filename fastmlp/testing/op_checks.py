@@ -7,6 +7,7 @@ from functools import partial
 
 from fastmlp.backends.base import Backend
 from fastmlp.ops import overridden
+from fastmlp.testing import far_rows
 from fastmlp.testing.cases import CASES
 from fastmlp.testing.check import Check, where_held
 from fastmlp.testing.op_case import FAMILIES, OpCase
@@ -21,6 +22,7 @@ def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
         if (kernel := case.kernel(backend)) and not case.hazard:
             yield Check(f"kernel {name} has its array code's arguments", partial(assert_signature, case, kernel))
         yield from _parity_checks(case, backend, seed, quick=quick)
+    yield from far_rows.checks(CASES["gather"], backend)
 
 
 def _parity_checks(case: OpCase, backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:

@@ -217,7 +217,7 @@ def _check_type(what: str, kind: str, argument: Any) -> None:
         raise TypeError(f"{what} must be {kind}, not {found}")
     if isinstance(argument, np.ndarray):
         if not argument.flags.c_contiguous:
-            raise TypeError(f"{what} has gaps between its rows")
+            raise RuntimeError(f"{what} has gaps between its rows")  # a GPU would take it for another array
         if not (kind.startswith("const") or argument.flags.writeable):
             raise TypeError(f"{what} is written to, but read-only")
 

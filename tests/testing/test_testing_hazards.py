@@ -13,6 +13,7 @@ from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.network.optimizers.adam import Adam
 from fastmlp.network.optimizers.momentum import Momentum
 from fastmlp.testing import CASES, assert_parity
+from fastmlp.testing.far_rows import assert_far_rows
 
 BackendWith = Callable[..., Backend]
 ARRAY_CODE = {case.op: case.array_code for case in CASES.values()}
@@ -162,6 +163,14 @@ HIDDEN: list[tuple[str, Kernel, str]] = [
 def test_a_hidden_bug_is_found(backend_with: BackendWith, name: str, bug: Kernel, sentence: str, seed: int) -> None:
     with pytest.raises(AssertionError, match=rf"planted kernel {name} \(.*{sentence}"):
         assert_parity(CASES[name], backend_with(**{CASES[name].op: bug}), seed=seed)
+
+
+def test_rows_in_places_of_32_bits_are_found(backend_with: BackendWith) -> None:
+    def gather_32_bit_rows(source: Array, index: Array, out: Array) -> None:
+        np.take(source, index.astype(np.uint32).astype(np.int64), axis=0, out=out)
+
+    with pytest.raises(AssertionError, match=r"rows \(4294967303, .*\): 2 of 5 elements differ; .* got 0"):
+        assert_far_rows(CASES["gather"], backend_with(gather=gather_32_bit_rows), "int64")
 
 
 def test_every_hazard_has_a_hidden_bug() -> None:
