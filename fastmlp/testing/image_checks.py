@@ -13,18 +13,18 @@ from fastmlp.common.errors import BackendError
 from fastmlp.testing.augment_cases import AUGMENT_CASES, SQUARES
 from fastmlp.testing.check import Check, SkipError
 from fastmlp.testing.compare import HostArray, assert_rounded
-from fastmlp.testing.image_layouts import WITH_GAPS, Layout, Placed, starting_at
+from fastmlp.testing.image_layouts import WITH_GAPS, Layout, PlacedImages, starting_at
 from fastmlp.testing.op_case import Inputs, OpCase, Shape, Trial
 from fastmlp.testing.parity import REFUSALS
 
 POISONS = (170, 0, 85)
 STARTS = (0, 1, 4, 8)
-ALIGNED = starting_at(0)
+ALIGNED = (starting_at(0, 0), starting_at(0))
 LAYOUTS = (
-    *product(map(starting_at, STARTS), repeat=2),  # of the images and of the results
-    (starting_at(15), starting_at(15)),
-    *((layout, ALIGNED) for layout in WITH_GAPS),
-    *((ALIGNED, layout) for layout in WITH_GAPS),
+    *((starting_at(images, 0), starting_at(results)) for images, results in product(STARTS, repeat=2)),
+    (starting_at(15, 0), starting_at(15)),
+    *((layout, ALIGNED[1]) for layout in WITH_GAPS),
+    *((ALIGNED[0], layout) for layout in WITH_GAPS),
     *((layout, layout) for layout in WITH_GAPS),
 )
 MANY = {"hflip": 70_000}  # more than 16 bits count; of other ops OTHERS, more than any GPU runs blocks at once
@@ -128,13 +128,13 @@ def _assert_placed(
     kernel: Kernel,
     inputs: Inputs,
     levels: HostArray,
-    layouts: tuple[Layout, Layout] = (ALIGNED, ALIGNED),
+    layouts: tuple[Layout, Layout] = ALIGNED,
     poison: int = POISONS[0],
 ) -> None:
     """The kernel makes these levels of images and in results laid out so, or refuses where there are gaps."""
     pictures, *others = inputs.values()
-    images = Placed(backend, layouts[0], pictures, poison)
-    out = Placed(backend, layouts[1], np.full_like(pictures, poison), poison)
+    images = PlacedImages(backend, layouts[0], pictures, poison)
+    out = PlacedImages(backend, layouts[1], np.full_like(pictures, poison), poison)
     try:
         kernel(images.array, *map(backend.asarray, others), out.array)
         backend.synchronize()

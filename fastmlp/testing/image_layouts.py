@@ -31,11 +31,11 @@ class Layout:
     contiguous: bool = False
 
 
-def starting_at(start: int) -> Layout:
-    """Contiguous, so many elements behind where memory is aligned."""
+def starting_at(start: int, behind: int = BEHIND) -> Layout:
+    """Contiguous, so many elements behind where memory is aligned; with none behind it, what reads on leaves memory."""
     return Layout(
         f"starting at {start}",
-        lambda shape: (start + size(shape) + BEHIND,),
+        lambda shape: (start + size(shape) + behind,),
         lambda xp, base, shape: xp.reshape(base[start : start + size(shape)], shape),
         contiguous=True,
     )
@@ -58,7 +58,7 @@ WITH_GAPS = (
 )
 
 
-class Placed:
+class PlacedImages:
     """An array on the device, laid out so, in memory that is full of poison besides."""
 
     def __init__(self, backend: Backend, layout: Layout, content: HostArray, poison: float) -> None:

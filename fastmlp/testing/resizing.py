@@ -13,7 +13,7 @@ from fastmlp.testing.augment_cases import noise, tinted
 from fastmlp.testing.check import Check
 from fastmlp.testing.compare import HostArray, assert_close, assert_equal
 from fastmlp.testing.image_checks import FAR, untouched
-from fastmlp.testing.image_layouts import WITH_GAPS, Layout, Placed, starting_at
+from fastmlp.testing.image_layouts import WITH_GAPS, Layout, PlacedImages, starting_at
 from fastmlp.testing.parity import REFUSALS
 from fastmlp.testing.reference import images as reference
 from fastmlp.testing.tolerances import STEP
@@ -39,7 +39,7 @@ SIZES = (
 )
 SCALE = np.array([1 / 58, -1 / 3, 2], np.float32)
 SHIFT = np.array([-2.1, 0.5, 30], np.float32)
-ALIGNED = starting_at(0)
+ALIGNED = (starting_at(0, 0), starting_at(0))
 Layouts = tuple[Layout, Layout]  # of the images and of the result
 
 
@@ -76,8 +76,8 @@ def assert_anywhere_in_memory(backend: Backend, kernel: Kernel, dtype: str, seed
     """Contiguous images and results starting at any number; with gaps, the kernel may refuse them."""
     images = noise(np.random.default_rng(seed), (2, 3, 5, 6))
     starts = product((0, 1, 2), (0, 1, 2, 4, 7))
-    contiguous = [(starting_at(of_images), starting_at(of_results)) for of_images, of_results in starts]
-    with_gaps = [pair for layout in WITH_GAPS for pair in ((layout, ALIGNED), (ALIGNED, layout))]
+    contiguous = [(starting_at(of_images, 0), starting_at(of_results)) for of_images, of_results in starts]
+    with_gaps = [pair for layout in WITH_GAPS for pair in ((layout, ALIGNED[1]), (ALIGNED[0], layout))]
     for layouts in (*contiguous, *with_gaps):
         _assert_resized(backend, kernel, images, 8, dtype, seed, layouts)
 
@@ -114,7 +114,7 @@ def _assert_resized(
     size: int,
     dtype: str,
     seed: int,
-    layouts: Layouts = (ALIGNED, ALIGNED),
+    layouts: Layouts = ALIGNED,
 ) -> None:
     places = f"images {layouts[0].name}, out {layouts[1].name}"
     what = f"{backend} kernel resize ({images.shape} to {size}, {dtype}, {places}, seed {seed})"
@@ -136,11 +136,11 @@ def _run(
     shift: HostArray,
     size: int,
     dtype: str,
-    layouts: Layouts = (ALIGNED, ALIGNED),
+    layouts: Layouts = ALIGNED,
 ) -> HostArray:
     """What the kernel makes of these images, as numbers."""
-    pixels = Placed(backend, layouts[0], images, 170)
-    out = Placed(backend, layouts[1], np.full((len(images), size, size, 3), DTYPES[dtype], dtype), DTYPES[dtype])
+    pixels = PlacedImages(backend, layouts[0], images, 170)
+    out = PlacedImages(backend, layouts[1], np.full((len(images), size, size, 3), DTYPES[dtype], dtype), DTYPES[dtype])
     kernel(pixels.array, backend.asarray(scale), backend.asarray(shift), out.array)
     backend.synchronize()
     pixels.assert_unchanged(f"{what}: changed its images")

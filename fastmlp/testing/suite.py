@@ -36,7 +36,8 @@ def check_backend(
     Checked are: that every kernel has a case and the arguments of its array code; `assert_parity` for every op, as
     array code and as kernel, in each dtype; gradients of one step, and by each method of training the losses and
     weights of an epoch, the losses and accuracies of a whole run and that it repeats bit for bit, with no, one and two
-    hidden layers; that NaN shows; a mixed batch of augmentations.
+    hidden layers; that NaN shows; images anywhere in memory, many and large, by any number of threads, and resized;
+    whole augmentation plans.
     """
     opened = open_backend(backend) if isinstance(backend, str) else backend
     wanted = _wanted(opened, seed, quick=quick, only=only)
