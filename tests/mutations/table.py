@@ -28,9 +28,9 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Bug:
-    """One edit of a file, `old` to `new`, that a run of the public check on `backend` must find.
+    """One edit of a file, `old` to `new`, that a run of the public check must find.
 
-    caught_by: part of the names of the checks that should. equivalent: why it changes no result; gpu: why only a GPU
+    backend: what is checked, see `judge.open_judged`. caught_by: part of the names of the checks that should. equivalent: why it changes no result; gpu: why only a GPU
     shows it; either leaves it out of the score.
     """
 

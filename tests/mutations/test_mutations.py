@@ -2,10 +2,10 @@ from collections import Counter
 
 import pytest
 
-from fastmlp.backends import open_backend
 from fastmlp.testing.emulated import EmulatedBackend
 from fastmlp.testing.suite import checks
 from tests.mutations.__main__ import sample, score
+from tests.mutations.judge import open_judged
 from tests.mutations.table import KINDS, ROOT, Bug, bugs
 from tests.mutations.trial import Outcome, try_each
 
@@ -45,9 +45,9 @@ def test_every_kernel_has_bugs():
 
 
 def test_the_checks_that_should_catch_bugs_exist():
-    for backend in [open_backend("numba"), *([EmulatedBackend()] if EmulatedBackend.probe().usable else [])]:
-        names = "\n".join(check.name for check in checks(backend))
-        assert [str(bug) for bug in BUGS if bug.backend == backend.name and bug.caught_by not in names] == []
+    for backend in {bug.backend for bug in BUGS} if EmulatedBackend.probe().usable else ["numba"]:
+        names = "\n".join(check.name for check in checks(open_judged(backend)))
+        assert [str(bug) for bug in BUGS if bug.backend == backend and bug.caught_by not in names] == []
 
 
 def test_a_sample_is_the_same_every_time():
