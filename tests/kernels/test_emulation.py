@@ -13,8 +13,6 @@ def launch(emulated):
     """launch(kernel, *arguments, grid=1, ...) of tests/faulty.cu."""
     from fastmlp.kernels.cuda.driver import Program
 
-    emulated.driver.searches = 1
-
     def run(kernel, *arguments, grid=1, shared_memory=1024, **program):
         found = Program(str(Path(__file__).parent / "faulty.cu"), kernel, (), shared_memory, **program)
         emulated.driver.load(found)((grid,), BLOCK, arguments)
