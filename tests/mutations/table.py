@@ -30,8 +30,8 @@ KINDS = {
 class Bug:
     """One edit of a file, `old` to `new`, that a run of the public check must find.
 
-    backend: what is checked, see `judge.open_judged`. caught_by: part of the names of the checks that should. equivalent: why it changes no result; gpu: why only a GPU
-    shows it; either leaves it out of the score.
+    backend: what is checked, see `judge.open_judged`. caught_by: part of the names of the checks that should find it.
+    equivalent: why it changes no result; gpu: why only a GPU shows it; either leaves it out of the score.
     """
 
     backend: str
