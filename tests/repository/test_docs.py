@@ -115,7 +115,7 @@ def workplace(
         monkeypatch.delenv(variable)
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "docs-cache"))
     monkeypatch.setattr(patches, "SAMPLE_PATCHES", 5_000)
-    return {"X": X, "y": y, "images": images, "labels": labels}
+    return {"__name__": "page", "X": X, "y": y, "images": images, "labels": labels}
 
 
 @pytest.mark.parametrize("page", PAGES)
