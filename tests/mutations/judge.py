@@ -11,7 +11,6 @@ import json
 import sys
 
 from fastmlp.backends import Backend, open_backend
-from fastmlp.kernels.cuda.emulation import EmulatedDriver
 from fastmlp.testing import Result, check_backend
 from fastmlp.testing.emulated import EmulatedBackend
 
@@ -26,9 +25,7 @@ def stop(result: Result) -> None:
 
 
 def open_judged(name: str) -> Backend:
-    """A backend by its name in the table: of ours, "emulated", or "races", the emulated one that searches for them."""
-    if name == "races":
-        return EmulatedBackend(EmulatedDriver(searches=1))
+    """A backend by its name, registered or "emulated"."""
     return EmulatedBackend() if name == EmulatedBackend.name else open_backend(name)
 
 
