@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,6 +64,7 @@ class Backend(ABC):
     device: str = "cpu"
     threads: int = available_cores()  # for work on the CPU
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
+    way: str = ""  # to which it is confined, see `ways`
     beside_host: ClassVar[bool] = False  # it computes while the host does other work, and has room for more
 
     def __init__(self, device: str | None = None) -> None:
@@ -122,6 +123,11 @@ class Backend(ABC):
         """Each network's summed loss and hits over the rows of its order, if the backend `fuses_evaluation`."""
         raise NotImplementedError(f"Backend {self} has no fused evaluation: it evaluates by single ops.")
 
+    def ways(self) -> Iterator[Backend]:
+        """This backend confined to each way in which it may train, if it chooses among several: by the network's size,
+        by the device, by the number of threads. For checks, which must not depend on that choice."""
+        yield from ()
+
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
         """Returns the callable that runs an epoch of one network; by default step by step.
 
@@ -169,4 +175,5 @@ class Backend(ABC):
         """Wait until all work handed to the device is done."""
 
     def __str__(self) -> str:
-        return self.name if self.device == "cpu" else f"{self.name}:{self.device}"
+        name = self.name if self.device == "cpu" else f"{self.name}:{self.device}"
+        return f"{name}, {self.way}" if self.way else name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +16,10 @@ from fastmlp.backends.cuda_graphs import RecordedEpochs
 from fastmlp.common.errors import BackendError
 from fastmlp.kernels import EpochTask
 from fastmlp.kernels.cuda.augment import image_kernels
-from fastmlp.kernels.cuda.dense import CudaOps
+from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
-from fastmlp.kernels.cuda.layout import refusal
+from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, refusal
 from fastmlp.kernels.cuda.resize import Resize
 from fastmlp.ops.network import NetworkOps, Rule
 
@@ -43,12 +44,29 @@ class CudaBackend(Backend):
     def network_ops(self) -> NetworkOps:
         return CudaOps(self.xp, self.driver, self.asarray)
 
+    def ways(self) -> Iterator[CudaBackend]:
+        """Each layout of a fused epoch that the device may have, and each tiling of products."""
+        for layout in LAYOUTS:
+            if not layout.cluster or self.driver.device.compute_capability >= CLUSTERS:
+                confined = self._confined(f"layout {layout}")
+                confined._fused = FusedEpoch(self.driver, self.asarray, [layout])
+                yield confined
+        for tiling in TILINGS:
+            confined = self._confined(f"tiling {tiling}")
+            confined.network_ops = CudaOps(self.xp, self.driver, self.asarray, [tiling])
+            yield confined
+
+    def _confined(self, way: str) -> CudaBackend:
+        confined = copy(self)
+        confined.way = way
+        return confined
+
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
         recorded = RecordedEpochs(self, self.driver, batch_size)
         return recorded if kernels else super().epoch_runner(batch_size, kernels)
 
     def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
-        return refusal(sizes, dtype, batch_size, optimizer, self.driver.device)
+        return refusal(sizes, dtype, batch_size, optimizer, self.driver.device, self._fused.layouts)
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
         return self._fused.train(tasks, features, labels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -79,6 +80,13 @@ class NumbaBackend(NumpyBackend):
     def set_threads(self, threads: int) -> None:
         super().set_threads(threads)
         parallel.set_threads(threads)
+
+    def ways(self) -> Iterator[NumbaBackend]:
+        """By some threads, fewer and more than there may be cores."""
+        for threads in (1, 2, 4):
+            confined = copy(self)
+            confined.threads, confined.way = threads, f"{threads} threads"
+            yield confined
 
     def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
         if not is_compiled(dense.add_bias):

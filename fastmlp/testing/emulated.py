@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import array_api_compat.numpy
@@ -11,7 +12,15 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Array, Availability
 from fastmlp.backends.cupy import CudaBackend
 from fastmlp.common.errors import BackendError
+from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.emulation import EmulatedDriver, compiler, guarded
+
+# Of each family, by the numbers that decide about layouts: no clusters, less shared memory, few multiprocessors.
+DEVICES = (
+    Device("A100", 80, 108, 166_912),
+    Device("small Ada", 89, 16, 101_376),
+    Device("T4", 75, 40, 65_536),
+)
 
 
 class EmulatedBackend(CudaBackend):
@@ -29,6 +38,14 @@ class EmulatedBackend(CudaBackend):
             return Availability(True, details={"compiler": compiler()})
         except BackendError as error:
             return Availability(False, str(error))
+
+    def ways(self) -> Iterator[CudaBackend]:
+        """Also on other devices, each of which chooses other layouts and tilings, and runs fewer networks at once."""
+        yield from super().ways()
+        for device in DEVICES:
+            other = EmulatedBackend(EmulatedDriver(device))
+            other.way = device.name
+            yield other
 
     def asarray(self, array: NDArray[Any]) -> Array:
         placed = guarded(array.shape, array.dtype)

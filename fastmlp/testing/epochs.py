@@ -111,8 +111,12 @@ def assert_figures(what: str, dtype: str, figures: Figures, problem: Problem, nu
     rows = len(epoch.order)
     got, exact, own = (np.array([sum_]) for sum_ in (loss * rows, epoch.loss, problem.single_losses[number]))
     assert_close(f"{what}: sum of losses", got, exact, _limit(dtype, own, exact, problem.steps))
-    if accuracy != epoch.hits / rows:
-        raise AssertionError(f"{what}: {accuracy * rows:g} of {rows} rows were counted as hits, and {epoch.hits} are")
+    assert_hits(what, accuracy, epoch.hits, rows)
+
+
+def assert_hits(what: str, accuracy: float, hits: int, rows: int) -> None:
+    if accuracy != hits / rows:
+        raise AssertionError(f"{what}: {accuracy * rows:g} of {rows} rows were counted as hits, and {hits} are")
 
 
 def assert_network(what: str, dtype: str, trainer: Trainer, problem: Problem) -> None:

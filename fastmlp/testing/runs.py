@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastmlp.backends.base import Backend
-from fastmlp.testing import epochs, hazards, sequences, whole_runs
+from fastmlp.testing import epochs, evaluations, hazards, sequences, ways, whole_runs
 from fastmlp.testing.check import Check
 
 
@@ -13,5 +13,7 @@ def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
     """In each tier and dtype; each optimizer by itself."""
     yield from epochs.checks(backend, seed, quick=quick)
     yield from sequences.checks(backend, seed, quick=quick)
+    yield from evaluations.checks(backend, seed, quick=quick)
+    yield from ways.checks(backend, seed, quick=quick)
     yield from hazards.checks(backend, seed, quick=quick)
     yield from whole_runs.checks(backend, seed, quick=quick)

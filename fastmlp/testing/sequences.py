@@ -27,6 +27,8 @@ AGAIN: Plan = ((0, 262), (0, 262), (0, 262))
 TOGETHER = tuple(
     Case((33, 17, 10), 37, rows, MOMENTUM, True, turn=turn) for turn, rows in enumerate((90, 37, 60, 80, 5))
 )
+# Classes for three lanes, and so many rows that each warp of a block owns several.
+MANY_CLASSES = tuple(Case((20, 13, 70), 150, rows, MOMENTUM, turn=turn) for turn, rows in enumerate((180, 150, 5)))
 LARGER = tuple(Case((200, 40, 10), 64, 100, ADAM, True, turn=turn) for turn in range(2))  # each worth two threads
 
 

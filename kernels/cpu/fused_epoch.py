@@ -21,7 +21,7 @@ from fastmlp.kernels import EpochTask
 from .optimizers import rule_of
 from .team import dismiss, new_team
 from .tile import LINE
-from .train_epoch import CHUNK, Buffers, Epoch, Share, Team, Weights, evaluate_part, train_part
+from .train_epoch import CHUNK, Buffers, Epoch, Share, Team, Updates, Weights, evaluate_part, train_part
 from .workers import Call, workers
 
 Floats = NDArray[Any]
@@ -83,8 +83,6 @@ class _Job:
             batch_size=task.batch_size,
             inputs=inputs,
             classes=classes,
-            rule=rule_of(task.rule),
-            coefficients=task.coefficients,
             mean=np.empty(0, features.dtype) if task.mean is None else task.mean,
             scale=task.scale,
         )
@@ -94,8 +92,10 @@ class _Job:
         return Team(self.parts, exchange, new_team())
 
     def training(self, team: Team) -> list[Call]:
+        updates = Updates(rule_of(self.task.rule), self.task.coefficients)
+        common = self.weights, self.epoch, updates, team
         return [
-            partial(train_part, self.weights, self.epoch, team, share, self._buffers(share), self.totals[share.part])
+            partial(train_part, *common, share, self._buffers(share), self.totals[share.part])
             for share in self._shares()
         ]
 

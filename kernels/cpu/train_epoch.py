@@ -47,10 +47,9 @@ class Weights(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """One network's epoch: rows (n,) are positions of the samples in `features` (flat), in the order of training.
+    """One network's pass over rows (n,), positions of the samples in `features` (flat), in that order.
 
-    It trains on (features - mean (inputs,)) * scale or, with an empty mean, on the features as they are. rule and
-    coefficients (steps, 1 + k): the optimizer and each step's coefficients, first the share that weight decay leaves.
+    It takes (features - mean (inputs,)) * scale or, with an empty mean, the features as they are.
     """
 
     features: Floats
@@ -59,10 +58,18 @@ class Epoch(NamedTuple):
     batch_size: int
     inputs: int
     classes: int
-    rule: Any
-    coefficients: NDArray[np.float64]
     mean: Floats
     scale: float
+
+
+class Updates(NamedTuple):
+    """The optimizer, and each step's coefficients (steps, 1 + k): first the share of a weight that decay leaves.
+
+    Apart from `Epoch`, so that evaluation is not compiled for each optimizer.
+    """
+
+    rule: Any
+    coefficients: NDArray[np.float64]
 
 
 class Team(NamedTuple):
@@ -282,13 +289,15 @@ def _standardize_gradient(epoch: Epoch, own: Buffers, start: int, count: int, su
 
 
 @jit
-def train_part(weights: Weights, epoch: Epoch, team: Team, share: Share, own: Buffers, totals: Totals) -> bool:
+def train_part(
+    weights: Weights, epoch: Epoch, updates: Updates, team: Team, share: Share, own: Buffers, totals: Totals
+) -> bool:
     """One thread's share of the epoch: train its hidden units, and add up the totals of its share of each batch.
 
     False if the team was dismissed meanwhile: the weights are then useless.
     """
     samples, classes, padded = len(epoch.labels), epoch.classes, share.padded
-    for number in range(len(epoch.coefficients)):
+    for number in range(len(updates.coefficients)):
         if is_dismissed(team.counters):
             return False
         start = number * epoch.batch_size
@@ -303,8 +312,8 @@ def train_part(weights: Weights, epoch: Epoch, team: Team, share: Share, own: Bu
         low, high = m * share.part // team.parts, m * (share.part + 1) // team.parts
         _add_loss(own, labels, classes, padded, m, low, high, totals)
         _softmax_gradient(own, labels, classes, padded, m)
-        coefficients = epoch.coefficients[number]
-        step = Step(epoch.rule, 1 / m, coefficients[1:], coefficients[0])
+        coefficients = updates.coefficients[number]
+        step = Step(updates.rule, 1 / m, coefficients[1:], coefficients[0])
         _hidden_gradient(weights, own, share, classes, m)
         _update_output(weights, own, share, epoch, step, m)
         _update_hidden(weights, own, share, epoch, rows, step, m)

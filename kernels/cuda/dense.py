@@ -5,7 +5,7 @@ An op allocates nothing and does not wait, so that it can be recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, lru_cache
@@ -55,6 +55,9 @@ class Tiling:
     def constants(self) -> dict[str, int]:
         return {"TILE": self.tile, "PACKS": self.packs}
 
+    def __str__(self) -> str:
+        return f"{self.tile} by {self.threads} threads"
+
     def tiles(self, m: int, n: int) -> int:
         return -(-m // self.tile) * -(-n // self.tile)
 
@@ -68,10 +71,13 @@ Coefficients = Any  # of a step: a tuple of numbers, or a float64 array on the d
 
 
 class CudaOps(NetworkOps):
-    """One launch per op; place copies a host array to the driver's device."""
+    """One launch per op; place copies a host array to the driver's device; tilings are those to choose from."""
 
-    def __init__(self, xp: Any, driver: Driver, place: Callable[[Any], Array]) -> None:
+    def __init__(
+        self, xp: Any, driver: Driver, place: Callable[[Any], Array], tilings: Sequence[Tiling] = TILINGS
+    ) -> None:
         super().__init__(xp)
+        self._tilings = tilings
         self.optimizers = optimizers()
         self._driver = driver
         self._load = cache(self._new_launch)
@@ -163,6 +169,8 @@ class CudaOps(NetworkOps):
 
     def _tiling(self, m: int, n: int, k: int) -> Tiling:
         """The largest tiles that leave no more than half of the device idle."""
+        if len(self._tilings) == 1:
+            return self._tilings[0]
         for tiling in (LARGE, MEDIUM):
             if 2 * tiling.tiles(m, n) >= self._driver.device.multiprocessors:
                 return tiling

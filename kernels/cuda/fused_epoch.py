@@ -12,7 +12,7 @@ from fastmlp.common.errors import BackendError, UsageError
 from fastmlp.kernels import EpochTask
 
 from .driver import Array, Driver, LaunchRefusedError
-from .layout import ALIGNMENT, MOST_SLOTS, THREADS, WARPS, Layout, Shape, candidates
+from .layout import ALIGNMENT, LAYOUTS, MOST_SLOTS, THREADS, WARPS, Layout, Shape, candidates
 
 KINDS = 3  # of messages, see exchange.cuh
 TASK = np.dtype(
@@ -30,10 +30,10 @@ Place = Callable[[NDArray[Any]], Array]  # a host array to the device
 
 
 class FusedEpoch:
-    """Trains networks on a driver's device; place copies a host array there, layout overrides the automatic choice."""
+    """Trains networks on a driver's device; place copies a host array there, layouts are those to choose from."""
 
-    def __init__(self, driver: Driver, place: Place, layout: Layout | None = None) -> None:
-        self._driver, self._place, self._layout = driver, place, layout
+    def __init__(self, driver: Driver, place: Place, layouts: Sequence[Layout] = LAYOUTS) -> None:
+        self._driver, self._place, self.layouts = driver, place, layouts
         self._refused: set[tuple[Layout, Shape]] = set()
 
     def train(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
@@ -65,7 +65,7 @@ class FusedEpoch:
 
     def _layouts(self, shape: Shape, tasks: int) -> list[Layout]:
         """The layouts to try, without those that the device has refused before, although they should fit."""
-        layouts = [self._layout] if self._layout else candidates(shape, self._driver.device, tasks)
+        layouts = candidates(shape, self._driver.device, tasks, self.layouts)
         return [layout for layout in layouts if (layout, shape) not in self._refused]
 
     def _train(

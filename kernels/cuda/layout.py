@@ -53,6 +53,10 @@ class Layout:
     def blocks(self) -> int:
         return self.split_k * self.split_n
 
+    def __str__(self) -> str:
+        kind = "cluster" if self.cluster else "grid"
+        return f"{kind} {self.split_k}x{self.split_n} {self.buffers} buffers {self.passes} passes"
+
     def program(self, shape: Shape) -> Program:
         return Program(
             FILE,
@@ -131,17 +135,25 @@ LAYOUTS = (
 )
 
 
-def candidates(shape: Shape, device: Device, tasks: int = 1) -> list[Layout]:
-    """The layouts that fit the device, in the order in which to try them.
+def candidates(shape: Shape, device: Device, tasks: int = 1, layouts: Sequence[Layout] = LAYOUTS) -> list[Layout]:
+    """Those of the layouts that fit the device, in the order in which to try them.
 
     Many networks run best in clusters of up to eight blocks, because more of those run at once.
     """
-    fitting = [layout for layout in LAYOUTS if layout.fits(shape, device)]
+    fitting = [layout for layout in layouts if layout.fits(shape, device)]
     few = tasks <= FEW_TASKS
-    return [layout for layout in fitting if few or not layout.cluster or layout.blocks <= PORTABLE_CLUSTER]
+    best = [layout for layout in fitting if few or not layout.cluster or layout.blocks <= PORTABLE_CLUSTER]
+    return best or fitting
 
 
-def refusal(sizes: Sequence[int], dtype: str, batch_size: int, rule: Rule, device: Device) -> str:
+def refusal(
+    sizes: Sequence[int],
+    dtype: str,
+    batch_size: int,
+    rule: Rule,
+    device: Device,
+    layouts: Sequence[Layout] = LAYOUTS,
+) -> str:
     """Why `train_epoch.cu` cannot train a network on the device; empty if it can."""
     if rule.name not in optimizers():
         return f"the fused epoch has no step of {rule.name}"
@@ -151,7 +163,7 @@ def refusal(sizes: Sequence[int], dtype: str, batch_size: int, rule: Rule, devic
         return "the fused epoch computes in float32"
     if len(sizes) != 3:
         return "the fused epoch is for one hidden layer"
-    if not candidates(Shape.of(sizes, batch_size, rule, centred=True), device):
+    if not candidates(Shape.of(sizes, batch_size, rule, centred=True), device, layouts=layouts):
         return f"the fused epoch needs more shared memory than the {device.shared_memory} bytes that {device.name} has"
     return ""
 

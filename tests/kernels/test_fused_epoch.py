@@ -16,7 +16,7 @@ from fastmlp.common.errors import UsageError
 from fastmlp.kernels import EpochTask
 from fastmlp.kernels.cpu import fused_epoch as module
 from fastmlp.kernels.cpu.exponential import exponential
-from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
+from fastmlp.kernels.cpu.fused_epoch import fused_epoch
 from fastmlp.kernels.cpu.jit import jit
 from fastmlp.kernels.cpu.team import dismiss, meet, new_team
 from fastmlp.kernels.cpu.tile import LINE, make_product
@@ -220,19 +220,6 @@ def test_an_epoch_is_by_the_book(sizes: tuple[int, int, int], optimizer: str, dt
             assert max(map(error, got, expected)) <= limit
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_features_are_standardised_without_a_copy(dtype: str) -> None:
-    sizes = (33, 40, 5)
-    features, labels = make_data(sizes, dtype)
-    mean, scale = np.linspace(-1, 2, 33).astype(dtype), 0.7
-    task = replace(make_task(sizes, dtype=dtype), mean=mean, scale=scale)
-    slots, loss, hits = exactly(task, (features.astype("f8") - mean) * scale, labels)
-    [(got_loss, got_hits)] = fused_epoch([task], features, labels, 2)
-    assert abs(got_loss - loss) <= STEP[dtype] * loss
-    assert got_hits == hits
-    assert max(map(error, task.slots[0], slots[0])) <= STEP[dtype]
-
-
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_networks_together_end_as_each_alone(optimizer: str) -> None:
     sizes = (50, 40, 7)
@@ -243,16 +230,6 @@ def test_networks_together_end_as_each_alone(optimizer: str) -> None:
     for one, other in zip(together, alone, strict=True):
         for got, expected in zip(one.slots, other.slots, strict=True):
             assert all(map(np.array_equal, got, expected))
-
-
-def test_two_networks_on_four_threads_are_two_teams() -> None:
-    sizes = (50, 40, 7)
-    features, labels = make_data(sizes)
-    tasks = [make_task(sizes, seed=seed) for seed in range(2)]
-    expected = [exactly(task, features, labels)[0][0] for task in tasks]
-    fused_epoch(tasks, features, labels, threads=4)
-    for task, values in zip(tasks, expected, strict=True):
-        assert max(map(error, task.slots[0], values)) <= STEP["float32"]
 
 
 def test_small_steps_are_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,21 +249,6 @@ def test_features_may_be_read_only_or_mapped(tmp_path) -> None:
     assert fused_epoch([one], features, labels, 1) == fused_epoch([other], mapped, labels, 1)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_evaluation_is_the_loss_and_hits_of_all_rows(threads: int) -> None:
-    sizes = (33, 40, 5)
-    features, labels = make_data(sizes)
-    tasks = [replace(make_task(sizes, seed=seed), coefficients=np.empty((0, 2))) for seed in range(2)]
-    before = [[array.copy() for array in task.slots[0]] for task in tasks]
-    for task, (loss, hits) in zip(tasks, fused_evaluation(tasks, features, labels, threads), strict=True):
-        whole = replace(task, batch_size=ROWS, coefficients=np.zeros((1, 2)))
-        _, expected, expected_hits = exactly(whole, features, labels)
-        assert abs(loss - expected) <= STEP["float32"] * expected
-        assert hits == expected_hits
-    for task, kept in zip(tasks, before, strict=True):
-        assert all(map(np.array_equal, task.slots[0], kept))
-
-
 @pytest.mark.parametrize("bad", ["label", "negative label", "row"])
 def test_what_is_not_there_is_refused(bad: str) -> None:
     sizes = (20, 16, 3)
@@ -298,16 +260,3 @@ def test_what_is_not_there_is_refused(bad: str) -> None:
         labels[7] = 3 if bad == "label" else -1
     with pytest.raises(UsageError, match="rows 0" if bad == "row" else "Labels must lie in 0 .. 2"):
         fused_epoch([task], features, labels, 1)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_shows_in_loss_and_weights(value: float) -> None:
-    sizes = (20, 16, 3)
-    features, labels = make_data(sizes)
-    features[7, 3] = value
-    task = make_task(sizes)
-    with np.errstate(all="ignore"):
-        [(loss, _)] = fused_epoch([task], features, labels, 2)
-    assert np.isnan(loss)
-    assert np.isnan(task.slots[0][0]).any()
-    assert np.isnan(task.slots[0][2]).any()
