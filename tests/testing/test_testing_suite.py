@@ -1,5 +1,6 @@
 """The whole check of a backend: what it reports, how it goes on, what it leaves behind."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -241,3 +242,39 @@ def test_checks_run_by_the_callers_error_handling(one_check: Callable[..., Repor
     with np.errstate(over="raise"):
         report = one_check(lambda: np.float32(1e38) * np.float32(1e38))
     assert "FloatingPointError" in report.results[0].message
+
+
+# A failure of each part says all that a debugger needs.
+
+VALUES = r"(worst|first) at \(.*\): got \S+, expected \S+|off by .* at \(.*\): got"
+PARTS: dict[str, tuple[str, str, str]] = {
+    "op": (
+        "add_bias",
+        "add_bias, kernel, float32",
+        r"planted kernel add_bias \(plain, contiguous, float32, shape \(.*\), ",
+    ),
+    "epoch": ("add_bias", "sgd decay 0.3 epoch, 33-5-2", r"planted \(33-5-2 .* by sgd decay 0.3, .*float\d\d, "),
+    "run": ("add_bias", "sgd run, 24-10", r"planted run \(24-10 .* by sgd, .*float\d\d, "),
+    "image": ("hflip", "hflip, kernel, uint8", r"planted kernel hflip \(plain, contiguous, uint8, shape \(.*\), "),
+}
+
+
+def hflip_darkens(images: Array, rows: Array, flip: Array, out: Array) -> None:
+    out[rows] = np.where(flip[:, None, None, None], images[rows][..., ::-1], images[rows]) & 0xF0
+
+
+def add_bias_halves(z: Array, bias: Array, out: Array) -> None:
+    np.add(z, bias / 2, out=out)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_failure_says_all_that_a_debugger_needs(backend_with: BackendWith, part: str) -> None:
+    op, only, opening = PARTS[part]
+    planted = backend_with(**{op: {"hflip": hflip_darkens, "add_bias": add_bias_halves}[op]})
+    failed = check_backend(planted, only=only, seed=4).having("failed")
+    assert failed
+    for result in failed:
+        assert re.search(opening + ".*seed 4", result.message), result.message
+        assert re.search(VALUES, result.message), result.message
+        if op != "hflip":
+            assert "is over the tolerance" in result.message
