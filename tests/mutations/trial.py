@@ -19,7 +19,7 @@ from tests.mutations.table import ROOT, Bug
 JUDGE = Path(__file__).with_name("judge.py")
 PATIENCE = 120  # seconds for the checks that should catch a bug; longer, and it hangs
 WHOLE_CHECK = 1500  # seconds for all of them
-INVALID = ("does not compile", "TypingError", "LoweringError", "SyntaxError", "ImportError")  # the table's mistake
+INVALID = ("does not compile", "TypingError", "LoweringError", "Traceback (most recent call last)")  # an edit's mistake
 
 Verdict = Literal["caught", "caught elsewhere", "survived", "invalid"]
 
@@ -54,7 +54,7 @@ class Copy:
         except subprocess.TimeoutExpired:
             return {"verdict": "failed", "check": "(hung)", "message": f"no answer after {seconds} s"}
         if run.returncode:
-            return {"verdict": "failed", "check": "(crashed)", "message": run.stderr.strip()[-500:]}
+            return {"verdict": "failed", "check": "(crashed)", "message": run.stderr.strip()[-2000:]}
         found: dict[str, str] = json.loads(run.stdout.splitlines()[-1])
         return found
 
