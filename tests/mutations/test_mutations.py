@@ -10,6 +10,7 @@ from tests.mutations.table import KINDS, ROOT, Bug, bugs
 from tests.mutations.trial import Outcome, try_each
 
 BUGS = bugs()
+SEED = 1100  # whose sample is of single ops for the most part: they compile fast
 WITHOUT_NUMBERS = {
     "kernels/cpu/workers.py": "hands work to threads",
     "kernels/cuda/cluster.cuh": "PTX, which no CPU runs",
@@ -61,6 +62,14 @@ def test_the_score_counts_by_kind_and_names_what_survived():
     assert "| all | 2 | 1 | 0 | 1 |" in table
     assert "does that" in table
     assert "does this" not in table
+
+
+@pytest.mark.slow
+def test_the_public_check_catches_a_sample_of_them(tmp_path):
+    if not EmulatedBackend.probe().usable:
+        pytest.skip("no C++ compiler: the emulated GPU needs one")
+    outcomes = try_each(sample(BUGS, 10, SEED), tmp_path)
+    assert [outcome for outcome in outcomes if outcome.verdict != "caught"] == []
 
 
 @pytest.mark.slow
