@@ -15,9 +15,9 @@ from fastmlp.testing.evaluations import assert_evaluation
 from fastmlp.testing.problems import Case
 from fastmlp.testing.sequences import LARGER, MANY_CLASSES, assert_together
 
-# The most hidden units that 8 parts of 32 hold, or else 4; inputs of which no part is whole; batches that are padded
-# for every number of blocks.
-CASES = (Case((130, 250, 10), 61, 90, ADAM, centred=True), Case((130, 125, 10), 61, 90, ADAM, centred=True))
+# The most hidden units that 8 parts of 32 hold, or else 4, or else fewer, for little shared memory; inputs of which no
+# part is whole; batches that are padded for every number of blocks.
+CASES = tuple(Case(sizes, 61, 90, ADAM, centred=True) for sizes in ((130, 250, 10), (130, 125, 10), (66, 33, 10)))
 
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
