@@ -169,7 +169,7 @@ def test_rows_in_places_of_32_bits_are_found(backend_with: BackendWith) -> None:
     def gather_32_bit_rows(source: Array, index: Array, out: Array) -> None:
         np.take(source, index.astype(np.uint32).astype(np.int64), axis=0, out=out)
 
-    with pytest.raises(AssertionError, match=r"rows \(4294967303, .*\): 2 of 5 elements differ; .* got 0"):
+    with pytest.raises(AssertionError, match=r"rows \(4294967303, .*\): 2 of 4 elements differ; .* got 0"):
         assert_far_rows(CASES["gather"], backend_with(gather=gather_32_bit_rows), "int64")
 
 
