@@ -4,6 +4,7 @@ contiguous     as they are made
 misaligned     one element further on, so that no address is one of 16 bytes
 mixed          none is contiguous: the first is "strided", the second "transposed", the third "padded", and so on
 aliased        contiguous; outputs are the inputs whose memory they may share
+misaligned x   x alone
 strided x      of x every second column; "padded x": its rows have more columns, "transposed x": they are a view's
                columns (an array that is not a matrix is strided instead). All others are contiguous
 """

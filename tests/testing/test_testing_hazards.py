@@ -29,9 +29,9 @@ def run(op: str, *arguments: Any) -> None:
 
 
 def gather_of_aligned_rows(source: Array, index: Array, out: Array) -> None:
-    """Right where 16 bytes can be stored at once."""
+    """Right where 16 bytes can be stored at once, or cannot be read."""
     run("gather", source, index, out)
-    if out.size and out.ctypes.data % 16 and out.strides[0] % 16 == 0:
+    if out.size and out.ctypes.data % 16 and out.strides[0] % 16 == 0 and source.ctypes.data % 16 == 0:
         out[-1] = source[0]
 
 
@@ -138,7 +138,7 @@ def momentum_of_nesterov(optimizer: Any, slots: Array, gradient: Array, row: Any
 
 
 HIDDEN: list[tuple[str, Kernel, str]] = [
-    ("gather", gather_of_aligned_rows, r"plain, misaligned, .*elements differ"),
+    ("gather", gather_of_aligned_rows, r"plain, misaligned out, .*elements differ"),
     ("column_sum", column_sum_at_least_what_was_there, r"plain, misaligned, .*got [01.]+\d*e\+30"),
     ("relu_backward", relu_backward_in_one_layout, r"plain, mixed, .*over the tolerance"),
     ("standardize", standardize_difference_of_products, "far means, .*over the tolerance"),
