@@ -1,9 +1,11 @@
 // The functions through which Python calls a kernel compiled for this CPU; included after the kernel's source.
 #pragma once
 
+#include <csignal>
+#include <cstring>
+#include <iterator>
 #include <new>
 #if RACES
-#include <csignal>
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -19,7 +21,8 @@ void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 extern "C" const char* __asan_default_options() {
-    return "verify_asan_link_order=0:detect_leaks=0:detect_stack_use_after_return=0:halt_on_error=0:log_path=/dev/null";
+    return "verify_asan_link_order=0:detect_leaks=0:detect_stack_use_after_return=0:halt_on_error=0:log_path=/dev/null:"
+           "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0";
 }
 
 namespace {
@@ -33,8 +36,33 @@ void take_report(const char* report) {
     emulation::failure = std::string(what, std::strcspn(what, " \n")) + std::string(where, std::strcspn(where, "\n"));
 }
 
+// A crash ends the launch, not the process. Undefined behaviour that the sanitizer told of before says more.
+[[maybe_unused]] void take_crash(int signal) {
+    if (emulation::group && emulation::current) emulation::fail(std::string("a crash: ") + strsignal(signal));
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+}
+
 #if defined(__SANITIZE_ADDRESS__)
 __attribute__((constructor)) void hear_the_sanitizer() { __asan_set_error_report_callback(take_report); }
+
+// While it lives, crashes are the launch's.
+class Crashes {
+  public:
+    Crashes() {
+        struct sigaction taken = {};
+        taken.sa_handler = take_crash;
+        taken.sa_flags = SA_NODEFER; // the handler does not return
+        for (size_t k = 0; k < std::size(SIGNALS); ++k) sigaction(SIGNALS[k], &taken, &before[k]);
+    }
+    ~Crashes() {
+        for (size_t k = 0; k < std::size(SIGNALS); ++k) sigaction(SIGNALS[k], &before[k], nullptr);
+    }
+
+  private:
+    static constexpr int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    struct sigaction before[std::size(SIGNALS)];
+};
 #else
 [[maybe_unused]] void (*const unused)(const char*) = take_report;
 #endif
@@ -68,11 +96,29 @@ std::string aside(const std::function<std::string()>& launch) {
 
 #else
 
-std::string aside(const std::function<std::string()>& launch) { return launch(); }
+std::string aside(const std::function<std::string()>& launch) {
+#if defined(__SANITIZE_ADDRESS__)
+    const Crashes crashes;
+#endif
+    return launch();
+}
 
 #endif
 
 } // namespace
+
+#if defined(__SANITIZE_ADDRESS__)
+// Undefined behaviour, such as an address that is not aligned, fails its launch; the sanitizer prints the rest.
+extern "C" void __ubsan_get_current_report_data(const char** kind, const char** message, const char** file,
+                                                unsigned* line, unsigned* column, char** address);
+extern "C" void __ubsan_on_report() {
+    const char *kind, *message, *file;
+    unsigned line, column;
+    char* address;
+    __ubsan_get_current_report_data(&kind, &message, &file, &line, &column, &address);
+    if (emulation::failure.empty()) emulation::failure = std::string(kind) + " in " + file + ":" + std::to_string(line);
+}
+#endif
 
 #define HOST_SIDE(kernel)                                                                                             \
     extern "C" int kernel##_signature(char* buffer, int size) {                                                       \

@@ -37,8 +37,7 @@ FLAGS = (
 )
 SANITIZED = (
     "-fsanitize=address,undefined",
-    "-fsanitize-recover=address",
-    "-fno-sanitize-recover=undefined",
+    "-fsanitize-recover=address,undefined",
     "-fno-sanitize=null,vptr,object-size,pointer-overflow",  # found by the address sanitizer anyway, in half the time
 )
 RACES = (  # whose functions are ours, see races.h

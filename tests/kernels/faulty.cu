@@ -13,6 +13,13 @@ extern "C" __global__ void neighbour(const float* in, float* out, int fault) {
     if (fault == 3) out[t + 64] = other[t];                // 3: writes outside
 }
 
+extern "C" __global__ void stray(const float* in, float* out, int fault) {
+    const int t = threadIdx.x;
+    const float4* packs = reinterpret_cast<const float4*>(in + (fault == 1)); // 1: not aligned to 16 bytes
+    if (fault == 2) in = reinterpret_cast<const float*>(8);                   // 2: nothing is there
+    out[t] = t < 4 ? packs[t].x : in[t];
+}
+
 extern "C" __global__ void meet(float* out, int fault) {
     const int t = threadIdx.x;
     if (fault == 1 && t == 7) return; // the others wait for it

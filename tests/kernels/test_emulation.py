@@ -36,6 +36,16 @@ def test_what_lies_outside_of_an_array_is_not_touched_emulated(emulated, launch,
         launch("neighbour", numbers, out, np.int32(fault))
 
 
+@pytest.mark.parametrize(("fault", "message"), [(1, "misaligned-pointer-use"), (2, "a crash")])
+def test_undefined_behaviour_and_crashes_end_the_launch_not_the_process_emulated(emulated, launch, out, fault, message):
+    numbers = emulated.asarray(np.arange(64, dtype="f4"))
+    launch("stray", numbers, out, np.int32(0))
+    with pytest.raises(RuntimeError, match=message):
+        launch("stray", numbers, out, np.int32(fault))
+    launch("stray", numbers, out, np.int32(0))
+    np.testing.assert_array_equal(out[4:], numbers[4:])
+
+
 @pytest.mark.parametrize(("fault", "message"), [(1, "deadlock"), (2, "different barriers")])
 def test_threads_that_do_not_meet_are_found_emulated(launch, out, fault, message):
     launch("meet", out, np.int32(0))
