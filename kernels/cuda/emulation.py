@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ LIBRARIES = ("-lstdc++", "-lm", "-lgcc_s", "-lgcc", "-lc", "-ldl")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
 SHADOW = (0x7FFF7000, 0x10007FFF8000)  # the address sanitizer's shadow memory, on x86-64 Linux
 CRASH = "a crash"  # of the child process that searches for races: the sanitizers say why
-SEARCHES = 1  # for races, of launches with arguments of the same sizes
+SEARCHES = 1  # for races, of launches that are alike
+SIZES = ("INPUTS", "HIDDEN", "CLASSES", "BATCH")  # options that are a network's, as other kernels' arguments have them
 POISONED = 2**26  # bytes of an array at most: gigabytes would take memory that nothing else touches
 ZONE = 256  # guard bytes before and after a device array, which no kernel may touch
 H100 = Device("emulated H100", 90, 132, 232_448)
@@ -104,7 +105,7 @@ class EmulatedDriver(Driver):
         def launch(grid: Size, block: Size, arguments: Sequence[Any]) -> None:
             self._check(program, grid, block)
             pointers, kept = _pointers(program, kernel.types, arguments)
-            like = (program, grid, block, *(getattr(each, "shape", ()) or each for each in arguments))
+            like = _alike(program, grid, block, arguments)
             run = partial(self._run, kernel, like, pointers, (kept, arguments), _dim3(grid), _dim3(block))
             if self._recorded is None:
                 run()
@@ -160,6 +161,17 @@ class EmulatedDriver(Driver):
                 launch()
 
         return repeat
+
+
+def _alike(program: Program, grid: Size, block: Size, arguments: Sequence[Any]) -> Hashable:
+    """What two launches share that have the same races: the steps of their threads, but not the type of their numbers.
+
+    A program's whole numbers shape its steps, apart from a network's sizes; one without these goes by its arguments'.
+    """
+    options = dict(option.removeprefix("-D").split("=", 1) for option in program.options)
+    steps = frozenset((name, value) for name, value in options.items() if value.isdecimal() and name not in SIZES)
+    sizes = () if options.keys() & set(SIZES) else tuple(getattr(each, "shape", ()) or each for each in arguments)
+    return program.file, program.kernel, steps, block, len(sizes) and grid, sizes
 
 
 def guarded(shape: tuple[int, ...], dtype: Any) -> Any:
