@@ -496,6 +496,8 @@ inline void make_block(Block& block, const dim3& index, unsigned rank) {
 }
 
 inline void run_group(const std::vector<dim3>& indices) {
+    // the new blocks may lie where shared memory was, and threads read their own indices there
+    for (const Block& block : group->blocks) races::forget(block.shared.data(), block.shared.size());
     group->blocks = std::vector<Block>(indices.size());
     group->next.clear();
     group->messages.clear();
