@@ -39,7 +39,8 @@ METHODS: tuple[Optimizer, ...] = (
 )
 
 # Sizes below, between and above each number by which a kernel cuts its work, and one beside its multiples: inputs 4, 32
-# and 128, units 4, 16 and 32, classes 32, 128 and 256, rows 16, 64 and 128. Each with rows that fill no last batch.
+# and 128, units 4, 16 and 32, classes 32, 128 and 256, rows 16, 64, 128 and 256. No last batch
+# is full.
 CASES = (
     *(Case((512, 64, 10), 64, 130, method, centred=method != PLAIN) for method in METHODS),
     Case((33, 5, 2), 37, 90, SGD(DECAY), centred=True),
@@ -48,6 +49,7 @@ CASES = (
     Case((515, 33, 70), 64, 100, ADAM, centred=True),
     Case((130, 100, 300), 37, 60, SGD(DECAY), centred=True),
     Case((33, 100, 10), 130, 280, ADAM, centred=True),
+    Case((24, 16, 10), 320, 1000, MOMENTUM, centred=True),
     Case((37, 13, 7), 1, 3, MOMENTUM, centred=True),
     Case((24, 16, 5), 64, 20, ADAM),
     Case((1, 1, 3), 5, 12, PLAIN, centred=True),

@@ -38,24 +38,26 @@ CASES = (
     Case((33, 16, 10), 12, ROWS),
 )
 EXACT = Case((1, 1, 2), 1, 12)
+WIDE = Case((3, 2, 33_000), 2, 5)
 LARGE, ODD = 2.0**30, 101.0  # in float32 no sum holds both
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A network, the rows that it trains on in turn, and the learning rate."""
+    """A network, the rows of which it trains on the first `rows` in turn, and the learning rate."""
 
     parameters: Parameters
     features: HostArray
     labels: NDArray[np.int64]
     rate: float = RATE
+    rows: int = ROWS
 
     def with_output(self, weight: float, bias: HostArray) -> Sample:
         """The last layer's weights times that number, and its biases."""
         weights, biases = self.parameters.weights, self.parameters.biases
         return replace(self, parameters=Parameters((*weights[:-1], weight * weights[-1]), (*biases[:-1], bias)))
 
-    def with_feature(self, row: int, column: int, value: float) -> Sample:
+    def with_feature(self, row: int, column: int | slice, value: float) -> Sample:
         features = self.features.copy()
         features[row, column] = value
         return replace(self, features=features)
@@ -66,7 +68,7 @@ class Sample:
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
     """Each hazard in each tier and dtype."""
-    for case in CASES[1:2] if quick else (*CASES, EXACT):
+    for case in CASES[1:2] if quick else (*CASES, EXACT, WIDE):
         for name, sample in samples(case, seed).items():
             for dtype in DTYPES[:1] if quick else DTYPES:
                 for tier in case.tiers(backend, dtype):
@@ -78,7 +80,13 @@ def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
 @cache
 def samples(case: Case, seed: int) -> dict[str, Sample]:
     """Every hazard by its name."""
-    return {"exact sum of losses": sums_exactly()} if case == EXACT else dict(_samples(case, seed))
+    if case == EXACT:
+        return {"exact sum of losses": sums_exactly()}
+    if case == WIDE:
+        return {
+            "labels beyond 16 bits": replace(draw(case, seed), labels=np.arange(32_766, 33_000)[:ROWS], rows=case.rows)
+        }
+    return dict(_samples(case, seed))
 
 
 def _samples(case: Case, seed: int) -> Iterator[tuple[str, Sample]]:
@@ -103,6 +111,7 @@ def _samples(case: Case, seed: int) -> Iterator[tuple[str, Sample]]:
         labels = _with(plain.labels, (5, ROWS - 1), last)
         yield f"{value} in a row", plain.with_feature(ROWS - 1, 2, value).with_labels(labels)
     yield "NaN in a whole row", replace(plain, features=_with(plain.features, (5,), np.nan))
+    yield "NaN in a row left out", replace(plain.with_feature(ROWS - 1, slice(None), np.nan), rows=ROWS - 1)
     weight = _with(plain.parameters.weights[0], (3,), np.nan)
     weights = Parameters((weight, *plain.parameters.weights[1:]), plain.parameters.biases)
     yield "NaN in the weights", replace(plain, parameters=weights)
@@ -123,7 +132,7 @@ def sums_exactly() -> Sample:
     parameters = Parameters((one, np.array([[1.0, 0.0]])), (zero, np.zeros(2)))
     features = np.full((EXACT.rows, 1), ODD)
     features[0] = LARGE
-    return Sample(parameters, features, np.ones(EXACT.rows, np.int64), rate=0.0)
+    return Sample(parameters, features, np.ones(EXACT.rows, np.int64), rate=0.0, rows=EXACT.rows)
 
 
 def assert_sample(
@@ -133,12 +142,13 @@ def assert_sample(
     what = f"{backend} {name} ({case}, {tier_name(tier)}, {dtype}, seed {seed})"
     trainer = bind(case, sample.parameters, backend, dtype, tier)
     features, labels = backend.asarray(sample.features.astype(dtype)), backend.asarray(sample.labels.copy())
-    order, rates = np.arange(len(sample.labels)), np.full(-(-len(sample.labels) // case.batch_size), sample.rate)
+    order, rates = np.arange(sample.rows), np.full(-(-sample.rows // case.batch_size), sample.rate)
+    tested = features[: sample.rows, ...], labels[: sample.rows]
     with np.errstate(all="ignore"):
         network = start(case, sample.parameters, "float64")
-        evaluated = reference.evaluate(network, sample.features, sample.labels)
+        evaluated = reference.evaluate(network, sample.features[: sample.rows], sample.labels[: sample.rows])
         trained = reference.train(network, sample.features, sample.labels, order, case.batch_size, rates)
-        _assert_figures(f"{what}: evaluation", dtype, trainer.evaluate(features, labels), evaluated, len(order))
+        _assert_figures(f"{what}: evaluation", dtype, trainer.evaluate(*tested), evaluated, len(order))
         got = trainer.train_epoch(features, labels, order, rates)
         tolerance = 0.0 if case == EXACT else STEP[dtype]
         _assert_figures(f"{what}: epoch", dtype, got, trained, len(order), tolerance)
