@@ -109,11 +109,12 @@ _SGD = _case(SGD, reference.sgd)
 _MOMENTUM = _case(Momentum, reference.momentum, {"momentum": 0.9, "nesterov": True})
 _ADAM = _case(Adam, reference.adam, {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8})
 
+OTHER = {"beta_1": 0.8123456789, "beta_2": 0.9512345678, "epsilon": 1.23456789e-3}  # lost if they are cut short
 UPDATE_CASES = (
     *(_SGD, _first_step(_SGD)),
     *(_MOMENTUM, _first_step(_MOMENTUM)),
-    _case(Momentum, reference.momentum, {"momentum": 0.7, "nesterov": True}, hazard="other constants"),
+    _case(Momentum, reference.momentum, {"momentum": 0.7123456789, "nesterov": True}, hazard="other constants"),
     _case(Momentum, reference.momentum, {"momentum": 0.6, "nesterov": False}, hazard="without Nesterov"),
     *(_ADAM, _first_step(_ADAM)),
-    _case(Adam, reference.adam, {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}, hazard="other constants"),
+    _case(Adam, reference.adam, OTHER, hazard="other constants"),
 )

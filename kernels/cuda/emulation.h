@@ -341,6 +341,7 @@ inline size_t offset_of(const void* address) {
 
 // Where the kernel's next array in shared memory starts; `used` is the kernel's own count, without guard zones.
 inline unsigned char* take_shared(size_t used, size_t bytes) {
+    if (used % 16) fail("an array in shared memory starts at no multiple of 16 bytes");
     races::Quiet quiet;
     if (used + bytes > group->launch.shared_bytes)
         fail("the kernel takes more shared memory than its launch gives it: " + std::to_string(used + bytes) +
