@@ -12,6 +12,7 @@ from fastmlp.testing.op_case import Draw, Inputs, OpCase, Rng, Shape, method, si
 from fastmlp.testing.reference import network_ops as reference
 
 HUGE = 1e4  # logits of a run about to diverge: their exponentials overflow unless the largest is taken off first
+FAR = 1000.0
 
 # (rows, classes): no row, one row, one class, a ragged batch, the paper's logits, a batch of evaluation, and on both
 # sides of 16 and 32 classes, one lane's and a warp's share of a row
@@ -38,6 +39,12 @@ def draw_huge_logits(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     """Logits so far apart that all probabilities are 0 or 1."""
     ladder = np.tile(HUGE * np.arange(shape[1]), (shape[0], 1))
     return {"logits": rng.permuted(ladder, axis=1).astype(dtype), "labels": draw_labels(rng, shape)}
+
+
+def draw_far_logits(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """All so far from 0 that a loss which holds the largest one loses digits."""
+    inputs = draw_softmax_xent(rng, shape, dtype)
+    return {**inputs, "logits": inputs["logits"] + np.asarray(FAR, dtype)}
 
 
 def draw_tied_logits(rng: Rng, shape: Shape, dtype: str) -> Inputs:
@@ -188,7 +195,7 @@ def _case(op: str, draw: Draw, draws: Mapping[str, Draw], per_logit: int, per_ro
     )
 
 
-DRAWS = {"huge": draw_huge_logits, "ties": draw_tied_logits, "equal": draw_equal_logits}
+DRAWS = {"huge": draw_huge_logits, "far": draw_far_logits, "ties": draw_tied_logits, "equal": draw_equal_logits}
 # of a logit: compare, subtract, exponentiate, add, divide by the sum and by m
 _PLAIN = _case("softmax_xent", draw_softmax_xent, DRAWS, 6, 0)
 _WEIGHTED = _case(
