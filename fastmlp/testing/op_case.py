@@ -41,8 +41,7 @@ class OpCase:
     array_code  `array_code(xp, *inputs, *outputs)` fills the outputs
     draw        `draw(rng, shape, dtype)` gives inputs by argument name; away from ReLU's kink, gradients random
     outputs     the (shape, dtype) of every output, by argument name, for such inputs
-    truth       `truth(**inputs)`, of float64 inputs, gives each output in float64, by code of `testing.reference`
-                alone, which shares nothing with what it judges
+    truth       `truth(**inputs)` gives each output in float64, by nothing but code of `testing.reference`
     shapes      what `draw` takes; each op says what its numbers mean, and one of them has no rows
     flops       arithmetic operations for a shape, a fused multiply-add being two
     bytes       `bytes(shape, itemsize)`: memory traffic, every input read once and every output written once
