@@ -64,7 +64,7 @@ class Backend(ABC):
     device: str = "cpu"
     threads: int = available_cores()  # for work on the CPU
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
-    way: str = ""  # to which it is confined, see `ways`
+    way: str = ""  # to which it is confined, see `epoch_ways`
     beside_host: ClassVar[bool] = False  # it computes while the host does other work, and has room for more
 
     def __init__(self, device: str | None = None) -> None:
@@ -123,9 +123,13 @@ class Backend(ABC):
         """Each network's summed loss and hits over the rows of its order, if the backend `fuses_evaluation`."""
         raise NotImplementedError(f"Backend {self} has no fused evaluation: it evaluates by single ops.")
 
-    def ways(self) -> Iterator[Backend]:
-        """This backend confined to each way in which it may train, if it chooses among several: by the network's size,
-        by the device, by the number of threads. For checks, which must not depend on that choice."""
+    def epoch_ways(self) -> Iterator[Backend]:
+        """This backend confined to each way in which it may run a fused epoch, if it chooses among several: by the
+        network's size, by the device, by the number of threads. For checks, which must not depend on that choice."""
+        yield from ()
+
+    def op_ways(self) -> Iterator[Backend]:
+        """The same of its single ops."""
         yield from ()
 
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:

@@ -44,13 +44,16 @@ class CudaBackend(Backend):
     def network_ops(self) -> NetworkOps:
         return CudaOps(self.xp, self.driver, self.asarray)
 
-    def ways(self) -> Iterator[CudaBackend]:
-        """Each layout of a fused epoch that the device may have, and each tiling of products."""
+    def epoch_ways(self) -> Iterator[CudaBackend]:
+        """By each layout that the device may have."""
         for layout in LAYOUTS:
             if not layout.cluster or self.driver.device.compute_capability >= CLUSTERS:
                 confined = self._confined(f"layout {layout}")
                 confined._fused = FusedEpoch(self.driver, self.asarray, [layout])
                 yield confined
+
+    def op_ways(self) -> Iterator[CudaBackend]:
+        """By each tiling of products."""
         for tiling in TILINGS:
             confined = self._confined(f"tiling {tiling}")
             confined.network_ops = CudaOps(self.xp, self.driver, self.asarray, [tiling])

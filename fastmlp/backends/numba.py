@@ -81,7 +81,7 @@ class NumbaBackend(NumpyBackend):
         super().set_threads(threads)
         parallel.set_threads(threads)
 
-    def ways(self) -> Iterator[NumbaBackend]:
+    def epoch_ways(self) -> Iterator[NumbaBackend]:
         """By some threads, fewer and more than there may be cores."""
         for threads in (1, 2, 4):
             confined = copy(self)

@@ -39,9 +39,17 @@ class EmulatedBackend(CudaBackend):
         except BackendError as error:
             return Availability(False, str(error))
 
-    def ways(self) -> Iterator[CudaBackend]:
-        """Also on other devices, each of which chooses other layouts and tilings, and runs fewer networks at once."""
-        yield from super().ways()
+    def epoch_ways(self) -> Iterator[CudaBackend]:
+        """Also on other devices, each of which chooses other layouts, and runs fewer networks at once."""
+        yield from super().epoch_ways()
+        yield from self._on_other_devices()
+
+    def op_ways(self) -> Iterator[CudaBackend]:
+        """Also on other devices, each of which chooses other tilings."""
+        yield from super().op_ways()
+        yield from self._on_other_devices()
+
+    def _on_other_devices(self) -> Iterator[CudaBackend]:
         for device in DEVICES:
             other = EmulatedBackend(EmulatedDriver(device))
             other.way = device.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -11,10 +10,9 @@ from fastmlp.backends.base import Backend
 from fastmlp.network.evaluation import Figures
 from fastmlp.network.optimizers import OPTIMIZERS, SGD, Optimizer, make_optimizer
 from fastmlp.network.optimizers.momentum import Momentum
-from fastmlp.network.parameters import DTYPES
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer, train_epoch_together
-from fastmlp.testing.check import Check, where_held
+from fastmlp.testing.check import Check
 from fastmlp.testing.compare import HostArray, assert_close, assert_equal, assert_same_kind, error
 from fastmlp.testing.problems import (
     Case,
@@ -24,6 +22,7 @@ from fastmlp.testing.problems import (
     Plan,
     Problem,
     bind,
+    checks_of,
     slots_of,
     slots_of_trainer,
     tier_name,
@@ -62,11 +61,7 @@ CASES = (
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
     """An epoch of each case in each tier and dtype."""
     for case in CASES[6:7] if quick else CASES:
-        for dtype in DTYPES[:1] if quick else DTYPES:
-            for tier in case.tiers(backend, dtype):
-                check = partial(assert_epochs, backend, case, dtype, tier, seed)
-                name = f"{case.method} epoch, {case.network}, {tier_name(tier)}, {dtype}"
-                yield Check(name, where_held(backend, dtype, check))
+        yield from checks_of(f"{case.method} epoch", backend, case, seed, assert_epochs, quick=quick)
 
 
 def assert_epochs(

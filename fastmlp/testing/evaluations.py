@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 
 from fastmlp.backends.base import Backend
 from fastmlp.network.evaluation import ROWS
-from fastmlp.network.parameters import DTYPES
 from fastmlp.network.tiers import Tier
-from fastmlp.testing.check import Check, where_held
+from fastmlp.testing.check import Check
 from fastmlp.testing.compare import assert_close, assert_equal, assert_same_kind, error
 from fastmlp.testing.epochs import ADAM, assert_hits
 from fastmlp.testing.problems import (
     Case,
     away_from_kinks,
     bind,
+    checks_of,
     first_parameters,
     single,
     slots_of_trainer,
@@ -39,11 +38,7 @@ CASES = (
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
     """Each case in each tier and dtype."""
     for case in CASES[1:2] if quick else CASES:
-        for dtype in DTYPES[:1] if quick else DTYPES:
-            for tier in case.tiers(backend, dtype):
-                check = partial(assert_evaluation, backend, case, dtype, tier, seed)
-                name = f"evaluation, {case.network}, {tier_name(tier)}, {dtype}"
-                yield Check(name, where_held(backend, dtype, check))
+        yield from checks_of("evaluation", backend, case, seed, assert_evaluation, quick=quick)
 
 
 def assert_evaluation(backend: Backend, case: Case, dtype: str, tier: Tier | None, seed: int = 0) -> None:

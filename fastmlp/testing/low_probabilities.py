@@ -8,17 +8,16 @@ probability, and is judged by itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 
 from fastmlp.backends.base import Backend
 from fastmlp.network.optimizers import make_optimizer
-from fastmlp.network.parameters import DTYPES, Parameters
+from fastmlp.network.parameters import Parameters
 from fastmlp.network.tiers import Tier
-from fastmlp.testing.check import Check, where_held
+from fastmlp.testing.check import Check
 from fastmlp.testing.compare import HostArray, assert_close
-from fastmlp.testing.problems import Case, bind, first_parameters, slots_of_trainer, tier_name
+from fastmlp.testing.problems import Case, bind, checks_of, first_parameters, slots_of_trainer, tier_name
 from fastmlp.testing.tolerances import STEP, STEP_FLOOR
 
 ROWS = 16
@@ -29,25 +28,18 @@ TOLERANCE = {"float64": STEP["float64"], "float32": STEP_FLOOR}
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
     """In each tier and dtype."""
-    for dtype in DTYPES[:1] if quick else DTYPES:
-        for tier in CASE.tiers(backend, dtype):
-            check = partial(assert_low_probabilities, backend, dtype, tier, seed)
-            yield Check(
-                f"low probabilities, {CASE.network}, {tier_name(tier)}, {dtype}", where_held(backend, dtype, check)
-            )
+    yield from checks_of("low probabilities", backend, CASE, seed, assert_low_probabilities, quick=quick)
 
 
-def assert_low_probabilities(backend: Backend, dtype: str, tier: Tier | None, seed: int = 0) -> None:
+def assert_low_probabilities(backend: Backend, case: Case, dtype: str, tier: Tier | None, seed: int = 0) -> None:
     """Each probability to a step's tolerance."""
     rng = np.random.default_rng(seed)
-    trainer = bind(CASE, _with_logits(first_parameters(CASE, rng)), backend, dtype, tier)
-    features = backend.asarray(rng.standard_normal((ROWS, CASE.sizes[0])).astype(dtype))
+    trainer = bind(case, _with_logits(first_parameters(case, rng)), backend, dtype, tier)
+    features = backend.asarray(rng.standard_normal((ROWS, case.sizes[0])).astype(dtype))
     trainer.train_epoch(features, backend.asarray(np.zeros(ROWS, np.int64)), np.arange(ROWS), np.full(1, 0.1))
     got = slots_of_trainer(trainer)["velocity of bias 1"][1:].astype(np.float64)
     exact = _probabilities()[1:]
-    what = (
-        f"{backend} ({CASE}, {tier_name(tier)}, {dtype}, seed {seed}): probabilities, as shares of what they should be"
-    )
+    what = f"{backend} ({case}, {tier_name(tier)}, {dtype}, seed {seed}): probabilities, as shares of the exact ones"
     assert_close(what, got / exact, np.ones_like(exact), TOLERANCE[dtype])
 
 

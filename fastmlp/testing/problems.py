@@ -7,9 +7,9 @@ equal classes wins: so the rows of each batch are drawn one batch after another,
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +21,7 @@ from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.network.parameters import DTYPES, Parameters
 from fastmlp.network.tiers import Tier, choose_tier
 from fastmlp.network.trainer import Trainer
+from fastmlp.testing.check import Check, where_held
 from fastmlp.testing.compare import HostArray, assert_equal
 from fastmlp.testing.reference import training as reference
 
@@ -298,6 +299,16 @@ def _again(network: reference.Network, case: Case, data: Data, epoch: Epoch) -> 
     weights = data.weights.astype(dtype) if case.weighted else None
     features = data.features.astype(dtype)
     return reference.train(network, features, data.labels, epoch.order, case.batch_size, epoch.rates, weights)[0]
+
+
+def checks_of(
+    what: str, backend: Backend, case: Case, seed: int, run: Callable[..., None], *, quick: bool
+) -> Iterator[Check]:
+    """run(backend, case, dtype, tier, seed), in each dtype and tier; what: the beginning of the checks' names."""
+    for dtype in DTYPES[:1] if quick else DTYPES:
+        for tier in case.tiers(backend, dtype):
+            check = partial(run, backend, case, dtype, tier, seed)
+            yield Check(f"{what}, {case.network}, {tier_name(tier)}, {dtype}", where_held(backend, dtype, check))
 
 
 # Small parts.

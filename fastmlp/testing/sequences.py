@@ -10,11 +10,10 @@ import numpy as np
 
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import UsageError
-from fastmlp.network.parameters import DTYPES
 from fastmlp.network.tiers import Tier
-from fastmlp.testing.check import Check, where_held
+from fastmlp.testing.check import Check
 from fastmlp.testing.epochs import ADAM, MOMENTUM, assert_epochs, assert_figures, assert_network, train_together
-from fastmlp.testing.problems import PLAIN, Case, Data, Placed, Plan, Problem, bind, tier_name
+from fastmlp.testing.problems import PLAIN, Case, Data, Placed, Plan, Problem, bind, checks_of, tier_name
 
 # In one trainer: the same number of rows in another order, other data, fewer rows, a single short batch. A recording of
 # steps keeps addresses and numbers, and would show.
@@ -34,48 +33,34 @@ LARGER = tuple(Case((200, 40, 10), 64, 100, ADAM, True, turn=turn) for turn in r
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
     """In each tier and dtype."""
-    for dtype in DTYPES[:1] if quick else DTYPES:
-        for case in CASES[1:2] if quick else CASES:
-            for tier in case.tiers(backend, dtype):
-                what = f"{case.network}, {tier_name(tier)}, {dtype}"
-                in_turn = partial(assert_epochs, backend, case, dtype, tier, seed, IN_TURN)
-                yield Check(f"{case.method} epochs in turn, {what}", where_held(backend, dtype, in_turn))
-        for tier in MANY_STEPS.tiers(backend, dtype):
-            if tier is not None and not quick:
-                what = f"{MANY_STEPS.network}, {tier_name(tier)}, {dtype}"
-                again = partial(assert_epochs, backend, MANY_STEPS, dtype, tier, seed, AGAIN)
-                yield Check(f"epochs of many steps, {what}", where_held(backend, dtype, again))
-        yield from _together(backend, seed, dtype)
-        yield from _in_memory(backend, seed, dtype)
-
-
-def _together(backend: Backend, seed: int, dtype: str) -> Iterator[Check]:
-    for cases in (TOGETHER[:2], TOGETHER, LARGER):
-        for tier in cases[0].tiers(backend, dtype):
-            check = partial(assert_together, backend, cases, dtype, tier, seed)
-            what = f"{len(cases)} networks together, {cases[0].network}, {tier_name(tier)}, {dtype}"
-            yield Check(what, where_held(backend, dtype, check))
-
-
-def _in_memory(backend: Backend, seed: int, dtype: str) -> Iterator[Check]:
+    for case in CASES[1:2] if quick else CASES:
+        in_turn = partial(assert_epochs, plan=IN_TURN)
+        yield from checks_of(f"{case.method} epochs in turn", backend, case, seed, in_turn, quick=quick)
+    again = partial(assert_epochs, plan=AGAIN)
+    for check in () if quick else checks_of("epochs of many steps", backend, MANY_STEPS, seed, again, quick=quick):
+        if tier_name(None) not in check.name:  # a fused epoch records no steps
+            yield check
+    for first, *others in (TOGETHER[:2], TOGETHER, LARGER):
+        what, together = f"{1 + len(others)} networks together", partial(assert_together, others)
+        yield from checks_of(what, backend, first, seed, together, quick=quick)
     for case in (CASES[1], replace(CASES[1], sizes=(40, 16, 10))):  # of which packs of four numbers fill a row
-        for tier in case.tiers(backend, dtype):
-            for place in PLACES:
-                check = partial(assert_refused_or_right, backend, case, dtype, tier, seed, place)
-                what = f"features in memory {place}, {case.network}, {tier_name(tier)}, {dtype}"
-                yield Check(what, where_held(backend, dtype, check))
+        for place in PLACES:
+            placed = partial(assert_refused_or_right, place)
+            yield from checks_of(f"features in memory {place}", backend, case, seed, placed, quick=quick)
 
 
-def assert_together(backend: Backend, cases: Sequence[Case], dtype: str, tier: Tier | None, seed: int = 0) -> None:
-    """Each network ends as the reference does, which trains it alone; the first has the most rows."""
-    first = Problem.draw(cases[0], seed)
-    others = [Problem.draw(case, seed + case.turn, given=first.data) for case in cases[1:]]
-    problems, (data,) = [first, *others], first.data
+def assert_together(
+    others: Sequence[Case], backend: Backend, case: Case, dtype: str, tier: Tier | None, seed: int = 0
+) -> None:
+    """The case's network and others, of no more rows, each end as the reference does, which trains them alone."""
+    first = Problem.draw(case, seed)
+    problems = [first, *(Problem.draw(other, seed + other.turn, given=first.data) for other in others)]
+    (data,) = first.data
     trainers = [bind(problem.case, problem.parameters, backend, dtype, tier) for problem in problems]
     placed = data.place(backend, dtype)
     figures = train_together(trainers, [problem.epochs[0] for problem in problems], placed)
     for trainer, figure, problem in zip(trainers, figures, problems, strict=True):
-        number = f"network {problem.case.turn + 1} of {len(cases)}"
+        number = f"network {problem.case.turn + 1} of {len(problems)}"
         what = f"{backend} ({number}, {problem.case}, {tier_name(tier)}, {dtype}, seed {seed})"
         assert_figures(what, dtype, figure, problem)
         assert_network(what, dtype, trainer, problem)
@@ -107,7 +92,7 @@ def every_second_column(data: Data, backend: Backend, dtype: str) -> Placed:
 PLACES = {"read-only": read_only, "one number on": one_number_on, "every second column": every_second_column}
 
 
-def assert_refused_or_right(backend: Backend, case: Case, dtype: str, tier: Tier | None, seed: int, place: str) -> None:
+def assert_refused_or_right(place: str, backend: Backend, case: Case, dtype: str, tier: Tier | None, seed: int) -> None:
     """Features with gaps a backend may refuse by a UsageError, which says what to do."""
     try:
         assert_epochs(backend, case, dtype, tier, seed, place=PLACES[place])

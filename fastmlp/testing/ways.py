@@ -1,8 +1,8 @@
-"""Every way in which a backend may train (`Backend.ways`), on networks that show what is particular to each."""
+"""Each way in which a backend may run ops or fused epochs, on networks that show what is particular to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from fastmlp.backends.base import Backend
@@ -21,22 +21,29 @@ CASES = tuple(Case(sizes, 61, 90, ADAM, centred=True) for sizes in ((130, 250, 1
 
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
-    """In every dtype that has a fused epoch, in each way: an epoch by fused ops and a fused one, networks together."""
-    for way in () if quick else backend.ways():
-        for dtype in DTYPES:
+    """In each way that ops may run, an epoch; in each way that a fused epoch may, one, and of networks together."""
+    for dtype in () if quick else DTYPES:
+        for way in backend.op_ways():
+            yield _check(way, CASES[0], dtype, Tier.FUSED_OPS, seed)
+        for way in backend.epoch_ways():
             fused = [case for case in CASES if _tier(way, case, dtype) == Tier.FUSED_EPOCH]
-            for name, run in _of_way(way, fused[0], dtype, seed) if fused else ():
-                yield Check(f"{name}, {way.way}, {dtype}", where_held(way, dtype, run))
+            if fused:
+                yield _check(way, fused[0], dtype, Tier.FUSED_EPOCH, seed)
+                yield from _together_and_evaluated(way, dtype, seed)
 
 
-def _of_way(way: Backend, case: Case, dtype: str, seed: int) -> Iterator[tuple[str, Callable[[], None]]]:
-    for tier in (Tier.FUSED_OPS, Tier.FUSED_EPOCH):
-        yield f"{case.method} epoch, {case.network}, {tier.label}", partial(assert_epochs, way, case, dtype, tier, seed)
-    for cases in (MANY_CLASSES,) if way.beside_host else (MANY_CLASSES, LARGER):  # which two teams of threads share
-        name = f"{len(cases)} networks together, {cases[0].network}"
-        yield name, partial(assert_together, way, cases, dtype, None, seed)
-    for evaluated in EVALUATED if way.fuses_evaluation else ():
-        yield f"evaluation, {evaluated.network}", partial(assert_evaluation, way, evaluated, dtype, None, seed)
+def _check(way: Backend, case: Case, dtype: str, tier: Tier, seed: int) -> Check:
+    name = f"{case.method} epoch, {case.network}, {tier.label}, {way.way}, {dtype}"
+    return Check(name, where_held(way, dtype, partial(assert_epochs, way, case, dtype, tier, seed)))
+
+
+def _together_and_evaluated(way: Backend, dtype: str, seed: int) -> Iterator[Check]:
+    for first, *others in (MANY_CLASSES,) if way.beside_host else (MANY_CLASSES, LARGER):  # which two teams share
+        name = f"{1 + len(others)} networks together, {first.network}, {way.way}, {dtype}"
+        yield Check(name, where_held(way, dtype, partial(assert_together, others, way, first, dtype, None, seed)))
+    for case in EVALUATED if way.fuses_evaluation else ():
+        check = partial(assert_evaluation, way, case, dtype, None, seed)
+        yield Check(f"evaluation, {case.network}, {way.way}, {dtype}", where_held(way, dtype, check))
 
 
 def _tier(way: Backend, case: Case, dtype: str) -> Tier:

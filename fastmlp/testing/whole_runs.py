@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Backend
 from fastmlp.network.optimizers import OPTIMIZERS, SGD, make_optimizer
-from fastmlp.network.parameters import DTYPES, Parameters
+from fastmlp.network.parameters import Parameters
 from fastmlp.network.tiers import Tier
-from fastmlp.testing.check import Check, where_held
+from fastmlp.testing.check import Check
 from fastmlp.testing.compare import HostArray, assert_close, assert_equal
 from fastmlp.testing.problems import (
     Case,
     Slots,
     bind,
+    checks_of,
     first_parameters,
     single,
     slots_of_trainer,
@@ -75,11 +76,7 @@ class Run:
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
     """A run of each case in each tier and dtype."""
     for case in CASES[1:2] if quick else CASES:
-        for dtype in DTYPES[:1] if quick else DTYPES:
-            for tier in case.tiers(backend, dtype):
-                check = partial(assert_run, backend, case, dtype, tier, seed)
-                name = f"{case.method} run, {case.network}, {tier_name(tier)}, {dtype}"
-                yield Check(name, where_held(backend, dtype, check))
+        yield from checks_of(f"{case.method} run", backend, case, seed, assert_run, quick=quick)
 
 
 def assert_run(backend: Backend, case: Case, dtype: str, tier: Tier | None, seed: int = 0) -> None:

@@ -153,7 +153,7 @@ def test_the_first_networks_rates_for_all_are_found(monkeypatch: pytest.MonkeyPa
     original, first = Trainer.coefficients, dict[int, Any]()
     monkeypatch.setattr(Trainer, "coefficients", of_the_first)
     with pytest.raises(AssertionError, match=r"network 4 of 5.*error"):
-        sequences.assert_together(NumpyBackend(), sequences.TOGETHER, "float32", None)
+        sequences.assert_together(sequences.TOGETHER[1:], NumpyBackend(), sequences.TOGETHER[0], "float32", None)
 
 
 def test_features_read_as_if_they_had_no_gaps_are_found(backend_with: BackendWith) -> None:
@@ -163,7 +163,7 @@ def test_features_read_as_if_they_had_no_gaps_are_found(backend_with: BackendWit
 
     for place, right in (("read-only", True), ("every second column", False)):
         with nullcontext() if right else pytest.raises(AssertionError, match="epoch 1: sum of losses"):
-            sequences.assert_refused_or_right(backend_with(gather=ignores_strides), CASE, "float32", None, 0, place)
+            sequences.assert_refused_or_right(place, backend_with(gather=ignores_strides), CASE, "float32", None, 0)
 
 
 # Hazards.
@@ -200,7 +200,7 @@ def test_wrong_hits_are_found(backend_with: BackendWith, predicted: Callable[...
     case = hazards.CASES[1]
     backend, sample = backend_with(softmax_xent=softmax_with(predicted=predicted)), hazards.samples(case, 0)[hazard]
     with pytest.raises(AssertionError, match=r"of 37 rows were counted as hits"):
-        hazards.assert_sample(backend, case, sample, hazard, "float32", None, 0)
+        hazards.assert_sample(hazard, sample, backend, case, "float32", None, 0)
 
 
 def test_losses_added_up_in_float32_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,9 +209,9 @@ def test_losses_added_up_in_float32_are_found(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(trainer, "means", means)
     sample = hazards.sums_exactly()
-    hazards.assert_sample(NumpyBackend(), hazards.EXACT, sample, "sum", "float64", None, 0)
+    hazards.assert_sample("sum", sample, NumpyBackend(), hazards.EXACT, "float64", None, 0)
     with pytest.raises(AssertionError, match="epoch: loss: error"):
-        hazards.assert_sample(NumpyBackend(), hazards.EXACT, sample, "sum", "float32", None, 0)
+        hazards.assert_sample("sum", sample, NumpyBackend(), hazards.EXACT, "float32", None, 0)
 
 
 def test_a_hidden_divergence_is_found(backend_with: BackendWith) -> None:
@@ -221,7 +221,7 @@ def test_a_hidden_divergence_is_found(backend_with: BackendWith) -> None:
     case = hazards.CASES[0]
     sample = hazards.samples(case, 0)["nan in a row"]
     with pytest.raises(AssertionError, match=r"evaluation: loss: error inf .* expected nan"):
-        hazards.assert_sample(backend_with(bias_relu=bias_relu_drops_nan), case, sample, "NaN", "float32", None, 0)
+        hazards.assert_sample("NaN", sample, backend_with(bias_relu=bias_relu_drops_nan), case, "float32", None, 0)
 
 
 # Whole runs.
