@@ -67,7 +67,7 @@ def assert_batch_after_batch(backend: Backend, seed: int) -> None:
         got = _assert_applied(f"{backend} augmentation {shape} (seed {seed})", backend, noise(rng, shape), plan)
         results.append((got, got.copy()))
     for number, (result, before) in enumerate(results):
-        assert_equal(f"{backend} augmentation: the result of batch {number} after others", result, before)
+        assert_equal(f"{backend} augmentation: the result of batch {number} after others (seed {seed})", result, before)
 
 
 def assert_functions(backend: Backend, seed: int) -> None:

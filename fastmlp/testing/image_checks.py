@@ -13,9 +13,10 @@ from fastmlp.common.errors import BackendError
 from fastmlp.testing.augment_cases import AUGMENT_CASES, SQUARES
 from fastmlp.testing.check import Check, SkipError
 from fastmlp.testing.compare import HostArray, assert_rounded
-from fastmlp.testing.image_layouts import WITH_GAPS, Layout, PlacedImages, starting_at
+from fastmlp.testing.image_layouts import WITH_GAPS, starting_at
+from fastmlp.testing.layouts import Layout, Placed
 from fastmlp.testing.op_case import Inputs, OpCase, Shape, Trial
-from fastmlp.testing.parity import REFUSALS
+from fastmlp.testing.parity import takes
 
 POISONS = (170, 0, 85)
 STARTS = (0, 1, 4, 8)
@@ -70,7 +71,7 @@ def assert_many(backend: Backend, case: OpCase, kernel: Kernel, seed: int) -> No
     """Small images, of which each block of a GPU has to take several."""
     count = MANY.get(case.op, OTHERS)
     inputs, levels = _repeated(case, count, seed)
-    _assert_placed(f"{backend} kernel {case.op} ({count} images)", backend, kernel, inputs, levels)
+    _assert_placed(f"{backend} kernel {case.op} ({count} images, seed {seed})", backend, kernel, inputs, levels)
 
 
 def assert_shared_out(backend: Backend, case: OpCase, kernel: Kernel, seed: int) -> None:
@@ -80,7 +81,7 @@ def assert_shared_out(backend: Backend, case: OpCase, kernel: Kernel, seed: int)
     try:
         for threads in THREADS:
             backend.set_threads(threads)
-            what = f"{backend} kernel {case.op} ({SHARED} images, {threads} threads)"
+            what = f"{backend} kernel {case.op} ({SHARED} images, {threads} threads, seed {seed})"
             _assert_placed(what, backend, kernel, inputs, levels)
     finally:
         backend.set_threads(before)
@@ -133,21 +134,16 @@ def _assert_placed(
 ) -> None:
     """The kernel makes these levels of images and in results laid out so, or refuses where there are gaps."""
     pictures, *others = inputs.values()
-    images = PlacedImages(backend, layouts[0], pictures, poison)
-    out = PlacedImages(backend, layouts[1], np.full_like(pictures, poison), poison)
-    try:
-        kernel(images.array, *map(backend.asarray, others), out.array)
-        backend.synchronize()
-    except REFUSALS as refusal:
-        if all(layout.contiguous for layout in layouts):
-            raise AssertionError(f"{what}: raised {type(refusal).__name__}: {refusal}") from refusal
-        return
-    images.assert_unchanged(f"{what}: changed its images")
-    assert_rounded(what, out.read(what), levels, poison)
+    full = np.array([poison], np.uint8)
+    images = Placed(backend, pictures.shape, layouts[0], full, pictures, writable=True)
+    out = Placed(backend, pictures.shape, layouts[1], full, None, writable=True)
+    given = (images.array, *map(backend.asarray, others), out.array)
+    if takes(what, backend, kernel, given, may_refuse=not all(layout.contiguous for layout in layouts)):
+        images.assert_unchanged(f"{what}: changed its images", f"{what}: changed what is around its images")
+        assert_rounded(what, out.read(f"{what}: written outside"), levels, poison)
 
 
 def _levels(case: OpCase, inputs: Inputs) -> HostArray:
-    assert case.truth is not None
     levels: HostArray = case.truth(**inputs)["out"]
     return levels
 

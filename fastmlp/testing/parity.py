@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import prod
@@ -15,7 +15,7 @@ import numpy as np
 from fastmlp.backends.base import Backend, Kernel
 from fastmlp.common.errors import FastMLPError
 from fastmlp.testing.compare import HostArray, assert_close, assert_equal, assert_rounded, assert_same_kind, error
-from fastmlp.testing.layouts import WITH_GAPS, Placed, full, lies
+from fastmlp.testing.layouts import WITH_GAPS, Placed, full, layout_of, lies
 from fastmlp.testing.op_case import Inputs, OpCase, Trial
 from fastmlp.testing.tolerances import OP_FLOOR, limit
 
@@ -65,16 +65,24 @@ def _assert_one(trial: Trial, backend: Backend, kernel: Kernel | None) -> bool:
     arguments = {name: placed.array if isinstance(placed, Placed) else placed for name, placed in inputs.items()}
     arguments |= {source: outputs[name].array for name, source in trial.aliases.items()}
     op = kernel or partial(trial.case.array_code, backend.xp)
-    try:
-        with np.errstate(all="ignore"):
-            op(*arguments.values(), *(output.array for output in outputs.values()))
-        backend.synchronize()
-    except Exception as failure:
-        if kernel and _may_refuse(trial) and isinstance(failure, REFUSALS):
-            return False
-        raise AssertionError(f"{what}: raised {type(failure).__name__}: {failure}") from failure
+    given = (*arguments.values(), *(output.array for output in outputs.values()))
+    if not takes(what, backend, op, given, may_refuse=kernel is not None and _may_refuse(trial)):
+        return False
     _assert_unchanged(what, trial, inputs)
     _assert_outputs(what, trial, outputs)
+    return True
+
+
+def takes(what: str, backend: Backend, kernel: Kernel, arguments: Sequence[Any], *, may_refuse: bool) -> bool:
+    """Call the kernel and wait for it; False if it refuses its arguments, where it may."""
+    try:
+        with np.errstate(all="ignore"):
+            kernel(*arguments)
+        backend.synchronize()
+    except Exception as failure:
+        if may_refuse and isinstance(failure, REFUSALS):
+            return False
+        raise AssertionError(f"{what}: raised {type(failure).__name__}: {failure}") from failure
     return True
 
 
@@ -147,23 +155,22 @@ def _arrays(trial: Trial) -> list[str]:
 
 def _place_inputs(trial: Trial, backend: Backend) -> dict[str, Any]:
     """The inputs on the backend's device: read-only if it has that, and laid out as the trial says."""
-    how, inputs = lies(trial.layout, _arrays(trial)), expectation(trial).inputs
-    return {
-        name: Placed(backend, value.shape, how[name], _poison(AROUND_INPUTS, value.dtype.name), value, writable=False)
-        if isinstance(value, np.ndarray)
-        else value
-        for name, value in inputs.items()
-    }
+    how, placed = lies(trial.layout, _arrays(trial)), dict(expectation(trial).inputs)
+    for name, value in placed.items():
+        if isinstance(value, np.ndarray):
+            layout, poison = layout_of(how[name], value.shape), _poison(AROUND_INPUTS, value.dtype.name)
+            placed[name] = Placed(backend, value.shape, layout, poison, value, writable=False)
+    return placed
 
 
 def _place_outputs(trial: Trial, backend: Backend) -> dict[str, Placed]:
     """The outputs, full of poison, or of the input whose memory they share."""
-    how, inputs = lies(trial.layout, _arrays(trial)), expectation(trial).inputs
+    how, inputs, placed = lies(trial.layout, _arrays(trial)), expectation(trial).inputs, {}
     kinds = FAR if trial.layout.startswith("misaligned") else POISON
-    return {
-        name: Placed(backend, shape, how[name], _poison(kinds, dtype), inputs.get(trial.aliases.get(name, "")), True)
-        for name, (shape, dtype) in trial.case.outputs(inputs).items()
-    }
+    for name, (shape, dtype) in trial.case.outputs(inputs).items():
+        layout, shared = layout_of(how[name], shape), inputs.get(trial.aliases.get(name, ""))
+        placed[name] = Placed(backend, shape, layout, _poison(kinds, dtype), shared, writable=True)
+    return placed
 
 
 def _poison(kinds: Mapping[str, tuple[float, ...]], dtype: str) -> HostArray:
@@ -176,16 +183,17 @@ def _poison(kinds: Mapping[str, tuple[float, ...]], dtype: str) -> HostArray:
 def _assert_unchanged(what: str, trial: Trial, inputs: Mapping[str, Any]) -> None:
     for name, placed in inputs.items():
         if isinstance(placed, Placed) and name not in trial.aliases.values():
-            assert_equal(f"{what}: changed its input {name}", placed.read(), expectation(trial).inputs[name])
-            assert_equal(f"{what}: written outside, around its input {name}", *placed.around())
+            placed.assert_unchanged(
+                f"{what}: changed its input {name}", f"{what}: written outside, around its input {name}"
+            )
 
 
 def _assert_outputs(what: str, trial: Trial, outputs: Mapping[str, Placed]) -> None:
     expected = expectation(trial)
     dtypes = trial.case.outputs(expected.inputs)
     for name, output in outputs.items():
-        here, got, exact = f"{what}: {name}", output.read(), expected.exact[name]
-        assert_equal(f"{here}: written outside, around it", *output.around())
+        here, exact = f"{what}: {name}", expected.exact[name]
+        got = output.read(f"{here}: written outside, around it")
         assert_same_kind(here, got, *dtypes[name])
         if got.dtype.name == "uint8":
             assert_rounded(here, got, exact, *POISON["u"])
