@@ -56,7 +56,7 @@ class CudaBackend(Backend):
         """By each tiling of products."""
         for tiling in TILINGS:
             confined = self._confined(f"tiling {tiling}")
-            confined.network_ops = CudaOps(self.xp, self.driver, self.asarray, [tiling])
+            confined.network_ops = CudaOps(self.xp, self.driver, self.asarray, tiling)
             yield confined
 
     def _confined(self, way: str) -> CudaBackend:

@@ -5,7 +5,7 @@ An op allocates nothing and does not wait, so that it can be recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, lru_cache
@@ -71,13 +71,11 @@ Coefficients = Any  # of a step: a tuple of numbers, or a float64 array on the d
 
 
 class CudaOps(NetworkOps):
-    """One launch per op; place copies a host array to the driver's device; tilings are those to choose from."""
+    """One launch per op; place copies a host array to the driver's device; tiling is that of all products, if given."""
 
-    def __init__(
-        self, xp: Any, driver: Driver, place: Callable[[Any], Array], tilings: Sequence[Tiling] = TILINGS
-    ) -> None:
+    def __init__(self, xp: Any, driver: Driver, place: Callable[[Any], Array], tiling: Tiling | None = None) -> None:
         super().__init__(xp)
-        self._tilings = tilings
+        self._given_tiling = tiling
         self.optimizers = optimizers()
         self._driver = driver
         self._load = cache(self._new_launch)
@@ -157,7 +155,7 @@ class CudaOps(NetworkOps):
         rows = m + (finish == Finish.COLUMN_SUMS)
         if not rows * n:
             return
-        tiling = self._tiling(rows, n, k)
+        tiling = self._given_tiling or self._best_tiling(rows, n, k)
         (a, a_transposed), (b, b_transposed) = _stored(a), _stored(b)
         given, column_sums = (out if array is None else array for array in (given, column_sums))  # any valid pointer
         real = REAL[out.dtype.name]
@@ -167,10 +165,8 @@ class CudaOps(NetworkOps):
         arguments = _contiguous(a, b, given, out, column_sums, *sizes, *how)
         launch((tiling.tiles(rows, n),), (tiling.threads,), arguments)
 
-    def _tiling(self, m: int, n: int, k: int) -> Tiling:
+    def _best_tiling(self, m: int, n: int, k: int) -> Tiling:
         """The largest tiles that leave no more than half of the device idle."""
-        if len(self._tilings) == 1:
-            return self._tilings[0]
         for tiling in (LARGE, MEDIUM):
             if 2 * tiling.tiles(m, n) >= self._driver.device.multiprocessors:
                 return tiling

@@ -87,9 +87,9 @@ class EmulatedDriver(Driver):
     """Runs kernels on this CPU, one launch after the other, each with its threads in a random order that `seed` sets.
 
     Device arrays are NumPy arrays. Every launch is checked: the types and order of its arguments, that arrays are
-    contiguous and, where the kernel writes, writable, and everything that `emulation.h` checks; of each program, the
-    first `searches` launches with arguments of the same sizes for races, by `races.h`. Raises RuntimeError for errors
-    that a GPU would not report, and TypeError for arguments of wrong types.
+    contiguous and, where the kernel writes, writable, and everything that `emulation.h` checks; of launches that are
+    alike, the first `searches` for races, by `races.h`. Raises RuntimeError for errors that a GPU would not report, and
+    TypeError for arguments of wrong types.
     """
 
     def __init__(self, device: Device = H100, seed: int = 1, searches: int = SEARCHES) -> None:
@@ -240,11 +240,7 @@ class _Kernel:
     def __init__(self, program: Program, build: tuple[str, ...]) -> None:
         self.program, self.build = program, build
         self._library = _library(program.file, program.options, build)
-
-    @property
-    def types(self) -> list[str]:
-        """Of the kernel's arguments."""
-        return _ask(getattr(self._library, f"{self.program.kernel}_signature")).split(",")
+        self.types = _ask(getattr(self._library, f"{program.kernel}_signature")).split(",")  # of its arguments
 
     def run(self, pointers: Any, launch: _Launch) -> str:
         """An empty string, or what went wrong."""
