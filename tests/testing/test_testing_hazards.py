@@ -14,15 +14,9 @@ from fastmlp.network.optimizers.adam import Adam
 from fastmlp.network.optimizers.momentum import Momentum
 from fastmlp.testing import CASES, assert_parity
 from fastmlp.testing.far_rows import assert_far_rows
+from tests.array_code import run
 
 BackendWith = Callable[..., Backend]
-ARRAY_CODE = {case.op: case.array_code for case in CASES.values()}
-
-
-def run(op: str, *arguments: Any) -> None:
-    """The op's array code on NumPy, for bugs to start from."""
-    with np.errstate(all="ignore"):
-        ARRAY_CODE[op](NumpyBackend.xp, *arguments)
 
 
 # Layouts.

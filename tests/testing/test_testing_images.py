@@ -12,12 +12,9 @@ from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.testing import CASES, augmentation, image_checks, resizing
 from fastmlp.testing.check import SkipError
 from fastmlp.testing.reference import images as reference
+from tests.array_code import run
 
 BackendWith = Callable[..., Backend]
-
-
-def sound(op: str, *arguments: Array) -> None:
-    CASES[op].array_code(NumpyBackend.xp, *arguments)
 
 
 def in_memory(array: Array) -> Array:
@@ -26,30 +23,30 @@ def in_memory(array: Array) -> Array:
 
 
 def hflip_ignores_gaps_of_images(images: Array, rows: Array, flip: Array, out: Array) -> None:
-    sound("hflip", in_memory(images).reshape(images.shape), rows, flip, out)
+    run("hflip", in_memory(images).reshape(images.shape), rows, flip, out)
 
 
 def hflip_ignores_gaps_of_results(images: Array, rows: Array, flip: Array, out: Array) -> None:
-    sound("hflip", images, rows, flip, in_memory(out).reshape(out.shape))
+    run("hflip", images, rows, flip, in_memory(out).reshape(out.shape))
 
 
 def hflip_takes_memory_as_aligned(images: Array, rows: Array, flip: Array, out: Array) -> None:
     start = images.ctypes.data % 8
-    sound("hflip", np.roll(images, start).reshape(images.shape), rows, flip, out)
+    run("hflip", np.roll(images, start).reshape(images.shape), rows, flip, out)
 
 
 def hflip_fills_whole_words(images: Array, rows: Array, flip: Array, out: Array) -> None:
-    sound("hflip", images, rows, flip, out)
+    run("hflip", images, rows, flip, out)
     np.lib.stride_tricks.as_strided(out, (out.size + 3,), (1,))[out.size :] = 0
 
 
 def hflip_sets_all_results(images: Array, rows: Array, flip: Array, out: Array) -> None:
     out[...] = 170
-    sound("hflip", images, rows, flip, out)
+    run("hflip", images, rows, flip, out)
 
 
 def hflip_once_per_block(images: Array, rows: Array, flip: Array, out: Array) -> None:
-    sound("hflip", images, rows[:4000], flip[:4000], out)
+    run("hflip", images, rows[:4000], flip[:4000], out)
 
 
 def contrast_of_float32_sums(images: Array, rows: Array, factor: Array, flip: Array, out: Array) -> None:
@@ -61,7 +58,7 @@ def contrast_of_float32_sums(images: Array, rows: Array, factor: Array, flip: Ar
 
 
 def crop_counts_columns_in_16_bits(images: Array, rows: Array, down: Array, across: Array, out: Array) -> None:
-    sound("crop", images[..., : 2**15 - 1], rows, down, across, out[..., : 2**15 - 1])
+    run("crop", images[..., : 2**15 - 1], rows, down, across, out[..., : 2**15 - 1])
 
 
 @pytest.mark.parametrize(
@@ -88,7 +85,7 @@ def test_a_bug_of_a_kernel_is_found(
 def test_a_bug_with_so_many_threads_is_found(backend_with: BackendWith, seed: int) -> None:
     def loses_the_rest(images: Array, rows: Array, flip: Array, out: Array) -> None:
         shares = len(rows) // backend.threads * backend.threads
-        sound("hflip", images, rows[:shares], flip[:shares], out)
+        run("hflip", images, rows[:shares], flip[:shares], out)
 
     backend = backend_with(hflip=loses_the_rest)
     before = backend.threads

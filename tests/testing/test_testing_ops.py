@@ -14,18 +14,12 @@ from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.network.optimizers import OPTIMIZERS
 from fastmlp.network.optimizers.adam import EPSILON
 from fastmlp.testing import CASES, assert_parity
+from tests.array_code import run
 
 BackendWith = Callable[..., Backend]
-ARRAY_CODE = {case.op: case.array_code for case in CASES.values()}
 
 
 # Bugs planted in kernels. Each takes what its op takes, fills most of it rightly, and must be found.
-
-
-def run(op: str, *arguments: Any) -> None:
-    """The op's array code on NumPy, for bugs to start from."""
-    with np.errstate(all="ignore"):
-        ARRAY_CODE[op](NumpyBackend.xp, *arguments)
 
 
 def gather_next_row(source: Array, index: Array, out: Array) -> None:
