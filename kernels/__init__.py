@@ -11,26 +11,32 @@ from numpy.typing import NDArray
 
 from fastmlp.ops.network import Rule
 
+Layers = Sequence[tuple[Any, Any]]  # the weights (k, n) and biases (n,) of each
+
 
 @dataclass(frozen=True)
 class EpochTask:
-    """One network with one hidden layer, and the epoch that a fused epoch trains it for, in place.
+    """One network, and the epoch that a fused epoch trains it for, in place.
 
-    slots: the values (w1 (d, h), b1 (h,), w2 (h, c), b2 (c,)), then each moment of the rule's, of the same shapes.
-    order int64 (rows,): the rows to train on, in batches. coefficients float64 (steps, 1 + k): the rule's numbers for
-    each step. mean (d,): train on (features - mean) * scale; None: on the features as they are.
+    slots: the values, then each moment of the rule's, of the same shapes; each has every layer's weights (k, n) and
+    biases (n,). order int64 (rows,): the rows to train on, in batches. coefficients float64 (steps, 1 + k): the rule's
+    numbers for each step. mean (d,): train on (features - mean) * scale; None: on the features as they are.
+    row_weights (n,): of each row's loss, of mean 1; None: all weigh the same. smoothing: the share of a row's target
+    that is spread over all classes, (1 - smoothing) Y + smoothing / c. Evaluation knows neither of the two.
     """
 
-    slots: Sequence[tuple[Any, Any, Any, Any]]
+    slots: Sequence[Layers]
     rule: Rule
     order: NDArray[np.int64]
     batch_size: int
     coefficients: NDArray[np.float64]
     mean: Any = None
     scale: float = 1.0
+    row_weights: Any = None
+    smoothing: float = 0.0
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Inputs, hidden units, classes."""
-        w1, _, w2, _ = self.slots[0]
-        return (*w1.shape, w2.shape[1])
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs, the hidden units of each hidden layer, classes."""
+        layers = self.slots[0]
+        return (layers[0][0].shape[0], *(weight.shape[1] for weight, _ in layers))

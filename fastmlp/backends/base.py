@@ -108,8 +108,19 @@ class Backend(ABC):
         """A context in which the engine does not record ops for differentiation."""
         return nullcontext()
 
-    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
-        """Why this backend cannot train such a network for a whole epoch in one call; empty if it can."""
+    def fused_epoch_refusal(
+        self,
+        sizes: Sequence[int],
+        dtype: str,
+        batch_size: int,
+        optimizer: Rule,
+        weighted: bool = False,
+        smoothing: float = 0.0,
+    ) -> str:
+        """Why this backend cannot train such a network for a whole epoch in one call; empty if it can.
+
+        weighted: on rows of different weights; smoothing: of the labels, as `EpochTask` has it.
+        """
         return f"{self} has no fused epoch"
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:

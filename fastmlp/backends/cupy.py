@@ -68,8 +68,17 @@ class CudaBackend(Backend):
         recorded = RecordedEpochs(self, self.driver, batch_size)
         return recorded if kernels else super().epoch_runner(batch_size, kernels)
 
-    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
-        return refusal(sizes, dtype, batch_size, optimizer, self.driver.device, self._fused.layouts)
+    def fused_epoch_refusal(
+        self,
+        sizes: Sequence[int],
+        dtype: str,
+        batch_size: int,
+        optimizer: Rule,
+        weighted: bool = False,
+        smoothing: float = 0.0,
+    ) -> str:
+        device, layouts = self.driver.device, self._fused.layouts
+        return refusal(sizes, dtype, batch_size, optimizer, device, layouts, weighted, smoothing)
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
         return self._fused.train(tasks, features, labels)

@@ -88,7 +88,15 @@ class NumbaBackend(NumpyBackend):
             confined.threads, confined.way = threads, f"{threads} threads"
             yield confined
 
-    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Rule) -> str:
+    def fused_epoch_refusal(
+        self,
+        sizes: Sequence[int],
+        dtype: str,
+        batch_size: int,
+        optimizer: Rule,
+        weighted: bool = False,
+        smoothing: float = 0.0,
+    ) -> str:
         if not is_compiled(dense.add_bias):
             return "NUMBA_DISABLE_JIT is set, and numba's fused epoch only runs compiled"
         if not hasattr(os, "sched_yield"):
@@ -97,6 +105,10 @@ class NumbaBackend(NumpyBackend):
             return f"numba's fused epoch has no step of {optimizer.name}"
         if len(sizes) != 3:
             return "numba's fused epoch is for one hidden layer"
+        if weighted:
+            return "numba's fused epoch takes no weighted rows"
+        if smoothing:
+            return "numba's fused epoch smooths no labels"
         if batch_size > BATCH_ROWS:
             return f"numba's fused epoch is for batches of up to {BATCH_ROWS} rows"
         return ""

@@ -72,7 +72,7 @@ class Fit:
         self, rows: Rows, recipe: Recipe, backend: Backend, shuffle: bool, stopping: Stopping | None = None
     ) -> None:
         """Train from the history's end to the recipe's last epoch, or until it is time to stop."""
-        trainer = recipe.network(self.parameters, backend)
+        trainer = recipe.network(self.parameters, backend, weighted=rows.relative_weights is not None)
         if self.state:
             trainer.state = self.state
         watch = None

@@ -47,18 +47,15 @@ def choose_tier(
     optimizer: Optimizer | None = None,
     batch_size: int = 64,
     weighted: bool = False,
+    smoothing: float = 0.0,
 ) -> TierChoice:
     """The best tier that this backend has for a network of these sizes and dtype, trained in such steps (by SGD).
 
-    weighted: rows have weights, which no fused epoch takes.
+    weighted: on rows of different weights; smoothing: of the labels.
     """
     optimizer = SGD() if optimizer is None else optimizer
     network = f"{'-'.join(map(str, sizes))} {dtype}"
-    refusal = (
-        "no fused epoch takes weighted rows"
-        if weighted
-        else backend.fused_epoch_refusal(sizes, dtype, batch_size, optimizer)
-    )
+    refusal = backend.fused_epoch_refusal(sizes, dtype, batch_size, optimizer, weighted, smoothing)
     missing = missing_kernels(backend.network_ops, optimizer)
     if not refusal:
         return TierChoice(Tier.FUSED_EPOCH, f"{backend} trains this network a whole epoch in one call ({network})")

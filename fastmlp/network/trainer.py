@@ -27,9 +27,9 @@ FLOPS_WORTH_THREADS = 16_000_000  # of one product: about 0.1 ms on one core
 class Trainer:
     """A network bound to a backend, an optimizer and a largest batch: a step then checks and copies nothing.
 
-    tier: the best by default; weighted: for rows of different weights, of which no fused epoch knows. Not to be shared
-    between threads. Raises UsageError for a batch size below 1, or a tier that this network does not have on the
-    backend.
+    tier: the best by default; weighted: for rows of different weights; smoothing: the share of a row's target that is
+    spread over all classes while it trains. Not to be shared between threads. Raises UsageError for a batch size below
+    1, or a tier that this network does not have on the backend.
     """
 
     def __init__(
@@ -40,12 +40,14 @@ class Trainer:
         tier: Tier | None = None,
         optimizer: Optimizer | None = None,
         weighted: bool = False,
+        smoothing: float = 0.0,
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"The batch size must be 1 or more, not {batch_size}.")
         self.backend, self.batch_size, self.sizes, self.dtype = backend, batch_size, parameters.sizes, parameters.dtype
         self.optimizer, self.steps = SGD() if optimizer is None else optimizer, 0
-        best = choose_tier(self.sizes, self.dtype, backend, self.optimizer, batch_size, weighted)
+        self.weighted, self.smoothing = weighted, smoothing
+        best = choose_tier(self.sizes, self.dtype, backend, self.optimizer, batch_size, weighted, smoothing)
         self.tier = best if tier in (None, best.tier) else _lower_tier(best, Tier(tier), backend)
         array_code = tier == Tier.ARRAY_CODE
         ops = NetworkOps(backend.xp) if array_code else backend.network_ops
@@ -145,12 +147,28 @@ class Trainer:
             self.gradients(data, index, loss, hit)
             self.network.update(row)
 
-    def task(self, order: NDArray[np.int64], coefficients: NDArray[np.float64]) -> EpochTask:
+    def task(
+        self, order: NDArray[np.int64], coefficients: NDArray[np.float64], row_weights: Array | None = None
+    ) -> EpochTask:
         """This network's epoch over those rows as a fused epoch takes it."""
         network = self.network
         weights, biases = ([group.values, *group.moments] for group in (network.weights, network.biases))
-        slots = [(w[0], b[0], w[1], b[1]) for w, b in zip(weights, biases, strict=True)]
-        return EpochTask(slots, self.optimizer, order, self.batch_size, coefficients, network.mean, network.scale)
+        slots = [list(zip(*layers, strict=True)) for layers in zip(weights, biases, strict=True)]
+        return EpochTask(
+            slots,
+            self.optimizer,
+            order,
+            self.batch_size,
+            coefficients,
+            network.mean,
+            network.scale,
+            row_weights,
+            self.smoothing,
+        )
+
+    def fuses(self, weighted: bool) -> bool:
+        """Whether epochs of such rows are fused: of weighted ones only if it was bound for them."""
+        return self.tier.tier == Tier.FUSED_EPOCH and self.weighted >= weighted
 
     def _threading(self) -> AbstractContextManager[Any]:
         """One thread for small products: two gain little from sharing them, and lose a lot where a core is busy."""
@@ -204,15 +222,16 @@ def train_epoch_together(
     """One epoch of each network over the same rows, each in its own order; its mean loss and accuracy.
 
     The trainers have one backend, shape and batch size. Every network ends as if trained alone. weights (n,), of
-    the features' dtype and of mean 1, weigh each row's loss; no fused epoch takes them.
+    the features' dtype and of mean 1, weigh each row's loss: a trainer of unweighted rows takes them op by op.
     """
     each = list(zip(trainers, orders, learning_rates, strict=True))
     coefficients = [trainer.coefficients(rates, len(order)) for trainer, order, rates in each]
     epochs = list(zip(trainers, orders, coefficients, strict=True))
     backend, data = trainers[0].backend, (features, labels, weights)
-    if weights is not None or any(trainer.tier.tier < Tier.FUSED_EPOCH for trainer in trainers):
+    if not all(trainer.fuses(weighted=weights is not None) for trainer in trainers):
         started = [trainer.start_epoch(data, order, steps) for trainer, order, steps in epochs]
         ended = zip(started, orders, strict=True)
         return [means(backend, losses, hits, len(order)) for (losses, hits), order in ended]
-    totals = backend.fused_epoch([trainer.task(order, steps) for trainer, order, steps in epochs], features, labels)
+    tasks = [trainer.task(order, steps, weights) for trainer, order, steps in epochs]
+    totals = backend.fused_epoch(tasks, features, labels)
     return [(loss / len(order), hits / len(order)) for (loss, hits), order in zip(totals, orders, strict=True)]

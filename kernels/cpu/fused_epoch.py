@@ -171,7 +171,7 @@ def _line(array: Floats) -> int:
 def _pack(task: EpochTask, bounds: Sequence[int]) -> Weights:
     """The task's slots as `train_epoch` stores them; bounds are those of each part's hidden units."""
     inputs, _, classes = task.sizes
-    slots, dtype = len(task.slots), task.slots[0][0].dtype
+    slots, dtype = len(task.slots), task.slots[0][0][0].dtype
     units, parts = bounds[-1], len(bounds) - 1
     weights = Weights(
         _zeros((slots, units * inputs), dtype),
@@ -179,7 +179,7 @@ def _pack(task: EpochTask, bounds: Sequence[int]) -> Weights:
         _zeros((slots, classes * units), dtype),
         _zeros((slots, parts * classes), dtype),
     )
-    for slot, (w1, b1, w2, b2) in enumerate(task.slots):
+    for slot, ((w1, b1), (w2, b2)) in enumerate(task.slots):
         _panels(weights, slot, inputs)[:] = _fill_up(w1, units).reshape(inputs, -1, _line(w1)).transpose(1, 0, 2)
         weights.b1[slot] = _fill_up(b1, units)
         for part, columns in _parts_of_w2(weights, slot, classes, bounds):
@@ -190,7 +190,7 @@ def _pack(task: EpochTask, bounds: Sequence[int]) -> Weights:
 
 def _unpack(weights: Weights, task: EpochTask, bounds: Sequence[int]) -> None:
     inputs, hidden, classes = task.sizes
-    for slot, (w1, b1, w2, b2) in enumerate(task.slots):
+    for slot, ((w1, b1), (w2, b2)) in enumerate(task.slots):
         w1[:] = _panels(weights, slot, inputs).transpose(1, 0, 2).reshape(inputs, -1)[:, :hidden]
         b1[:] = weights.b1[slot, :hidden]
         w2[:] = np.concatenate([part for part, _ in _parts_of_w2(weights, slot, classes, bounds)], axis=1)[:, :hidden].T

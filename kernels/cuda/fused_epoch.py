@@ -109,8 +109,8 @@ class FusedEpoch:
             order = self._place(task.order)
             coefficients = self._place(task.coefficients.astype(np.float32))
             placed += [order, coefficients]
-            for slot, arrays in enumerate(task.slots):
-                row["slots"][slot] = [self._driver.address(array) for array in arrays]
+            for slot, layers in enumerate(task.slots):
+                row["slots"][slot] = [self._driver.address(array) for layer in layers for array in layer]
             row["order"], row["coefficients"] = self._driver.address(order), self._driver.address(coefficients)
             row["mean"] = 0 if task.mean is None else self._driver.address(task.mean)
             row["rows"], row["scale"] = len(task.order), task.scale

@@ -153,6 +153,8 @@ def refusal(
     rule: Rule,
     device: Device,
     layouts: Sequence[Layout] = LAYOUTS,
+    weighted: bool = False,
+    smoothing: float = 0.0,
 ) -> str:
     """Why `train_epoch.cu` cannot train a network on the device; empty if it can."""
     if rule.name not in optimizers():
@@ -163,6 +165,10 @@ def refusal(
         return "the fused epoch computes in float32"
     if len(sizes) != 3:
         return "the fused epoch is for one hidden layer"
+    if weighted:
+        return "the fused epoch takes no weighted rows"
+    if smoothing:
+        return "the fused epoch smooths no labels"
     if not candidates(Shape.of(sizes, batch_size, rule, centred=True), device, layouts=layouts):
         return f"the fused epoch needs more shared memory than the {device.shared_memory} bytes that {device.name} has"
     return ""

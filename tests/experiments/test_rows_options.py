@@ -158,7 +158,7 @@ def test_balanced_weights_find_the_rare_class() -> None:
 
 def test_weighted_training_says_why_it_takes_no_fused_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *FEATURES, "--epochs", "1", "--class-weight", "cat=2", "--backend", "numba"]) == 0
-    assert "no fused epoch takes weighted rows" in capsys.readouterr().err
+    assert "fused epoch takes no weighted rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ xp = NumpyBackend.xp
 
 def honest_epoch(task: EpochTask, features: Array, labels: Array) -> tuple[float, int]:
     """An epoch of plain gradient descent, in NumPy."""
-    (w1, b1, w2, b2), total, hits = task.slots[0], 0.0, 0
+    ((w1, b1), (w2, b2)), total, hits = task.slots[0], 0.0, 0
     for step, (kept, rate) in enumerate(task.coefficients):
         rows = task.order[step * task.batch_size : (step + 1) * task.batch_size]
         x, y, each = features[rows], labels[rows], np.arange(len(rows))
@@ -56,8 +57,10 @@ class Claims(NumpyBackend):
         super().__init__()
         self.epoch = epoch
 
-    def fused_epoch_refusal(self, sizes: Sequence[int], dtype: str, batch_size: int, optimizer: Any) -> str:
-        return "" if len(sizes) == 3 and optimizer.name == "sgd" else "it is not for that"
+    def fused_epoch_refusal(self, sizes: Sequence[int], *others: Any) -> str:
+        _, _, optimizer, weighted, smoothing = others
+        plain = len(sizes) == 3 and optimizer.name == "sgd" and not weighted and not smoothing
+        return "" if plain else "it is not for that"
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
         return [self.epoch(task, features, labels) for task in tasks]
@@ -79,15 +82,15 @@ def epoch_of_nothing(task: EpochTask, features: Array, labels: Array) -> tuple[f
 
 def epoch_of_figures_alone(task: EpochTask, features: Array, labels: Array) -> tuple[float, int]:
     """The right loss and hits, from copies: the weights stay."""
-    copied = [tuple(array.copy() for array in task.slots[0])]
+    copied = [[(w.copy(), b.copy()) for w, b in task.slots[0]]]
     return honest_epoch(SimpleNamespace(**{**vars(task), "slots": copied}), features, labels)  # type: ignore[arg-type]
 
 
 def epoch_in_half_precision(task: EpochTask, features: Array, labels: Array) -> tuple[float, int]:
-    half = [tuple(array.astype(np.float16) for array in task.slots[0])]
+    half = [[(w.astype(np.float16), b.astype(np.float16)) for w, b in task.slots[0]]]
     rounded = SimpleNamespace(**{**vars(task), "slots": half})
     told = honest_epoch(rounded, features.astype(np.float16), labels)  # type: ignore[arg-type]
-    for array, new in zip(task.slots[0], half[0], strict=True):
+    for array, new in zip(chain(*task.slots[0]), chain(*half[0]), strict=True):
         array[...] = new
     return told
 
@@ -107,9 +110,9 @@ class KnowsTheFirst:
     def __call__(self, task: EpochTask, features: Array, labels: Array) -> tuple[float, int]:
         if task.sizes not in self.known:
             told = honest_epoch(task, features, labels)
-            self.known[task.sizes] = [array.copy() for array in task.slots[0]], told
+            self.known[task.sizes] = [array.copy() for array in chain(*task.slots[0])], told
         trained, told = self.known[task.sizes]
-        for array, new in zip(task.slots[0], trained, strict=True):
+        for array, new in zip(chain(*task.slots[0]), trained, strict=True):
             array[...] = new
         return told
 
@@ -129,7 +132,7 @@ def test_a_fused_epoch_that_cheats_fails(name: str) -> None:
 
 
 def epoch_by_array_code(task: EpochTask, features: Array, labels: Array) -> tuple[float, int]:
-    w1, b1, w2, b2 = task.slots[0]
+    (w1, b1), (w2, b2) = task.slots[0]
     trainer = Trainer(Parameters((w1, w2), (b1, b2)), NumpyBackend(), task.batch_size, Tier.ARRAY_CODE)
     loss, accuracy = trainer.train_epoch(features, labels, task.order, task.coefficients[:, 1])
     trained = trainer.parameters
