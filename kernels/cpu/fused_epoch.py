@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,13 @@ from fastmlp.common.errors import UsageError
 from fastmlp.kernels import EpochTask
 
 from .optimizers import rule_of
+from .pace import pace_of
+from .records import Buffers, Epoch, Floats, Share, Team, Updates, Weights
 from .team import dismiss, new_team
 from .tile import LINE
-from .train_epoch import CHUNK, Buffers, Epoch, Share, Team, Updates, Weights, evaluate_part, train_part
+from .train_epoch import CHUNK, evaluate_part, train_parts
 from .workers import Call, workers
 
-Floats = NDArray[Any]
 FLOPS_PER_PART = 1_000_000  # of a step's two large products: about 10 us, enough to be worth a meeting
 TOTALS = 8  # float64 per thread for its two totals: a cache line of its own
 
@@ -89,22 +90,23 @@ class _Job:
 
     def new_team(self) -> Team:
         exchange = _zeros((2, self.parts, self.epoch.classes * self.padded), self.weights.w1.dtype)
-        return Team(self.parts, exchange, new_team())
+        pace = pace_of(self.parts, *self.task.sizes, self.task.batch_size)
+        return Team(self.parts, exchange, new_team(self.parts), pace)
 
     def training(self, team: Team) -> list[Call]:
+        """A call for each thread of the team."""
+        shares = self._shares()
         updates = Updates(rule_of(self.task.rule), self.task.coefficients)
-        common = self.weights, self.epoch, updates, team
-        return [
-            partial(train_part, *common, share, self._buffers(share), self.totals[share.part])
-            for share in self._shares()
-        ]
+        common = self.weights, self.epoch, updates, team, np.array(shares), self._buffers(shares), self.totals
+        return [partial(train_parts, *common, home) for home in range(self.parts)]
 
     def evaluation(self) -> list[Call]:
         (whole,) = self._shares()
         rows = _split(len(self.epoch.labels), self.pieces)
+        buffers = zip(*self._buffers([whole] * self.pieces), strict=True)
         return [
-            partial(evaluate_part, self.weights, self.epoch, whole, self._buffers(whole), *piece, self.totals[number])
-            for number, piece in enumerate(pairwise(rows))
+            partial(evaluate_part, self.weights, self.epoch, whole, Buffers._make(own), *piece, totals)
+            for own, piece, totals in zip(buffers, pairwise(rows), self.totals, strict=True)
         ]
 
     def _shares(self) -> list[Share]:
@@ -113,11 +115,14 @@ class _Job:
             for part, (first, stop) in enumerate(pairwise(self.bounds))
         ]
 
-    def _buffers(self, share: Share) -> Buffers:
-        dtype, h, m, c = self.weights.w1.dtype, share.units, share.padded, self.epoch.classes
-        by_class = np.arange(c)
-        sizes = (m * h, h * m, m * h, c * m, m, m, m, max(CHUNK * share.line, c * h), h, max(h, c))
-        return Buffers._make([*_zeros_apart(sizes, dtype), by_class * h + c * share.first, by_class * m])
+    def _buffers(self, shares: Sequence[Share]) -> Buffers:
+        """Those of each share, along a leading axis."""
+        dtype, m, c = self.weights.w1.dtype, self.padded, self.epoch.classes
+        h, by_class = max(share.units for share in shares), np.arange(c)
+        sizes = (m * h, h * m, m * h, c * m, m, m, m, max(CHUNK * self.line, c * h), h, max(h, c))
+        floats = [_zeros((len(shares), -(-size // self.line) * self.line), dtype) for size in sizes]
+        by_hidden = np.array([by_class * share.units + c * share.first for share in shares])
+        return Buffers._make([*floats, by_hidden, np.array([by_class * m] * len(shares))])
 
     def write_back(self) -> None:
         _unpack(self.weights, self.task, self.bounds)
@@ -219,15 +224,7 @@ def _fill_up(array: Floats, units: int) -> Floats:
 
 def _zeros(shape: tuple[int, ...], dtype: Any) -> Floats:
     """Zeros that start at a cache line, so that no two threads write to one."""
-    (zeros,) = _zeros_apart((math.prod(shape),), dtype)
-    return zeros.reshape(shape)
-
-
-def _zeros_apart(sizes: Sequence[int], dtype: Any) -> list[Floats]:
-    """Arrays of zeros of these sizes in one piece of memory, each from a cache line on."""
-    line = LINE // dtype.itemsize
-    starts = [0, *accumulate(-(-size // line) * line for size in sizes)]
-    memory = np.zeros(starts[-1] * dtype.itemsize + LINE, np.uint8)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + LINE, np.uint8)
     offset = -memory.ctypes.data % LINE
-    whole = memory[offset : offset + starts[-1] * dtype.itemsize].view(dtype)
-    return [whole[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+    return memory[offset : offset + size].view(dtype).reshape(shape)

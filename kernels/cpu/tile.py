@@ -13,7 +13,7 @@ maps it to the CPU's instructions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import llvmlite.binding
@@ -36,7 +36,7 @@ def vector_bytes() -> int:
 
 
 class TileCode:
-    """Generates one tile's code: the sums start at zero, `add` adds to them, `store` writes them to memory."""
+    """Generates one tile's code: the sums start at zero, or by `load`; `add` adds to them, `store` writes them."""
 
     def __init__(self, builder: Any, element: Any, rows: int, register_bytes: int) -> None:
         self.builder, self.rows = builder, rows
@@ -80,12 +80,21 @@ class TileCode:
         read, second_level, data = INT32(0), INT32(2), INT32(1)
         self.builder.call(prefetch, [self.builder.bitcast(address, POINTER), read, second_level, data])
 
+    def load(self, c: Any, stride: Any) -> None:
+        for place, address in self._places(c, stride):
+            self.builder.store(self._vector_at(address), place)
+
     def store(self, c: Any, stride: Any) -> None:
+        for place, address in self._places(c, stride):
+            target = self.builder.bitcast(address, self.vector.as_pointer())
+            self.builder.store(self.builder.load(place), target, align=self.size)
+
+    def _places(self, c: Any, stride: Any) -> Iterator[tuple[Any, Any]]:
+        """Where each sum is kept, and its address in memory."""
         for row, sums in enumerate(self.sums):
             start = self.at(c, self.builder.mul(stride, INT64(row)))
             for offset, place in zip(self.offsets, sums, strict=True):
-                target = self.builder.bitcast(self.at(start, offset), self.vector.as_pointer())
-                self.builder.store(self.builder.load(place), target, align=self.size)
+                yield place, self.at(start, offset)
 
     def _vector_at(self, address: Any) -> Any:
         pointer = self.builder.bitcast(address, self.vector.as_pointer())
@@ -128,15 +137,15 @@ def _depth_code(code: TileCode, table: Any, start: Any, depth: Any, a: Any, b: A
 
 
 def make_tile(rows: int, along_rows: bool, register_bytes: int) -> Any:
-    """For jitted code: tile(a, table, start, depth, b, b_start, b_stride, c, c_start, c_stride, ahead).
+    """For jitted code: tile(a, table, start, depth, b, b_start, b_stride, c, c_start, c_stride, ahead, adds).
 
     b, c: flat arrays of one dtype; a, table, ahead: addresses, of numbers of that dtype and of int64 positions among
-    them; `ahead` is read along rows only.
+    them; `ahead` is read along rows only. adds: to C, instead of replacing it.
     """
 
     @intrinsic
-    def tile(_, a, table, start, depth, b, b_start, b_stride, c, c_start, c_stride, ahead):  # type: ignore[no-untyped-def]
-        signature = types.void(a, table, start, depth, b, b_start, b_stride, c, c_start, c_stride, ahead)
+    def tile(_, a, table, start, depth, b, b_start, b_stride, c, c_start, c_stride, ahead, adds):  # type: ignore[no-untyped-def]
+        signature = types.void(a, table, start, depth, b, b_start, b_stride, c, c_start, c_stride, ahead, adds)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             def data(position: int) -> Any:
@@ -147,7 +156,9 @@ def make_tile(rows: int, along_rows: bool, register_bytes: int) -> Any:
             a = builder.inttoptr(arguments[0], element.as_pointer())
             table, ahead = (builder.inttoptr(arguments[k], INT64.as_pointer()) for k in (1, 10))
             b, c = code.at(data(4), arguments[5]), code.at(data(7), arguments[8])
-            start, depth = arguments[2], arguments[3]
+            start, depth, adds = arguments[2], arguments[3], arguments[11]
+            with builder.if_then(adds):
+                code.load(c, arguments[9])
             if along_rows:
                 _rows_code(code, table, start, depth, a, b, arguments[6], ahead)
             else:
@@ -170,39 +181,38 @@ def _address(_, array):  # type: ignore[no-untyped-def]
 
 
 def make_product(along_rows: bool, register_bytes: int) -> Callable[..., None]:
-    """product(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead): rows first .. + count.
+    """product(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead, adds).
 
-    Row first + i goes to c_start + i * c_stride, in the tallest tiles that fit. What is only read goes to the tiles
-    by its address, and is the caller's to keep: so they are compiled once, for arrays that may be written and others.
+    Row first + i of `count` goes to c_start + i * c_stride, in the tallest tiles that fit. What is only read goes to
+    the tiles by its address, and is the caller's to keep: so they are compiled once, for any kind of array.
     """
     tallest = 8 if register_bytes == LINE else 4  # the sums fill all but a few of the registers
     tall, half, pair, single = (make_tile(max(tallest >> s, 1), along_rows, register_bytes) for s in range(4))
 
     @jit
-    def tiles(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead):  # type: ignore[no-untyped-def]
+    def tiles(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead, adds):  # type: ignore[no-untyped-def]
         i = 0
         while i < count:
             left = count - i
             place = c_start + i * c_stride
             if left >= tallest:
-                tall(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead)
+                tall(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead, adds)
                 i += tallest
             elif left >= tallest // 2:
-                half(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead)
+                half(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead, adds)
                 i += tallest // 2
             elif left >= 2:
-                pair(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead)
+                pair(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead, adds)
                 i += 2
             else:
-                single(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead)
+                single(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead, adds)
                 i += 1
 
     @inlined
-    def product(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead):  # type: ignore[no-untyped-def]
+    def product(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead, adds):  # type: ignore[no-untyped-def]
         start, rows, place = np.int64(first), np.int64(count), np.int64(c_start)  # Numba would compile for each literal
-        tiles(
-            _address(a), _address(table), start, rows, depth, b, b_start, b_stride, c, place, c_stride, _address(ahead)
-        )
+        tiles(_address(a), _address(table), start, rows, depth, b, b_start, b_stride, c, place, c_stride,
+              _address(ahead), adds)  # fmt: skip
 
     return product
 

@@ -5,19 +5,18 @@ Shapes: batch m, inputs d, hidden units h, classes c. With (Z1 > 0) the ReLU's m
     Z1 = X W1 + B1        H = max(Z1, 0)        Z2 = H W2 + B2        G = (softmax(Z2) - Y)
     dH = G W2' * (H > 0)      dW2 = H' G / m      dB2 = sum(G) / m      dW1 = X' dH / m      dB1 = sum(dH) / m
 
-A team of threads trains one network: each owns some of the hidden units, that is columns of W1 and rows of W2, which no
-other thread reads or writes. Only Z2 needs all of them: every thread writes its part to an exchange, they meet once per
-step, and then each computes the same G from the same parts in the same order. So no gradient is ever summed across
-threads, and the same number of threads gives the same bits. Of several networks, each is trained by one thread.
+A network is trained in parts: each owns some of the hidden units, that is columns of W1 and rows of W2, which no other
+part reads or writes. Only Z2 needs all of them: every part writes its contribution to an exchange, once per step, and
+then each computes the same G from the same contributions in the same order. So no gradient is ever summed across parts,
+and the same number of parts gives the same bits, whichever thread of the `team` works on which part: one each, as long
+as none is late. Of several networks, each is trained by one thread.
 
 Storage: hidden units come in panels of one cache line (16 float32 or 8 float64), the last one padded with zeros,
-which stay zero; W1 as (panels, d, line), W2 transposed, (c, units), thread after thread. Each array has a leading axis
+which stay zero; W1 as (panels, d, line), W2 transposed, (c, units), part after part. Each array has a leading axis
 of slots: the value, then each moment of the optimizer.
 """
 
 from __future__ import annotations
-
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,95 +24,16 @@ from numpy.typing import NDArray
 from .exponential import exponential
 from .jit import inlined, jit
 from .optimizers import take_step
-from .team import is_dismissed, meet
+from .pace import begin, crew_of, review
+from .records import Buffers, Epoch, Floats, Integers, Share, Step, Team, Updates, Weights
+from .team import LONG_NAP, NAP, PATIENCE, all_done, claim, finish, is_dismissed, nap, now
 from .tile import depth_product, rows_product
 
-Floats = NDArray[Any]
-Integers = NDArray[np.int64]
 Totals = NDArray[np.float64]  # (2,): the summed loss and the hits
 
 ROWS = 64  # of a batch that are multiplied at once
 FIRST = np.zeros(1, np.int64)  # a table of one position
 CHUNK = 128  # inputs whose gradient is computed and applied at once, so that both stay in the nearest caches
-
-
-class Weights(NamedTuple):
-    """The slots of each array: W1 (panels * d * line), B1 (panels * line), W2 (c * panels * line), B2 (parts * c)."""
-
-    w1: Floats
-    b1: Floats
-    w2: Floats
-    b2: Floats
-
-
-class Epoch(NamedTuple):
-    """One network's pass over rows (n,), positions of the samples in `features` (flat), in that order.
-
-    It takes (features - mean (inputs,)) * scale or, with an empty mean, the features as they are.
-    """
-
-    features: Floats
-    rows: Integers
-    labels: Integers
-    batch_size: int
-    inputs: int
-    classes: int
-    mean: Floats
-    scale: float
-
-
-class Updates(NamedTuple):
-    """The optimizer, and each step's coefficients (steps, 1 + k): first the share of a weight that decay leaves.
-
-    Apart from `Epoch`, so that evaluation is not compiled for each optimizer.
-    """
-
-    rule: Any
-    coefficients: NDArray[np.float64]
-
-
-class Team(NamedTuple):
-    """parts: of the hidden units, one per thread; exchange (2, parts, c * padded batch), for Z2; counters of `team`."""
-
-    parts: int
-    exchange: Floats
-    counters: Integers
-
-
-class Share(NamedTuple):
-    """A thread's hidden units: `units` of them from `first` on, both whole lines; padded: the batch in whole lines."""
-
-    part: int
-    first: int
-    units: int
-    line: int
-    padded: int
-
-
-class Step(NamedTuple):
-    """How to apply a sum over the batch: mean_factor, 1 / m, makes it a gradient; see `optimizers` for the rest."""
-
-    rule: Any
-    mean_factor: float
-    coefficients: NDArray[np.float64]
-    kept: float
-
-
-class Buffers(NamedTuple):
-    """What one thread needs for a batch; h: its hidden units, m: the batch, rounded up to whole lines."""
-
-    hidden: Floats  # (m, h)
-    transposed: Floats  # (h, m)
-    delta: Floats  # (m, h)
-    gradient: Floats  # (c, m): class by class, so that loops over the batch vectorise
-    largest: Floats  # (m,): logits
-    first: Floats  # (m,): the first class with the largest logit, as a float, so that loops use one type
-    total: Floats  # (m,): sums of exponentials
-    chunk: Floats  # a part of a gradient
-    shift: Floats  # (h,): mean W1, where features are standardised
-    sums: Floats  # (max(h, c),): of the gradient over the batch
-    by_hidden: Integers  # (c,): where a class's weights start in W2
-    by_batch: Integers  # (c,): where a class's gradients start
 
 
 @inlined
@@ -124,7 +44,7 @@ def _update(slots: Floats, start: int, count: int, sums: Floats, step: Step, kep
 
 @inlined
 def _hidden_layer(weights: Weights, epoch: Epoch, own: Buffers, share: Share, rows: Integers, m: int) -> None:
-    """own.hidden = ReLU(X W1 + B1) for this thread's units, and own.transposed; rows continue with the next batch's.
+    """own.hidden = ReLU(X W1 + B1) for the part's units, and own.transposed; rows continue with the next batch's.
 
     Where X = (F - mean) * scale, the stored features F stay as they are: X W1 + B1 = scale (F W1 - shift) + B1.
     """
@@ -135,12 +55,13 @@ def _hidden_layer(weights: Weights, epoch: Epoch, own: Buffers, share: Share, ro
         count = min(ROWS, m - i)
         for column in range(0, h, line):
             panel, place = (share.first + column) * epoch.inputs, i * h + column
-            rows_product(epoch.features, rows, i, count, epoch.inputs, w1, panel, line, own.hidden, place, h, ahead)
+            rows_product(epoch.features, rows, i, count, epoch.inputs, w1, panel, line, own.hidden, place, h, ahead,
+                         False)  # fmt: skip
     zero, scale, shift = w1.dtype.type(0), w1.dtype.type(epoch.scale), own.shift
     if len(epoch.mean) > 0:
         for column in range(0, h, line):
             panel = (share.first + column) * epoch.inputs
-            rows_product(epoch.mean, FIRST, 0, 1, epoch.inputs, w1, panel, line, shift, column, h, FIRST)
+            rows_product(epoch.mean, FIRST, 0, 1, epoch.inputs, w1, panel, line, shift, column, h, FIRST, False)
     for i in range(m):
         row = own.hidden[i * h : (i + 1) * h]
         for j in range(h):
@@ -154,15 +75,15 @@ def _hidden_layer(weights: Weights, epoch: Epoch, own: Buffers, share: Share, ro
 
 @inlined
 def _partial_logits(weights: Weights, own: Buffers, share: Share, classes: int, partial: Floats) -> None:
-    """partial (c, padded m) = this thread's contribution to Z2."""
+    """partial (c, padded m) = the part's contribution to Z2."""
     for i in range(0, share.padded, share.line):
         rows_product(weights.w2[0], own.by_hidden, 0, classes, share.units, own.transposed, i, share.padded, partial, i,
-                     share.padded, own.by_hidden)  # fmt: skip
+                     share.padded, own.by_hidden, False)  # fmt: skip
 
 
 @inlined
 def _gather_logits(parts: Floats, bias: Floats, own: Buffers, classes: int, padded: int, m: int) -> None:
-    """own.gradient = Z2: all threads' parts, added in order; own.largest and own.first of each sample."""
+    """own.gradient = Z2: all contributions, added in order; own.largest and own.first of each sample."""
     for q in range(classes):
         logits = own.gradient[q * padded : q * padded + m]
         for part in range(parts.shape[0]):
@@ -231,20 +152,19 @@ def _hidden_gradient(weights: Weights, own: Buffers, share: Share, classes: int,
     h, one = share.units, own.delta.dtype.type
     for column in range(0, h, share.line):
         place = own.by_hidden[0] + column
-        depth_product(
-            own.gradient, own.by_batch, 0, m, classes, weights.w2[0], place, h, own.delta, column, h, own.by_batch
-        )
+        depth_product(own.gradient, own.by_batch, 0, m, classes, weights.w2[0], place, h, own.delta, column, h,
+                      own.by_batch, False)  # fmt: skip
     for k in range(m * h):
         own.delta[k] *= one(own.hidden[k] > 0)  # a product, so that NaN stays
 
 
 @inlined
 def _update_output(weights: Weights, own: Buffers, share: Share, epoch: Epoch, step: Step, m: int) -> None:
-    """Update the rows of W2 of this thread's units, and its own copy of B2."""
+    """Update the rows of W2 of the part's units, and its own copy of B2."""
     h, classes, padded = share.units, epoch.classes, share.padded
     for column in range(0, h, share.line):
         rows_product(
-            own.gradient, own.by_batch, 0, classes, m, own.hidden, column, h, own.chunk, column, h, own.by_batch
+            own.gradient, own.by_batch, 0, classes, m, own.hidden, column, h, own.chunk, column, h, own.by_batch, False
         )
     _update(weights.w2, own.by_hidden[0], classes * h, own.chunk, step, step.kept)
     sums = own.sums[:classes]
@@ -259,7 +179,7 @@ def _update_output(weights: Weights, own: Buffers, share: Share, epoch: Epoch, s
 def _update_hidden(
     weights: Weights, own: Buffers, share: Share, epoch: Epoch, rows: Integers, step: Step, m: int
 ) -> None:
-    """Update W1's columns and B1 of this thread's units."""
+    """Update W1's columns and B1 of the part's units."""
     h, line, inputs = share.units, share.line, epoch.inputs
     sums = own.sums[:h]
     sums[:] = 0
@@ -271,7 +191,7 @@ def _update_hidden(
         count = min(CHUNK, inputs - k)
         for column in range(0, h, line):
             panel = (share.first + column) * inputs
-            depth_product(epoch.features, rows, k, count, m, own.delta, column, h, own.chunk, 0, line, rows)
+            depth_product(epoch.features, rows, k, count, m, own.delta, column, h, own.chunk, 0, line, rows, False)
             if len(epoch.mean) > 0:
                 _standardize_gradient(epoch, own, k, count, sums[column : column + line])
             _update(weights.w1, panel + k * line, count * line, own.chunk, step, step.kept)
@@ -288,35 +208,123 @@ def _standardize_gradient(epoch: Epoch, own: Buffers, start: int, count: int, su
             row[j] = scale * (row[j] - mean * sums[j])
 
 
-@jit
-def train_part(
-    weights: Weights, epoch: Epoch, updates: Updates, team: Team, share: Share, own: Buffers, totals: Totals
-) -> bool:
-    """One thread's share of the epoch: train its hidden units, and add up the totals of its share of each batch.
+@inlined
+def _exchange(team: Team, number: int) -> Floats:
+    """Where the parts of that batch meet; those of the batch before may still be read."""
+    return team.exchange[number % 2]
 
-    False if the team was dismissed meanwhile: the weights are then useless.
+
+@inlined
+def _forward(weights: Weights, epoch: Epoch, team: Team, share: Share, own: Buffers, number: int) -> None:
+    """The part's contribution to that batch's logits."""
+    start = number * epoch.batch_size
+    m = min(epoch.batch_size, len(epoch.labels) - start)
+    _hidden_layer(weights, epoch, own, share, epoch.rows[start:], m)
+    _partial_logits(weights, own, share, epoch.classes, _exchange(team, number)[share.part])
+
+
+@inlined
+def _backward(
+    weights: Weights,
+    epoch: Epoch,
+    updates: Updates,
+    team: Team,
+    share: Share,
+    own: Buffers,
+    totals: Totals,
+    number: int,
+) -> None:
+    """From all parts' contributions: the loss of the part's share of that batch, and the step of its weights."""
+    classes, padded, start = epoch.classes, share.padded, number * epoch.batch_size
+    m = min(epoch.batch_size, len(epoch.labels) - start)
+    rows, labels = epoch.rows[start:], epoch.labels[start : start + m]
+    _gather_logits(_exchange(team, number), weights.b2[0, share.part * classes :], own, classes, padded, m)
+    low, high = m * share.part // team.parts, m * (share.part + 1) // team.parts
+    _add_loss(own, labels, classes, padded, m, low, high, totals)
+    _softmax_gradient(own, labels, classes, padded, m)
+    coefficients = updates.coefficients[number]
+    step = Step(updates.rule, 1 / m, coefficients[1:], coefficients[0])
+    _hidden_gradient(weights, own, share, classes, m)
+    _update_output(weights, own, share, epoch, step, m)
+    _update_hidden(weights, own, share, epoch, rows, step, m)
+
+
+@jit
+def _work(
+    weights: Weights,
+    epoch: Epoch,
+    updates: Updates,
+    team: Team,
+    share: Share,
+    own: Buffers,
+    totals: Totals,
+    number: int,
+) -> None:
+    """A part's item: what follows the exchange of the batch before, and this batch up to its exchange."""
+    if number > 0:
+        _backward(weights, epoch, updates, team, share, own, totals, number - 1)
+    if number < len(updates.coefficients):
+        _forward(weights, epoch, team, share, own, number)
+
+
+@jit
+def _share_of(shares: Integers, part: int) -> Share:
+    return Share(part, shares[part, 1], shares[part, 2], shares[part, 3], shares[part, 4])
+
+
+@jit
+def _buffers_of(buffers: Buffers, part: int) -> Buffers:
+    return Buffers(
+        buffers.hidden[part], buffers.transposed[part], buffers.delta[part], buffers.gradient[part],
+        buffers.largest[part], buffers.first[part], buffers.total[part], buffers.chunk[part], buffers.shift[part],
+        buffers.sums[part], buffers.by_hidden[part], buffers.by_batch[part],
+    )  # fmt: skip
+
+
+@inlined
+def _take_items(
+    weights: Weights, epoch: Epoch, updates: Updates, team: Team, shares: Integers, buffers: Buffers,
+    totals: Floats, item: int, first: int, apart: int,
+) -> None:  # fmt: skip
+    """Do that item of every apart-th part from the first one on, where nobody else has begun it."""
+    for part in range(first, team.parts, apart):
+        if claim(team.counters, part, item):
+            share, own = _share_of(shares, part), _buffers_of(buffers, part)
+            _work(weights, epoch, updates, team, share, own, totals[part], item)
+            finish(team.counters, part)
+
+
+@jit
+def train_parts(
+    weights: Weights, epoch: Epoch, updates: Updates, team: Team, shares: Integers, buffers: Buffers,
+    totals: Floats, home: int,
+) -> bool:  # fmt: skip
+    """One thread's work for the epoch: its own part's items and, when their threads are late, those of others.
+
+    shares (parts, 5), buffers (parts, ...) and totals (parts, 2 or more) are those of all parts; home: the thread's
+    own. False if the team was dismissed meanwhile: the weights are then useless.
     """
-    samples, classes, padded = len(epoch.labels), epoch.classes, share.padded
-    for number in range(len(updates.coefficients)):
-        if is_dismissed(team.counters):
-            return False
-        start = number * epoch.batch_size
-        m = min(epoch.batch_size, samples - start)
-        rows, labels = epoch.rows[start:], epoch.labels[start : start + m]
-        exchange = team.exchange[number % 2]  # the other one may still be read by a slower thread
-        _hidden_layer(weights, epoch, own, share, rows, m)
-        _partial_logits(weights, own, share, classes, exchange[share.part])
-        if not meet(team.counters, team.parts * (number + 1)):
-            return False
-        _gather_logits(exchange, weights.b2[0, share.part * classes :], own, classes, padded, m)
-        low, high = m * share.part // team.parts, m * (share.part + 1) // team.parts
-        _add_loss(own, labels, classes, padded, m, low, high, totals)
-        _softmax_gradient(own, labels, classes, padded, m)
-        coefficients = updates.coefficients[number]
-        step = Step(updates.rule, 1 / m, coefficients[1:], coefficients[0])
-        _hidden_gradient(weights, own, share, classes, m)
-        _update_output(weights, own, share, epoch, step, m)
-        _update_hidden(weights, own, share, epoch, rows, step, m)
+    leads = home == 0
+    if leads:
+        begin(team.pace)
+    for item in range(len(updates.coefficients) + 1):
+        looks = waiting_since = 0
+        while not all_done(team.counters, team.parts, item):
+            if is_dismissed(team.counters):
+                return False
+            crew = crew_of(team.pace)
+            if home >= crew:
+                nap(LONG_NAP)
+                continue
+            first, apart = (home, crew) if looks < PATIENCE else (0, 1)
+            _take_items(weights, epoch, updates, team, shares, buffers, totals, item, first, apart)
+            if leads and looks == 0:
+                waiting_since = now()
+            looks += 1
+            if looks > 2 * PATIENCE:
+                nap(NAP)
+        if leads:
+            review(team.pace, team.parts, waiting_since)
     return True
 
 

@@ -1,4 +1,4 @@
-"""The fused epoch's parts: register tiles, the team's barrier, and whole epochs of one and of several networks.
+"""The fused epoch's parts: register tiles, the team and its pace, and whole epochs of one and of several networks.
 
 Its parity with the other tiers, epoch by epoch and run by run, is in test_parity.py.
 """
@@ -6,8 +6,10 @@ Its parity with the other tiers, epoch by epoch and run by run, is in test_parit
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -19,7 +21,8 @@ from fastmlp.kernels.cpu import fused_epoch as module
 from fastmlp.kernels.cpu.exponential import exponential
 from fastmlp.kernels.cpu.fused_epoch import fused_epoch
 from fastmlp.kernels.cpu.jit import jit
-from fastmlp.kernels.cpu.team import dismiss, meet, new_team
+from fastmlp.kernels.cpu.pace import CREW, ELAPSED, FIRST_PAUSE, ITEMS, LONGEST_PAUSE, WAITED, decide, new_pace
+from fastmlp.kernels.cpu.team import all_done, claim, dismiss, finish, new_team
 from fastmlp.kernels.cpu.tile import LINE, make_product
 from fastmlp.kernels.cpu.workers import Workers
 from fastmlp.network import reference
@@ -83,8 +86,9 @@ def error(got: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("register_bytes", "dtype"), [(64, "f4"), (64, "f8"), (32, "f4"), (16, "f4"), (16, "f8")])
+@pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize("along_rows", [True, False])
-def test_product_in_registers_of_any_width(along_rows: bool, register_bytes: int, dtype: str) -> None:
+def test_product_in_registers_of_any_width(along_rows: bool, adds: bool, register_bytes: int, dtype: str) -> None:
     product = make_product(along_rows, register_bytes)
     rng = np.random.default_rng(0)
     line = LINE // np.dtype(dtype).itemsize
@@ -94,10 +98,10 @@ def test_product_in_registers_of_any_width(along_rows: bool, register_bytes: int
         c = np.full((count + 1, line + 4), 7, dtype)
         order = rng.permutation(rows + 3)[:rows]  # rows of a in any order
         product(a.reshape(-1), order * columns, 1, count, depth, b.reshape(-1), 0, line, c.reshape(-1), 3, line + 4,
-                order * columns)  # fmt: skip
+                order * columns, adds)  # fmt: skip
         factor = a[order][1 : 1 + count] if along_rows else a[order][:, 1 : 1 + count].T
         got = c.reshape(-1)[3 : 3 + count * (line + 4)].reshape(count, -1)[:, :line]
-        exact = factor.astype("f8") @ b.astype("f8")
+        exact = factor.astype("f8") @ b.astype("f8") + (7 if adds else 0)
         assert np.abs(got - exact).max() <= STEP["float64" if dtype == "f8" else "float32"] * max(
             1, np.abs(exact).max()
         )
@@ -129,20 +133,106 @@ def test_exponential_is_exact_to_two_units_in_the_last_place() -> None:
 # The team.
 
 
-def test_a_dismissed_team_waits_for_nobody() -> None:
-    counters = new_team()
-    dismiss(counters)
-    assert not meet(counters, 2)
+def test_an_item_is_claimed_once_and_in_order() -> None:
+    counters = new_team(2)
+    assert not claim(counters, 0, 1)
+    assert claim(counters, 0, 0)
+    assert not claim(counters, 0, 0)
+    finish(counters, 0)
+    assert not all_done(counters, 2, 0)
+    assert claim(counters, 1, 0)
+    finish(counters, 1)
+    assert all_done(counters, 2, 0)
+    assert not all_done(counters, 2, 1)
+    assert claim(counters, 0, 1)
 
 
-def test_members_meet_however_late_one_comes() -> None:
-    counters = new_team()
+def test_of_many_threads_one_gets_an_item() -> None:
+    counters = new_team(1)
+    with ThreadPoolExecutor(4) as pool:
+        for item in range(500):
+            assert sum(pool.map(lambda _, item=item: claim(counters, 0, item), range(4))) == 1
+
+
+def late(call: Callable[[], bool]) -> bool:
+    time.sleep(0.02)
+    return call()
+
+
+# Which threads come, when, and how many the pace lets work at first.
+COMPANIES: dict[str, tuple[Callable[[list[Callable[[], bool]]], list[Callable[[], bool]]], int]] = {
+    "all": (lambda calls: calls, 3),
+    "the last first": (lambda calls: calls[::-1], 3),
+    "only the first": (lambda calls: calls[:1], 3),
+    "only the second": (lambda calls: calls[1:2], 3),
+    "only the last two": (lambda calls: calls[1:], 3),
+    "the first late": (lambda calls: [partial(late, calls[0]), *calls[1:]], 3),
+    "all but the first late": (lambda calls: [calls[0], *(partial(late, call) for call in calls[1:])], 3),
+    "the first to work alone": (lambda calls: calls, 1),
+    "two to work, the second late": (lambda calls: [calls[0], partial(late, calls[1]), calls[2]], 2),
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("company", COMPANIES)
+def test_bits_do_not_depend_on_who_works(company: str, optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (20, 50, 3)
+    data = make_data(sizes)
+    expected, task = (make_task(sizes, 8, optimizer=optimizer) for _ in range(2))
+    [result] = fused_epoch([expected], *data, threads=3)
+    choose, crew = COMPANIES[company]
+    monkeypatch.setattr(module, "pace_of", lambda *_: new_pace(crew))
+    job = module._Job(task, *data, parts=3)
     with ThreadPoolExecutor(3) as pool:
-        early = [pool.submit(meet, counters, 3) for _ in range(2)]
-        time.sleep(0.05)
-        assert not any(member.done() for member in early)
-        assert pool.submit(meet, counters, 3).result()
-        assert all(member.result() for member in early)
+        assert all(pool.map(lambda call: call(), choose(job.training(job.new_team()))))
+    job.write_back()
+    assert job.sums() == result
+    for got, wanted in zip(task.slots, expected.slots, strict=True):
+        assert all(map(np.array_equal, chain(*got), chain(*wanted)))
+
+
+@pytest.mark.parametrize("crew", [1, 2])
+@pytest.mark.parametrize("home", [0, 1])
+def test_a_dismissed_team_does_no_more(home: int, crew: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "pace_of", lambda *_: new_pace(crew))
+    sizes = (20, 40, 3)
+    task = make_task(sizes)
+    before = task.slots[0][0][0].copy()
+    job = module._Job(task, *make_data(sizes), parts=2)
+    team = job.new_team()
+    dismiss(team.counters)
+    assert not job.training(team)[home]()
+    job.write_back()
+    assert np.array_equal(task.slots[0][0][0], before)
+
+
+def window(pace: np.ndarray, each: int, waiting: float) -> int:
+    """Let a window pass, an item taking that long with that share of waiting; how many threads are to work then."""
+    pace[ITEMS], pace[ELAPSED], pace[WAITED] = 10, 10 * each, int(10 * each * waiting)
+    decide(pace, 4)
+    return int(pace[CREW])
+
+
+def test_threads_go_on_as_long_as_they_wait_little() -> None:
+    pace = new_pace(4)
+    assert [window(pace, each, 0.1) for each in (100, 5000, 100)] == [4, 4, 4]
+
+
+def test_fewer_threads_work_while_that_is_faster() -> None:
+    pace = new_pace(4)
+    assert window(pace, 4000, 0.9) == 2  # a try
+    assert window(pace, 3000, 0.9) == 2  # kept
+    assert [window(pace, 3000, 0.9) for _ in range(FIRST_PAUSE)] == [2] * (FIRST_PAUSE - 1) + [1]
+    assert window(pace, 500, 0.0) == 1
+    assert [window(pace, 500, 0.0) for _ in range(FIRST_PAUSE)] == [1] * (FIRST_PAUSE - 1) + [2]
+    assert window(pace, 100, 0.0) == 2  # the machine is idle again
+
+
+def test_tries_in_vain_become_rare() -> None:
+    pace = new_pace(1)
+    tries = [k for k in range(2000) if window(pace, 100 if pace[CREW] == 1 else 900, 0.0) > 1]
+    pauses = np.diff(tries) - 1
+    assert pauses.tolist() == [min(FIRST_PAUSE * 2**k, LONGEST_PAUSE) for k in range(1, len(tries))]
 
 
 def test_a_thread_that_cannot_start_leaves_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
