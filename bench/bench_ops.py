@@ -19,7 +19,7 @@ from .contenders import Bound, Contender, Problem
 LOGITS, HIDDEN, PRODUCT = (64, 10), (64, 64), (64, 512, 64)
 PRODUCTS = ("matmul", "dense", "dense_relu", "dense_backward", "dense_gradients")
 SHAPES = {
-    **dict.fromkeys(("add_bias", "softmax_xent", "weighted_softmax_xent"), LOGITS),
+    **dict.fromkeys(("add_bias", "softmax_xent", "weighted_softmax_xent", "smooth_labels"), LOGITS),
     **dict.fromkeys(("standardize", "bias_relu", "relu_backward", "column_sum"), HIDDEN),
     **dict.fromkeys(PRODUCTS, PRODUCT),
     "gather": (64, 512),

@@ -233,6 +233,9 @@ def _training_options() -> argparse.ArgumentParser:
     parser, group = _group("training")
     _option(group, "learning-rate", number, "instead of the preset's")
     _option(group, "weight-decay", number, "instead of the preset's")
+    _option(
+        group, "label-smoothing", number, "the share of each label spread over all classes, instead of the preset's"
+    )
     _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64 (64)")
     group.add_argument("--resume", action="store_true", help="continue where an earlier run with this --out stopped")
     return parser

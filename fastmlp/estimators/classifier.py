@@ -67,6 +67,9 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         "adam" decouples it from the gradient (Loshchilov and Hutter 2019): each step multiplies the weights by
         1 - learning_rate * alpha / b. The penalty is on the weights of the features as trained on, hence of
         standardised features. "tabular" has 10, "paper" 0.
+    label_smoothing : float or None, default=None
+        The share of each label, below 1, that training spreads evenly over all classes (Szegedy et al. 2016): training
+        losses are those of smoothed labels, and probabilities less sure.
     batch_size : int or None, default=None
         Rows per step; the last batch of an epoch may be smaller.
     learning_rate : {"one-cycle", "constant", "step"} or None, default=None
@@ -162,6 +165,7 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         backend: str = "auto",
         solver: str | None = None,
         alpha: float | None = None,
+        label_smoothing: float | None = None,
         batch_size: int | None = None,
         learning_rate: str | None = None,
         learning_rate_init: float | None = None,
@@ -180,7 +184,7 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         threads: int | None = None,
     ) -> None:
         self.hidden_layer_sizes, self.preset, self.backend = hidden_layer_sizes, preset, backend
-        self.solver, self.alpha, self.batch_size = solver, alpha, batch_size
+        self.solver, self.alpha, self.label_smoothing, self.batch_size = solver, alpha, label_smoothing, batch_size
         self.learning_rate, self.learning_rate_init, self.max_iter = learning_rate, learning_rate_init, max_iter
         self.init, self.standardize, self.shuffle, self.random_state = init, standardize, shuffle, random_state
         self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
@@ -224,7 +228,7 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
             fit = self._begun(rows, recipe, classes)
         stopping = Stopping(self.validation_fraction, self.tol, self.n_iter_no_change) if self.early_stopping else None
         self._train(fit, rows, recipe, stopping, X)
-        warn_of_guessing(fit.history, rows, recipe.batch_size)
+        warn_of_guessing(fit.history, rows, recipe)
         return self
 
     def partial_fit(

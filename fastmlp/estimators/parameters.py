@@ -82,6 +82,7 @@ COUNT = Constraint("a whole number from 1 on", lambda value: _is_whole(value) an
 POSITIVE = Constraint("a positive number", lambda value: _is_number(value) and 0 < _as_float(value) < np.inf)
 NOT_NEGATIVE = Constraint("a number from 0 on", lambda value: _is_number(value) and value >= 0)
 FINITE = Constraint("a number from 0 on", lambda value: _is_number(value) and 0 <= _as_float(value) < np.inf)
+SHARE = Constraint("a number from 0 to less than 1", lambda value: _is_number(value) and 0 <= value < 1)
 FLAG = Constraint("True or False", _is_flag)
 
 CONSTRAINTS = {
@@ -90,6 +91,7 @@ CONSTRAINTS = {
     "preset": _one_of(PRESETS),
     "solver": _one_of(OPTIMIZERS).or_none(),
     "alpha": FINITE.or_none(),
+    "label_smoothing": SHARE.or_none(),
     "batch_size": COUNT.or_none(),
     "learning_rate": _one_of(SCHEDULES).or_none(),
     "learning_rate_init": POSITIVE.or_none(),
@@ -99,9 +101,7 @@ CONSTRAINTS = {
     "shuffle": FLAG,
     "random_state": Constraint("a whole number from 0 on, below 2**32, a RandomState or None", _is_random_state),
     "early_stopping": FLAG,
-    "validation_fraction": Constraint(
-        "a number from 0 to less than 1", lambda value: _is_number(value) and 0 <= value < 1
-    ),
+    "validation_fraction": SHARE,
     "n_iter_no_change": NOT_NEGATIVE,
     "tol": NOT_NEGATIVE,
     "class_weight": Constraint(
@@ -126,7 +126,7 @@ def recipe_for(parameters: Parameters, rows: int) -> Recipe:
     """The preset's recipe, with what the parameters change, for training on that many rows."""
     preset, given = PRESETS[parameters["preset"]], parameters["standardize"]
     batch_size = min(preset.changed(batch_size=parameters["batch_size"]).batch_size, rows)
-    alpha, rate = parameters["alpha"], parameters["learning_rate_init"]
+    alpha, smoothing, rate = (parameters[name] for name in ("alpha", "label_smoothing", "learning_rate_init"))
     return preset.changed(
         epochs=parameters["max_iter"],
         batch_size=batch_size,
@@ -134,6 +134,7 @@ def recipe_for(parameters: Parameters, rows: int) -> Recipe:
         schedule=parameters["learning_rate"],
         optimizer=parameters["solver"],
         weight_decay=None if alpha is None else float(alpha) / batch_size,
+        label_smoothing=None if smoothing is None else float(smoothing),
         init=parameters["init"],
         standardize=None if given is None else "each" if given else "none",
     ).for_rows(rows)

@@ -15,6 +15,7 @@ from fastmlp.common.errors import UsageError
 from fastmlp.estimators.arrays import rows_of, to_host
 from fastmlp.training.findings import no_better_than_guessing
 from fastmlp.training.history import History
+from fastmlp.training.recipe import Recipe
 from fastmlp.training.standardize import odd_scale
 from fastmlp.training.weights import balanced, relative
 
@@ -67,9 +68,9 @@ def warn_about_scale(features: Any, centred: bool) -> None:
         warnings.warn(f"The features {finding}: {fix}.", stacklevel=4)
 
 
-def warn_of_guessing(history: History, rows: Rows, batch_size: int) -> None:
+def warn_of_guessing(history: History, rows: Rows, recipe: Recipe) -> None:
     """Issue a ConvergenceWarning if the network has learned nothing from these rows; see `no_better_than_guessing`."""
-    finding = no_better_than_guessing(history, rows.labels, batch_size, rows.weights)
+    finding = no_better_than_guessing(history, rows.labels, recipe, rows.weights)
     if finding:
         fix = 'try preset="tabular", another learning_rate_init, or a larger max_iter'
         warnings.warn(f"{finding}: {fix}.", ConvergenceWarning, stacklevel=3)

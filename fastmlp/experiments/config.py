@@ -37,6 +37,7 @@ class Config:
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float | None = None
+    label_smoothing: float | None = None
     early_stopping: bool = False
     class_weight: str | None = None
     folds: int | None = None
@@ -62,10 +63,7 @@ class Config:
             raise UsageError(f"There is no preset {self.preset!r}{near}: choose one of {', '.join(PRESETS)}.")
         if self.dtype not in DTYPES:
             raise UsageError(f"--dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}.")
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"--learning-rate must be a positive number, not {self.learning_rate:g}.")
-        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"--weight-decay must be a number from 0 on, not {self.weight_decay:g}.")
+        self._check_numbers_of_the_recipe()
         datasets.check_name(self.dataset)
         extractors.check_name(self.extractor)
         _ = self.recipe, self.policy, self.reading  # which check themselves
@@ -80,6 +78,14 @@ class Config:
         if not 1 <= self.seeds <= SEEDS_END - self.seed:
             raise UsageError(f"--seeds must be 1 or more, and the last seed less than 2**32, not {self.seeds}.")
 
+    def _check_numbers_of_the_recipe(self) -> None:
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"--learning-rate must be a positive number, not {self.learning_rate:g}.")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"--weight-decay must be a number from 0 on, not {self.weight_decay:g}.")
+        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"--label-smoothing must be a number from 0 to below 1, not {self.label_smoothing:g}.")
+
     @property
     def recipe(self) -> Recipe:
         return PRESETS[self.preset].changed(
@@ -87,6 +93,7 @@ class Config:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
         )
 
     @property

@@ -211,7 +211,7 @@ class Models:
         """What the end of the training tells, and what to try; None: the model has learned something."""
         labels = np.concatenate([part.labels for part in self.feature_sets[name].parts])
         weights = self.placed.row_weights(labels)
-        finding = no_better_than_guessing(member.history, labels, member.blueprint.recipe.batch_size, weights)
+        finding = no_better_than_guessing(member.history, labels, member.blueprint.recipe, weights)
         return finding and f"{finding}: try --preset tabular, another --learning-rate, or more --epochs."
 
     def table_rows(self, name: str, networks: Sequence[Trainer]) -> list[dict[str, float]]:

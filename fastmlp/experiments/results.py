@@ -120,7 +120,8 @@ def describe(models: Models, features: ImageFeatures) -> dict[str, Any]:
     """config, data, tier and environment."""
     config, backend, blueprint = models.config, models.machine.backend, models.blueprint()
     recipe = blueprint.recipe
-    tier = choose_tier(blueprint.sizes, config.dtype, backend, recipe.update_rule, recipe.batch_size)
+    how = (recipe.update_rule, recipe.batch_size)
+    tier = choose_tier(blueprint.sizes, config.dtype, backend, *how, smoothing=recipe.label_smoothing)
     return {
         "config": _config(models, features),
         "data": _data(features),

@@ -76,13 +76,19 @@ class Network:
             else:
                 self.ops.dense(inputs, weight, bias, out)  # Z2 = A1 W2 + b2
 
-    def loss(self, batch: Batch, weighted: bool, loss: Array, hits: Array) -> None:
-        """Fill dZ2, the last delta, the batch's sum of losses (1,) and its hits int64 (1,); see `softmax_xent`."""
+    def loss(self, batch: Batch, weighted: bool, smoothing: float, loss: Array, hits: Array) -> None:
+        """Fill dZ2, the last delta, the batch's sum of losses (1,) and its hits int64 (1,); see `softmax_xent`.
+
+        smoothing: of the labels, see `smooth_labels`.
+        """
         logits, delta = batch.activations[-1], batch.deltas[-1]
         if weighted:
             self.ops.weighted_softmax_xent(logits, batch.labels, batch.weights, delta, loss, hits)
         else:
             self.ops.softmax_xent(logits, batch.labels, delta, loss, hits)  # dZ2 = (softmax(Z2) - Y) / m
+        if smoothing:
+            weights = batch.weights if weighted else self.backend.xp.ones_like(batch.weights)
+            self.ops.smooth_labels(logits, batch.labels, weights, smoothing, delta, loss, delta, loss)
 
     def backward(self, batch: Batch) -> None:
         """Fill all gradients from the activations and the last delta, dZ2, which carries the 1 / m."""

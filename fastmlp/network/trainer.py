@@ -113,7 +113,7 @@ class Trainer:
         batch, network = self._batch(index.shape[0]), self.network
         network.load(batch, features, labels, weights, index)
         network.forward(batch.activations, network.weights.values, network.biases.values)
-        network.loss(batch, weights is not None, loss, hits)
+        network.loss(batch, weights is not None, self.smoothing, loss, hits)
         network.backward(batch)
 
     def coefficients(self, learning_rates: NDArray[np.float64], rows: int) -> NDArray[np.float64]:

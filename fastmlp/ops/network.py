@@ -132,6 +132,30 @@ class NetworkOps:
         loss[...] = xp.sum(weights * losses)
         gradient[...] = gradient * weights[:, None]
 
+    def smooth_labels(
+        self,
+        logits: Array,
+        labels: Array,
+        weights: Array,
+        smoothing: float,
+        gradient: Array,
+        loss: Array,
+        smoothed_gradient: Array,
+        smoothed_loss: Array,
+    ) -> None:
+        """softmax_xent's gradient (m, c) and loss (1,), weighted by weights (m,), as they are for smoothed labels.
+
+        Those are (1 - smoothing) onehot + smoothing / c (Szegedy et al. 2016, section 7). smoothed_gradient may be
+        gradient, and smoothed_loss may be loss.
+        """
+        xp, (rows, classes) = self.xp, logits.shape
+        is_label = self._is_label(logits, labels)
+        at_label = xp.sum(xp.where(is_label, logits, xp.zeros_like(logits)), axis=1, keepdims=True)
+        lead = xp.sum(at_label - logits, axis=1) / classes  # of the label's logit over the mean
+        smoothed_loss[...] = loss + smoothing * xp.sum(weights * lead)
+        given_up = (smoothing / max(rows, 1)) * weights[:, None]
+        smoothed_gradient[...] = gradient + given_up * (xp.astype(is_label, logits.dtype) - 1 / classes)
+
     def _is_label(self, logits: Array, labels: Array) -> Array:
         """The one-hot labels, bool (m, c)."""
         classes = self.xp.arange(logits.shape[1], dtype=labels.dtype, device=logits.device)

@@ -55,6 +55,9 @@ CASES = (
     Case((130, 10), 37, 90, ADAM, centred=True),
     *(Case((33, 24, 17, 10), 64, 100, method, centred=True) for method in METHODS[1:]),
     Case((33, 16, 10), 37, 90, MOMENTUM, centred=True, weighted=True),
+    Case((33, 16, 10), 37, 90, ADAM, centred=True, smoothing=0.1),
+    Case((24, 17, 12, 7), 37, 90, PLAIN, weighted=True, smoothing=0.4),
+    Case((24, 70), 37, 90, MOMENTUM, smoothing=0.2),
 )
 
 

@@ -177,6 +177,22 @@ def weighted(draw: Draw, lowest: float = 0.5, highest: float = 2.0) -> Draw:
     return with_weights
 
 
+def to_smooth(draw: Draw) -> Draw:
+    """Weighted rows of that draw, and any gradient and loss, which smoothed labels change."""
+
+    def with_gradient_and_loss(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+        gradient = rng.standard_normal(shape) / max(shape[0], 1)
+        loss = rng.uniform(1, 3, 1) * max(shape[0], 1)
+        smoothed = {"smoothing": float(rng.uniform(0.05, 0.5)), "gradient": gradient.astype(dtype)}
+        return {**weighted(draw)(rng, shape, dtype), **smoothed, "loss": loss.astype(dtype)}
+
+    return with_gradient_and_loss
+
+
+def _smoothed(inputs: Inputs) -> dict[str, tuple[Shape, str]]:
+    return {f"smoothed_{name}": (inputs[name].shape, inputs[name].dtype.name) for name in ("gradient", "loss")}
+
+
 def _case(op: str, draw: Draw, draws: Mapping[str, Draw], per_logit: int, per_row: int) -> OpCase:
     """per_logit: operations; per_row: numbers read beside logits and labels."""
     return OpCase(
@@ -200,6 +216,22 @@ DRAWS = {"huge": draw_huge_logits, "far": draw_far_logits, "ties": draw_tied_log
 _PLAIN = _case("softmax_xent", draw_softmax_xent, DRAWS, 6, 0)
 _WEIGHTED = _case(
     "weighted_softmax_xent", weighted(draw_softmax_xent), {name: weighted(draw) for name, draw in DRAWS.items()}, 7, 1
+)
+
+
+_SMOOTHED = OpCase(
+    "smooth_labels",
+    method(NetworkOps, "smooth_labels"),
+    to_smooth(draw_softmax_xent),
+    _smoothed,
+    reference.smooth_labels,
+    LOGITS,
+    draws={name: to_smooth(draw) for name, draw in DRAWS.items()},
+    planted=("nan", "inf"),
+    aliases={"smoothed_gradient": "gradient", "smoothed_loss": "loss"},
+    family="network",
+    flops=lambda shape: 6 * size(shape),
+    bytes=lambda shape, itemsize: itemsize * (3 * size(shape) + shape[0] + 2) + 8 * shape[0],
 )
 
 
@@ -227,4 +259,6 @@ LOSS_CASES = (
         ((0, 5), (37, 5), (21, 40)),
         groups={"gradient": 0},
     ),
+    _SMOOTHED,
+    _SMOOTHED.with_hazard("many classes", to_smooth(draw_last_classes), ((0, 300), (9, 300), (3, 33_000), (2, 66_000))),
 )

@@ -50,11 +50,13 @@ class Case:
     optimizer: Optimizer = PLAIN
     centred: bool = False
     weighted: bool = False
+    smoothing: float = 0.0
     turn: int = 0
 
     @property
     def network(self) -> str:
         extras = [what for what in ("centred", "weighted") if getattr(self, what)]
+        extras += [f"smoothing {self.smoothing:g}"] if self.smoothing else []
         sizes = "-".join(map(str, self.sizes))
         return " ".join([sizes, f"{self.rows} rows in batches of {self.batch_size}", *extras])
 
@@ -70,7 +72,7 @@ class Case:
 
     def tiers(self, backend: Backend, dtype: str) -> Iterator[Tier | None]:
         """See `tiers`."""
-        return tiers(backend, self.sizes, dtype, self.optimizer, self.batch_size, self.weighted)
+        return tiers(backend, self.sizes, dtype, self.optimizer, self.batch_size, self.weighted, self.smoothing)
 
     @property
     def mean(self) -> HostArray:
@@ -182,7 +184,7 @@ def first_parameters(case: Case, rng: np.random.Generator) -> Parameters:
 def bind(case: Case, parameters: Parameters, backend: Backend, dtype: str, tier: Tier | None) -> Trainer:
     """Raises AssertionError if another tier is bound than was asked for."""
     first = parameters.astype(dtype)
-    trainer = Trainer(first, backend, case.batch_size, tier, case.optimizer, weighted=case.weighted)
+    trainer = Trainer(first, backend, case.batch_size, tier, case.optimizer, case.weighted, case.smoothing)
     if case.centred:
         trainer.standardize(case.mean, case.scale)
     if tier is not None and trainer.tier.tier != tier:
@@ -194,7 +196,7 @@ def start(case: Case, parameters: Parameters, dtype: str) -> reference.Network:
     """The network as the reference trains it."""
     first = parameters.astype(dtype)
     mean = case.mean.astype(dtype) if case.centred else None
-    return reference.Network.start(first.weights, first.biases, case.rule, mean, case.scale)
+    return reference.Network.start(first.weights, first.biases, case.rule, mean, case.scale, case.smoothing)
 
 
 def away_from_kinks(network: reference.Network, features: HostArray, distance: float = KINK) -> NDArray[np.bool_]:
@@ -352,8 +354,9 @@ def tiers(
     optimizer: Optimizer | None = None,
     batch_size: int = 64,
     weighted: bool = False,
+    smoothing: float = 0.0,
 ) -> Iterator[Tier | None]:
     """What to give `Trainer` so that all its code runs: None for the best tier, and every lower one."""
     yield None
-    best = choose_tier(sizes, dtype, backend, optimizer, batch_size, weighted).tier
+    best = choose_tier(sizes, dtype, backend, optimizer, batch_size, weighted, smoothing).tier
     yield from (tier for tier in Tier if tier < max(best, Tier.FUSED_OPS))

@@ -29,7 +29,9 @@ class Recipe:
     "constant" keeps it. optimizer and weight_decay: see `network.optimizers`. standardize: before training, "each"
     subtracts each feature's mean and divides by its standard deviation; "together" subtracts each mean and divides by
     one spread for all, which suits features of one scale; "none" leaves them. init: see `initial_parameters`.
-    least_steps: train on few rows for more epochs, until that many steps are taken in all (`for_rows`).
+    label_smoothing: the share of each label that is spread evenly over all classes (Szegedy et al. 2016, section 7); of
+    the training alone, test losses are for the labels as they are. least_steps: train on few rows for more epochs,
+    until that many steps are taken in all (`for_rows`).
     """
 
     epochs: int = 300
@@ -42,6 +44,7 @@ class Recipe:
     weight_decay: float = 0.0
     standardize: str = "none"
     init: str = "paper"
+    label_smoothing: float = 0.0
     least_steps: int = 0
 
     def __post_init__(self) -> None:
@@ -55,6 +58,8 @@ class Recipe:
             raise UsageError(f"The schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}.")
         if self.standardize not in STANDARDIZE:
             raise UsageError(f"standardize must be one of {', '.join(STANDARDIZE)}, not {self.standardize!r}.")
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"The label smoothing must be a number from 0 to below 1, not {self.label_smoothing}.")
         _ = self.update_rule  # checks itself
 
     @property
@@ -73,7 +78,14 @@ class Recipe:
 
     def network(self, parameters: Parameters, backend: Backend, weighted: bool = False) -> Trainer:
         """A network bound to be trained this way, on rows of different weights where weighted."""
-        return Trainer(parameters, backend, self.batch_size, optimizer=self.update_rule, weighted=weighted)
+        return Trainer(
+            parameters,
+            backend,
+            self.batch_size,
+            optimizer=self.update_rule,
+            weighted=weighted,
+            smoothing=self.label_smoothing,
+        )
 
     def changed(self, **changes: Any) -> Recipe:
         """This recipe with some values changed; None keeps a value. Epochs that are given hold for few rows too."""

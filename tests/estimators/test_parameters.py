@@ -19,6 +19,7 @@ WRONG: dict[str, list[Any]] = {
     "backend": [None, 3, "numby", *FLAGS],
     "solver": ["lbfgs", "Adam", 0, *FLAGS],
     "alpha": ["auto", 10**400, np.inf, *FLAGS, []],
+    "label_smoothing": ["auto", 1, np.inf, *FLAGS, []],
     "batch_size": ["auto", 0, np.inf, 32.0, *FLAGS, []],
     "learning_rate": ["adaptive", 0.1, *FLAGS],
     "learning_rate_init": [0, 10**400, np.inf, "0.1", *FLAGS],
@@ -70,6 +71,7 @@ def test_near_names_are_offered(name: str, value: str, near: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [{"hidden_layer_sizes": np.array([4])}, {"hidden_layer_sizes": 4}, {"alpha": np.float32(1)},
+     {"label_smoothing": np.float32(0.1)},
      {"batch_size": np.int32(8)}, {"random_state": None}, {"random_state": np.random.RandomState(0)},
      {"shuffle": np.bool_(False)}, {"tol": np.inf}, {"class_weight": {0: 1, 1: 2.5}}, {"threads": np.int64(1)}],
 )  # fmt: skip

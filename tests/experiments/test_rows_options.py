@@ -1,4 +1,4 @@
-"""`fastmlp train --early-stopping` and `--class-weight`: of images and of features, resumable, as MLPClassifier's."""
+"""`fastmlp train --label-smoothing`, `--early-stopping`, `--class-weight`: resumable, and as MLPClassifier trains."""
 
 import json
 import math
@@ -10,9 +10,11 @@ import pytest
 
 import fastmlp
 from fastmlp.cli.main import main
+from fastmlp.common.errors import UsageError
 from fastmlp.experiments import models
 from fastmlp.training import run
 from fastmlp.training.held_out import hold_out
+from fastmlp.training.recipe import Recipe
 from fastmlp.training.stopping import Stopping
 from fastmlp.training.weights import parse_class_weight, weights_of_classes
 from tests.training.test_run import interrupt_within
@@ -49,6 +51,44 @@ def content_of(folder: Path) -> dict[str, bytes]:
         "rows.safetensors",
     )
     return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+
+
+# Label smoothing.
+
+
+def test_smoothed_labels_are_mlp_classifiers_and_recorded(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = trained(*FEATURES, "--preset", "paper", "--epochs", "3", "--label-smoothing", "0.2", "--json")
+    with np.load("own.npz") as own, np.load("test.npz") as test:
+        model = fastmlp.MLPClassifier(preset="paper", max_iter=3, backend="numpy", label_smoothing=0.2)
+        model.fit(own["features"], own["labels"])
+        hits = model.predict(test["features"]) == test["labels"]
+        losses = -np.log(model.predict_proba(test["features"]))[
+            np.arange(len(hits)), np.unique(test["labels"], return_inverse=True)[1]
+        ]
+    for mine, weight in zip(fastmlp.load_model(folder, "numpy").parameters.weights, model.coefs_, strict=True):
+        np.testing.assert_array_equal(mine, weight)
+    assert json.loads((folder / "history.json").read_text())["train_loss"] == model.loss_curve_
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["test_accuracy"] == hits.mean()
+    assert figures["test_loss"] == pytest.approx(losses.mean(), rel=1e-5), "of the labels as they are"
+    assert json.loads((folder / "results.json").read_text())["config"]["label_smoothing"] == 0.2
+    assert json.loads((folder / "config.json").read_text())["recipe"]["label_smoothing"] == 0.2
+
+
+@pytest.mark.parametrize("before", ["0", "0.1"])
+def test_another_smoothing_is_another_experiment(before: str, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(*FEATURES, "--epochs", "2", "--label-smoothing", before)
+    trained(*FEATURES, "--epochs", "2", "--label-smoothing", before, "--resume")
+    trained(*FEATURES, "--epochs", "2", "--label-smoothing", "0.3", "--resume", code=2)
+    assert "is of another experiment" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["1", "-0.1", "nan", "inf", "2"])
+def test_numbers_that_are_no_smoothing(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(*FEATURES, f"--label-smoothing={value}", code=2)
+    assert f"--label-smoothing must be a number from 0 to below 1, not {float(value):g}." in capsys.readouterr().err
+    with pytest.raises(UsageError, match="The label smoothing must be a number from 0 to below 1, not"):
+        Recipe(label_smoothing=float(value))
 
 
 # Early stopping.

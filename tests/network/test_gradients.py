@@ -41,9 +41,9 @@ class Sample:
         away = away_from_kinks(start(case, parameters, "float64"), features, distance=100 * H)
         return cls(parameters, features[away][:rows], rng.integers(0, sizes[-1], rows))
 
-    def step(self, backend: Backend) -> tuple[dict[str, Floats], float, int]:
+    def step(self, backend: Backend, smoothing: float = 0.0) -> tuple[dict[str, Floats], float, int]:
         """The gradients by name, the sum of losses and the hits, of one step in float64."""
-        trainer = Trainer(self.parameters, backend, len(self.labels))
+        trainer = Trainer(self.parameters, backend, len(self.labels), smoothing=smoothing)
         loss, hits = backend.empty((1,), "float64"), backend.empty((1,), "int64")
         data = backend.asarray(self.features.copy()), backend.asarray(self.labels.copy()), None
         trainer.gradients(data, backend.asarray(np.arange(len(self.labels))), loss, hits)
@@ -127,7 +127,8 @@ def test_papers_formulas(backend: Backend, seed: int) -> None:
 
 
 @NETWORKS
-def test_autograd(backend: Backend, sizes: tuple[int, ...], sample: Sample) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_autograd(backend: Backend, sizes: tuple[int, ...], sample: Sample, smoothing: float) -> None:
     torch = pytest.importorskip("torch")
     leaves: dict[str, Any] = {}
     activations = torch.tensor(sample.features)
@@ -139,9 +140,12 @@ def test_autograd(backend: Backend, sizes: tuple[int, ...], sample: Sample) -> N
         activations = activations @ weight + bias
         if layer < len(layers) - 1:
             activations = torch.relu(activations)
-    torch.nn.functional.cross_entropy(activations, torch.tensor(sample.labels)).backward()
+    smoothed = {"label_smoothing": smoothing}
+    expected = torch.nn.functional.cross_entropy(activations, torch.tensor(sample.labels), **smoothed)
+    expected.backward()
 
-    gradients, _, _ = sample.step(backend)
+    gradients, loss, _ = sample.step(backend, smoothing)
+    assert loss / ROWS == pytest.approx(expected.item(), rel=STEP["float64"])
     assert gradients.keys() == leaves.keys()
     for name, leaf in leaves.items():
         assert_close(f"{backend}: gradient of {name}", gradients[name], leaf.grad.numpy(), STEP["float64"])

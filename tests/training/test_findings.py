@@ -13,16 +13,19 @@ from fastmlp import MLPClassifier
 from fastmlp.cli.main import main
 from fastmlp.training.findings import LEAST_STEPS, no_better_than_guessing
 from fastmlp.training.history import History
+from fastmlp.training.recipe import Recipe
 
 LABELS = np.repeat([0, 1, 3], [60, 30, 10])
 ENTROPY = -(0.6 * np.log(0.6) + 0.3 * np.log(0.3) + 0.1 * np.log(0.1))
 
 
-def finding(loss: float, epochs: int = LEAST_STEPS, weights: np.ndarray | None = None) -> str | None:
+def finding(
+    loss: float, epochs: int = LEAST_STEPS, weights: np.ndarray | None = None, smoothing: float = 0.0
+) -> str | None:
     history = History()
     for _ in range(epochs):
         history.add(0.1, (loss, 0.5), None)
-    return no_better_than_guessing(history, LABELS, 100, weights)
+    return no_better_than_guessing(history, LABELS, Recipe(batch_size=100, label_smoothing=smoothing), weights)
 
 
 @pytest.mark.parametrize("factor", [0.96, 1, 1.1, 30])
@@ -35,6 +38,16 @@ def test_a_loss_near_that_of_a_guess(factor: float) -> None:
 @pytest.mark.parametrize("factor", [0, 0.5, 0.94])
 def test_a_loss_below_that_of_a_guess(factor: float) -> None:
     assert finding(factor * ENTROPY) is None
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_a_guess_at_smoothed_labels(smoothing: float) -> None:
+    shares = (1 - smoothing) * np.array([0.6, 0.3, 0, 0.1]) + smoothing / 4
+    one_label = (1 - smoothing) * np.array([1, 0, 0, 0]) + smoothing / 4
+    guess, least = (-(targets * np.log(targets)).sum() for targets in (shares, one_label))
+    assert finding(guess, smoothing=smoothing) is not None
+    assert finding(0.96 * guess + 0.04 * least, smoothing=smoothing) is not None
+    assert finding(0.94 * guess + 0.06 * least, smoothing=smoothing) is None
 
 
 def test_on_the_command_line_and_in_the_model(

@@ -88,6 +88,21 @@ def weighted_softmax_xent(logits: Floats, labels: Integers, weights: Floats) -> 
     }
 
 
+def smooth_labels(
+    logits: Floats, labels: Integers, weights: Floats, smoothing: float, gradient: Floats, loss: Floats
+) -> Outputs:
+    """Labels (1 - s) onehot + s / c in place of onehot: a row's loss changes by s (z[label] - mean z), its gradient by
+    s (onehot - 1 / c)."""
+    rows, classes = logits.shape
+    lead = np.mean(logits[np.arange(rows), labels][:, None] - logits, axis=1)
+    change = np.full((rows, classes), -1 / classes)
+    change[np.arange(rows), labels] += 1
+    return {
+        "smoothed_gradient": gradient + smoothing * change * weights[:, None] / max(rows, 1),
+        "smoothed_loss": loss + smoothing * np.sum(weights * lead),
+    }
+
+
 def _first_largest_at(labels: Integers, logits: Floats) -> NDArray[np.bool_]:
     """Whether a row (m, c) is smaller before its label (m,), and nowhere larger: with a NaN it is neither."""
     at_label = logits[np.arange(len(labels)), labels][:, None]

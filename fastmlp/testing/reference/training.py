@@ -1,6 +1,7 @@
 """Training of a multi-layer perceptron, written from its equations: the truth of steps, epochs and evaluations.
 
-    Z = A W + b    A' = max(Z, 0)    loss of a row = -log softmax(Z of the last layer)[label]
+    Z = A W + b    A' = max(Z, 0)    loss of a row = -sum of T log softmax(Z of the last layer)
+    T = (1 - smoothing) onehot(label) + smoothing / classes, in evaluation onehot(label)
 
 A batch's gradient is that of its mean loss. Everything is computed in the parameters' own dtype: in float64 it is the
 truth, and in float32 it shows what plain NumPy loses.
@@ -58,7 +59,8 @@ class Rule:
 class Network:
     """A network in training: the slots of each layer's weight (k, n) and bias (n,), the value and then the moments.
 
-    It takes (features - mean (d,)) * scale for its inputs, or with no mean the features as they are.
+    It takes (features - mean (d,)) * scale for its inputs, or with no mean the features as they are. smoothing: of the
+    labels that it is trained on.
     """
 
     weights: list[list[Floats]]
@@ -66,6 +68,7 @@ class Network:
     rule: Rule
     mean: Floats | None = None
     scale: float = 1.0
+    smoothing: float = 0.0
     steps: int = field(default=0, init=False)
 
     @classmethod
@@ -76,13 +79,14 @@ class Network:
         rule: Rule,
         mean: Floats | None = None,
         scale: float = 1.0,
+        smoothing: float = 0.0,
     ) -> Network:
         """With all moments zero."""
         moments = len(MOMENTS[rule.name])
         first, second = (
             [[value, *[np.zeros_like(value)] * moments] for value in values] for values in (weights, biases)
         )
-        return cls(first, second, rule, mean, scale)
+        return cls(first, second, rule, mean, scale, smoothing)
 
     def inputs(self, features: Floats) -> Floats:
         return features if self.mean is None else (features - self.mean) * self.weights[0][0].dtype.type(self.scale)
@@ -112,9 +116,8 @@ def forward_and_backward(
     """The batch of these rows: features (m, d), labels (m,), and the weights of their losses (m,), 1 unless given."""
     inputs, before_relu, logits = _forward(network, network.inputs(features))
     weights = np.ones(len(labels), logits.dtype) if row_weights is None else row_weights
-    probabilities, losses, hits = _softmax(logits, labels)
-    probabilities[np.arange(len(labels)), labels] -= 1
-    deltas = [probabilities * weights[:, None] / len(labels)]
+    probabilities, losses, hits = _softmax(logits, labels, network.smoothing)
+    deltas = [(probabilities - _targets(logits, labels, network.smoothing)) * weights[:, None] / len(labels)]
     for layer in reversed(range(1, len(network.weights))):
         behind = deltas[0] @ network.weights[layer][0].T
         deltas.insert(0, behind * (inputs[layer] > 0))
@@ -182,11 +185,20 @@ def _forward(network: Network, first: Floats) -> tuple[list[Floats], list[Floats
     return inputs[:-1], before_relu[:-1], before_relu[-1]
 
 
-def _softmax(logits: Floats, labels: Integers) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+def _targets(logits: Floats, labels: Integers, smoothing: float) -> Floats:
+    """What the probabilities should be (m, c): smoothed labels."""
+    targets = np.full_like(logits, smoothing / logits.shape[1])
+    targets[np.arange(len(labels)), labels] += 1 - smoothing
+    return targets
+
+
+def _softmax(logits: Floats, labels: Integers, smoothing: float = 0.0) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Probabilities (m, c), losses (m,), and whether each row's first largest logit is its label's: never with NaN."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1, keepdims=True)
     losses = np.log(sums[:, 0]) - shifted[np.arange(len(labels)), labels]
+    if smoothing:
+        losses = (1 - smoothing) * losses + smoothing * (np.log(sums[:, 0]) - shifted.mean(axis=1))
     hits = (logits.argmax(axis=1) == labels) & ~np.isnan(logits).any(axis=1)
     return exponentials / sums, losses, hits
