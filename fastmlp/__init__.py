@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from fastmlp import augment
     from fastmlp.estimators.classifier import MLPClassifier
     from fastmlp.estimators.transformers import Augmenter, FeatureExtractor
+    from fastmlp.experiments.probe import probe
     from fastmlp.models.predictor import load_model
 
-__all__ = ["Augmenter", "FeatureExtractor", "MLPClassifier", "__version__", "augment", "load_model"]
+__all__ = ["Augmenter", "FeatureExtractor", "MLPClassifier", "__version__", "augment", "load_model", "probe"]
 
 HOMES = {
     "MLPClassifier": "estimators.classifier",
     "FeatureExtractor": "estimators.transformers",
     "Augmenter": "estimators.transformers",
     "load_model": "models.predictor",
+    "probe": "experiments.probe",
 }
 
 

@@ -126,6 +126,19 @@ def run_sweep(options: argparse.Namespace) -> None:
     say(f"Chart: {config.folder / 'sweep.png'}, model: {config.folder / 'best'}")
 
 
+def run_probe(options: argparse.Namespace) -> None:
+    from fastmlp.experiments.probe import run_probe as run
+    from fastmlp.experiments.protocols import changed, open_protocol
+    from fastmlp.report.sweep import table_text
+
+    protocol = open_protocol(options.protocol or "sgd-grid")
+    options.protocol = changed(protocol, {"normalize": options.normalize, "widths": options.widths})
+    config, machine, name, features = what_to_train_on(options)
+    results = run(config, machine, name, features)
+    print(to_json(results) if options.json else table_text(results))
+    say(f"Report: {config.folder / 'report.html'}, model: {config.folder / 'best'}")
+
+
 def run_evaluate(options: argparse.Namespace) -> None:
     cli_models().evaluate(options)
 
@@ -194,7 +207,7 @@ def what_to_train_on(options: argparse.Namespace) -> tuple[Config, Machine, str,
     """The configuration, where it computes, the model's name, and its features: made elsewhere, or of images."""
     from fastmlp.experiments.feature_sets import ImageFeatures
 
-    if options.features is not None:
+    if options.features is not None and "preset" in options:
         options.preset = options.preset or "tabular"
     config = config_of(options)
     if options.features is not None:
@@ -249,6 +262,7 @@ COMMANDS = {
     "extract": run_extract,
     "train": run_train,
     "sweep": run_sweep,
+    "probe": run_probe,
     "evaluate": run_evaluate,
     "compare": run_compare,
     "predict": run_predict,

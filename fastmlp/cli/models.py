@@ -278,7 +278,8 @@ def features_made_elsewhere(options: argparse.Namespace, config: Config) -> tupl
     config = replace(config, out=options.out or Path("runs") / f"features-{options.features.stem}")
     columns = Columns(options.label_column, options.drop_columns)
     files = (options.features, options.labels, options.test_features, options.test_labels)
-    tables = open_tables(*files, config.seed, config.limit, columns, folds=config.folds is not None)
+    out_of_fold = config.folds is not None and config.protocol is None
+    tables = open_tables(*files, config.seed, config.limit, columns, folds=out_of_fold)
     return config, Machine(config.backend, config.threads), HEAD, FileFeatures(tables, config)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from fastmlp._version import __version__
 from fastmlp.cli.completion import SHELLS, script
+from fastmlp.cli.kinds import names, number, numbers, positive, ranges, seed, sizes, whole, widths
 from fastmlp.common.errors import FastMLPError, did_you_mean
 from fastmlp.common.progress import printable
 from fastmlp.paper import MODELS
@@ -34,6 +35,11 @@ EXAMPLES = {
         "fastmlp sweep --dataset digits",
         "fastmlp sweep --learning-rates 0.001,0.003,0.01 --weight-decays 0,0.1 --widths 32,64 --seeds 3",
         "fastmlp sweep --features X.npy --labels y.npy --out runs/mine",
+    ),
+    "probe": (
+        "fastmlp probe --features train.npy --labels y.npy",
+        "fastmlp probe --features X.npz --test-features test.npz --protocol decay-grid --out runs/probe",
+        "fastmlp probe --dataset digits --protocol my.toml --folds 5 --seeds 3",
     ),
     "evaluate": (
         "fastmlp evaluate --model runs/digits/original",
@@ -135,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
     output, machine, model = _output_options(), _machine_options(), _model_options()
     reading = _reading_options()
     images = [output, _data_options(), reading, _extractor_options(), machine, _run_options()]
-    recipe = [*images, _copies_options(), _recipe_options()]
+    recipe = [*images, _copies_options(), _recipe_options(), _length_options()]
     experiment = [*recipe, _training_options()]
     reproduce = _add(commands, "reproduce", experiment, "the paper: data to Table 1, figures and report")
     _option(reproduce, "seeds", positive, "train this many models of each kind, from --seed on, for intervals (1)")
@@ -145,6 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
     _add_features_options(train, "train on these features instead of a dataset's", test=True)
     _add_sweep(commands, recipe)
+    _add_probe(commands, [*images, _copies_options(), _length_options()])
     _add_evaluate(commands, [output, model, reading, machine])
     _add_compare(commands, [output, machine])
     _add_predict(commands, [output, model, reading, machine])
@@ -223,8 +230,13 @@ def _copies_options() -> argparse.ArgumentParser:
 def _recipe_options() -> argparse.ArgumentParser:
     parser, group = _group("recipe")
     _option(group, "preset", str, PRESET_HELP)
-    _option(group, "epochs", positive, "instead of the preset's")
-    _option(group, "batch-size", positive, "instead of the preset's")
+    return parser
+
+
+def _length_options() -> argparse.ArgumentParser:
+    parser, group = _group("training")
+    _option(group, "epochs", positive, "instead of the preset's, or the protocol's")
+    _option(group, "batch-size", positive, "instead of the preset's, or the protocol's")
     _option(group, "dtype", str, "float32 (default), float64, or bfloat16 for a backbone on a GPU")
     return parser
 
@@ -236,7 +248,7 @@ def _training_options() -> argparse.ArgumentParser:
     _option(
         group, "label-smoothing", number, "the share of each label spread over all classes, instead of the preset's"
     )
-    _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64 (64)")
+    _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64, or none (64)")
     group.add_argument("--resume", action="store_true", help="continue where an earlier run with this --out stopped")
     return parser
 
@@ -267,6 +279,19 @@ def _add_sweep(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
     _option(grid, "widths", sizes, "hidden units (64)")
     _option(grid, "seeds", positive, "heads per setting, from --seed on (3)")
     _add_features_options(sweep, "train on these features instead of a dataset's", test=True)
+
+
+def _add_probe(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
+    probe = _add(commands, "probe", parents, "a protocol of linear probes: its heads at once, and the best of them")
+    probe.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
+    group = probe.add_argument_group("protocol")
+    _option(group, "protocol", str, "sgd-grid (default), decay-grid, or a file of your own, such as my.toml")
+    _option(group, "normalize", str, "raw, l2 or standard, instead of the protocol's")
+    _option(group, "widths", widths, "hidden units instead of the protocol's; 0: none, a linear head")
+    _option(group, "seeds", positive, "heads per setting, from --seed on, for intervals (1)")
+    group.add_argument("--folds", type=int, metavar="K", help="choose in K folds, not on a tenth of the rows")
+    probe.add_argument("--resume", action="store_true", help="continue where an earlier run with this --out stopped")
+    _add_features_options(probe, "train on these features instead of a dataset's", test=True)
 
 
 def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool = False) -> None:
@@ -344,51 +369,7 @@ def _add_backends(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> 
 def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:
     """An option whose default comes from the environment; None if it is given in neither place."""
     variable = f"FASTMLP_{name.replace('-', '_').upper()}"
-    metavar = {str: "NAME", Path: "PATH", number: "X", sizes: "N,N", numbers: "X,X", ranges: "TEXT"}.get(kind, "N")
+    metavar = {str: "NAME", Path: "PATH", number: "X", sizes: "N,N", widths: "N,N", numbers: "X,X", ranges: "TEXT"}.get(
+        kind, "N"
+    )
     group.add_argument(f"--{name}", type=kind, default=os.environ.get(variable), metavar=metavar, help=text)
-
-
-# Kinds of values.
-
-
-def positive(text: str) -> int:
-    return _number(text, int, lambda number: number >= 1, "a whole number from 1 on")
-
-
-def whole(text: str) -> int:
-    return _number(text, int, lambda number: True, "a whole number")
-
-
-def seed(text: str) -> int:
-    return _number(text, int, lambda number: 0 <= number < 2**32, "a whole number from 0 to 2**32 - 1")
-
-
-def number(text: str) -> float:
-    return _number(text, float, lambda number: True, "a number")
-
-
-def _number(text: str, kind: Callable[[str], Any], allows: Callable[[Any], bool], words: str) -> Any:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not allows(value):
-        raise argparse.ArgumentTypeError(f"must be {words}, not {text!r}")
-    return value
-
-
-def ranges(text: str) -> str:
-    """As `augment.Policy.parse` takes them, which checks them."""
-    return text
-
-
-def names(text: str) -> tuple[str, ...]:
-    return tuple(part for part in text.split(",") if part)
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    return tuple(number(part) for part in text.split(",") if part)
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    return tuple(positive(part) for part in text.split(",") if part)

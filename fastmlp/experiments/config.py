@@ -10,6 +10,7 @@ from fastmlp import datasets, extractors
 from fastmlp.augment import Policy
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.datasets.reading import DEFAULT_READING, Reading
+from fastmlp.experiments.protocols import Protocol
 from fastmlp.network.parameters import DTYPES
 from fastmlp.training.recipe import PRESETS, Recipe
 from fastmlp.training.weights import BALANCED, parse_class_weight
@@ -25,7 +26,8 @@ class Config:
     copies: augmented copies of each training image; the augmented model trains on the images and on all copies.
     on_bad_image, max_pixels: as `datasets.Reading` has them.
     early_stopping: hold a tenth of the training rows out, and stop as `training.stopping.Stopping` says. class_weight:
-    "balanced", or NAME=W,NAME=W. folds: cross-validate in that many.
+    "balanced", or NAME=W,NAME=W. folds: cross-validate in that many. protocol: the probe to run; its recipe then stands
+    in for the preset's.
     """
 
     dataset: str = "digits"
@@ -56,6 +58,7 @@ class Config:
     image_size: int | None = None
     out: Path | None = None
     resume: bool = False
+    protocol: Protocol | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -88,13 +91,19 @@ class Config:
 
     @property
     def recipe(self) -> Recipe:
-        return PRESETS[self.preset].changed(
+        base = PRESETS[self.preset] if self.protocol is None else self.protocol.recipe
+        return base.changed(
+            init="he" if self.protocol is not None and self.hidden_layer_sizes else None,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
         )
+
+    @property
+    def recipe_name(self) -> str:
+        return self.preset if self.protocol is None else self.protocol.name
 
     @property
     def policy(self) -> Policy:

@@ -89,16 +89,30 @@ def open_tables(
     together or hold too little.
     """
     table = _read(features, labels, limit, columns)
+    if test_features is None:
+        return tables_of(table, features, seed, folds=folds)
+    test = _read(test_features, test_labels, limit, _as_in(table, columns))
+    return tables_of(table, features, seed, test, test_features)
+
+
+def tables_of(
+    table: Table,
+    place: Path,
+    seed: int,
+    test_table: Table | None = None,
+    test_place: Path | None = None,
+    folds: bool = False,
+) -> Tables:
+    """Tables that were read, or are in memory, to train and to test on, as `open_tables` has them; places name them."""
     classes, indices = np.unique(table.labels, return_inverse=True)
     if not 2 <= len(classes) <= len(indices) / 2:
         found = "is one class" if len(classes) == 1 else f"are {len(classes):,} classes"
         raise DataError(f"There {found} in {len(indices):,} labels: give two classes or more, and two rows per class.")
-    train, notices = Source(features, table.features, indices.astype(np.int64), table.names), table.notices
-    if test_features is None:
+    train, notices = Source(place, table.features, indices.astype(np.int64), table.names), table.notices
+    if test_table is None or test_place is None:
         train, test = (train, train) if folds else _split(train, seed)
     else:
-        test_table = _read(test_features, test_labels, limit, _as_in(table, columns))
-        test, notices = _test_of(train, test_table, test_features, classes), (*notices, *test_table.notices)
+        test, notices = _test_of(train, test_table, test_place, classes), (*notices, *test_table.notices)
     return Tables(train, test, classes, table.label, (*notices, *_untested(test, classes)))
 
 
@@ -162,9 +176,11 @@ class FileFeatures:
         source = self.tables.train
         rows = self._rows_of(source)
         standardize = self.config.recipe.standardize
-        finding = None if standardize == "each" else odd_scale(source.features, standardize == "together")
+        scaled = standardize in ("each", "unit")
+        finding = None if scaled else odd_scale(source.features, standardize == "together")
         if finding:
-            warn(f"The features in {source.place} {finding}: try --preset tabular, which standardises each of them.")
+            option = "--preset tabular" if self.config.protocol is None else "--normalize standard"
+            warn(f"The features in {source.place} {finding}: try {option}, which standardises each of them.")
         return [rows]
 
     @cached_property

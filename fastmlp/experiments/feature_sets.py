@@ -107,22 +107,28 @@ class Trial(NamedTuple):
     parts: list[Labelled]
     held_out: Labelled
 
+    @classmethod
+    def of(cls, features: FeatureSet, kept: NDArray[np.int64], held_out: NDArray[np.int64]) -> Trial:
+        """Those training rows with their augmented copies, and the held-out ones as they are, not augmented."""
+        return cls([part.take(kept) for part in features.parts], features.parts[0].take(held_out))
+
     @property
     def kept(self) -> Labelled:
         return joined(self.parts)
 
 
 def hold_out_tenth(features: FeatureSet, seed: int) -> Trial:
-    """All but a tenth of the training rows, with their augmented copies, and that tenth as it is, not augmented.
+    """All but a tenth of the training rows, and that tenth. Raises UsageError if there are too few."""
+    return Trial.of(features, *tenth(features, seed))
 
-    Raises UsageError if there are too few.
-    """
+
+def tenth(features: FeatureSet, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers of all but a tenth of the training rows, and of that tenth. UsageError if there are too few."""
     if features.images < LEAST_ROWS:
         raise UsageError(
             f"A tenth of the training rows is held out: {features.images} are too few, give {LEAST_ROWS} or more."
         )
-    kept, held = hold_out(features.parts[0].labels, seed)
-    return Trial([part.take(kept) for part in features.parts], features.parts[0].take(held))
+    return hold_out(features.parts[0].labels, seed)
 
 
 def scaling_of(features: FeatureSet, rows: NDArray[Any], recipe: Recipe) -> Scaling | None:
@@ -130,6 +136,8 @@ def scaling_of(features: FeatureSet, rows: NDArray[Any], recipe: Recipe) -> Scal
 
     Networks themselves standardise what extractors make "together", each by the rows that it is trained on.
     """
+    if recipe.standardize == "unit":
+        return Scaling.to_unit_length(rows.shape[1])
     here = recipe.standardize == "each" or (recipe.standardize == "together" and features.of_any_scale)
     return Moments.of(rows).scaling(recipe.standardize == "each") if here else None
 

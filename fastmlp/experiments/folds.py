@@ -91,7 +91,8 @@ def cross_validate(models: Models, name: str, count: int) -> Validated:
     if not config.resume:
         shutil.rmtree(folder, ignore_errors=True)
     rows, tested = [], []
-    for fold in _folds(features, count, config.seed):
+    for number, split in enumerate(fold_rows(features, count, config.seed), start=1):
+        fold = Fold(features, f"fold-{number}", *split)
         own = Models(replace(config, out=folder), models.machine, {fold.name: fold})
         say(f"{fold.name}: {len(fold.kept):,} rows to train on, {len(fold.held_out):,} to test on.")
         network = own.train()[fold.name].network
@@ -103,8 +104,11 @@ def cross_validate(models: Models, name: str, count: int) -> Validated:
     return Validated({"folds": rows, **over_folds}, _in_order(tested))
 
 
-def _folds(features: FeatureSet, count: int, seed: int) -> list[Fold]:
-    """scikit-learn's StratifiedKFold, shuffled by the seed. Raises DataError where the classes are too small."""
+def fold_rows(features: FeatureSet, count: int, seed: int) -> list[tuple[Rows, Rows]]:
+    """The rows to train on and to test on of each fold: scikit-learn's StratifiedKFold, shuffled by the seed.
+
+    Raises DataError where the classes are too small.
+    """
     from sklearn.model_selection import StratifiedKFold
 
     labels = features.parts[0].labels
@@ -119,8 +123,7 @@ def _folds(features: FeatureSet, count: int, seed: int) -> list[Fold]:
         warn(f"{few:,} of {len(rows_of):,} classes have fewer than {count} rows: some folds test none of them.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # said above
-        splits = list(StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels))
-    return [Fold(features, f"fold-{number}", *split) for number, split in enumerate(splits, start=1)]
+        return list(StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels))
 
 
 def _in_order(tested: Sequence[tuple[Rows, Answers]]) -> Answers:

@@ -148,7 +148,7 @@ def _training(models: Models) -> dict[str, Any]:
     config = models.config
     return {
         "backend": str(models.machine.backend),
-        "preset": config.preset,
+        "preset": config.recipe_name,
         "hidden_layer_sizes": list(config.hidden_layer_sizes),
         **described(models.blueprint().recipe),
         "early_stopping": config.early_stopping,
@@ -177,7 +177,13 @@ def _data(features: ImageFeatures) -> dict[str, Any]:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as results.json's config has it: the drop in one entry, None where there is none."""
+    """The recipe as results.json's config has it: the drop in one entry, None where there is none.
+
+    What belongs to another optimizer or schedule is left out.
+    """
     values = recipe.as_dict()
+    for owner, names in (("momentum", ("momentum", "nesterov")), ("cosine", ("warm_up",))):
+        if owner not in (recipe.optimizer, recipe.schedule):
+            values = {name: value for name, value in values.items() if name not in names}
     drop = {"every": values.pop("drop_every"), "factor": values.pop("drop_factor")}
     return {**values, "learning_rate_drop": drop if recipe.schedule == "step" else None}

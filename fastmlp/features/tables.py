@@ -65,6 +65,14 @@ def read_table(features: Path, labels: Path | None = None, columns: Columns = AN
     return Table(X, y, names, columns.label or choice.label, _notices(contents, choice, columns, X))
 
 
+def table_of(features: NDArray[Any], labels: NDArray[Any], place: Path) -> Table:
+    """Features (n, d) and labels (n,) in memory as a table; the place is how errors, as for `read_table`, call them."""
+    X, y = _checked_features(features, place), _checked_labels(labels, place)
+    if len(X) != len(y):
+        raise DataError(f"{len(X):,} rows of {place}, but {len(y):,} labels: give one label per row.")
+    return Table(X, y, None, None, ())
+
+
 def read_features(path: Path, columns: Columns = ANY) -> NDArray[Any]:
     """Features (n, d) of a real dtype, or images uint8 (n, 3, h, w); from a .npy file, memory-mapped.
 

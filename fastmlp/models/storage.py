@@ -1,6 +1,7 @@
 """Models on disk: weights and biases in a safetensors file, whose header describes them and holds a checksum.
 
-Where features are standardised first, the file holds their mean and scale, float64, too.
+Where features are standardised first, the file holds their mean and scale, float64, too, and `unit` where their rows
+are brought to unit length before.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def save(parameters: Parameters, about: dict[str, Any], path: Path, state: State
         tensors[f"bias_{layer}"] = np.ascontiguousarray(bias)
     if parameters.scaling is not None:
         tensors |= {"mean": parameters.scaling.mean, "scale": parameters.scaling.scale}
+        tensors |= {"unit": np.array([1])} if parameters.scaling.unit else {}
     header = {"format": FORMAT, "sha256": _checksum(parameters, about, state), "about": about}
     write_bytes(path, to_bytes(tensors, metadata={HEADER: json.dumps(header)}))
 
@@ -58,7 +60,8 @@ def load(path: Path) -> Saved:
         if header.get("format") != FORMAT or not isinstance(header["about"], dict):
             raise DataError(f"{path} was not written by this version of fastmlp: train the model again.")
         state = {name.removeprefix(STATE): tensors.pop(name) for name in sorted(tensors) if name.startswith(STATE)}
-        scaling = Scaling(tensors.pop("mean"), tensors.pop("scale")) if "mean" in tensors else None
+        unit = tensors.pop("unit", None) is not None
+        scaling = Scaling(tensors.pop("mean"), tensors.pop("scale"), unit) if "mean" in tensors else None
         layers = range(len(tensors) // 2)
         weights, biases = (tuple(tensors[f"{kind}_{layer}"] for layer in layers) for kind in ("weight", "bias"))
         parameters = Parameters(weights, biases, scaling)
@@ -87,6 +90,8 @@ def _checksum(parameters: Parameters, about: dict[str, Any], state: State) -> st
     for array in (*parameters.weights, *parameters.biases, *(state[name] for name in sorted(state)), *scaling):
         digest.update(repr((array.dtype.name, array.shape)).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
+    if parameters.scaling is not None and parameters.scaling.unit:
+        digest.update(b"unit")
     return digest.hexdigest()
 
 

@@ -41,8 +41,13 @@ class Parameters:
 
     @property
     def plain(self) -> Parameters:
-        """The same network for features as they come; exact but for rounding, which large offsets magnify."""
+        """The same network for features as they come; exact but for rounding, which large offsets magnify.
+
+        Raises ValueError for one whose rows are first brought to unit length, which no weights can do.
+        """
         scaling = self.scaling
+        if scaling is not None and scaling.unit:
+            raise ValueError("No weights bring rows to unit length.")
         return self if scaling is None else self.for_plain_features(scaling.mean, scaling.scale)
 
     def for_plain_features(self, mean: NDArray[Any], scale: NDArray[Any] | float) -> Parameters:

@@ -17,10 +17,19 @@ Floats = NDArray[Any]
 
 @dataclass(frozen=True)
 class Scaling:
-    """Standardisation of features, (x - mean) * scale: both float64 (d,)."""
+    """Standardisation of features, (x - mean) * scale: both float64 (d,).
+
+    unit: each row is first divided by its Euclidean length, unless it has none.
+    """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    unit: bool = False
+
+    @classmethod
+    def to_unit_length(cls, features: int) -> Scaling:
+        """Rows are divided by their Euclidean length, and nothing else is done to their features."""
+        return cls(np.zeros(features), np.ones(features), unit=True)
 
     def applied(self, rows: Floats, dtype: str) -> Floats:
         """The standardised rows (n, d), on the host, in that dtype."""
@@ -33,7 +42,8 @@ class Scaling:
         wide = np.result_type(rows.dtype, np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # infinity is found by those who look for it
             for block in blocks(len(rows)):
-                centred = np.subtract(rows[block], self.mean, dtype=wide)
+                source = rows[block] / _lengths(rows[block], wide) if self.unit else rows[block]
+                centred = np.subtract(source, self.mean, dtype=wide)
                 out[block] = np.multiply(centred, self.scale, out=centred)
 
 
@@ -76,6 +86,12 @@ class Moments:
         deviation = np.sqrt(variance if each else np.full_like(variance, variance.mean()))
         constant = deviation <= ROUNDING * self.eps * np.abs(self.mean) if each else deviation == 0
         return Scaling(self.mean, 1 / np.where(constant, np.maximum(deviation, 1), deviation))
+
+
+def _lengths(rows: Floats, wide: np.dtype[Any]) -> Floats:
+    """The Euclidean length of each row (n, 1), 1 where it is 0."""
+    lengths = np.linalg.norm(rows.astype(wide), axis=1, keepdims=True)
+    return np.where(lengths == 0, 1, lengths)
 
 
 def blocks(rows: int, size: int = BLOCK) -> Iterator[slice]:

@@ -1,4 +1,4 @@
-"""A sweep as a table and as a chart: accuracy on the held-out rows of every setting, and its spread over seeds."""
+"""Sweeps and probes as tables and charts: accuracy on the held-out rows of every setting, and its spread over seeds."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ LIGHT = "#5fa4dc"
 
 def table_text(results: Results) -> str:
     """Every setting, the best first; then what the chosen one comes to."""
-    rows = [HEADER, *(_cells(row) for row in results["settings"])]
+    rows = [HEADER, *(cells(row) for row in results["settings"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([*lines, "", *_closing(results)])
+    return "\n".join([*lines, "", *closing(results)])
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
+    """A setting's line of the table."""
     setting = (str(row["width"]), f"{row['learning_rate']:g}", f"{row['weight_decay']:g}")
     if row["diverged"]:
         return (*setting, f"{row['diverged']} of {len(row['heads'])} diverged", "", "")
@@ -51,7 +52,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (*setting, f"{accuracy['mean']:.2%}", std, f"{loss['mean']:.4f}")
 
 
-def _closing(results: Results) -> list[str]:
+def closing(results: Results) -> list[str]:
+    """What the figures are, what was chosen, and how it does on the test rows."""
     chosen, data, seeds = results["chosen"], results["data"], results["config"]["seeds"]
     accuracy = results["settings"][0]["validation_accuracy"]["mean"]
     error = math.sqrt(accuracy * (1 - accuracy) / data["held_out_rows"])
@@ -60,11 +62,24 @@ def _closing(results: Results) -> list[str]:
         f"{data['held_out_rows']:,} held-out rows has a standard error of {error:.2%}."
     )
     chosen_one = (
-        f"Chosen: {chosen['width']} hidden units, learning rate {chosen['learning_rate']:g}, weight decay "
+        f"Chosen: {_hidden(chosen['width'])}, learning rate {chosen['learning_rate']:g}, weight decay "
         f"{chosen['weight_decay']:g}; trained again on all training rows, test accuracy "
         f"{chosen['test_accuracy']:.2%}, test loss {chosen['test_loss']:.4f}."
     )
-    return [means, chosen_one, *_hint(results)]
+    return [means, chosen_one, *_over_seeds(chosen), *_hint(results)]
+
+
+def _hidden(width: int) -> str:
+    return f"{width} hidden units" if width else "no hidden layer"
+
+
+def _over_seeds(chosen: Row) -> list[str]:
+    """The chosen setting's test accuracy over seeds, where it was trained from several."""
+    if "over_seeds" not in chosen:
+        return []
+    accuracy = chosen["over_seeds"]["test_accuracy"]
+    interval = f"95% interval {accuracy['low']:.2%} to {accuracy['high']:.2%}"
+    return [f"Over {len(accuracy['values'])} seeds its test accuracy is {accuracy['mean']:.2%}, {interval}."]
 
 
 def _hint(results: Results) -> list[str]:
@@ -73,7 +88,8 @@ def _hint(results: Results) -> list[str]:
     if len(rates) < 2 or min(rates) < rate < max(rates):
         return []
     end = "smallest: try smaller" if rate == min(rates) else "largest: try larger"
-    return [f"The chosen learning rate is the {end} ones with --learning-rates."]
+    place = "in a protocol of your own" if "protocol" in results else "with --learning-rates"
+    return [f"The chosen learning rate is the {end} ones {place}."]
 
 
 # The chart.
@@ -81,7 +97,10 @@ def _hint(results: Results) -> list[str]:
 
 @styled
 def draw_sweep(results: Results) -> Figure:
-    """Accuracy against learning rate: a panel for each width, a line for each weight decay, dots for the seeds."""
+    """Accuracy against learning rate: a panel for each width, a line for each weight decay, dots for the seeds.
+
+    Of a single learning rate, accuracy against weight decay.
+    """
     widths = results["grid"]["widths"]
     columns = _columns(results)
     rows = -(-len(widths) // columns)
@@ -110,22 +129,30 @@ def _limits(settings: Sequence[Row]) -> tuple[float, float]:
 
 
 def _draw_panel(axes: Axes, results: Results, width: int, limits: tuple[float, float], labelled: bool) -> None:
-    rates, decays = sorted(results["grid"]["learning_rates"]), sorted(results["grid"]["weight_decays"])
-    axes.set(title=f"{width} hidden units", xlabel="learning rate", xlim=(-0.5, len(rates) - 0.5), ylim=limits)
-    upright = len(rates) * _columns(results) > MOST_LEVEL
-    axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates], rotation=90 if upright else 0)
+    along, apart = _ways(results)
+    places, values = (sorted(results["grid"][f"{name}s"]) for name in (along, apart))
+    label = along.replace("_", " ")
+    axes.set(title=_hidden(width), xlabel=label, xlim=(-0.5, len(places) - 0.5), ylim=limits)
+    upright = len(places) * _columns(results) > MOST_LEVEL
+    axes.set_xticks(range(len(places)), [f"{place:.3g}" for place in places], rotation=90 if upright else 0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
     axes.grid(axis="y", color=PALETTE["rule"], linewidth=0.5)
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
     rows = [row for row in results["settings"] if row["width"] == width]
-    aside = min(ASIDE * _columns(results), MOST_ASIDE / len(decays))
-    lines = [_Line.of(rows, rates, decays, index, aside) for index in range(len(decays))]
+    aside = min(ASIDE * _columns(results), MOST_ASIDE / len(values))
+    lines = [_Line.of(rows, (along, places), (apart, values), index, aside) for index in range(len(values))]
     for line in lines:
         _draw_line(axes, line)
     if labelled:
         _label_lines(axes, lines)
     _mark_chosen(axes, results["settings"][0], lines)
+
+
+def _ways(results: Results) -> tuple[str, str]:
+    """What settings differ in along the x axis, and from line to line."""
+    single = len(results["grid"]["learning_rates"]) == 1 < len(results["grid"]["weight_decays"])
+    return ("weight_decay", "learning_rate") if single else ("learning_rate", "weight_decay")
 
 
 def _columns(results: Results) -> int:
@@ -134,21 +161,28 @@ def _columns(results: Results) -> int:
 
 @dataclass(frozen=True)
 class _Line:
-    """One weight decay: (place on the x axis, setting) by learning rate; lines are drawn side by side."""
+    """One weight decay, say: (place on the x axis, setting) by learning rate; lines are drawn side by side."""
 
-    decay: float
+    name: str
     colour: tuple[float, ...]
     points: Sequence[tuple[float, Row]]
 
     @classmethod
     def of(
-        cls, rows: Sequence[Row], rates: Sequence[float], decays: Sequence[float], index: int, aside: float
+        cls,
+        rows: Sequence[Row],
+        along: tuple[str, Sequence[float]],
+        apart: tuple[str, Sequence[float]],
+        index: int,
+        aside: float,
     ) -> _Line:
-        shift = aside * (index - (len(decays) - 1) / 2)
-        own = [row for row in rows if row["weight_decay"] == decays[index]]
-        placed = [(rates.index(row["learning_rate"]) + shift, row) for row in own]
+        """along, apart: what settings differ in along the line, and from line to line, and the values of each."""
+        (x, places), (y, values) = along, apart
+        shift = aside * (index - (len(values) - 1) / 2)
+        own = [row for row in rows if row[y] == values[index]]
+        placed = [(places.index(row[x]) + shift, row) for row in own]
         points = sorted(placed, key=lambda point: point[0])
-        return cls(decays[index], _shade(index, len(decays)), points)
+        return cls(f"{y.replace('_', ' ')} {values[index]:g}", _shade(index, len(values)), points)
 
     @property
     def trained(self) -> list[tuple[float, Row]]:
@@ -182,8 +216,7 @@ def _label_lines(axes: Axes, lines: Sequence[_Line]) -> None:
     ends = [line.trained[-1][1]["validation_accuracy"]["mean"] if line.trained else bottom for line in lines]
     heights = [float(np.clip((end - bottom) / (top - bottom), 0, 1)) for end in ends]
     for line, place in zip(lines, spread(heights, 0.085), strict=True):
-        name = f"weight decay {line.decay:g}"
-        axes.text(1.03, place, name, va="center", color=line.colour, transform=axes.transAxes)
+        axes.text(1.03, place, line.name, va="center", color=line.colour, transform=axes.transAxes)
 
 
 def _mark_chosen(axes: Axes, chosen: Row, lines: Sequence[_Line]) -> None:

@@ -15,8 +15,8 @@ from fastmlp.network.optimizers import Optimizer, make_optimizer
 from fastmlp.network.parameters import Parameters
 from fastmlp.network.trainer import Trainer
 
-SCHEDULES = ("step", "one-cycle", "constant")
-STANDARDIZE = ("none", "together", "each")
+SCHEDULES = ("step", "one-cycle", "cosine", "constant")
+STANDARDIZE = ("none", "together", "each", "unit")
 WARM_UP = 0.2  # the share of one cycle's steps in which the learning rate rises
 
 
@@ -26,12 +26,14 @@ class Recipe:
 
     schedule: "step" multiplies the learning rate by drop_factor after every drop_every epochs; "one-cycle" raises it
     from 0 to learning_rate and lowers it to 0 again, step by step, each along half a cosine (Smith and Topin 2018);
-    "constant" keeps it. optimizer and weight_decay: see `network.optimizers`. standardize: before training, "each"
-    subtracts each feature's mean and divides by its standard deviation; "together" subtracts each mean and divides by
-    one spread for all, which suits features of one scale; "none" leaves them. init: see `initial_parameters`.
-    label_smoothing: the share of each label that is spread evenly over all classes (Szegedy et al. 2016, section 7); of
-    the training alone, test losses are for the labels as they are. least_steps: train on few rows for more epochs,
-    until that many steps are taken in all (`for_rows`).
+    "cosine" lowers it from learning_rate to 0 along half a cosine (Loshchilov and Hutter 2017, eq. 5, no restarts),
+    once it has risen to it in a straight line over warm_up steps; "constant" keeps it. optimizer and weight_decay: see
+    `network.optimizers`; momentum and nesterov are those of "momentum". standardize: before training, "each" subtracts
+    each feature's mean and divides by its standard deviation; "together" subtracts each mean and divides by one spread
+    for all, which suits features of one scale; "unit" divides each row by its Euclidean length; "none" leaves them.
+    init: see `initial_parameters`. label_smoothing: the share of each label that is spread evenly over all classes
+    (Szegedy et al. 2016, section 7); of the training alone, test losses are for the labels as they are. least_steps:
+    train on few rows for more epochs, until that many steps are taken in all (`for_rows`).
     """
 
     epochs: int = 300
@@ -40,7 +42,10 @@ class Recipe:
     schedule: str = "step"
     drop_every: int = 100  # epochs
     drop_factor: float = 0.1
+    warm_up: int = 0  # steps, of "cosine"
     optimizer: str = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 0.0
     standardize: str = "none"
     init: str = "paper"
@@ -54,6 +59,8 @@ class Recipe:
                 raise UsageError(f"The {name} must be a whole number from 1 on, not {count!r}.")
         if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"The learning rate must be a positive number, not {self.learning_rate}.")
+        if self.warm_up < 0:
+            raise UsageError(f"warm_up must be a whole number of steps from 0 on, not {self.warm_up!r}.")
         if self.schedule not in SCHEDULES:
             raise UsageError(f"The schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}.")
         if self.standardize not in STANDARDIZE:
@@ -64,7 +71,8 @@ class Recipe:
 
     @property
     def update_rule(self) -> Optimizer:
-        return make_optimizer(self.optimizer, self.weight_decay)
+        own = {"momentum": self.momentum, "nesterov": self.nesterov} if self.optimizer == "momentum" else {}
+        return make_optimizer(self.optimizer, self.weight_decay, **own)
 
     def learning_rates(self, epoch: int, steps: int) -> NDArray[np.float64]:
         """The learning rate of each step (steps,) of an epoch; epochs count from 1."""
@@ -73,8 +81,16 @@ class Recipe:
             falling = 1 + (done - WARM_UP) / (1 - WARM_UP)
             angle = np.pi * np.where(done < WARM_UP, done / WARM_UP, falling)
             return self.learning_rate * (1 - np.cos(angle)) / 2
+        if self.schedule == "cosine":
+            return self.learning_rate * self._cosine(np.arange((epoch - 1) * steps, epoch * steps), self.epochs * steps)
         drops = (epoch - 1) // self.drop_every if self.schedule == "step" else 0
         return np.full(steps, self.learning_rate * self.drop_factor**drops)
+
+    def _cosine(self, step: NDArray[np.int64], steps: int) -> NDArray[np.float64]:
+        """The share of the learning rate in each of those steps, which count from 0, of so many in all."""
+        rising = (step + 1) / max(1, self.warm_up)
+        falling = (step - self.warm_up) / max(1, steps - self.warm_up)
+        return np.where(step < self.warm_up, rising, (1 + np.cos(np.pi * falling)) / 2)
 
     def network(self, parameters: Parameters, backend: Backend, weighted: bool = False) -> Trainer:
         """A network bound to be trained this way, on rows of different weights where weighted."""

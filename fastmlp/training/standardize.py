@@ -24,13 +24,14 @@ def standardize(networks: Sequence[Trainer], recipes: Sequence[Recipe], samples:
     Subtracts each feature's mean, and divides by one spread for all, the root of the mean variance; both of evenly
     spaced rows. Centring speeds training up (LeCun et al. 1998, section 4.3); a single spread preserves the features'
     relative weights, which a rare feature's own spread would not. Samples that were standardised before they were
-    placed stay as they are. Raises UsageError for a recipe that standardises each feature if these were not.
+    placed stay as they are. Raises UsageError for a recipe that standardises each feature, or brings rows to unit
+    length, if these were not.
     """
     if samples.scaling is not None:
         return
     for network, recipe, count in zip(networks, recipes, rows, strict=True):
-        if recipe.standardize == "each":
-            raise UsageError('The recipe standardises "each" feature: place the samples with their scaling.')
+        if recipe.standardize in ("each", "unit"):
+            raise UsageError(f'The recipe standardises "{recipe.standardize}": place the samples with their scaling.')
         if recipe.standardize == "together":
             spaced = samples.spaced_rows(network.backend, count, SAMPLED_ROWS)
             mean = spaced.mean(axis=0)

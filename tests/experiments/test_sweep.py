@@ -12,12 +12,13 @@ from PIL import Image
 from fastmlp.cli.main import main
 from fastmlp.common.errors import UsageError
 from fastmlp.common.statistics import summarize
-from fastmlp.experiments import sweep
+from fastmlp.experiments import candidates
+from fastmlp.experiments.candidates import Candidate, Setting
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import ImageFeatures, StoredFeatures, hold_out_tenth
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
-from fastmlp.experiments.sweep import Candidate, Grid, Setting
+from fastmlp.experiments.sweep import Grid
 from fastmlp.models.storage import load
 from fastmlp.network.tiers import Tier
 from fastmlp.report.sweep import draw_sweep, table_text
@@ -92,10 +93,10 @@ def test_each_candidate_is_as_if_trained_alone(backend, monkeypatch):
         Samples.place(backend, rows.features, rows.labels, "float32") for rows in (trial.kept, trial.held_out)
     )
     settings = Grid((0.001, 0.003), (0.1,) if slow else (0.0, 0.1), (8,) if slow else (8, 32)).settings()
-    candidates = sweep.train_candidates(models, settings, trial)
-    trained = [(candidate.setting, candidate.member.blueprint.seed) for candidate in candidates]
+    trained_together = candidates.train_candidates(models, settings, trial)
+    trained = [(candidate.setting, candidate.member.blueprint.seed) for candidate in trained_together]
     assert trained == [(setting, seed) for setting in settings for seed in (0, 1)]
-    for candidate in candidates:
+    for candidate in trained_together:
         own, blueprint = candidate.member.history, candidate.member.blueprint
         network = blueprint.network(backend)
         history = loop.train(network, kept, blueprint.recipe, blueprint.seed)
@@ -138,21 +139,21 @@ NO_NETWORK: Any = None  # the choice looks at none
 
 
 def candidates_of(setting, accuracies, losses=None, diverged=()):
-    candidates = []
+    group = []
     for seed, accuracy in enumerate(accuracies):
         nan = seed in diverged
         loss = 0.5 if losses is None else losses[seed]
         history = History(train_loss=[1.0, math.nan if nan else 0.7])
         member = Member(Blueprint((), Recipe(), seed, "float32"), NO_NETWORK, history)
-        candidates.append(Candidate(setting, member, (math.nan,) * 2 if nan else (loss, accuracy)))
-    return candidates
+        group.append(Candidate(setting, member, (math.nan,) * 2 if nan else (loss, accuracy)))
+    return group
 
 
 LOW, MIDDLE, HIGH = (Setting(rate, 0.0, 64) for rate in (0.001, 0.01, 0.1))
 
 
 def ranking(*groups):
-    return [row["learning_rate"] for row in sweep.ranked([candidate for group in groups for candidate in group])]
+    return [row["learning_rate"] for row in candidates.ranked([candidate for group in groups for candidate in group])]
 
 
 def test_the_best_mean_is_chosen_not_the_best_candidate():
@@ -169,7 +170,7 @@ def test_equal_accuracies_are_told_apart_by_the_loss():
 
 
 def test_a_setting_with_a_diverged_candidate_is_never_before_one_without():
-    (first, second, third) = sweep.ranked(
+    (first, second, third) = candidates.ranked(
         [
             *candidates_of(HIGH, [0.9, 0.9], diverged=(0, 1)),
             *candidates_of(MIDDLE, [0.9, 0.9], diverged=(1,)),
@@ -183,7 +184,7 @@ def test_a_setting_with_a_diverged_candidate_is_never_before_one_without():
 
 
 def test_figures_are_over_the_seeds():
-    (row,) = sweep.ranked(candidates_of(LOW, [0.7, 0.72, 0.8], [0.5, 0.4, 0.6]))
+    (row,) = candidates.ranked(candidates_of(LOW, [0.7, 0.72, 0.8], [0.5, 0.4, 0.6]))
     assert row["validation_accuracy"] == summarize([0.7, 0.72, 0.8])
     assert row["validation_loss"] == summarize([0.5, 0.4, 0.6])
 
@@ -296,9 +297,9 @@ def test_no_test_image_is_looked_at_before_the_choice(monkeypatch):
     models = models_of()
     monkeypatch.setattr(StoredFeatures, "test", property(forbidden))
     monkeypatch.setattr(StoredFeatures, "sources", property(forbidden))  # which names the test features
-    sweep.ranked(sweep.train_candidates(models, Grid((0.001,), (0.0,), (8,)).settings(), trial_of(models)))
+    candidates.ranked(candidates.train_candidates(models, Grid((0.001,), (0.0,), (8,)).settings(), trial_of(models)))
     with pytest.raises(AssertionError, match="the test images were loaded"):
-        sweep.train_chosen(models, "original", Setting(0.001, 0.0, 8))
+        candidates.train_chosen(models, "original", Setting(0.001, 0.0, 8))
 
 
 def test_json_is_all_of_stdout(capsys):
@@ -338,7 +339,7 @@ def test_a_width_of_which_all_diverge_does_not_end_the_sweep(monkeypatch):
             raise loop.DivergedError("all diverged")
         return rest(networks, *args, **kwargs)
 
-    monkeypatch.setattr(sweep, "train_together", train_together)
+    monkeypatch.setattr(candidates, "train_together", train_together)
     swept()
     assert [row["diverged"] for row in results()["settings"]] == [0] * 4 + [2] * 4
     assert results()["settings"][-1]["heads"][0] == {"seed": 0, "diverged_in_epoch": 1}
@@ -360,11 +361,11 @@ def test_an_interrupt_leaves_nothing_half_written(monkeypatch, capsys):
     swept()
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     with monkeypatch.context() as patched:
-        patched.setattr(sweep, "train_together", interrupted)
+        patched.setattr(candidates, "train_together", interrupted)
         swept("--seed", "1", code=130)
         assert capsys.readouterr().err.endswith("Interrupted.\n")
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
-    monkeypatch.setattr(sweep, "train", interrupted)
+    monkeypatch.setattr("fastmlp.training.run.train_together", interrupted)
     swept("--seed", "1", code=130)
     assert not Path("run/sweep.json").exists()  # it tells of another model than the one to come
     assert not Path("run/best/model.safetensors").exists()
@@ -409,7 +410,7 @@ def test_defaults_surround_the_preset():
 
 
 def drawn_of(settings, **grid):
-    rows = sweep.ranked([candidate for group in settings for candidate in group])
+    rows = candidates.ranked([candidate for group in settings for candidate in group])
     chosen = {name: rows[0][name] for name in Setting._fields} | {"test_accuracy": 0.7, "test_loss": 0.9}
     return {
         "settings": rows, "grid": grid, "chosen": chosen, "data": {"held_out_rows": 100}, "config": {"seeds": [0, 1]},

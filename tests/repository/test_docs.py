@@ -34,6 +34,7 @@ SMALL = {
     "reproduce": ("--limit", "60", "--epochs", "3"),
     "train": ("--limit", "100", "--epochs", "3"),
     "sweep": ("--limit", "60", "--epochs", "1"),
+    "probe": ("--limit", "100", "--epochs", "1"),
 }
 
 # Commands that are not run but looked at (`check_unrun`), and why.

@@ -61,7 +61,7 @@ def test_one_cycle_rises_and_falls_along_half_cosines() -> None:
     assert rates.max() <= 0.5
 
 
-@pytest.mark.parametrize("wrong", [{"schedule": "cosine"}, {"optimizer": "lion"}, {"weight_decay": -1.0}])
+@pytest.mark.parametrize("wrong", [{"schedule": "cosines"}, {"optimizer": "lion"}, {"weight_decay": -1.0}])
 def test_what_a_recipe_does_not_know(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="must be"):
         Recipe(**wrong)

@@ -66,13 +66,22 @@ def _array(value: NDArray[Any] | float) -> NDArray[Any]:
 def folds(parameters: Parameters) -> bool:
     """Whether weights for features as they come lose no digits that count, as their offsets are small."""
     scaling = parameters.scaling
-    return scaling is None or bool(np.abs(scaling.mean * scaling.scale).max() <= SMALL_OFFSET)
+    small = scaling is None or bool(np.abs(scaling.mean * scaling.scale).max() <= SMALL_OFFSET)
+    return small and not (scaling is not None and scaling.unit)
 
 
 def _add_scaling(graph: Graph, features: str, scaling: Scaling) -> str:
     """Standardise float64 features, and round them to float32 last."""
-    centred = graph.add("Sub", features, scaling.mean)
+    values = _add_unit_length(graph, features) if scaling.unit else features
+    centred = graph.add("Sub", values, scaling.mean)
     return graph.add("Cast", graph.add("Mul", centred, scaling.scale), to=TensorProto.FLOAT)
+
+
+def _add_unit_length(graph: Graph, features: str) -> str:
+    """Divide each row by its Euclidean length, unless it has none."""
+    lengths = graph.add("ReduceL2", features, np.array([1]), keepdims=1)
+    none = graph.add("Equal", lengths, np.zeros(1))
+    return graph.add("Div", features, graph.add("Where", none, np.ones(1), lengths))
 
 
 def add_head(graph: Graph, features: str, parameters: Parameters) -> None:

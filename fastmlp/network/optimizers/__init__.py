@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.network.optimizers.base import Optimizer
@@ -21,9 +22,12 @@ for _module in iter_modules(__path__):
 OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer.kinds()}
 
 
-def make_optimizer(name: str, weight_decay: float = 0.0) -> Optimizer:
-    """The optimizer of that name. Raises UsageError for another name, or a weight decay below 0 or not finite."""
+def make_optimizer(name: str, weight_decay: float = 0.0, **constants: Any) -> Optimizer:
+    """The optimizer of that name, with some of its constants, which have defaults.
+
+    Raises UsageError for another name, a weight decay below 0 or not finite, or a constant out of its range.
+    """
     if name not in OPTIMIZERS:
         near = did_you_mean(str(name), OPTIMIZERS)
         raise UsageError(f"The optimizer must be one of {', '.join(OPTIMIZERS)}, not {name!r}{near}.")
-    return OPTIMIZERS[name](weight_decay)
+    return OPTIMIZERS[name](weight_decay, **constants)

@@ -1,0 +1,57 @@
+"""The kinds of values that options take: text to a value, or the sentence that argparse shows."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+NO_LAYER = "none"
+
+
+def positive(text: str) -> int:
+    return _number(text, int, lambda number: number >= 1, "a whole number from 1 on")
+
+
+def whole(text: str) -> int:
+    return _number(text, int, lambda number: True, "a whole number")
+
+
+def seed(text: str) -> int:
+    return _number(text, int, lambda number: 0 <= number < 2**32, "a whole number from 0 to 2**32 - 1")
+
+
+def number(text: str) -> float:
+    return _number(text, float, lambda number: True, "a number")
+
+
+def _number(text: str, kind: Callable[[str], Any], allows: Callable[[Any], bool], words: str) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not allows(value):
+        raise argparse.ArgumentTypeError(f"must be {words}, not {text!r}")
+    return value
+
+
+def ranges(text: str) -> str:
+    """As `augment.Policy.parse` takes them, which checks them."""
+    return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    return tuple(number(part) for part in text.split(",") if part)
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    return () if text == NO_LAYER else tuple(positive(part) for part in text.split(",") if part)
+
+
+def widths(text: str) -> tuple[int, ...]:
+    kind = "a whole number from 0 on"
+    return tuple(_number(part, int, lambda number: number >= 0, kind) for part in text.split(",") if part)
