@@ -66,6 +66,7 @@ class Backend(ABC):
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
     way: str = ""  # to which it is confined, see `epoch_ways`
     beside_host: ClassVar[bool] = False  # it computes while the host does other work, and has room for more
+    one_thread_per_op: ClassVar[bool] = False  # of array code, products left out: rows are worth sharing out
 
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, self.device):

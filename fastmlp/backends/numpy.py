@@ -30,6 +30,7 @@ class NumpyOps(NetworkOps):
 class NumpyBackend(Backend):
     name = "numpy"
     xp = xp
+    one_thread_per_op = True
 
     @cached_property
     def network_ops(self) -> NetworkOps:
