@@ -1,4 +1,4 @@
-"""A stand-in for a GPU: the same sources, compiled for this CPU by g++ and run by `emulation.h`, under sanitizers."""
+"""A stand-in for a GPU: the same sources, compiled for this CPU by g++ and run by `emulation.cpp`, under sanitizers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,10 @@ from fastmlp.common.errors import BackendError
 from .driver import Device, Driver, Launch, LaunchRefusedError, Program, Size
 from .sources import FOLDER, define, kernels, source
 
-FLAGS = (
-    "-std=c++17",
+FLAGS = ("-std=c++17", "-g1", "-fPIC", "-DEMULATION")
+KERNEL = (
     "-O1",
-    "-g1",
-    "-fPIC",
     "-shared",
-    "-DEMULATION",
     "-ffp-contract=off",
     "-fno-strict-aliasing",
     "-ftrivial-auto-var-init=pattern",
@@ -41,15 +38,17 @@ SANITIZED = (
     "-fno-sanitize=null,vptr,object-size,pointer-overflow",  # found by the address sanitizer anyway, in half the time
 )
 RACES = (  # whose functions are ours, see races.h
-    "-DRACES=1",
     "-fsanitize=thread",
     "--param=tsan-distinguish-volatile=1",
     "--param=tsan-instrument-func-entry-exit=0",
-    "-fno-threadsafe-statics",
-    "-fno-gnu-unique",  # shares no variable with a library built otherwise
     "-nodefaultlibs",  # not the sanitizer's
 )
+ENGINES = {  # what runs the kernels of each build
+    SANITIZED: ("-DRACES=0",),
+    RACES: ("-DRACES=1", "-fno-gnu-unique"),  # shares no variable with a library built otherwise
+}
 LIBRARIES = ("-lstdc++", "-lm", "-lgcc_s", "-lgcc", "-lc", "-ldl")
+ENGINE = "emulation.cpp"
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
 SHADOW = (0x7FFF7000, 0x10007FFF8000)  # the address sanitizer's shadow memory, on x86-64 Linux
 CRASH = "a crash"  # of the child process that searches for races: the sanitizers say why
@@ -87,7 +86,7 @@ class EmulatedDriver(Driver):
     """Runs kernels on this CPU, one launch after the other, each with its threads in a random order that `seed` sets.
 
     Device arrays are NumPy arrays. Every launch is checked: the types and order of its arguments, that arrays are
-    contiguous and, where the kernel writes, writable, and everything that `emulation.h` checks; of launches that are
+    contiguous and, where the kernel writes, writable, and everything that `emulation.cpp` checks; of launches that are
     alike, the first `searches` for races, by `races.h`. Raises RuntimeError for errors that a GPU would not report, and
     TypeError for arguments of wrong types.
     """
@@ -235,7 +234,7 @@ def _check_type(what: str, kind: str, argument: Any) -> None:
 
 
 class _Kernel:
-    """A program's kernel in a library compiled for this CPU: see `emulated_host.h`."""
+    """A program's kernel in a library compiled for this CPU: see HOST_SIDE in `emulation.h`."""
 
     def __init__(self, program: Program, build: tuple[str, ...]) -> None:
         self.program, self.build = program, build
@@ -259,17 +258,17 @@ class _Kernel:
 @cache
 def _library(file: str, flags: tuple[str, ...], build: tuple[str, ...]) -> ctypes.CDLL:
     """The .cu file compiled for this CPU, with its kernels callable."""
-    host = "\n".join(['#include "emulated_host.h"', *(f"HOST_SIDE({kernel})" for kernel in kernels(file))])
-    command = [compiler(), *FLAGS, *build, *WARNINGS, *flags, f"-I{FOLDER}"]
-    text = f"{source(file, flags)}\n{host}\n"
-    headers = [header.read_text() for header in sorted(FOLDER.glob("*.h"))]
-    key = hashlib.sha256("\0".join([*command, text, *headers]).encode()).hexdigest()
     if build == SANITIZED:
         _check_shadow()
-    path = Path(tempfile.gettempdir()) / f"fastmlp-emulation-{os.getuid()}" / f"{Path(file).stem}-{key[:16]}.so"
-    if not path.exists():
-        _compile(command, text, path)
-    return ctypes.CDLL(str(path))
+    text = "\n".join([source(file, flags), *(f"HOST_SIDE({kernel})" for kernel in kernels(file)), ""])
+    options = (*KERNEL, *build, *flags)
+    return ctypes.CDLL(str(_compiled(f"{Path(file).stem}.so", text, options, (str(_engine(build)), *LIBRARIES))))
+
+
+@cache
+def _engine(build: tuple[str, ...]) -> Path:
+    """What runs kernels, for the libraries of that build: compiled once, and for no sanitizer."""
+    return _compiled("emulation.o", (FOLDER / ENGINE).read_text(), ("-O2", "-c", *ENGINES[build]))
 
 
 def _check_shadow() -> None:
@@ -286,11 +285,19 @@ def _check_shadow() -> None:
             )
 
 
-def _compile(command: Sequence[str], text: str, path: Path) -> None:
+def _compiled(name: str, text: str, options: Sequence[str], objects: Sequence[str] = ()) -> Path:
+    """The text compiled, by now or before. Raises RuntimeError if that is not possible."""
+    command = [compiler(), *FLAGS, *WARNINGS, *options, f"-I{FOLDER}"]
+    headers = [header.read_text() for header in sorted(FOLDER.glob("*.h"))]
+    key = hashlib.sha256("\0".join([*command, *objects, text, *headers]).encode()).hexdigest()
+    stem, _, kind = name.partition(".")
+    path = Path(tempfile.gettempdir()) / f"fastmlp-emulation-{os.getuid()}" / f"{stem}-{key[:16]}.{kind}"
+    if path.exists():
+        return path
     path.parent.mkdir(mode=0o700, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}")
     made = subprocess.run(
-        [*command, "-x", "c++", "-", "-o", str(beside), *LIBRARIES],
+        [*command, "-x", "c++", "-", "-o", str(beside), "-x", "none", *objects],
         input=text,
         capture_output=True,
         text=True,
@@ -298,4 +305,4 @@ def _compile(command: Sequence[str], text: str, path: Path) -> None:
     )
     if made.returncode:
         raise RuntimeError(f"{path.stem} does not compile:\n{made.stderr}")
-    beside.replace(path)
+    return beside.replace(path)

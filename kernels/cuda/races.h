@@ -20,10 +20,6 @@
 #include <utility>
 #include <vector>
 
-#if RACES
-#include <dlfcn.h>
-#endif
-
 namespace emulation {
 
 [[noreturn]] inline void fail(const std::string& sentence);
@@ -31,9 +27,6 @@ namespace emulation {
 namespace races {
 
 #if RACES
-
-#define UNSEEN __attribute__((no_sanitize("thread"))) inline
-#define UNSEEN_FAST __attribute__((no_sanitize("thread"), always_inline)) inline
 
 using Times = std::vector<uint32_t>; // by thread of the group
 using Told = std::shared_ptr<const Times>;
@@ -87,12 +80,6 @@ inline std::map<uintptr_t, Told> flags;
 inline Told nothing; // what a thread knows at first
 inline long accesses;
 inline Known* watched; // whose accesses are seen now: nobody's while the emulation itself works
-
-struct Quiet { // while one exists
-    Known* const before;
-    UNSEEN Quiet() : before(watched) { watched = nullptr; }
-    UNSEEN ~Quiet() { watched = before; }
-};
 
 // Who knows what.
 
@@ -192,13 +179,13 @@ inline void raise_flag(Known& me, const void* flag, bool adds) {
 
 // What happened to each word.
 
-UNSEEN_FAST bool in_order(const Known& me, const Access& access) {
+inline bool in_order(const Known& me, const Access& access) {
     if (access.thread == NOBODY || access.thread == me.thread) return true;
     const uint32_t index = access.thread - first_thread;
     return index < group_threads && me.times[index] >= access.time;
 }
 
-UNSEEN_FAST bool read_in_order(const Known& me, const Access& access) {
+inline bool read_in_order(const Known& me, const Access& access) {
     if (in_order(me, access)) return true;
     const uint32_t lane = access.thread - me.first_of_warp;
     return lane < 32 && me.shuffled[lane] >= access.time;
@@ -209,7 +196,7 @@ inline std::string name_of(uint32_t place) {
     return place < CODE ? names[place] : "[" + std::to_string(place - 1) + "]"; // the driver finds the line
 }
 
-[[noreturn]] UNSEEN void race(bool writes, uint32_t place, const Access& other, bool wrote) {
+[[noreturn]] inline void race(bool writes, uint32_t place, const Access& other, bool wrote) {
     watched = nullptr;
     const uint32_t block = other.thread / block_threads, thread = other.thread % block_threads;
     fail("race: " + name_of(place) + (writes ? " writes" : " reads") + " what " + name_of(other.place) +
@@ -217,7 +204,7 @@ inline std::string name_of(uint32_t place) {
          ", with nothing between that keeps them in order");
 }
 
-UNSEEN_FAST void read(Known& me, Cell& cell, uint32_t place, bool polls) {
+inline void read(Known& me, Cell& cell, uint32_t place, bool polls) {
     Access &first = cell.reads[0], &second = cell.reads[1];
     if (first.thread == me.thread && first.time == me.time && first.polls == polls) return;
     if (!in_order(me, cell.write) && !(polls && cell.write.polls)) race(false, place, cell.write, true);
@@ -229,7 +216,7 @@ UNSEEN_FAST void read(Known& me, Cell& cell, uint32_t place, bool polls) {
     mine.polls = polls;
 }
 
-UNSEEN_FAST void write(Known& me, Cell& cell, uint32_t place, bool polls) {
+inline void write(Known& me, Cell& cell, uint32_t place, bool polls) {
     if (!in_order(me, cell.write) && !(polls && cell.write.polls)) race(true, place, cell.write, true);
     for (Access& access : cell.reads) {
         if (!read_in_order(me, access) && !(polls && access.polls)) race(true, place, access, false);
@@ -242,7 +229,6 @@ UNSEEN_FAST void write(Known& me, Cell& cell, uint32_t place, bool polls) {
 }
 
 inline Page& find_page(uintptr_t number, size_t unit) {
-    Quiet quiet;
     Page& page = pages[number];
     page.number = number;
     if (page.unit > unit) { // each byte inherits what happened to its word
@@ -255,13 +241,13 @@ inline Page& find_page(uintptr_t number, size_t unit) {
     return *(recent_pages[number % 4096] = &page);
 }
 
-UNSEEN_FAST Page& page_of(uintptr_t address, size_t bytes) {
+inline Page& page_of(uintptr_t address, size_t bytes) {
     const size_t unit = (address | bytes) % sizeof(uint32_t) ? 1 : sizeof(uint32_t);
     Page* page = recent_pages[address / PAGE % 4096];
     return page && page->number == address / PAGE && page->unit <= unit ? *page : find_page(address / PAGE, unit);
 }
 
-UNSEEN void seen(Known& me, const void* start, size_t bytes, uint32_t place, bool writes, bool polls = false) {
+inline void seen(Known& me, const void* start, size_t bytes, uint32_t place, bool writes, bool polls = false) {
     uintptr_t address = reinterpret_cast<uintptr_t>(start);
     if (start >= me.stack && start < me.stack_end) return;
     if (++accesses > ENOUGH) std::_Exit(0);
@@ -291,12 +277,10 @@ inline void forget(const void* start, size_t bytes) {
 }
 
 inline void poll(Known& me, const void* flag) {
-    Quiet quiet;
     see_flag(me, flag);
 }
 
 inline void raise(Known& me, const void* flag) {
-    Quiet quiet;
     raise_flag(me, flag, false);
 }
 
@@ -307,22 +291,15 @@ inline void atomic(Known& me, const void* address, size_t bytes) {
     raise_flag(me, address, true);
 }
 
-UNSEEN void watch(Known* thread) { watched = thread; }
+inline void watch(Known* thread) { watched = thread; }
 
 inline void set_stack(Known& me, const char* stack, size_t size) {
     me.stack = stack;
     me.stack_end = stack + size;
 }
 
-UNSEEN uint32_t place_of(const void* return_address) {
-    static const char* base;
-    if (!base) {
-        Quiet quiet;
-        Dl_info found{};
-        dladdr(reinterpret_cast<const void*>(&place_of), &found);
-        base = static_cast<const char*>(found.dli_fbase);
-    }
-    return static_cast<uint32_t>(static_cast<const char*>(return_address) - base);
+inline uint32_t place_of(void* return_address) {
+    return static_cast<uint32_t>(static_cast<const char*>(return_address) - code());
 }
 
 #else // nothing is seen, in as little time
@@ -330,9 +307,6 @@ UNSEEN uint32_t place_of(const void* return_address) {
 enum { COPY, MESSAGE, MAILBOX };
 struct Known {};
 struct Post {};
-struct Quiet {
-    ~Quiet() {}
-};
 inline void watch(Known*) {}
 inline void set_stack(Known&, const char*, size_t) {}
 inline void seen(Known&, const void*, size_t, int, bool) {}
@@ -356,20 +330,20 @@ inline void fence(Known&) {}
 
 // What the compiler calls before each access.
 #define SEEN(name, size, writes)                                                                                      \
-    extern "C" UNSEEN __attribute__((used)) void __tsan_##name(void* address) {                                       \
+    extern "C" void __tsan_##name(void* address) {                                       \
         using namespace emulation::races;                                                                             \
         if (Known* me = watched) seen(*me, address, size, place_of(__builtin_return_address(0)), writes);             \
     }
 #define SEEN_BOTH(size) SEEN(read##size, size, false) SEEN(write##size, size, true)
 #define SEEN_VOLATILE(size)                                                                                           \
-    extern "C" UNSEEN __attribute__((used)) void __tsan_volatile_read##size(void* address) {                          \
+    extern "C" void __tsan_volatile_read##size(void* address) {                          \
         using namespace emulation::races;                                                                             \
         if (Known* me = watched) {                                                                                    \
             seen(*me, address, size, place_of(__builtin_return_address(0)), false, true);                             \
             poll(*me, address);                                                                                       \
         }                                                                                                             \
     }                                                                                                                 \
-    extern "C" UNSEEN __attribute__((used)) void __tsan_volatile_write##size(void* address) {                         \
+    extern "C" void __tsan_volatile_write##size(void* address) {                         \
         using namespace emulation::races;                                                                             \
         if (Known* me = watched) {                                                                                    \
             seen(*me, address, size, place_of(__builtin_return_address(0)), true, true);                              \
@@ -377,7 +351,7 @@ inline void fence(Known&) {}
         }                                                                                                             \
     }
 #define SEEN_RANGE(name, writes)                                                                                      \
-    extern "C" UNSEEN __attribute__((used)) void __tsan_##name##_range(void* address, size_t size) {                  \
+    extern "C" void __tsan_##name##_range(void* address, size_t size) {                  \
         using namespace emulation::races;                                                                             \
         if (Known* me = watched) seen(*me, address, size, place_of(__builtin_return_address(0)), writes);             \
     }
@@ -400,12 +374,6 @@ SEEN_VOLATILE(4)
 SEEN_VOLATILE(8)
 SEEN_RANGE(read, false)
 SEEN_RANGE(write, true)
-extern "C" __attribute__((used)) inline void __tsan_init() {}
-extern "C" UNSEEN __attribute__((used)) int __tsan_atomic32_fetch_add(int* counter, int more, int) { // of a shared_ptr
-    const int before = *counter;
-    *counter = before + more;
-    return before;
-}
-extern "C" __attribute__((used)) inline void __tsan_vptr_update(void**, void*) {}
+extern "C" void __tsan_init() {}
 
 #endif

@@ -9,23 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastmlp.backends import Backend, open_backend, probe
+from fastmlp.backends import open_backend, probe
 from fastmlp.bench import command, memory, ours, results, training
 from fastmlp.bench.contenders import Bound, Contender, Problem
 from fastmlp.bench.measure import Session
 from fastmlp.bench.threads import variables
 from fastmlp.cli.main import main
 
-pytestmark = pytest.mark.usefixtures("own_threads")
-
 ROOT = Path(__file__).parents[2]
 MEBIBYTE = 2**20
-
-
-@pytest.fixture
-def own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring sets the threads of all backends that are opened later: other tests open them as they were."""
-    monkeypatch.setattr(Backend, "threads", Backend.threads)
 
 
 # A benchmark with one contender that is right, one that is wrong and one that cannot run here; each logs its runs.

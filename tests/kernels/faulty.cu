@@ -13,6 +13,15 @@ extern "C" __global__ void neighbour(const float* in, float* out, int fault) {
     if (fault == 3) out[t + 64] = other[t];                // 3: writes outside
 }
 
+extern "C" __global__ void fetch(const float* in, float* out, int fault) {
+    SharedMemory memory;
+    float* shared = memory.take<float>(64);
+    const int t = threadIdx.x;
+    start_copy(shared + t + 64 * (fault == 1), in + t + 64 * (fault == 2)); // 1: to, 2: from outside of an array
+    finish_copies();
+    out[t] = shared[t];
+}
+
 extern "C" __global__ void stray(const float* in, float* out, int fault) {
     const int t = threadIdx.x;
     const float4* packs = reinterpret_cast<const float4*>(in + (fault == 1)); // 1: not aligned to 16 bytes
