@@ -529,6 +529,8 @@ void run_group(const std::vector<dim3>& indices) {
     }
     if (failure.empty() && !group->messages.empty()) failure = "a message was sent to a block that had ended";
     for (Block& block : group->blocks) {
+        for (const auto& [place, box] : block.mailboxes)
+            if (failure.empty() && box.bytes != 0) failure = "a mailbox was not sent as many bytes as it expects";
         lay_open(block.shared.data(), block.shared.size());
         for (Thread& thread : block.threads)
             if (Fiber* left_behind = std::exchange(thread.fiber, nullptr)) { // after a failure

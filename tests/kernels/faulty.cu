@@ -65,7 +65,7 @@ extern "C" __global__ void poll(unsigned* arrived, int fault) {
 // Every block of a cluster of two sends its numbers to the other.
 extern "C" __global__ void __cluster_dims__(2, 1, 1) swap(float* out, int fault) {
     SharedMemory memory;
-    float* inbox = memory.take<float>(64);
+    float* inbox = memory.take<float>(65);
     Mailbox* box = memory.take<Mailbox>(1);
     const int t = threadIdx.x;
     const unsigned rank = cluster_rank();
@@ -75,6 +75,7 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1) swap(float* out, int fault)
     send(&inbox[t], 1 - rank, static_cast<float>(100 * rank + t), box);
     if (fault != 2) wait(box, 0); // 2: does not wait at all
     out[rank * 64 + t] = inbox[t];
+    if (fault == 5 && t == 0) send(&inbox[64], 1 - rank, 0.0f, box); // 5: one more than is expected
     if (fault != 3) cluster_sync(); // 3: may end while the other one sends to it
 }
 

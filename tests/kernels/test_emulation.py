@@ -147,6 +147,8 @@ def test_messages_in_a_cluster_arrive_where_they_are_waited_for_emulated(emulate
         launch("swap", both, np.int32(3), grid=2, cluster=2)
     with pytest.raises(RuntimeError, match="a mailbox"):
         launch("swap", both, np.int32(4), grid=2, cluster=2)
+    with pytest.raises(RuntimeError, match="not sent as many bytes as it expects|to a block that had ended"):
+        launch("swap", both, np.int32(5), grid=2, cluster=2)
 
 
 def test_a_shuffle_brings_every_lanes_number_emulated(launch, out):
