@@ -15,7 +15,7 @@ VALUES = {  # of options that take other values too
     "backend": ("auto", "numpy", "numba", "torch", "cupy"),
     "check": ("numpy", "numba", "torch", "cupy"),
     "preset": ("paper", "fast", "tabular"),
-    "protocol": ("sgd-grid", "decay-grid"),
+    "protocol": ("sgd-grid", "decay-grid", "logistic"),
     "normalize": ("raw", "l2", "standard"),
     "dtype": ("float32", "float64"),
 }

@@ -285,7 +285,7 @@ def _add_probe(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
     probe = _add(commands, "probe", parents, "a protocol of linear probes: its heads at once, and the best of them")
     probe.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
     group = probe.add_argument_group("protocol")
-    _option(group, "protocol", str, "sgd-grid (default), decay-grid, or a file of your own, such as my.toml")
+    _option(group, "protocol", str, "sgd-grid (default), decay-grid, logistic, or a file of your own: my.toml")
     _option(group, "normalize", str, "raw, l2 or standard, instead of the protocol's")
     _option(group, "widths", widths, "hidden units instead of the protocol's; 0: none, a linear head")
     _option(group, "seeds", positive, "heads per setting, from --seed on, for intervals (1)")

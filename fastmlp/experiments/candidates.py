@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from fastmlp.common import environment
 from fastmlp.common.progress import Progress, progress, say, warn
 from fastmlp.common.statistics import summarize
-from fastmlp.experiments.feature_sets import FeatureSet, Trial, scaling_of
+from fastmlp.experiments.feature_sets import FeatureSet, Labelled, Trial, joined, scaling_of
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import described, judge
 from fastmlp.models.folder import MODEL
 from fastmlp.training.checkpoint import ModelFolders
+from fastmlp.training.logistic import fit_logistic
 from fastmlp.training.loop import DivergedError, train_together
 from fastmlp.training.member import Member
 from fastmlp.training.run import Run
@@ -32,17 +33,31 @@ BEST = "best"  # the folder of the chosen model
 
 
 class Setting(NamedTuple):
-    """What candidates differ in, but for the seed; width: hidden units, 0 for a linear head."""
+    """What candidates differ in, but for the seed; width: hidden units, 0 for a linear head.
 
-    learning_rate: float
-    weight_decay: float
+    strength: C of a logistic regression, which has neither of the first two; None of any other head.
+    """
+
+    learning_rate: float | None
+    weight_decay: float | None
     width: int
+    strength: float | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Setting:
+        """The one that a row of results is about."""
+        return cls(row.get("learning_rate"), row.get("weight_decay"), row["width"], row.get("strength"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it has of these."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
     def options(self) -> dict[str, Any]:
         """As a configuration has them."""
         return {
             "learning_rate": self.learning_rate,
             "weight_decay": self.weight_decay,
+            "strength": self.strength,
             "hidden_layer_sizes": (self.width,) if self.width else (),
         }
 
@@ -105,7 +120,12 @@ def train_candidates(
             count = f"{len(group)} {'head' if len(group) == 1 else 'heads'}"
             kind = f"{count} with {width} hidden units" if width else f"{count} without a hidden layer"
             say(f"{kind}. {group[0].member.network.tier}")
-            _train_group(group, kept, held_out, bar)
+            if group[0].setting.strength is None:
+                _train_group(group, kept, held_out, bar)
+            else:
+                fit_members([candidate.member for candidate in group], trial.kept, kept)
+                bar.advance(total * epochs)
+            _judge_group(group, held_out)
             candidates += group
     return candidates
 
@@ -116,7 +136,7 @@ def _new(models: Models, setting: Setting, seed: int, fold: int | None) -> Candi
 
 
 def _train_group(group: Sequence[Candidate], kept: Samples, held_out: Samples, bar: Progress) -> None:
-    """Train and judge all candidates of one shape. Where every one diverges, training stops there."""
+    """Train all candidates of one shape. Where every one diverges, training stops there."""
     members = [candidate.member for candidate in group]
     networks, histories = zip(*((member.network, member.history) for member in members), strict=True)
     recipes, seeds = zip(*((member.blueprint.recipe, member.blueprint.seed) for member in members), strict=True)
@@ -124,10 +144,28 @@ def _train_group(group: Sequence[Candidate], kept: Samples, held_out: Samples, b
         train_together(networks, kept, recipes, seeds, histories=histories, on_epoch=lambda _: bar.advance(len(group)))
     except DivergedError as error:
         warn(str(error))
-        return
+
+
+def _judge_group(group: Sequence[Candidate], held_out: Samples) -> None:
     with np.errstate(over="ignore", invalid="ignore"):  # one that diverged
         for candidate in group:
-            candidate.validation = held_out.evaluate(candidate.member.network)
+            if candidate.member.history.epochs:
+                candidate.validation = held_out.evaluate(candidate.member.network)
+
+
+def fit_members(members: Sequence[Member], rows: Labelled, samples: Samples) -> None:
+    """Fit linear heads, each at its recipe's strength, by logistic regression on rows that are placed as samples.
+
+    Their histories have one epoch: loss and accuracy on those rows.
+    """
+    blueprint, backend, scaling = members[0].blueprint, members[0].network.backend, samples.scaling
+    features = rows.features if scaling is None else scaling.applied(rows.features, "float64")
+    strengths = [member.blueprint.recipe.strength for member in members]
+    known = [strength for strength in strengths if strength is not None]
+    fits = fit_logistic(backend, features, rows.labels, known, dtype=blueprint.dtype)
+    for member, fit in zip(members, fits, strict=True):
+        member.network = member.blueprint.network(backend, fit.parameters)
+        member.history.add(0.0, samples.evaluate(member.network), None)
 
 
 # The choice.
@@ -151,7 +189,7 @@ def _row(setting: Setting, heads: Sequence[dict[str, Any]]) -> dict[str, Any]:
     diverged = sum(head["diverged_in_epoch"] is not None for head in heads)
     figures = () if diverged else ("validation_accuracy", "validation_loss", "train_loss")
     over_seeds = {figure: summarize(_by_seed(heads, figure)) for figure in figures}
-    return {**setting._asdict(), "diverged": diverged, **over_seeds, "heads": list(heads)}
+    return {**setting.as_dict(), "diverged": diverged, **over_seeds, "heads": list(heads)}
 
 
 def _by_seed(heads: Sequence[dict[str, Any]], figure: str) -> list[float]:
@@ -184,7 +222,10 @@ def train_chosen(models: Models, name: str, setting: Setting) -> dict[str, Any]:
     checkpoint = ModelFolders({folder: chosen.fingerprint(name)})
     [member] = checkpoint.begin([chosen.blueprint()], chosen.machine.backend, config.resume)
     with chosen.machine.timed("train_best"):
-        Run([member], checkpoint).train(chosen.placed.train(name), "train the best")
+        if setting.strength is None:
+            Run([member], checkpoint).train(chosen.placed.train(name), "train the best")
+        elif not member.history.epochs:
+            fit_members([member], joined(chosen.feature_sets[name].parts), chosen.placed.train(name))
     chosen.write(name, member, folder)
     checkpoint.remove()
     return judge(chosen, name, member, folder)

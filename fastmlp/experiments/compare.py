@@ -47,7 +47,7 @@ class RunFolder:
     def row(self, evaluation: dict[str, Any]) -> dict[str, Any]:
         """What the comparison tells of it, with the figures of that evaluation."""
         config, figures = self.results["config"], self.results.get("figures", {})
-        recipe = ("preset", "optimizer", "epochs", "batch_size", "learning_rate", "weight_decay")
+        recipe = ("preset", "optimizer", "epochs", "batch_size", "learning_rate", "weight_decay", "strength")
         return {
             "run": self.name,
             "sizes": config["sizes"],

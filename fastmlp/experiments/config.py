@@ -27,7 +27,7 @@ class Config:
     on_bad_image, max_pixels: as `datasets.Reading` has them.
     early_stopping: hold a tenth of the training rows out, and stop as `training.stopping.Stopping` says. class_weight:
     "balanced", or NAME=W,NAME=W. folds: cross-validate in that many. protocol: the probe to run; its recipe then stands
-    in for the preset's.
+    in for the preset's. strength: as the recipe has it.
     """
 
     dataset: str = "digits"
@@ -59,6 +59,7 @@ class Config:
     out: Path | None = None
     resume: bool = False
     protocol: Protocol | None = None
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -94,6 +95,7 @@ class Config:
         base = PRESETS[self.preset] if self.protocol is None else self.protocol.recipe
         return base.changed(
             init="he" if self.protocol is not None and self.hidden_layer_sizes else None,
+            strength=self.strength,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,

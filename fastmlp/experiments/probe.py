@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -167,6 +167,11 @@ class _Probe:
             [tenth(features, config.seed)] if config.folds is None else fold_rows(features, config.folds, config.seed)
         )
         self.heads: list[Known] = []
+        if self.protocol.strengths and (config.seeds > 1 or config.epochs or config.batch_size):
+            raise UsageError(
+                "Logistic regression has no epochs, no batches, and the same solution from every seed: leave --epochs, "
+                "--batch-size and --seeds out."
+            )
 
     def run(self) -> dict[str, Any]:
         for setting in self._settings(self.protocol.weight_decays):
@@ -181,19 +186,15 @@ class _Probe:
                 "Of every setting a head diverged: give smaller learning_rates in a protocol of your own."
             )
         (config.folder / RESULTS).unlink(missing_ok=True)  # so that it never lies beside another probe's model
-        chosen = Setting(*(settings[0][name] for name in Setting._fields))
+        chosen = Setting.of(settings[0])
         results = {
             "schema": SCHEMA,
             "on": self.on,
-            "protocol": {**asdict(self.protocol), "weight_decays": list(self.protocol.weight_decays)},
-            "grid": {
-                "learning_rates": list(self.rates),
-                "weight_decays": sorted({row["weight_decay"] for row in settings}),
-                "widths": list(self.protocol.widths),
-            },
+            "protocol": self.protocol.as_dict(),
+            "grid": self._grid(settings),
             "folds": config.folds,
             "settings": settings,
-            "chosen": {**chosen._asdict(), "seed": config.seed, **self._train_best(chosen), "model": BEST},
+            "chosen": {**chosen.as_dict(), "seed": config.seed, **self._train_best(chosen), "model": BEST},
             **describe(self.models, self.features, self.splits, self.heads),
         }
         report.write(results, config.folder)
@@ -201,14 +202,26 @@ class _Probe:
         (config.folder / HEADS).unlink(missing_ok=True)
         return results
 
+    def _grid(self, settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The values that were tried."""
+        if self.protocol.strengths:
+            return {"strengths": list(self.protocol.strengths), "widths": [0]}
+        decays = sorted({row["weight_decay"] for row in settings})
+        return {"learning_rates": list(self.rates), "weight_decays": decays, "widths": list(self.protocol.widths)}
+
     # The search.
 
     def _settings(self, weight_decays: Iterable[float]) -> list[Setting]:
+        if self.protocol.strengths:
+            return [Setting(None, None, 0, strength) for strength in self.protocol.strengths]
         combined = itertools.product(self.protocol.widths, weight_decays, self.rates)
         return [Setting(rate, decay, width) for width, decay, rate in combined]
 
     def _search(self) -> None:
         """Train the heads of every weight decay or, round by round, of those that the protocol's search comes to."""
+        if self.protocol.strengths:
+            self._train(())
+            return
         decays, step = self.protocol.weight_decays, self.protocol.first_every
         places = set(range(0, len(decays), step))
         tried: set[int] = set()

@@ -19,6 +19,10 @@ from fastmlp.training.recipe import Recipe
 
 NORMALIZE = {"raw": "none", "l2": "unit", "standard": "each"}  # what `Recipe.standardize` calls them
 SUFFIX = ".toml"
+FITTED = ("about", "strengths", "normalize")  # what a protocol of logistic regression has
+
+POSITIVE = ("learning_rates", "strengths")
+LEAST = {"weight_decays": 0, "widths": 0, "steps": 0, "warm_up": 0, "rates_for": 1, "first_every": 1}
 
 Numbers = tuple[float, ...]
 
@@ -35,6 +39,8 @@ class Protocol:
                   None: they are not scaled
     first_every   1: all weight decays are tried. More: first every so many of them, then in halved steps those beside
                   the best so far, down to one step
+    strengths     of the penalty, C in scikit-learn's terms: linear heads are fitted by logistic regression, at each of
+                  them, in place of all that is trained in epochs
     others        as `Recipe` has them
 
     Raises UsageError for a value that it cannot take.
@@ -56,24 +62,26 @@ class Protocol:
     batch_size: int = 128
     rates_for: int | None = None
     first_every: int = 1
+    strengths: Numbers = ()
 
     def __post_init__(self) -> None:
-        for name in ("learning_rates", "weight_decays", "widths"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise UsageError(f"{name} must be one or more different numbers, not {list(values)}.")
-        for name, least in (("widths", 0), ("weight_decays", 0), ("steps", 0), ("rates_for", 1), ("first_every", 1)):
-            value = getattr(self, name)
-            for number in value if isinstance(value, tuple) else () if value is None else (value,):
-                if not least <= number < np.inf:
-                    raise UsageError(f"{name} must be {least} or more, not {number:g}.")
-        for rate in self.learning_rates:
-            if not 0 < rate < np.inf:
-                raise UsageError(f"learning_rates must be positive numbers, not {rate:g}.")
+        for name, value in vars(self).items():
+            if isinstance(value, tuple):
+                _check_list(name, value)
+            elif name in LEAST and value is not None:
+                _check_number(name, value)
         if self.normalize not in NORMALIZE:
             near = did_you_mean(self.normalize, NORMALIZE)
             raise UsageError(f"normalize must be one of {', '.join(NORMALIZE)}, not {self.normalize!r}{near}.")
+        if self.strengths and self.widths != (0,):
+            raise UsageError(f"strengths are those of linear heads: leave widths out, not {list(self.widths)}.")
         _ = self.recipe  # checks itself
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it has, for probe.json; of a logistic regression nothing that is trained in epochs."""
+        used = ("name", *FITTED) if self.strengths else [name for name in vars(self) if name != "strengths"]
+        values = ((name, getattr(self, name)) for name in used)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
     @property
     def recipe(self) -> Recipe:
@@ -96,6 +104,20 @@ class Protocol:
         """The learning rates that batches of that size are trained with."""
         factor = 1 if self.rates_for is None else batch_size / self.rates_for
         return tuple(float(f"{rate * factor:.6g}") for rate in self.learning_rates)
+
+
+def _check_list(name: str, values: tuple[float, ...]) -> None:
+    if len(set(values)) < len(values) or not (values or name == "strengths"):
+        raise UsageError(f"{name} must be one or more different numbers, not {list(values)}.")
+    for value in values:
+        _check_number(name, value)
+
+
+def _check_number(name: str, value: float) -> None:
+    if name in POSITIVE and not 0 < value < np.inf:
+        raise UsageError(f"{name} must be positive numbers, not {value:g}.")
+    if name in LEAST and not LEAST[name] <= value < np.inf:
+        raise UsageError(f"{name} must be {LEAST[name]} or more, not {value:g}.")
 
 
 SGD_RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
@@ -131,6 +153,13 @@ PROTOCOLS = {
             epochs=10,
             batch_size=64,
         ),
+        Protocol(
+            name="logistic",
+            about="The logistic regression of DINOv2 (dinov2/eval/log_regression.py), with an L2 penalty, to "
+            "convergence: 45 values of C from 1e-6 to 1e5, evenly spaced by their logarithms, as CLIP's linear probe "
+            "(Radford et al. 2021, appendix A.3) searches 96 from 1e-6 to 1e6.",
+            strengths=tuple(np.geomspace(1e-6, 1e5, 45).tolist()),
+        ),
     )
 }
 
@@ -163,6 +192,11 @@ def _read(path: Path) -> Protocol:
         if name not in known:
             near = did_you_mean(name, known)
             raise UsageError(f"{path} has the unknown key {name!r}{near}: a protocol has {', '.join(known)}.")
+    strange = [name for name in values if name not in FITTED] if "strengths" in values else []
+    if strange:
+        raise UsageError(
+            f"{path} has strengths, of logistic regression, which has no {strange[0]}: leave one of them out."
+        )
     typed = {name: _typed(path, name, value, known[name]) for name, value in values.items()}
     try:
         return Protocol(name=path.stem, **typed)

@@ -182,6 +182,8 @@ def described(recipe: Recipe) -> dict[str, Any]:
     What belongs to another optimizer or schedule is left out.
     """
     values = recipe.as_dict()
+    if recipe.strength is not None:
+        return values
     for owner, names in (("momentum", ("momentum", "nesterov")), ("cosine", ("warm_up",))):
         if owner not in (recipe.optimizer, recipe.schedule):
             values = {name: value for name, value in values.items() if name not in names}

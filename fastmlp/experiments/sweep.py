@@ -99,7 +99,7 @@ def _sweep(models: Models, grid: Grid) -> dict[str, Any]:
     settings = ranked(candidates)
     if settings[0]["diverged"]:
         raise DivergedError("Of every setting a candidate diverged: lower the --learning-rates.")
-    chosen = Setting(*(settings[0][name] for name in Setting._fields))
+    chosen = Setting.of(settings[0])
     (config.folder / "sweep.json").unlink(missing_ok=True)  # so that it never lies beside another sweep's model
     figures = train_chosen(models, name, chosen)["figures"]
     results = {
@@ -107,7 +107,7 @@ def _sweep(models: Models, grid: Grid) -> dict[str, Any]:
         "on": name,
         "grid": asdict(grid),
         "settings": settings,
-        "chosen": {**chosen._asdict(), "seed": config.seed, **figures, "model": BEST},
+        "chosen": {**chosen.as_dict(), "seed": config.seed, **figures, "model": BEST},
         **describe(models, features, [split], candidates),
         "heads_per_second": round(len(candidates) / machine.seconds["sweep"], 4),
     }

@@ -114,6 +114,8 @@ def _recipe(recipe: Mapping[str, Any]) -> str:
     """fast, 20 epochs of 128, rate 0.01, decay 0.2."""
     name = recipe.get("preset", recipe.get("optimizer", ""))
     parts = [f"{recipe.get('epochs', '?')} epochs of {recipe.get('batch_size', '?')}"]
+    if "strength" in recipe:
+        return clean(f"{name}, C {recipe['strength']:g}")
     for word, key in (("rate", "learning_rate"), ("decay", "weight_decay")):
         if recipe.get(key):
             parts.append(f"{word} {recipe[key]:g}")

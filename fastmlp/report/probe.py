@@ -11,7 +11,7 @@ from fastmlp.common.statistics import accuracy_error
 from fastmlp.report.blocks import counted, facts, picture, spoken, total
 from fastmlp.report.document import Document, Highlights, Paragraph, Section, Table, to_html, to_markdown
 from fastmlp.report.figures import duration
-from fastmlp.report.sweep import HEADER, cells, closing, draw_sweep
+from fastmlp.report.sweep import cells, closing, draw_sweep, header
 
 Results = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ def _highlights(results: Results) -> Highlights:
 
 def _table(results: Results) -> Table:
     rows = [cells(row) for row in results["settings"]]
-    return Table(HEADER, rows, "numbers", ["augmented", *["plain"] * (len(rows) - 1)])
+    return Table(header(results), rows, "numbers", ["augmented", *["plain"] * (len(rows) - 1)])
 
 
 def _data(data: Results) -> dict[str, Any]:

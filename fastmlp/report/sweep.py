@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 Results = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-HEADER = ("hidden units", "learning rate", "weight decay", "validation accuracy", "std", "validation loss")
+NAMES = {
+    "width": "hidden units",
+    "learning_rate": "learning rate",
+    "weight_decay": "weight decay",
+    "strength": "strength C",
+}
+FIGURES = ("validation accuracy", "std", "validation loss")
 HIGH = 2.5  # inches of a panel
 BELOW = 0.8  # inches below the lowest
 ABREAST = 3  # panels in a row
@@ -36,15 +42,20 @@ LIGHT = "#5fa4dc"
 
 def table_text(results: Results) -> str:
     """Every setting, the best first; then what the chosen one comes to."""
-    rows = [HEADER, *(cells(row) for row in results["settings"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    rows = [header(results), *(cells(row) for row in results["settings"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([*lines, "", *closing(results)])
 
 
+def header(results: Results) -> tuple[str, ...]:
+    """The columns of the table: what settings differ in, and their figures."""
+    return (*(spoken for name, spoken in NAMES.items() if name in results["settings"][0]), *FIGURES)
+
+
 def cells(row: Row) -> tuple[str, ...]:
     """A setting's line of the table."""
-    setting = (str(row["width"]), f"{row['learning_rate']:g}", f"{row['weight_decay']:g}")
+    setting = tuple(f"{row[name]:g}" for name in NAMES if name in row)
     if row["diverged"]:
         return (*setting, f"{row['diverged']} of {len(row['heads'])} diverged", "", "")
     accuracy, loss = row["validation_accuracy"], row["validation_loss"]
@@ -61,9 +72,9 @@ def closing(results: Results) -> list[str]:
         f"Means over {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}; an accuracy over "
         f"{data['held_out_rows']:,} held-out rows has a standard error of {error:.2%}."
     )
+    values = [f"{spoken} {chosen[name]:g}" for name, spoken in NAMES.items() if name in chosen and name != "width"]
     chosen_one = (
-        f"Chosen: {_hidden(chosen['width'])}, learning rate {chosen['learning_rate']:g}, weight decay "
-        f"{chosen['weight_decay']:g}; trained again on all training rows, test accuracy "
+        f"Chosen: {', '.join([_hidden(chosen['width']), *values])}; trained again on all training rows, test accuracy "
         f"{chosen['test_accuracy']:.2%}, test loss {chosen['test_loss']:.4f}."
     )
     return [means, chosen_one, *_over_seeds(chosen), *_hint(results)]
@@ -83,13 +94,14 @@ def _over_seeds(chosen: Row) -> list[str]:
 
 
 def _hint(results: Results) -> list[str]:
-    """What to try where the choice lies at the edge of the learning rates."""
-    rates, rate = results["grid"]["learning_rates"], results["chosen"]["learning_rate"]
-    if len(rates) < 2 or min(rates) < rate < max(rates):
+    """What to try where the choice lies at the edge of the learning rates, or of the strengths."""
+    name = "strength" if "strengths" in results["grid"] else "learning_rate"
+    values, value = results["grid"][f"{name}s"], results["chosen"][name]
+    if len(values) < 2 or min(values) < value < max(values):
         return []
-    end = "smallest: try smaller" if rate == min(rates) else "largest: try larger"
+    end = "smallest: try smaller" if value == min(values) else "largest: try larger"
     place = "in a protocol of your own" if "protocol" in results else "with --learning-rates"
-    return [f"The chosen learning rate is the {end} ones {place}."]
+    return [f"The chosen {name.replace('_', ' ')} is the {end} ones {place}."]
 
 
 # The chart.
@@ -131,8 +143,7 @@ def _limits(settings: Sequence[Row]) -> tuple[float, float]:
 def _draw_panel(axes: Axes, results: Results, width: int, limits: tuple[float, float], labelled: bool) -> None:
     along, apart = _ways(results)
     places, values = (sorted(results["grid"][f"{name}s"]) for name in (along, apart))
-    label = along.replace("_", " ")
-    axes.set(title=_hidden(width), xlabel=label, xlim=(-0.5, len(places) - 0.5), ylim=limits)
+    axes.set(title=_hidden(width), xlabel=NAMES[along], xlim=(-0.5, len(places) - 0.5), ylim=limits)
     upright = len(places) * _columns(results) > MOST_LEVEL
     axes.set_xticks(range(len(places)), [f"{place:.3g}" for place in places], rotation=90 if upright else 0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
@@ -151,6 +162,8 @@ def _draw_panel(axes: Axes, results: Results, width: int, limits: tuple[float, f
 
 def _ways(results: Results) -> tuple[str, str]:
     """What settings differ in along the x axis, and from line to line."""
+    if "strengths" in results["grid"]:
+        return "strength", "width"
     single = len(results["grid"]["learning_rates"]) == 1 < len(results["grid"]["weight_decays"])
     return ("weight_decay", "learning_rate") if single else ("learning_rate", "weight_decay")
 
@@ -182,7 +195,7 @@ class _Line:
         own = [row for row in rows if row[y] == values[index]]
         placed = [(places.index(row[x]) + shift, row) for row in own]
         points = sorted(placed, key=lambda point: point[0])
-        return cls(f"{y.replace('_', ' ')} {values[index]:g}", _shade(index, len(values)), points)
+        return cls(f"{NAMES[y]} {values[index]:g}" if y != "width" else "C", _shade(index, len(values)), points)
 
     @property
     def trained(self) -> list[tuple[float, Row]]:

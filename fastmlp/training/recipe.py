@@ -33,7 +33,8 @@ class Recipe:
     for all, which suits features of one scale; "unit" divides each row by its Euclidean length; "none" leaves them.
     init: see `initial_parameters`. label_smoothing: the share of each label that is spread evenly over all classes
     (Szegedy et al. 2016, section 7); of the training alone, test losses are for the labels as they are. least_steps:
-    train on few rows for more epochs, until that many steps are taken in all (`for_rows`).
+    train on few rows for more epochs, until that many steps are taken in all (`for_rows`). strength: C of a logistic
+    regression, which a linear head is fitted by (`training.logistic`) in place of all but standardize; None: none.
     """
 
     epochs: int = 300
@@ -51,6 +52,7 @@ class Recipe:
     init: str = "paper"
     label_smoothing: float = 0.0
     least_steps: int = 0
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         counts: dict[str, Any] = {"number of epochs": self.epochs, "batch size": self.batch_size}
@@ -115,7 +117,9 @@ class Recipe:
         return replace(self, epochs=max(self.epochs, -(-self.least_steps // steps)))
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        if self.strength is not None:
+            return {"optimizer": "logistic", "strength": self.strength, "standardize": self.standardize}
+        return {name: value for name, value in asdict(self).items() if name != "strength"}
 
 
 # The tabular preset is for features of any scale, from a hundred rows on: measured on iris, wine, breast cancer and

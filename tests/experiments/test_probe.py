@@ -56,6 +56,7 @@ def test_the_protocols_are_those_of_the_field() -> None:
     assert dino.recipe.for_rows(50_000).epochs * -(-50_000 // 128) >= 12_500
     assert len(clip.weight_decays) == 97
     np.testing.assert_allclose(clip.weight_decays, np.logspace(-6, 2, 97))
+    np.testing.assert_allclose(PROTOCOLS["logistic"].strengths, np.logspace(-6, 5, 45))
     assert (clip.recipe.epochs, clip.recipe.batch_size, clip.rates(64), clip.recipe.standardize) == (
         10,
         64,
@@ -106,6 +107,11 @@ def test_the_cosine_is_pytorchs() -> None:
         ("nesterov = 1", "nesterov must be true or false"),
         ('schedule = "linear"', "schedule must be one of"),
         ("learning_rates = [0.1", "is not TOML"),
+        ("strengths = [0]", "strengths must be positive numbers"),
+        ("strengths = [1.0, 1]", "strengths must be one or more different numbers"),
+        ('strengths = ["1"]', "strengths must be a list of numbers"),
+        ("strengths = [1]\nepochs = 3", "has no epochs: leave one of them out"),
+        ("strengths = [1]\nwidths = [8]", "has no widths: leave one of them out"),
     ],
 )
 def test_a_protocol_that_is_not_one(text: str, says: str, rows: Arrays, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,6 +132,9 @@ def test_a_protocol_that_is_not_one(text: str, says: str, rows: Arrays, capsys: 
         (["--widths", "8,8"], 2, "widths must be one or more different numbers"),
         (["--folds", "1"], 2, "--folds must be 2 or more"),
         (["--folds", "100"], 4, "--folds 100 needs"),
+        (["--protocol", "logistic", "--widths", "8"], 2, "strengths are those of linear heads"),
+        (["--protocol", "logistic", "--seeds", "2"], 2, "leave --epochs, --batch-size and --seeds out"),
+        (["--protocol", "logistic", "--epochs", "2"], 2, "leave --epochs, --batch-size and --seeds out"),
         (["--dataset", "digits"], 2, "--dataset is for images"),
     ],
 )
@@ -285,6 +294,30 @@ def test_the_search_of_weight_decays_finds_the_peak(monkeypatch: pytest.MonkeyPa
     found = fastmlp.probe(rows["X"], rows["y"], protocol=own, **HERE)
     assert found.results["chosen"]["weight_decay"] == decays[21]
     assert len(tried) == len(set(tried)) == 5 + 2 + 2 + 2
+
+
+@pytest.mark.parametrize("normalize", ["raw", "standard"])
+def test_logistic_regression_is_scikit_learns(normalize: str, rows: Arrays) -> None:
+    """The best of the strengths, and its answers."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    Path("some.toml").write_text("strengths = [0.001, 0.1, 10]")
+    test = {"test_features": rows["test_X"], "test_labels": rows["test_y"]}
+    found = fastmlp.probe(
+        rows["X"], rows["y"], protocol="some.toml", normalize=normalize, dtype="float64", out="run", **test, **HERE
+    )
+    strength = found.results["chosen"]["strength"]
+    scaler = StandardScaler() if normalize == "standard" else FunctionTransformer()
+    theirs = make_pipeline(scaler, LogisticRegression(C=strength, tol=1e-10, max_iter=10_000))
+    theirs.fit(rows["X"].astype(np.float64), rows["y"])
+    np.testing.assert_allclose(found.model.predict_proba(rows["X"]), theirs.predict_proba(rows["X"]), atol=1e-5)
+    assert found.accuracy == theirs.score(rows["test_X"], rows["test_y"])
+    assert json.loads(Path("run/best/config.json").read_text())["recipe"] == {
+        "optimizer": "logistic", "strength": strength, "standardize": {"raw": "none", "standard": "each"}[normalize],
+    }  # fmt: skip
+    assert str(found).splitlines()[0].split()[:4] == ["hidden", "units", "strength", "C"]
 
 
 def test_a_probe_of_stored_features(capsys: pytest.CaptureFixture[str]) -> None:
