@@ -27,7 +27,7 @@ def pin_loaded(threads: int) -> None:
     from fastmlp.backends import Backend
 
     threadpool_limits(threads)
-    Backend.threads = threads  # for backends opened without a number, as by MLPClassifier
+    Backend.threads = threads  # type: ignore[method-assign,assignment]  # for those opened without a number
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
 

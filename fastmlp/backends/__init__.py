@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from fastmlp.backends.base import Availability, Backend
+from fastmlp.common.environment import available_cores, sees_too_many_cores
 from fastmlp.common.errors import BackendError, UsageError, did_you_mean
 
 __all__ = ["AUTO", "Availability", "Backend", "names", "open_backend", "probe"]
@@ -46,6 +47,8 @@ def probe(name: str) -> Availability:
 def open_backend(name: str = AUTO, threads: int | None = None) -> Backend:
     """The backend `name`, or `name:device`; "auto" takes the first of cupy, numba, numpy that works.
 
+    threads: on the CPU, for the process; by default all cores that it may use.
+
     Raises UsageError for an unknown name and BackendError, with the reason and the fix, for one that cannot run.
     """
     name, _, device = name.partition(":")
@@ -55,8 +58,8 @@ def open_backend(name: str = AUTO, threads: int | None = None) -> Backend:
     if not availability.usable:
         raise BackendError(f"Backend {name} cannot run here. {availability.reason} {availability.fix}")
     backend = _class_of(name)(device or None)
-    if threads is not None:
-        backend.set_threads(threads)
+    if threads is not None or sees_too_many_cores():
+        backend.set_threads(threads or available_cores())
     return backend
 
 

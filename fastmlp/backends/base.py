@@ -62,7 +62,6 @@ class Backend(ABC):
     image_kernels: Mapping[str, Kernel] = MappingProxyType({})
     resize: Kernel | None = None
     device: str = "cpu"
-    threads: int = available_cores()  # for work on the CPU
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
     way: str = ""  # to which it is confined, see `epoch_ways`
     beside_host: ClassVar[bool] = False  # it computes while the host does other work, and has room for more
@@ -73,6 +72,11 @@ class Backend(ABC):
             from fastmlp.common.errors import BackendError
 
             raise BackendError(f"Backend {self.name} has no device {device!r}: leave it out.")
+
+    @cached_property
+    def threads(self) -> int:
+        """For work on the CPU."""
+        return available_cores()
 
     @classmethod
     @abstractmethod

@@ -10,14 +10,31 @@ from typing import Any
 
 from fastmlp._version import __version__
 
-PACKAGES = ("numpy", "numba", "torch", "torchvision", "timm", "cupy", "scikit-learn", "safetensors", "threadpoolctl")
+PACKAGES = (
+    "numpy",
+    "numba",
+    "torch",
+    "torchvision",
+    "timm",
+    "cupy",
+    "scikit-learn",
+    "joblib",
+    "safetensors",
+    "threadpoolctl",
+)
 
 
 def available_cores() -> int:
-    """The CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """The CPU cores this process may use: by its affinity and by its container's quota, rounded up."""
+    from joblib import cpu_count
+
+    return cpu_count()
+
+
+def sees_too_many_cores() -> bool:
+    """Whether libraries that count cores by themselves would start more threads than the process may keep busy."""
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cores() < seen
 
 
 def describe() -> dict[str, Any]:

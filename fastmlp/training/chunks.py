@@ -46,6 +46,7 @@ class Chunks:
                 f"{backend} has {budget:,} bytes of memory left, too few for rows of {row_bytes:,}: end what else uses "
                 "it, or choose a --backend on the CPU."
             )
+        self._worker = ThreadPoolExecutor(1)  # kept from epoch to epoch
         self._slots = [_Slot(backend, self._columns, self.rows, dtype, scaling) for _ in range(SLOTS)]
 
     def of(self, order: NDArray[np.int64], rows: int) -> Iterator[tuple[int, Data]]:
@@ -55,18 +56,17 @@ class Chunks:
         too.
         """
         starts = range(0, len(order), rows)
-        with ThreadPoolExecutor(1) as worker:
 
-            def ahead(number: int) -> Callable[[], Data]:
-                part = order[starts[number] : starts[number] + rows]
-                return worker.submit(self._slots[number % SLOTS].fill, self._columns, part).result
+        def ahead(number: int) -> Callable[[], Data]:
+            part = order[starts[number] : starts[number] + rows]
+            return self._worker.submit(self._slots[number % SLOTS].fill, self._columns, part).result
 
-            coming = ahead(0)
-            for number, start in enumerate(starts):
-                data = coming()
-                if number + 1 < len(starts):
-                    coming = ahead(number + 1)
-                yield start, data
+        coming = ahead(0)
+        for number, start in enumerate(starts):
+            data = coming()
+            if number + 1 < len(starts):
+                coming = ahead(number + 1)
+            yield start, data
 
 
 class _Slot:

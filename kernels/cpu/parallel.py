@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial, wraps
 from types import SimpleNamespace
@@ -10,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.common.environment import available_cores
+
 from .workers import workers
 
 Kernel = Callable[..., None]
 
 IMAGES_PER_THREAD = 64  # fewer are not worth the 20 us of handing them to a thread
-_setting = SimpleNamespace(threads=os.cpu_count() or 1)
+_setting = SimpleNamespace(threads=0)  # all that the process may use
 
 
 def set_threads(threads: int) -> None:
@@ -43,11 +44,12 @@ def over_images(kernel: Kernel) -> Kernel:
 
 def _share_out(kernel: Kernel, images: Any, by_row: list[Any], out: Any) -> None:
     count = len(by_row[0])
-    parts = max(1, min(_setting.threads, count // IMAGES_PER_THREAD))
+    threads = _setting.threads or available_cores()
+    parts = max(1, min(threads, count // IMAGES_PER_THREAD))
     bounds = [count * part // parts for part in range(parts + 1)]
     shares = [[array[slice(*bounds[part : part + 2])] for array in by_row] for part in range(parts)]
     others = [partial(kernel, images, *share, out) for share in shares[1:]]
-    started = workers(_setting.threads).start(others)
+    started = workers(threads).start(others)
     kernel(images, *shares[0], out)
     for future in started:
         future.result()

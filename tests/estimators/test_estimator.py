@@ -3,7 +3,7 @@
 import pickle
 from typing import Any
 
-import joblib  # type: ignore[import-untyped]
+import joblib
 import numpy as np
 import pytest
 from sklearn import config_context
