@@ -27,6 +27,7 @@ FLAGS = ("-std=c++17", "-g1", "-fPIC", "-DEMULATION")
 KERNEL = (
     "-O1",
     "-shared",
+    "-fno-gnu-unique",  # each has its own kernel of that name
     "-ffp-contract=off",
     "-fno-strict-aliasing",
     "-ftrivial-auto-var-init=pattern",

@@ -147,7 +147,7 @@ def test_messages_in_a_cluster_arrive_where_they_are_waited_for_emulated(emulate
         launch("swap", both, np.int32(3), grid=2, cluster=2)
     with pytest.raises(RuntimeError, match="a mailbox"):
         launch("swap", both, np.int32(4), grid=2, cluster=2)
-    with pytest.raises(RuntimeError, match="not sent as many bytes as it expects|to a block that had ended"):
+    with pytest.raises(RuntimeError, match=r"not sent as many bytes as it expects|to a block that had ended"):
         launch("swap", both, np.int32(5), grid=2, cluster=2)
 
 
@@ -169,6 +169,14 @@ def test_arguments_that_do_not_fit_are_refused_emulated(launch, wrong):
     arguments, message = WRONG[wrong]
     with pytest.raises(TypeError, match=message):
         launch("meet", *arguments)
+
+
+def test_kernels_of_one_name_have_types_of_their_own_emulated(emulated):
+    for dtype in ("float32", "int64", "float64"):
+        source = emulated.asarray(np.arange(6).reshape(3, 2).astype(dtype))
+        out = emulated.empty((2, 2), dtype)
+        emulated.network_ops.gather(source, emulated.asarray(np.array([2, 0])), out)
+        np.testing.assert_array_equal(out, source[[2, 0]])
 
 
 def test_an_array_with_gaps_is_refused_emulated(launch):
