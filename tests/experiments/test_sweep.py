@@ -204,7 +204,7 @@ def test_what_a_sweep_leaves(capsys):
     means = [row["validation_accuracy"]["mean"] for row in found["settings"]]
     assert means == sorted(means, reverse=True)
     best = found["settings"][0]
-    assert [found["chosen"][name] for name in Setting._fields] == [best[name] for name in Setting._fields]
+    assert Setting.of(found["chosen"]) == Setting.of(best)
     lines = printed.out.splitlines()
     assert len([line for line in lines if line.endswith(f"{best['validation_loss']['mean']:.4f}")]) >= 1
     assert f"test accuracy {found['chosen']['test_accuracy']:.2%}" in printed.out
@@ -411,7 +411,7 @@ def test_defaults_surround_the_preset():
 
 def drawn_of(settings, **grid):
     rows = candidates.ranked([candidate for group in settings for candidate in group])
-    chosen = {name: rows[0][name] for name in Setting._fields} | {"test_accuracy": 0.7, "test_loss": 0.9}
+    chosen = Setting.of(rows[0]).as_dict() | {"test_accuracy": 0.7, "test_loss": 0.9}
     return {
         "settings": rows, "grid": grid, "chosen": chosen, "data": {"held_out_rows": 100}, "config": {"seeds": [0, 1]},
     }  # fmt: skip
