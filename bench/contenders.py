@@ -33,12 +33,14 @@ class Bound:
     result  the result of the last run, on the host, as the problem's `check` expects it
     facts   anything else worth recording, such as the tier that runs
     check   replaces the problem's `check` for this contender, and raises like it
+    units   how many of the problem's units a run does, where it is too slow for all; its name has to say so
     """
 
     run: Callable[[], object]
     result: Callable[[], Any] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     check: Callable[[str], None] | None = None
+    units: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,8 +68,9 @@ class Session:
 
     def add(self, contender: Contender, problem: Problem, seconds: Sequence[float], peak: int | None = None) -> None:
         """Record the times of whole runs from one turn."""
-        finding = self._finding(contender, problem)
-        finding.seconds += [second / problem.units for second in seconds]
+        finding, bound = self._finding(contender, problem), self._bound.get(contender.name)
+        units = bound.units if isinstance(bound, Bound) and bound.units else problem.units
+        finding.seconds += [second / units for second in seconds]
         finding.peak = peak
 
     def measurements(self) -> list[Measurement]:

@@ -32,6 +32,7 @@ TITLES = {
     "step": "A step of training",
     "train": "A whole fit",
     "sweep": "Many heads at once",
+    "probe": "Probes: all of a protocol's trainings",
     "augment": "Augmentation",
     "extract": "Features",
     "ops": "Single ops",

@@ -128,8 +128,18 @@ def run_probe(config: Config, machine: Machine, on: str, features: FeatureSet) -
     setting is left, DataError for features that nothing can be learned from.
     """
     with claimed(config.folder):
-        _check(features, config)
-        return _Probe(config, machine, on, features).run()
+        results = find_best(config, machine, on, features)
+        head.write(read_json(config.folder / BEST / "results.json"), config.folder / BEST)
+        report.write(results, config.folder)
+        write_json(config.folder / RESULTS, results)
+        (config.folder / HEADS).unlink()
+    return results
+
+
+def find_best(config: Config, machine: Machine, on: str, features: FeatureSet) -> dict[str, Any]:
+    """What `run_probe` does but for the reports: it leaves the model, and what --resume needs."""
+    _check(features, config)
+    return _Probe(config, machine, on, features).run()
 
 
 def _check(features: FeatureSet, config: Config) -> None:
@@ -159,8 +169,9 @@ class _Probe:
 
     def __init__(self, config: Config, machine: Machine, on: str, features: FeatureSet) -> None:
         assert config.protocol is not None
-        self.config, self.machine, self.on, self.features = config, machine, on, features
-        self.protocol = config.protocol
+        self.protocol, self.machine, self.on, self.features = config.protocol, machine, on, features
+        first = Setting(None, None, self.protocol.widths[0]).options()["hidden_layer_sizes"]
+        self.config = config = replace(config, hidden_layer_sizes=first)
         self.models = Models(config, machine, {BEST: features})
         self.rates = self.protocol.rates(config.recipe.batch_size)
         self.splits = (
@@ -187,7 +198,7 @@ class _Probe:
             )
         (config.folder / RESULTS).unlink(missing_ok=True)  # so that it never lies beside another probe's model
         chosen = Setting.of(settings[0])
-        results = {
+        return {
             "schema": SCHEMA,
             "on": self.on,
             "protocol": self.protocol.as_dict(),
@@ -197,10 +208,6 @@ class _Probe:
             "chosen": {**chosen.as_dict(), "seed": config.seed, **self._train_best(chosen), "model": BEST},
             **describe(self.models, self.features, self.splits, self.heads),
         }
-        report.write(results, config.folder)
-        write_json(config.folder / RESULTS, results)
-        (config.folder / HEADS).unlink(missing_ok=True)
-        return results
 
     def _grid(self, settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The values that were tried."""
@@ -279,10 +286,8 @@ class _Probe:
     # The best.
 
     def _train_best(self, setting: Setting) -> dict[str, Any]:
-        """Train it on all training rows, write it with its report, and return its figures, over all seeds too."""
-        results = train_chosen(self.models, BEST, setting)
-        head.write(results, self.config.folder / BEST)
-        figures = results["figures"]
+        """Train it on all training rows, write it, and return its figures, over all seeds too."""
+        figures = train_chosen(self.models, BEST, setting)["figures"]
         if self.config.seeds == 1:
             return figures
         further = over_seeds(self.models.changed(**setting.options()), {BEST: figures})
