@@ -152,10 +152,10 @@ def test_gradients_and_curvatures_are_those_of_finite_differences(precise: bool)
 
     point = np.random.default_rng(1).standard_normal(12)
     assert check_grad(loss, gradient, point) < 1e-5
-    curvature = np.ravel(at(point.reshape(shape), penalties, precise, curved=True)[2])
+    curvature: Any = at(point.reshape(shape), penalties, precise, curved=True)[2]
     steps = 1e-5 * np.eye(12)
     second = [(gradient(point + h, True) - gradient(point - h, True))[k] / 2e-5 for k, h in enumerate(steps)]
-    np.testing.assert_allclose(curvature, second, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(curvature.ravel(), second, rtol=1e-4, atol=1e-6)
 
 
 def test_what_does_not_converge_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
