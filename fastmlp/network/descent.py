@@ -1,7 +1,6 @@
 """L-BFGS: a quasi-Newton descent of one head, whose objective is evaluated elsewhere, together with others'.
 
-Nocedal and Wright (2006), algorithm 7.4, with the Hessian's diagonal as its first estimate of the Hessian. All classes'
-columns sum to zero, where the penalty has its minimum, and every step keeps them there.
+Nocedal and Wright (2006), algorithm 7.4, which starts from what stands for the Hessian, renewed now and then.
 """
 
 from __future__ import annotations
@@ -10,8 +9,10 @@ from collections import deque
 from typing import Any
 
 from fastmlp.backends.base import Array
+from fastmlp.network.logistic import Curvature
 
 PAIRS = 20  # of steps and changes of the gradient that the Hessian is estimated from
+CURVED = {0, 3, 6, 10, 15, 20, 40, 80, 160}  # rounds: probabilities change most in the first
 SUFFICIENT = 1e-4  # share of the expected decrease that a step must bring
 NOISE = {False: 1e-6, True: 1e-13}  # of an objective, relative, by precision; below it the slope decides
 ENOUGH = {False: 1e-9, True: 1e-10}  # the expected decrease, relative, at which a descent ends
@@ -30,16 +31,16 @@ class Descent:
         self.rounds, self.loss, self.gradient_norm = 0, 0.0, 0.0
         self._gradient: Array = None
         self._direction: Array = None
-        self._curvature: Array = None
+        self._curvature: Any = None
         self._slope, self._step, self._scale = 0.0, 1.0, 1.0
         self._pairs: deque[tuple[Array, Array, float]] = deque(maxlen=PAIRS)
 
     @property
     def curved(self) -> bool:
         """Whether it wants the curvature too: often at first, as probabilities change, then rarely."""
-        return self.rounds in {0, 4, 10, 20, 40, 80}
+        return self.rounds in CURVED
 
-    def receive(self, loss: float, gradient: Array, curvature: Array | None) -> None:
+    def receive(self, loss: float, gradient: Array, curvature: Curvature | None) -> None:
         """Take in what was evaluated at the candidate, and choose the next."""
         self.rounds += 1
         if not self._started:
@@ -64,9 +65,9 @@ class Descent:
         product = self._dot(step, change)
         if product > 0:
             self._pairs.append((step, change, product))
-            self._scale = product / self._dot(change, self._over_curvature(change))
+            self._scale = product / self._dot(change, self._curvature.solve(change))
 
-    def _move_to_candidate(self, loss: float, gradient: Array, curvature: Array | None) -> None:
+    def _move_to_candidate(self, loss: float, gradient: Array, curvature: Curvature | None) -> None:
         self.head, self.loss, self._gradient = self.candidate, loss, gradient
         if curvature is not None:
             self._curvature, self._scale = curvature, 1.0
@@ -89,17 +90,11 @@ class Descent:
             factor = self._dot(step, direction) / product
             direction = direction - factor * change
             factors.append(factor)
-        direction = self._scale * self._over_curvature(direction)
+        direction = self._scale * self._curvature.solve(direction)
         for (step, change, product), factor in zip(self._pairs, reversed(factors), strict=True):
             direction = direction + (factor - self._dot(change, direction) / product) * step
         return direction
 
-    def _over_curvature(self, values: Array) -> Array:
-        """values (c, k) divided by the curvatures, within heads whose columns sum to zero."""
-        xp, inverse = self._xp, 1 / self._curvature
-        divided = values * inverse
-        shift = xp.sum(divided, axis=0) / xp.sum(inverse, axis=0)
-        return divided - shift * inverse
-
     def _dot(self, a: Array, b: Array) -> float:
-        return float(self._xp.sum(a * b))
+        xp = self._xp
+        return float(xp.matmul(xp.reshape(a, (-1,)), xp.reshape(b, (-1,))))

@@ -8,6 +8,7 @@ nearly all about its scale.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from fastmlp.ops.logistic import softmax_residuals
 
 LOGITS = {"cpu": 2**20}  # of all heads at a time
 LOGITS_ON_DEVICE = 2**26
+WHOLE = 2**30  # multiplications that a whole Hessian may cost: about as long as a few hundred small calls
 LEAST_ROWS = 1024  # at a time: sums over fewer cost more than the products
 
 
@@ -53,6 +55,36 @@ class Basis:
         return weights, head[:, -1] - xp.matmul(self.mean, weights)
 
 
+class Diagonal:
+    """A Hessian's diagonal (c, k), to stand for it; heads' columns sum to zero, where the penalty has its minimum."""
+
+    def __init__(self, xp: Any, diagonal: Array) -> None:
+        self._xp, self._inverse = xp, 1 / diagonal
+
+    def solve(self, gradient: Array) -> Array:
+        """The step (c, k) that would end at the minimum if the objective were a quadratic with this Hessian."""
+        divided = gradient * self._inverse
+        shift = self._xp.sum(divided, axis=0) / self._xp.sum(self._inverse, axis=0)
+        return divided - shift * self._inverse
+
+
+class Whole:
+    """A whole Hessian (c k, c k), scaled to a diagonal of 1 before it is inverted."""
+
+    def __init__(self, xp: Any, hessian: Array) -> None:
+        self._xp, self._scale = xp, 1 / xp.sqrt(xp.linalg.diagonal(hessian))
+        self._inverse = xp.linalg.inv(hessian * self._scale * self._scale[:, None])
+
+    def solve(self, gradient: Array) -> Array:
+        """See `Diagonal`."""
+        xp = self._xp
+        step = self._scale * xp.matmul(self._inverse, self._scale * xp.reshape(gradient, (-1,)))
+        return xp.reshape(step, gradient.shape)
+
+
+Curvature = Diagonal | Whole
+
+
 class Objective:
     """The objective on data that lie on a backend's device, in float32 and in float64.
 
@@ -77,17 +109,54 @@ class Objective:
 
     def __call__(
         self, heads: Array, penalties: Array, precise: bool, curved: bool
-    ) -> tuple[NDArray[np.float64], Array, Array | None]:
-        """The objectives (s,), on the host, their gradients (s, c, k) and, if curved, the diagonals of their Hessians.
+    ) -> tuple[NDArray[np.float64], Array, Sequence[Curvature] | None]:
+        """The objectives (s,), on the host, their gradients (s, c, k) and, if curved, what stands for each's Hessian.
 
         heads float64 (s, c, k), penalties float64 (s,). Rows are gone through a few at a time, in float32 or, if
         precise, in float64; sums over them are float64.
         """
-        xp, half = self._xp, penalties[:, None, None] * self._penalised
-        losses, gradients, curvatures = self._over_rows(heads, precise, curved)
-        losses = losses + xp.sum(half * heads**2, axis=(1, 2)) / 2
-        gradients = gradients + half * heads
-        return self._backend.to_numpy(losses), gradients, curvatures + half if curved else None
+        xp, penalty = self._xp, penalties[:, None, None] * self._penalised
+        losses, gradients, diagonals = self._over_rows(heads, precise, curved and not self.is_small)
+        losses = losses + xp.sum(penalty * heads**2, axis=(1, 2)) / 2
+        gradients = gradients + penalty * heads
+        each = range(heads.shape[0])
+        curvatures: Sequence[Curvature] | None = None
+        if curved and self.is_small:
+            curvatures = [self._whole(heads[place, ...], penalty[place, ...]) for place in each]
+        elif curved:
+            curvatures = [Diagonal(xp, diagonals[place, ...] + penalty[place, ...]) for place in each]
+        return self._backend.to_numpy(losses), gradients, curvatures
+
+    @property
+    def is_small(self) -> bool:
+        """Whether whole Hessians are worth their work."""
+        return self._labels.shape[0] * math.prod(self.shape) ** 2 <= WHOLE
+
+    def _whole(self, head: Array, penalty: Array) -> Whole:
+        """The Hessian at a head (c, k) for a penalty (1, k), stiff where the losses leave heads free."""
+        xp, (coordinates, weights) = self._xp, self._data[self._xp.float64]
+        (classes, width), rows = self.shape, coordinates.shape[0]
+        logits = xp.matmul(coordinates, head.T)
+        exponentials = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
+        probabilities = exponentials / xp.sum(exponentials, axis=1, keepdims=True)
+        share = probabilities * weights[:, None]
+        products = xp.reshape(probabilities[:, :, None] * coordinates[:, None, :], (rows, -1))
+        weighted = xp.reshape(share[:, :, None] * coordinates[:, None, :], (rows, -1))
+        hessian = -xp.matmul(products.T, weighted)
+        for place in range(classes):
+            own = slice(place * width, (place + 1) * width)
+            hessian[own, own] += xp.matmul(coordinates.T, coordinates * share[:, place][:, None])
+        penalties = xp.reshape(xp.broadcast_to(penalty, head.shape), (-1,))
+        hessian += xp.eye(classes * width, dtype=xp.float64, device=coordinates.device) * penalties
+        return Whole(xp, hessian + self._stiffness(hessian))
+
+    def _stiffness(self, hessian: Array) -> Array:
+        """Curvature (c k, c k) along heads that are the same for all classes, of which the losses know nothing."""
+        xp, (classes, width) = self._xp, self.shape
+        mean = xp.mean(xp.reshape(xp.linalg.diagonal(hessian), self.shape), axis=0)
+        of_columns = xp.eye(width, dtype=xp.float64, device=mean.device) * mean
+        between = xp.broadcast_to(of_columns[None, :, None, :], (classes, width, classes, width))
+        return xp.reshape(between, hessian.shape)
 
     def _over_rows(self, heads: Array, precise: bool, curved: bool) -> tuple[Array, Array, Array]:
         dtype = self._dtypes()[precise]

@@ -24,7 +24,8 @@ from fastmlp.network.logistic import Basis, Objective
 from fastmlp.network.parameters import Parameters
 
 ROUNDS = 1000  # passes over the rows that a strength may take
-AT_ONCE = 16  # strengths: more make products no faster, and have fewer neighbours to start from
+AT_ONCE = 8  # strengths: more make products no faster, and have fewer neighbours to start from
+NEIGHBOURS = 4  # solutions that a strength starts from
 STATE_BYTES = 2**30  # of descents that run at once
 
 
@@ -136,19 +137,23 @@ class _Path:
         curved = any(descent.curved for descent in descents)
         losses, gradients, curvatures = self._objective(heads, penalties, descents[0].precise, curved)
         for place, descent in enumerate(descents):
-            curvature = curvatures[place, ...] if curvatures is not None and descent.curved else None
+            curvature = curvatures[place] if curvatures is not None and descent.curved else None
             descent.receive(float(losses[place]), gradients[place, ...], curvature)
 
     def _start(self, strength: float) -> Array:
-        """Between the nearest solutions on both sides, by the strengths' logarithms; a copy of one, or zero."""
-        below = max((c for c in self._done if c < strength), default=None)
-        above = min((c for c in self._done if c > strength), default=None)
-        if below is None and above is None:
-            return self._backend.asarray(np.zeros(self._objective.shape))
-        if below is None or above is None:
-            return self._done[below or above].head  # type: ignore[index]
-        share = math.log(strength / below) / math.log(above / below)
-        return (1 - share) * self._done[below].head + share * self._done[above].head
+        """Between the solutions at up to NEIGHBOURS strengths around, by a polynomial of the strengths' logarithms.
+
+        A copy of the nearest solution where there is none on one side; zero where there are none at all.
+        """
+        near = sorted(self._done, key=lambda c: abs(math.log(c / strength)))
+        below, above = ([c for c in near if (c < strength) == side][: NEIGHBOURS // 2] for side in (True, False))
+        nodes = below + above if below and above else near[:1]
+        head = self._backend.asarray(np.zeros(self._objective.shape))
+        for node in nodes:
+            others = [other for other in nodes if other != node]
+            share = math.prod(math.log(strength / other) / math.log(node / other) for other in others)
+            head = head + share * self._done[node].head
+        return head
 
 
 def _coarse_to_fine(strengths: Sequence[float]) -> list[float]:
