@@ -81,9 +81,10 @@ KINDS: dict[str, Data] = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore:.*converge.*")
 def test_the_minimum_is_scikit_learns_at_any_strength(kind: str) -> None:
-    fits = fit_logistic(NUMPY, *KINDS[kind], STRENGTHS, dtype="float64")
+    strengths = STRENGTHS[:: 2 if kind == "a hundred classes" else 1]  # of which the peer takes seconds
+    fits = fit_logistic(NUMPY, *KINDS[kind], strengths, dtype="float64")
     assert all(fit.converged for fit in fits)
-    for strength, fit in zip(STRENGTHS, fits, strict=True):
+    for strength, fit in zip(strengths, fits, strict=True):
         assert_minimum(KINDS[kind], fit.parameters, strength)
 
 
