@@ -72,6 +72,10 @@ def fitting() -> list[Contender]:
     return contenders(fit)
 
 
+def train_with(name: str, problem: Training, tier: Tier | None) -> Bound:
+    return _with_backend(name, partial(train, tier=tier), problem)
+
+
 def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bound:
     """The backend is reopened for each problem, with its device and number of threads."""
     return bind(devices.backend(name, problem), problem)

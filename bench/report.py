@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # In the report's order; a suite not listed here comes last, under its own name.
 TITLES = {
     "step": "A step of training",
+    "busy": "A step of training on a busy machine",
     "train": "A whole fit",
     "sweep": "Many heads at once",
     "probe": "Probes: all of a protocol's trainings",

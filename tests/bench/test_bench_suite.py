@@ -11,6 +11,7 @@ import pytest
 
 from fastmlp.backends import open_backend, probe
 from fastmlp.bench import command, memory, ours, results, training
+from fastmlp.bench.busy import busy_processes
 from fastmlp.bench.contenders import Bound, Contender, Problem
 from fastmlp.bench.measure import Session
 from fastmlp.bench.threads import variables
@@ -203,9 +204,8 @@ def test_without_pytest_benchmark_the_mend_is_named(monkeypatch, capsys, tmp_pat
 
 def test_an_unknown_benchmark_is_a_usage_error(capsys, tmp_path):
     assert main(["bench", "--only", "speed", "--out", str(tmp_path)]) == 2
-    assert "There is no benchmark 'speed': choose one of growth, ops," in capsys.readouterr().err.replace(
-        "augment, ", ""
-    ).replace("extract, ", "")
+    names = "augment, busy, extract, growth, ops, startup, step, sweep, train"
+    assert f"There is no benchmark 'speed': choose one of {names}." in " ".join(capsys.readouterr().err.split())
 
 
 def test_without_a_gpu_none_is_measured(capsys, tmp_path):
@@ -243,3 +243,10 @@ def test_a_failure_is_reported_after_the_report(monkeypatch, capsys, tmp_path):
     assert main(["bench", "--out", str(tmp_path)]) == 1
     assert "wrong failed and was not timed" in capsys.readouterr().err
     assert "wrong failed on 8-4-2" in (tmp_path / "report.html").read_text()
+
+
+def test_busy_processes_end_with_the_block() -> None:
+    with pytest.raises(ValueError, match="in the block"), busy_processes(2) as processes:  # noqa: PT012
+        assert [process.poll() for process in processes] == [None, None]
+        raise ValueError("in the block")
+    assert all(process.poll() is not None for process in processes)
