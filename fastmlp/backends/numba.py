@@ -103,14 +103,6 @@ class NumbaBackend(NumpyBackend):
             return "numba's fused epoch needs a POSIX system"
         if optimizer.name not in optimizers.NAMES:
             return f"numba's fused epoch has no step of {optimizer.name}"
-        if len(sizes) != 3:
-            return "numba's fused epoch is for one hidden layer"
-        if weighted:
-            return "numba's fused epoch takes no weighted rows"
-        if smoothing:
-            return "numba's fused epoch smooths no labels"
-        if batch_size > BATCH_ROWS:
-            return f"numba's fused epoch is for batches of up to {BATCH_ROWS} rows"
         return ""
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:

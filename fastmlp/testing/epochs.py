@@ -38,8 +38,8 @@ METHODS: tuple[Optimizer, ...] = (
 )
 
 # Sizes below, between and above each number by which a kernel cuts its work, and one beside its multiples: inputs 4, 32
-# and 128, units 4, 16 and 32, classes 32, 128 and 256, rows 16, 64, 128 and 256. No last batch
-# is full.
+# and 128, units 4, 16 and 32, classes 32, 128 and 256, rows 16, 64, 128, 256 and
+# 512. No last batch is full, but of one that is all.
 CASES = (
     *(Case((512, 64, 10), 64, 130, method, centred=method != PLAIN) for method in METHODS),
     Case((33, 5, 2), 37, 90, SGD(DECAY), centred=True),
@@ -58,6 +58,14 @@ CASES = (
     Case((33, 16, 10), 37, 90, ADAM, centred=True, smoothing=0.1),
     Case((24, 17, 12, 7), 37, 90, PLAIN, weighted=True, smoothing=0.4),
     Case((24, 70), 37, 90, MOMENTUM, smoothing=0.2),
+    Case((130, 1000), 37, 50, SGD(DECAY), centred=True, weighted=True),
+    Case((37, 7), 1, 3, ADAM, centred=True, weighted=True),
+    Case((33, 17), 700, 1401, MOMENTUM, centred=True, weighted=True),
+    Case((24, 16, 5), 1025, 1025, ADAM, centred=True),
+    Case((130, 40, 33, 300), 130, 280, MOMENTUM, centred=True, weighted=True),
+    Case((40, 33, 20, 5), 513, 1100, SGD(DECAY), centred=True, weighted=True, smoothing=0.1),
+    Case((130, 64, 48, 33, 10), 130, 280, MOMENTUM, centred=True),
+    Case((33, 24, 1, 17, 3), 37, 90, ADAM, centred=True, weighted=True),
 )
 
 

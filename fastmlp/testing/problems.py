@@ -110,7 +110,9 @@ class Data:
         features = case.mean + rng.standard_normal((count, case.sizes[0]))
         labels = rng.integers(0, case.sizes[-1], count)
         labels[::7] = case.sizes[-1] - 1
-        return cls(single(features), labels, single(rng.uniform(0.2, 3, count)))
+        weights = single(rng.uniform(0.2, 3, count))
+        weights[3::11] = 0
+        return cls(single(features), labels, weights)
 
     def place(self, backend: Backend, dtype: str) -> Placed:
         """On the device, features and weights in that dtype."""

@@ -19,16 +19,26 @@ from fastmlp.testing.sequences import LARGER, MANY_CLASSES, assert_together
 # part is whole; batches that are padded for every number of blocks.
 CASES = tuple(Case(sizes, 61, 90, ADAM, centred=True) for sizes in ((130, 250, 10), (130, 125, 10), (66, 33, 10)))
 
+# No hidden layer, and two and three, with a last one of few classes or of many; more rows than are computed at once.
+OTHERS = (
+    Case((130, 33), 61, 90, ADAM, centred=True, weighted=True),
+    Case((130, 48, 33, 10), 61, 90, ADAM, centred=True, smoothing=0.1),
+    Case((66, 48, 33, 300), 90, 140, ADAM, centred=True),
+    Case((66, 48, 40, 33, 10), 530, 600, ADAM, centred=True, weighted=True),
+)
+
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
-    """In each way that ops may run, an epoch; in each way that a fused epoch may, one, and of networks together."""
+    """In each way that ops may run, an epoch; in each way that fused epochs may, some, and of networks together."""
     for dtype in () if quick else DTYPES:
         for way in backend.op_ways():
             yield _check(way, CASES[0], dtype, Tier.FUSED_OPS, seed)
         for way in backend.epoch_ways():
             fused = [case for case in CASES if _tier(way, case, dtype) == Tier.FUSED_EPOCH]
+            others = [case for case in OTHERS if _tier(way, case, dtype) == Tier.FUSED_EPOCH]
+            for case in (*fused[:1], *others):
+                yield _check(way, case, dtype, Tier.FUSED_EPOCH, seed)
             if fused:
-                yield _check(way, fused[0], dtype, Tier.FUSED_EPOCH, seed)
                 yield from _together_and_evaluated(way, dtype, seed)
 
 
@@ -47,4 +57,4 @@ def _together_and_evaluated(way: Backend, dtype: str, seed: int) -> Iterator[Che
 
 
 def _tier(way: Backend, case: Case, dtype: str) -> Tier:
-    return choose_tier(case.sizes, dtype, way, case.optimizer, case.batch_size).tier
+    return choose_tier(case.sizes, dtype, way, case.optimizer, case.batch_size, case.weighted, case.smoothing).tier

@@ -1,16 +1,14 @@
 """The fused epoch as Python calls it: lay out the networks, distribute them over threads, and write them back.
 
-A single network is split between the threads: each takes a part of its hidden units. Of several networks, each thread
-trains whole ones, one after another: then no thread waits for another, and a network stays in its core's cache.
+A single network is split between the threads, see `train_epoch`. Of several networks, each thread trains whole ones,
+one after another: then no thread waits for another, and a network stays in its core's cache.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +18,16 @@ from fastmlp.kernels import EpochTask
 
 from .optimizers import rule_of
 from .pace import pace_of
-from .records import Buffers, Epoch, Floats, Share, Team, Updates, Weights
+from .records import Buffers, Epoch, Floats, Team, Updates
+from .storage import Parts, zeros
 from .team import dismiss, new_team
 from .tile import LINE
-from .train_epoch import CHUNK, evaluate_part, train_parts
+from .train_epoch import evaluate_pieces, train_parts
 from .workers import Call, workers
 
-FLOPS_PER_PART = 1_000_000  # of a step's two large products: about 10 us, enough to be worth a meeting
+FLOPS_PER_PART = 1_000_000  # of a step's large products: about 10 us, enough to be worth a meeting
+PIECE = 512  # rows that are computed at once: more would leave the nearer caches
+EVALUATED = 256  # the same, where nothing is kept of a piece
 TOTALS = 8  # float64 per thread for its two totals: a cache line of its own
 
 
@@ -39,113 +40,133 @@ def fused_epoch(
     networks have the same shape, batch size and optimizer. Raises UsageError for a row or a class out of range, which
     compiled code would read from elsewhere.
     """
-    parts = max(1, threads // len(tasks))
-    jobs = [_Job(task, features, labels, parts) for task in tasks]
-    teams = [job.new_team() for job in jobs]
-    calls = [call for job, team in zip(jobs, teams, strict=True) for call in job.training(team)]
-    workers(threads).run(calls, give_up=partial(_dismiss_all, teams))
-    for job in jobs:
-        job.write_back()
-    return [job.sums() for job in jobs]
+    networks = [_Training(task, features, labels, max(1, threads // len(tasks))) for task in tasks]
+
+    def give_up() -> None:
+        for network in networks:
+            network.dismiss()
+
+    workers(threads).run([call for network in networks for call in network.calls()], give_up)
+    return [network.finish() for network in networks]
 
 
 def fused_evaluation(
     tasks: Sequence[EpochTask], features: Floats, labels: NDArray[np.int64], threads: int
 ) -> list[tuple[float, int]]:
     """Each network's summed loss and hits over the rows of its order; otherwise as `fused_epoch`."""
-    jobs = [_Job(task, features, labels, parts=1, pieces=threads) for task in tasks]
-    workers(threads).run([call for job in jobs for call in job.evaluation()])
-    return [job.sums() for job in jobs]
+    networks = [_Evaluation(task, features, labels, threads) for task in tasks]
+    workers(threads).run([call for network in networks for call in network.calls()])
+    return [_sums(network.totals) for network in networks]
 
 
-class _Job:
-    """One task in the storage that `train_epoch` describes.
+class _Training:
+    """One task, in up to `most` parts."""
 
-    For training its hidden units are split into up to `parts` parts, for evaluation its rows into `pieces`.
-    """
-
-    def __init__(
-        self, task: EpochTask, features: Floats, labels: NDArray[np.int64], parts: int, pieces: int = 1
-    ) -> None:
+    def __init__(self, task: EpochTask, features: Floats, labels: NDArray[np.int64], most: int) -> None:
         _check_indices(task, features, labels)
-        self.task, self.line, self.pieces = task, _line(features), pieces
-        inputs, hidden, classes = task.sizes
-        panels = -(-hidden // self.line)
-        worth = 4 * task.batch_size * inputs * hidden // FLOPS_PER_PART
-        self.parts = max(1, min(parts, panels, worth))
-        self.bounds = _split(panels, self.parts, self.line)
-        self.weights = _pack(task, self.bounds)
-        self.padded = -(-task.batch_size // self.line) * self.line
-        self.totals = np.zeros((max(self.parts, pieces), TOTALS))
-        self.epoch = Epoch(
-            features=_read_only(features),
-            rows=_positions(task, inputs),
-            labels=labels[task.order],
-            batch_size=task.batch_size,
-            inputs=inputs,
-            classes=classes,
-            mean=np.empty(0, features.dtype) if task.mean is None else task.mean,
-            scale=task.scale,
+        self.task = task
+        pieces = _pieces(len(task.order), task.batch_size, PIECE)
+        rows = int(pieces[:, 2].max())
+        self.parts = Parts(task, parts_of(task, most), rows, several=rows < min(task.batch_size, len(task.order)))
+        count = len(self.parts.layers)
+        self.epoch = _epoch(task, features, labels, pieces, task.row_weights, task.smoothing)
+        self.team = Team(self.parts.exchange(), new_team(count), pace_of(count, *task.sizes, task.batch_size))
+        self.totals = np.zeros((count, TOTALS))
+
+    def calls(self) -> list[Call]:
+        """One for each thread of the team."""
+        updates, buffers = (
+            Updates(rule_of(self.task.rule), self.task.coefficients),
+            self.parts.buffers(self.parts.layers),
         )
+        common = self.parts.network, self.epoch, updates, self.team, buffers, self.totals
+        return [partial(train_parts, *common, home) for home in range(len(self.totals))]
 
-    def new_team(self) -> Team:
-        exchange = _zeros((2, self.parts, self.epoch.classes * self.padded), self.weights.w1.dtype)
-        pace = pace_of(self.parts, *self.task.sizes, self.task.batch_size)
-        return Team(self.parts, exchange, new_team(self.parts), pace)
+    def dismiss(self) -> None:
+        dismiss(self.team.counters)
 
-    def training(self, team: Team) -> list[Call]:
-        """A call for each thread of the team."""
-        shares = self._shares()
-        updates = Updates(rule_of(self.task.rule), self.task.coefficients)
-        common = self.weights, self.epoch, updates, team, np.array(shares), self._buffers(shares), self.totals
-        return [partial(train_parts, *common, home) for home in range(self.parts)]
+    def finish(self) -> tuple[float, int]:
+        """Write the weights back; the summed loss and the hits."""
+        self.parts.write_back(self.task)
+        return _sums(self.totals)
 
-    def evaluation(self) -> list[Call]:
-        (whole,) = self._shares()
-        rows = _split(len(self.epoch.labels), self.pieces)
-        buffers = zip(*self._buffers([whole] * self.pieces), strict=True)
+
+class _Evaluation:
+    """One task, its rows distributed over the threads."""
+
+    def __init__(self, task: EpochTask, features: Floats, labels: NDArray[np.int64], threads: int) -> None:
+        _check_indices(task, features, labels)
+        self.pieces = _pieces(len(task.order), EVALUATED, EVALUATED)
+        self.parts = Parts(task, 1, min(EVALUATED, len(task.order)))
+        self.epoch = _epoch(task, features, labels, self.pieces, None, 0.0)
+        self.totals = np.zeros((threads, TOTALS))
+
+    def calls(self) -> list[Call]:
+        buffers = zip(*self.parts.buffers(self.parts.layers * len(self.totals)), strict=True)
+        bounds = pairwise(len(self.pieces) * thread // len(self.totals) for thread in range(len(self.totals) + 1))
+        nothing = zeros((1, 1), self.parts.dtype)
+        common = self.parts.network, self.epoch
         return [
-            partial(evaluate_part, self.weights, self.epoch, whole, Buffers._make(own), *piece, totals)
-            for own, piece, totals in zip(buffers, pairwise(rows), self.totals, strict=True)
+            partial(evaluate_pieces, *common, Buffers._make(own), nothing, totals, 0, first, stop)
+            for own, (first, stop), totals in zip(buffers, bounds, self.totals, strict=True)
         ]
 
-    def _shares(self) -> list[Share]:
-        return [
-            Share(part, first, stop - first, self.line, self.padded)
-            for part, (first, stop) in enumerate(pairwise(self.bounds))
-        ]
 
-    def _buffers(self, shares: Sequence[Share]) -> Buffers:
-        """Those of each share, along a leading axis."""
-        dtype, m, c = self.weights.w1.dtype, self.padded, self.epoch.classes
-        h, by_class = max(share.units for share in shares), np.arange(c)
-        sizes = (m * h, h * m, m * h, c * m, m, m, m, max(CHUNK * self.line, c * h), h, max(h, c))
-        floats = [_zeros((len(shares), -(-size // self.line) * self.line), dtype) for size in sizes]
-        by_hidden = np.array([by_class * share.units + c * share.first for share in shares])
-        return Buffers._make([*floats, by_hidden, np.array([by_class * m] * len(shares))])
-
-    def write_back(self) -> None:
-        _unpack(self.weights, self.task, self.bounds)
-
-    def sums(self) -> tuple[float, int]:
-        loss, hits = self.totals.sum(axis=0)[:2]
-        return float(loss), int(hits)
+def parts_of(task: EpochTask, most: int) -> int:
+    """Of how many parts each has work that is worth meeting for."""
+    line = LINE // task.slots[0][0][0].itemsize
+    split = task.sizes[1] if len(task.sizes) > 2 else task.sizes[0]
+    worth = 4 * task.batch_size * sum(k * n for k, n in pairwise(task.sizes)) // FLOPS_PER_PART
+    return max(1, min(most, -(-split // line), worth))
 
 
-def _dismiss_all(teams: Sequence[Team]) -> None:
-    for team in teams:
-        dismiss(team.counters)
+def _sums(totals: Floats) -> tuple[float, int]:
+    loss, hits = totals.sum(axis=0)[:2]
+    return float(loss), int(hits)
 
 
 # What compiled code relies on.
 
 
 def _check_indices(task: EpochTask, features: Floats, labels: NDArray[np.int64]) -> None:
-    classes = task.sizes[2]
+    classes = task.sizes[-1]
     if not (labels.min() >= 0 and labels.max() < classes):
         raise UsageError(f"Labels must lie in 0 .. {classes - 1}, not in {labels.min()} .. {labels.max()}.")
     if not (task.order.min() >= 0 and task.order.max() < len(features)):
         raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
+
+
+def _epoch(
+    task: EpochTask,
+    features: Floats,
+    labels: NDArray[np.int64],
+    pieces: NDArray[np.int64],
+    row_weights: Floats | None,
+    smoothing: float,
+) -> Epoch:
+    empty = np.empty(0, features.dtype)
+    return Epoch(
+        features=_read_only(features),
+        rows=_positions(task, pieces[:, 2].max()),
+        labels=labels[task.order],
+        row_weights=empty if row_weights is None else row_weights[task.order],
+        smoothing=float(smoothing),
+        pieces=pieces,
+        classes=task.sizes[-1],
+        mean=empty if task.mean is None else task.mean,
+        scale=task.scale,
+    )
+
+
+def _pieces(rows: int, batch_size: int, most: int) -> NDArray[np.int64]:
+    """The fields of each `Piece` of an epoch, (pieces, 6)."""
+    within = np.arange(0, min(batch_size, rows), most)
+    first = np.repeat(np.arange(0, rows, batch_size), len(within))
+    start = first + np.tile(within, len(first) // len(within))
+    last = np.minimum(first + batch_size, rows)
+    stop = np.minimum(start + most, last)
+    fields = np.stack([first // batch_size, start, stop - start, last - first, start == first, stop == last], axis=1)
+    return fields[start < last]
 
 
 def _read_only(features: Floats) -> Floats:
@@ -155,76 +176,6 @@ def _read_only(features: Floats) -> Floats:
     return flat
 
 
-def _positions(task: EpochTask, inputs: int) -> NDArray[np.int64]:
-    """Where each sample's features start; wrapped around, because the batch after the last is looked up too."""
-    return np.resize(task.order, len(task.order) + 2 * task.batch_size) * inputs
-
-
-def _split(count: int, parts: int, unit: int = 1) -> list[int]:
-    """Where each part starts and the last one ends, in units."""
-    return [count * part // parts * unit for part in range(parts + 1)]
-
-
-# Storage.
-
-
-def _line(array: Floats) -> int:
-    """How many numbers a cache line holds."""
-    return LINE // array.itemsize
-
-
-def _pack(task: EpochTask, bounds: Sequence[int]) -> Weights:
-    """The task's slots as `train_epoch` stores them; bounds are those of each part's hidden units."""
-    inputs, _, classes = task.sizes
-    slots, dtype = len(task.slots), task.slots[0][0][0].dtype
-    units, parts = bounds[-1], len(bounds) - 1
-    weights = Weights(
-        _zeros((slots, units * inputs), dtype),
-        _zeros((slots, units), dtype),
-        _zeros((slots, classes * units), dtype),
-        _zeros((slots, parts * classes), dtype),
-    )
-    for slot, ((w1, b1), (w2, b2)) in enumerate(task.slots):
-        _panels(weights, slot, inputs)[:] = _fill_up(w1, units).reshape(inputs, -1, _line(w1)).transpose(1, 0, 2)
-        weights.b1[slot] = _fill_up(b1, units)
-        for part, columns in _parts_of_w2(weights, slot, classes, bounds):
-            part[:] = _fill_up(w2.T, units)[:, columns]
-        weights.b2[slot].reshape(parts, classes)[:] = b2
-    return weights
-
-
-def _unpack(weights: Weights, task: EpochTask, bounds: Sequence[int]) -> None:
-    inputs, hidden, classes = task.sizes
-    for slot, ((w1, b1), (w2, b2)) in enumerate(task.slots):
-        w1[:] = _panels(weights, slot, inputs).transpose(1, 0, 2).reshape(inputs, -1)[:, :hidden]
-        b1[:] = weights.b1[slot, :hidden]
-        w2[:] = np.concatenate([part for part, _ in _parts_of_w2(weights, slot, classes, bounds)], axis=1)[:, :hidden].T
-        b2[:] = weights.b2[slot, :classes]
-
-
-def _panels(weights: Weights, slot: int, inputs: int) -> Floats:
-    """W1 (panels, inputs, line)."""
-    return weights.w1[slot].reshape(-1, inputs, _line(weights.w1))
-
-
-def _parts_of_w2(weights: Weights, slot: int, classes: int, bounds: Sequence[int]) -> list[tuple[Floats, slice]]:
-    """Each part's share of W2' (classes, units), and its columns."""
-    return [
-        (weights.w2[slot, classes * first : classes * stop].reshape(classes, -1), slice(first, stop))
-        for first, stop in pairwise(bounds)
-    ]
-
-
-def _fill_up(array: Floats, units: int) -> Floats:
-    """With zeros for the units that fill up the last panel, along the last axis."""
-    filled = np.zeros((*array.shape[:-1], units), array.dtype)
-    filled[..., : array.shape[-1]] = array
-    return filled
-
-
-def _zeros(shape: tuple[int, ...], dtype: Any) -> Floats:
-    """Zeros that start at a cache line, so that no two threads write to one."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.zeros(size + LINE, np.uint8)
-    offset = -memory.ctypes.data % LINE
-    return memory[offset : offset + size].view(dtype).reshape(shape)
+def _positions(task: EpochTask, ahead: int) -> NDArray[np.int64]:
+    """Where each sample's features start; wrapped around, because the piece after the last is looked up too."""
+    return np.resize(task.order, len(task.order) + 2 * ahead) * task.sizes[0]

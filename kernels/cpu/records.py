@@ -1,39 +1,109 @@
-"""The records of a fused epoch: what compiled code is given of networks, rows, optimizer and threads."""
+"""What compiled code is told of a network, of how it is cut into parts, and of the epoch that it is trained for.
+
+Positions and sizes are in numbers, not bytes. A line is a cache line: 16 float32 or 8 float64.
+"""
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .jit import jit
+
 Floats = NDArray[Any]
 Integers = NDArray[np.int64]
+Totals = NDArray[np.float64]  # (2,): the summed loss and the hits
 
 
-class Weights(NamedTuple):
-    """The slots of each array: W1 (panels * d * line), B1 (panels * line), W2 (c * panels * line), B2 (parts * c)."""
+class Owns(IntEnum):
+    """What a part owns of a layer, and so which of its weights: see `train_epoch`."""
 
-    w1: Floats
-    b1: Floats
-    w2: Floats
-    b2: Floats
+    ALL = 0
+    UNITS = 1
+    INPUTS = 2
+
+
+ALL, UNITS, INPUTS = (int(owns) for owns in Owns)  # as compiled code takes them
+
+
+class Network(NamedTuple):
+    """All parts of a network.
+
+    slots (1 + moments, n): the value, then each moment, of every part's layers, one after another. gradients (n,): a
+    batch's, as far as its pieces have been; (0,) where each batch is one piece. layers (parts, layers, fields): of each
+    part its `Layer`s. segments: what a part does between two exchanges, see `train_epoch`. height: rows of a panel of
+    activations; stride: of activations unit by unit.
+    """
+
+    slots: Floats
+    gradients: Floats
+    layers: Integers
+    segments: Integers
+    height: int
+    stride: int
+
+
+class Layer(NamedTuple):
+    """A part's share of a layer: weights (inputs, units) of its own.
+
+    padded_inputs, padded_units: in whole lines. weights, biases: where they are in the slots; has_biases: 0 in parts
+    whose contribution the biases of another part go with. rows: where in the table of positions its weights' begin.
+
+    Where its outputs are among the part's activations: values, the sums or what ReLU leaves of them, in panels (units /
+    line, height, line); columns, the same unit by unit (units, stride); deltas and delta_columns, the gradients of what
+    was there before ReLU.
+    """
+
+    owns: int
+    first_input: int
+    inputs: int
+    padded_inputs: int
+    first_unit: int
+    units: int
+    padded_units: int
+    weights: int
+    biases: int
+    has_biases: int
+    rows: int
+    values: int
+    columns: int
+    deltas: int
+    delta_columns: int
 
 
 class Epoch(NamedTuple):
     """One network's pass over rows (n,), positions of the samples in `features` (flat), in that order.
 
-    It takes (features - mean (inputs,)) * scale or, with an empty mean, the features as they are.
+    It takes (features - mean (inputs,)) * scale or, with an empty mean, the features as they are. row_weights (n,) are
+    those of the losses, in that order; empty: all 1. pieces (count, fields): see `Piece`.
     """
 
     features: Floats
     rows: Integers
     labels: Integers
-    batch_size: int
-    inputs: int
+    row_weights: Floats
+    smoothing: float
+    pieces: Integers
     classes: int
     mean: Floats
     scale: float
+
+
+class Piece(NamedTuple):
+    """Rows that are computed together: a batch, or a part of one. step: the batch's number; batch: its rows.
+
+    begins, ends: whether it is the first piece of its batch, and the last.
+    """
+
+    step: int
+    start: int
+    rows: int
+    batch: int
+    begins: int
+    ends: int
 
 
 class Updates(NamedTuple):
@@ -47,45 +117,45 @@ class Updates(NamedTuple):
 
 
 class Team(NamedTuple):
-    """parts: of the hidden units; exchange (2, parts, c * padded batch), for Z2; counters of `team`; pace of `pace`."""
+    """exchange (2, parts, ...): what each part leaves for the others; counters of `team`; pace of `pace`."""
 
-    parts: int
     exchange: Floats
     counters: Integers
     pace: Integers
 
 
-class Share(NamedTuple):
-    """A part's hidden units: `units` of them from `first` on, both whole lines; padded: the batch in whole lines."""
-
-    part: int
-    first: int
-    units: int
-    line: int
-    padded: int
-
-
-class Step(NamedTuple):
-    """How to apply a sum over the batch: mean_factor, 1 / m, makes it a gradient; see `optimizers` for the rest."""
-
-    rule: Any
-    mean_factor: float
-    coefficients: NDArray[np.float64]
-    kept: float
-
-
 class Buffers(NamedTuple):
-    """What one part needs for a batch; h: its hidden units, m: the batch, rounded up to whole lines."""
+    """What a part needs for a piece; as an argument for all parts, each has a leading axis of them."""
 
-    hidden: Floats  # (m, h)
-    transposed: Floats  # (h, m)
-    delta: Floats  # (m, h)
-    gradient: Floats  # (c, m): class by class, so that loops over the batch vectorise
-    largest: Floats  # (m,): logits
-    first: Floats  # (m,): the first class with the largest logit, as a float, so that loops use one type
-    total: Floats  # (m,): sums of exponentials
+    activations: Floats  # see `Layer`; unit by unit, so that loops over the rows vectorise, and in panels
+    of_rows: Floats  # (4, m): see LARGEST and so on
+    of_units: Floats  # (2, n): see SHIFT and SUM
     chunk: Floats  # a part of a gradient
-    shift: Floats  # (h,): mean W1, where features are standardised
-    sums: Floats  # (max(h, c),): of the gradient over the batch
-    by_hidden: Integers  # (c,): where a class's weights start in W2
-    by_batch: Integers  # (c,): where a class's gradients start
+    positions: Integers  # where each unit's columns begin; from a layer's `rows` on, where its weights do
+
+
+LARGEST, FIRST, TOTAL, SPREAD = range(4)  # its largest logit, that one's class, sums of exponentials and of logits
+SHIFT, SUM = range(2)  # mean W1, where features are standardised; the sum of the gradient over the rows
+
+
+@jit
+def layer_of(layers: Integers, part: int, number: int) -> Layer:
+    r = layers[part, number]
+    return Layer(r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14])
+
+
+@jit
+def piece_of(pieces: Integers, number: int) -> Piece:
+    r = pieces[number]
+    return Piece(r[0], r[1], r[2], r[3], r[4], r[5])
+
+
+@jit
+def buffers_of(buffers: Buffers, part: int) -> Buffers:
+    return Buffers(
+        buffers.activations[part],
+        buffers.of_rows[part],
+        buffers.of_units[part],
+        buffers.chunk[part],
+        buffers.positions[part],
+    )

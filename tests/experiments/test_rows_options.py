@@ -196,9 +196,9 @@ def test_balanced_weights_find_the_rare_class() -> None:
     assert recalls[1] > recalls[0]
 
 
-def test_weighted_training_says_why_it_takes_no_fused_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_weighted_training_takes_a_fused_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *FEATURES, "--epochs", "1", "--class-weight", "cat=2", "--backend", "numba"]) == 0
-    assert "fused epoch takes no weighted rows" in capsys.readouterr().err
+    assert "Tier 3, fused epoch: numba trains this network" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

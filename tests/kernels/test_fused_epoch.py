@@ -19,10 +19,10 @@ from fastmlp.common.errors import UsageError
 from fastmlp.kernels import EpochTask
 from fastmlp.kernels.cpu import fused_epoch as module
 from fastmlp.kernels.cpu.exponential import exponential
-from fastmlp.kernels.cpu.fused_epoch import fused_epoch
+from fastmlp.kernels.cpu.fused_epoch import fused_epoch, parts_of
 from fastmlp.kernels.cpu.jit import jit
 from fastmlp.kernels.cpu.pace import CREW, ELAPSED, FIRST_PAUSE, ITEMS, LONGEST_PAUSE, WAITED, decide, new_pace
-from fastmlp.kernels.cpu.team import all_done, claim, dismiss, finish, new_team
+from fastmlp.kernels.cpu.team import all_done, claim, finish, new_team
 from fastmlp.kernels.cpu.tile import LINE, make_product
 from fastmlp.kernels.cpu.workers import Workers
 from fastmlp.network import reference
@@ -182,11 +182,10 @@ def test_bits_do_not_depend_on_who_works(company: str, optimizer: str, monkeypat
     [result] = fused_epoch([expected], *data, threads=3)
     choose, crew = COMPANIES[company]
     monkeypatch.setattr(module, "pace_of", lambda *_: new_pace(crew))
-    job = module._Job(task, *data, parts=3)
+    training = module._Training(task, *data, most=3)
     with ThreadPoolExecutor(3) as pool:
-        assert all(pool.map(lambda call: call(), choose(job.training(job.new_team()))))
-    job.write_back()
-    assert job.sums() == result
+        assert all(pool.map(lambda call: call(), choose(training.calls())))
+    assert training.finish() == result
     for got, wanted in zip(task.slots, expected.slots, strict=True):
         assert all(map(np.array_equal, chain(*got), chain(*wanted)))
 
@@ -198,11 +197,10 @@ def test_a_dismissed_team_does_no_more(home: int, crew: int, monkeypatch: pytest
     sizes = (20, 40, 3)
     task = make_task(sizes)
     before = task.slots[0][0][0].copy()
-    job = module._Job(task, *make_data(sizes), parts=2)
-    team = job.new_team()
-    dismiss(team.counters)
-    assert not job.training(team)[home]()
-    job.write_back()
+    training = module._Training(task, *make_data(sizes), most=2)
+    training.dismiss()
+    assert not training.calls()[home]()
+    training.finish()
     assert np.array_equal(task.slots[0][0][0], before)
 
 
@@ -326,10 +324,7 @@ def test_networks_together_end_as_each_alone(optimizer: str) -> None:
 
 def test_small_steps_are_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    labels = np.zeros(ROWS, np.int64)
-    small, large = (module._Job(make_task(sizes), np.zeros((ROWS, sizes[0]), "f4"), labels, 2) for sizes in
-                    [(64, 64, 10), (512, 64, 10)])  # fmt: skip
-    assert (small.parts, large.parts) == (1, 2)
+    assert [parts_of(make_task(sizes), 2) for sizes in ((64, 64, 10), (512, 64, 10))] == [1, 2]
 
 
 def test_features_may_be_read_only_or_mapped(tmp_path) -> None:
