@@ -364,6 +364,33 @@ def test_the_loss_of_a_large_batch_is_summed_in_float64(kernels):
     assert hits[0] == rows
 
 
+# The fused epoch, and where it is left to BLAS.
+
+
+@pytest.mark.skipif(not jit.is_compiled(dense.add_bias), reason="fused epochs only run compiled")
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "reason"),
+    [
+        ((512, 64, 10), 50_000, ""),
+        ((768, 1000), 4096, ""),
+        ((512, 128, 64, 10), 64, ""),
+        ((768, 512, 10), 4096, ""),
+        ((768, 1024, 10), 256, ""),
+        ((768, 1024, 10), 257, "more than 512 hidden units"),
+        ((512, 64, 513, 10), 4096, "more than 512 hidden units"),
+        ((512, 2048, 1024, 10), 64, "more than 2,097,152 weights"),
+    ],
+)
+def test_the_fused_epoch_is_left_to_blas_where_that_is_faster(
+    sizes: tuple[int, ...], batch_size: int, reason: str
+) -> None:
+    backend = open_backend("numba")
+    for weighted, smoothing in ((False, 0.0), (True, 0.1)):
+        refusal = backend.fused_epoch_refusal(sizes, "float32", batch_size, make_optimizer("sgd"), weighted, smoothing)
+        assert reason in refusal
+        assert bool(refusal) == bool(reason)
+
+
 # The doctor.
 
 
