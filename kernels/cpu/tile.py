@@ -26,6 +26,7 @@ from numba.np.arrayobj import make_array
 from .jit import inlined, intrinsic, jit
 
 LINE = 64  # bytes of a cache line
+TALLEST = {64: 8, 32: 6, 16: 4}  # rows of a tile, by the bytes of a register: the sums fill most of the registers
 INT64, INT32, POINTER = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
 
 
@@ -186,8 +187,8 @@ def make_product(along_rows: bool, register_bytes: int) -> Callable[..., None]:
     Row first + i of `count` goes to c_start + i * c_stride, in the tallest tiles that fit. What is only read goes to
     the tiles by its address, and is the caller's to keep: so they are compiled once, for any kind of array.
     """
-    tallest = 8 if register_bytes == LINE else 4  # the sums fill all but a few of the registers
-    tall, half, pair, single = (make_tile(max(tallest >> s, 1), along_rows, register_bytes) for s in range(4))
+    tallest = TALLEST[register_bytes]
+    tall, half, pair, single = (make_tile(rows, along_rows, register_bytes) for rows in (tallest, 4, 2, 1))
 
     @jit
     def tiles(a, table, first, count, depth, b, b_start, b_stride, c, c_start, c_stride, ahead, adds):  # type: ignore[no-untyped-def]
@@ -198,9 +199,9 @@ def make_product(along_rows: bool, register_bytes: int) -> Callable[..., None]:
             if left >= tallest:
                 tall(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead, adds)
                 i += tallest
-            elif left >= tallest // 2:
+            elif left >= 4:
                 half(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead, adds)
-                i += tallest // 2
+                i += 4
             elif left >= 2:
                 pair(a, table, first + i, depth, b, b_start, b_stride, c, place, c_stride, ahead, adds)
                 i += 2
