@@ -15,7 +15,8 @@ PAIRS = 20  # of steps and changes of the gradient that the Hessian is estimated
 CURVED = {0, 3, 6, 10, 15, 20, 40, 80, 160}  # rounds: probabilities change most in the first
 SUFFICIENT = 1e-4  # share of the expected decrease that a step must bring
 NOISE = {False: 1e-6, True: 1e-13}  # of an objective, relative, by precision; below it the slope decides
-ENOUGH = {False: 1e-9, True: 1e-10}  # the expected decrease, relative, at which a descent ends
+LEAST_STEP = 1e-3  # a shorter one in float32 says that its rounding hides the slope
+ENOUGH = {False: 3e-10, True: 1e-10}  # the expected decrease, relative, at which a descent ends
 
 
 class Descent:
@@ -52,6 +53,8 @@ class Descent:
         else:
             self._step /= 2
             self.candidate = self.head + self._step * self._direction
+            if self._step < LEAST_STEP and not self.precise:
+                self._go_on_precisely()
 
     def _is_enough(self, loss: float, gradient: Array) -> bool:
         """Whether the objective, or where it is all noise its slope, has decreased enough (Hager and Zhang 2005)."""
@@ -80,9 +83,13 @@ class Descent:
     def _judge(self) -> None:
         """End, or go on in float64 from the same head, once the expected decrease is small."""
         if -self._slope / 2 <= ENOUGH[self.precise] * self.loss:
-            self.converged, self.precise = self.precise, True
-            if not self.converged:
-                self._started, self.candidate = False, self.head
+            if self.precise:
+                self.converged = True
+            else:
+                self._go_on_precisely()
+
+    def _go_on_precisely(self) -> None:
+        self.precise, self._started, self.candidate = True, False, self.head
 
     def _newton_direction(self) -> Array:
         direction, factors = -self._gradient, []

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Array, Backend
 from fastmlp.ops.logistic import softmax_residuals
 
-LOGITS = {"cpu": 2**20}  # of all heads at a time
+LOGITS = {"cpu": 2**17}  # of all heads at a time: they stay in cache
 LOGITS_ON_DEVICE = 2**26
 WHOLE = 2**30  # multiplications that a whole Hessian may cost: about as long as a few hundred small calls
 LEAST_ROWS = 1024  # at a time: sums over fewer cost more than the products

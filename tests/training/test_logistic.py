@@ -205,3 +205,13 @@ def test_a_step_that_overshoots_is_halved() -> None:
     first = path.candidate
     path.receive(50.0, np.array([[-9.0], [9.0]]), None)
     np.testing.assert_allclose(path.candidate, first / 2)
+
+
+def test_float32_that_sees_no_way_down_hands_over_to_float64() -> None:
+    flat = np.zeros((2, 1))
+    path = descent.Descent(NUMPY.xp, flat, 1.0)
+    path.receive(1.0, np.array([[1.0], [-1.0]]), Diagonal(NUMPY.xp, np.ones((2, 1))))
+    while not path.precise:
+        assert path.rounds < 20
+        path.receive(2.0, flat, None)
+    np.testing.assert_array_equal(path.candidate, flat)
