@@ -1,4 +1,4 @@
-"""The fused epoch as Python calls it: networks with one hidden layer, each trained by a cluster or a grid of blocks."""
+"""The fused epoch as Python calls it: networks with one hidden layer or none, each trained by a cluster or a grid."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ TASK = np.dtype(
         ("order", np.uint64),
         ("coefficients", np.uint64),
         ("mean", np.uint64),
+        ("weights", np.uint64),
         ("rows", np.int64),
         ("scale", np.float64),
+        ("smoothing", np.float64),
     ]
 )  # `Task` of train_epoch.cu
 
@@ -110,12 +112,15 @@ class FusedEpoch:
             coefficients = self._place(task.coefficients.astype(np.float32))
             placed += [order, coefficients]
             for slot, layers in enumerate(task.slots):
-                row["slots"][slot] = [self._driver.address(array) for layer in layers for array in layer]
+                addresses = [self._driver.address(array) for layer in layers for array in layer]
+                row["slots"][slot, : len(addresses)] = addresses
             row["order"], row["coefficients"] = self._driver.address(order), self._driver.address(coefficients)
             row["mean"] = 0 if task.mean is None else self._driver.address(task.mean)
-            row["rows"], row["scale"] = len(task.order), task.scale
+            row["weights"] = 0 if task.row_weights is None else self._driver.address(task.row_weights)
+            row["rows"], row["scale"], row["smoothing"] = len(task.order), task.scale, task.smoothing
         return self._place(table.view(np.uint8)), placed
 
 
 def _shape(task: EpochTask) -> Shape:
-    return Shape.of(task.sizes, task.batch_size, task.rule, task.mean is not None)
+    weighted, smoothed = task.row_weights is not None, task.smoothing > 0
+    return Shape.of(task.sizes, task.batch_size, task.rule, task.mean is not None, weighted, smoothed)

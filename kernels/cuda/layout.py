@@ -1,4 +1,4 @@
-"""How the blocks of `train_epoch.cu` share a network with one hidden layer: pure arithmetic."""
+"""How the blocks of `train_epoch.cu` share a network with one hidden layer or none: pure arithmetic."""
 
 from __future__ import annotations
 
@@ -25,18 +25,33 @@ class Shape:
     """What the kernel is compiled for: the network, its batches, and how it is trained."""
 
     inputs: int
-    hidden: int
+    hidden: int  # units, 0 without a hidden layer
     classes: int
     batch_size: int
     optimizer: tuple[tuple[str, str | int], ...]  # its compiler options
     slots: int  # of a weight: its value, and the optimizer's moments
     centred: bool
+    weighted: bool = False
+    smoothed: bool = False
 
     @classmethod
-    def of(cls, sizes: Sequence[int], batch_size: int, rule: Rule, centred: bool) -> Shape:
-        inputs, hidden, classes = sizes
-        optimizer = tuple(sorted(define_optimizer(rule).items()))
-        return cls(inputs, hidden, classes, batch_size, optimizer, 1 + len(rule.moments), centred)
+    def of(
+        cls,
+        sizes: Sequence[int],
+        batch_size: int,
+        rule: Rule,
+        centred: bool,
+        weighted: bool = False,
+        smoothed: bool = False,
+    ) -> Shape:
+        hidden = sizes[1] if len(sizes) > 2 else 0
+        optimizer, slots = tuple(sorted(define_optimizer(rule).items())), 1 + len(rule.moments)
+        return cls(sizes[0], hidden, sizes[-1], batch_size, optimizer, slots, centred, weighted, smoothed)
+
+    @property
+    def width(self) -> int:
+        """Of the first layer."""
+        return self.hidden or self.classes
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,8 @@ class Layout:
                 CLASSES=shape.classes,
                 BATCH=shape.batch_size,
                 CENTRED=int(shape.centred),
+                WEIGHTED=int(shape.weighted),
+                SMOOTHED=int(shape.smoothed),
                 SPLIT_K=self.split_k,
                 SPLIT_N=self.split_n,
                 CLUSTER=int(self.cluster),
@@ -84,24 +101,28 @@ class Layout:
         return _round_up(shape.batch_size, max(16, self.blocks))
 
     def units(self, shape: Shape) -> int:
-        """The hidden units of a block, padded likewise."""
-        return _round_up(shape.hidden, 4 * self.split_n) // self.split_n
+        """The first layer's units of a block, padded likewise."""
+        return _round_up(shape.width, 4 * self.split_n) // self.split_n
+
+    def coming_classes(self, shape: Shape) -> int:
+        """Whose deltas a block is sent: without a hidden layer, its own."""
+        return shape.classes if shape.hidden else self.units(shape)
 
     def inbox(self, shape: Shape) -> int:
         """How many numbers a block's inboxes hold."""
         rows, units = self.batch_rows(shape), self.units(shape)
         sums = self.split_k * rows * units if self.split_k > 1 else 0
-        logits = self.split_n * (rows // self.blocks) * shape.classes
-        return 2 * (sums + logits + rows * shape.classes)
+        logits = (self.split_n if shape.hidden else 1) * (rows // self.blocks) * shape.classes
+        return 2 * (sums + logits + rows * self.coming_classes(shape))
 
     def shared_memory(self, shape: Shape) -> int:
         """Bytes that a block takes, array by array like the kernel's `Share` and `Exchange`."""
         rows, units = self.batch_rows(shape), self.units(shape)
         columns = _round_up(-(-shape.inputs // self.split_k), 4 * WARPS)
-        of_slot = [units * (columns + 4), units, units * shape.classes, shape.classes]
+        of_slot = [units * (columns + 4), units, *([units * shape.classes, shape.classes] if shape.hidden else [])]
         floats = [self.buffers * rows * (columns + 4)] + of_slot * shape.slots
-        floats += [WARPS * rows // self.passes * units, rows * units, rows * units, columns]
-        floats += [self.inbox(shape)] if self.cluster else [rows * shape.classes]
+        floats += [WARPS * rows // self.passes * units, rows * units, rows * units if shape.hidden else 0, columns]
+        floats += [self.inbox(shape)] if self.cluster else [rows * self.coming_classes(shape)]
         wide = [3 * rows, 6] if self.cluster else [3 * rows]
         return sum(_round_up(4 * count, ALIGNMENT) for count in floats) + sum(
             _round_up(8 * count, ALIGNMENT) for count in wide
@@ -163,13 +184,10 @@ def refusal(
         return f"the fused epoch keeps up to {MOST_SLOTS - 1} moments, and {rule.name} has {len(rule.moments)}"
     if dtype != "float32":
         return "the fused epoch computes in float32"
-    if len(sizes) != 3:
-        return "the fused epoch is for one hidden layer"
-    if weighted:
-        return "the fused epoch takes no weighted rows"
-    if smoothing:
-        return "the fused epoch smooths no labels"
-    if not candidates(Shape.of(sizes, batch_size, rule, centred=True), device, layouts=layouts):
+    if len(sizes) > 3:
+        return "the fused epoch is for up to one hidden layer"
+    shape = Shape.of(sizes, batch_size, rule, centred=True, weighted=weighted, smoothed=smoothing > 0)
+    if not candidates(shape, device, layouts=layouts):
         return f"the fused epoch needs more shared memory than the {device.shared_memory} bytes that {device.name} has"
     return ""
 

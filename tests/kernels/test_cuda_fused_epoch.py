@@ -165,8 +165,8 @@ def test_a_block_takes_exactly_the_shared_memory_that_it_is_given_emulated(emula
     ("sizes", "dtype", "batch_size", "reason"),
     [
         ((512, 64, 10), "float64", 64, "float32"),
-        ((512, 10), "float32", 64, "one hidden layer"),
         ((512, 64, 32, 10), "float32", 64, "one hidden layer"),
+        ((512, 257), "float32", 64, "shared memory"),
         ((512, 1000, 10), "float32", 64, "shared memory"),
         ((512, 64, 10), "float32", 4096, "shared memory"),
     ],
@@ -174,6 +174,15 @@ def test_a_block_takes_exactly_the_shared_memory_that_it_is_given_emulated(emula
 def test_a_network_that_does_not_fit_is_refused(sizes, dtype, batch_size, reason):
     assert reason in refusal(sizes, dtype, batch_size, PLAIN, GPUS["H100"])
     assert not refusal((512, 64, 10), "float32", 64, PLAIN, GPUS["H100"])
+
+
+@pytest.mark.parametrize("sizes", [(512, 64, 10), (512, 10), (512, 200)])
+def test_weights_and_smoothing_are_taken_and_what_has_neither_is_compiled_without(sizes):
+    assert not refusal(sizes, "float32", 64, PLAIN, GPUS["H100"], weighted=True, smoothing=0.1)
+    shape = Shape.of(sizes, 64, PLAIN, centred=False)
+    plain, other = (set(CLUSTER.program(one).options) for one in (shape, replace(shape, weighted=True, smoothed=True)))
+    assert {"-DWEIGHTED=0", "-DSMOOTHED=0"} <= plain
+    assert {"-DWEIGHTED=1", "-DSMOOTHED=1"} <= other
 
 
 def test_errors_of_the_comparison_itself():
