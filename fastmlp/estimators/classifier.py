@@ -52,10 +52,10 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
     ----------
     hidden_layer_sizes : tuple of int, default=(64,)
         Widths of the hidden layers; () gives multinomial logistic regression.
-    preset : {"tabular", "fast", "paper"}, default="tabular"
+    preset : {"tabular", "best", "fast", "paper"}, default="tabular"
         The values of all parameters that are None. "tabular": each feature standardised, Adam, a one-cycle learning
-        rate, 100 epochs. "fast" and "paper": the presets of the command line; "paper" trains on features as they come,
-        "fast" on features less their means, all divided by one spread.
+        rate, 100 epochs. "best", "fast" and "paper": the presets of the command line; "paper" trains on features as
+        they come, "fast" on features less their means, all divided by one spread.
     backend : str, default="auto"
         "numpy", "numba", "torch", "torch:DEVICE", "cupy", or "auto": CuPy on a working GPU, else Numba, else NumPy; for
         PyTorch's and CuPy's arrays under ``array_api_dispatch``, their own library and device.

@@ -38,6 +38,7 @@ class Config:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    optimizer: str | None = None
     weight_decay: float | None = None
     label_smoothing: float | None = None
     early_stopping: bool = False
@@ -99,6 +100,7 @@ class Config:
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            optimizer=self.optimizer,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
         )

@@ -101,7 +101,11 @@ HEAD, OF_IMAGES = "--model runs/head", "--model run/original"
         ("train --extractor resnet", 2, "There is no extractor 'resnet', did you mean resnet18: choose one of"),
         ("train --extractor resnet50", 2, "There is no extractor 'resnet50', did you mean torchvision:resnet50"),
         ("train --extractor patch", 2, "did you mean patches"),
-        ("train --preset fats", 2, "There is no preset 'fats', did you mean fast: choose one of paper, fast, tabular."),
+        (
+            "train --preset fats",
+            2,
+            "There is no preset 'fats', did you mean fast: choose one of paper, fast, best, tabular.",
+        ),
         ("train --backend numbda", 2, "There is no backend 'numbda'"),
         ("train --dtype double", 2, "dtype must be one of float32, float64, not 'double'."),
         ("reproduce --learning-rate nan", 2, "--learning-rate must be a positive number"),
@@ -280,7 +284,7 @@ def test_lists_are_labels_too(of_features: Predictor) -> None:
     assert of_features.evaluate(X, (Y + 1).tolist()) == of_features.evaluate(X, Y + 1)
 
 
-@pytest.mark.parametrize(("preset", "warns"), [("tabular", False), ("fast", True), ("paper", True)])
+@pytest.mark.parametrize(("preset", "warns"), [("tabular", False), ("best", False), ("fast", True), ("paper", True)])
 def test_the_estimator_warns_of_odd_scales_where_it_does_not_fix_them(preset: str, warns: bool) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

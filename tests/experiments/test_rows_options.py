@@ -75,6 +75,21 @@ def test_smoothed_labels_are_mlp_classifiers_and_recorded(capsys: pytest.Capture
     assert json.loads((folder / "config.json").read_text())["recipe"]["label_smoothing"] == 0.2
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_optimizers_are_mlp_classifiers_and_recorded(optimizer: str) -> None:
+    folder = trained(*FEATURES, "--preset", "paper", "--epochs", "2", "--optimizer", optimizer)
+    with np.load("own.npz") as own:
+        model = fastmlp.MLPClassifier(preset="paper", max_iter=2, backend="numpy", solver=optimizer)
+        model.fit(own["features"], own["labels"])
+    assert json.loads((folder / "history.json").read_text())["train_loss"] == model.loss_curve_
+    assert json.loads((folder / "results.json").read_text())["config"]["optimizer"] == optimizer
+
+
+def test_an_unknown_optimizer(capsys: pytest.CaptureFixture[str]) -> None:
+    trained(*FEATURES, "--optimizer", "adan", code=2)
+    assert "The optimizer must be one of sgd, adam, momentum, not 'adan', did you mean adam" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("before", ["0", "0.1"])
 def test_another_smoothing_is_another_experiment(before: str, capsys: pytest.CaptureFixture[str]) -> None:
     trained(*FEATURES, "--epochs", "2", "--label-smoothing", before)
