@@ -22,7 +22,7 @@ from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import described, judge
 from fastmlp.models.folder import MODEL
 from fastmlp.training.checkpoint import ModelFolders
-from fastmlp.training.logistic import fit_logistic
+from fastmlp.training.logistic import LogisticFit, fit_logistic
 from fastmlp.training.loop import DivergedError, train_together
 from fastmlp.training.member import Member
 from fastmlp.training.run import Run
@@ -64,12 +64,16 @@ class Setting(NamedTuple):
 
 @dataclass
 class Candidate:
-    """One network: its setting, its training, (loss, accuracy) on the held-out rows, and the fold that these are."""
+    """One network: its setting, its training, (loss, accuracy) on the held-out rows, and the fold that these are.
+
+    fit: how it was found, of a logistic regression.
+    """
 
     setting: Setting
     member: Member
     validation: tuple[float, float] = (math.nan, math.nan)
     fold: int | None = None
+    fit: LogisticFit | None = None
 
     @property
     def tier(self) -> dict[str, Any]:
@@ -83,9 +87,11 @@ class Candidate:
 
     def as_dict(self) -> dict[str, Any]:
         epoch, (loss, accuracy) = self.diverged_in_epoch, self.validation
-        figures = {"validation_accuracy": accuracy, "validation_loss": loss}
+        figures: dict[str, Any] = {"validation_accuracy": accuracy, "validation_loss": loss}
         if epoch is None:
             figures["train_loss"] = self.member.history.train_loss[-1]
+        if self.fit is not None:
+            figures |= {"rounds": self.fit.rounds, "converged": self.fit.converged}
         fold = {} if self.fold is None else {"fold": self.fold}
         seed = {"seed": self.member.blueprint.seed, **fold}
         return {**seed, "diverged_in_epoch": epoch, **(figures if epoch is None else {})}
@@ -123,7 +129,9 @@ def train_candidates(
             if group[0].setting.strength is None:
                 _train_group(group, kept, held_out, bar)
             else:
-                fit_members([candidate.member for candidate in group], trial.kept, kept)
+                fits = fit_members([candidate.member for candidate in group], trial.kept, kept)
+                for candidate, fit in zip(group, fits, strict=True):
+                    candidate.fit = fit
                 bar.advance(total * epochs)
             _judge_group(group, held_out)
             candidates += group
@@ -153,7 +161,7 @@ def _judge_group(group: Sequence[Candidate], held_out: Samples) -> None:
                 candidate.validation = held_out.evaluate(candidate.member.network)
 
 
-def fit_members(members: Sequence[Member], rows: Labelled, samples: Samples) -> None:
+def fit_members(members: Sequence[Member], rows: Labelled, samples: Samples) -> list[LogisticFit]:
     """Fit linear heads, each at its recipe's strength, by logistic regression on rows that are placed as samples.
 
     Their histories have one epoch: loss and accuracy on those rows.
@@ -166,6 +174,7 @@ def fit_members(members: Sequence[Member], rows: Labelled, samples: Samples) -> 
     for member, fit in zip(members, fits, strict=True):
         member.network = member.blueprint.network(backend, fit.parameters)
         member.history.add(0.0, samples.evaluate(member.network), None)
+    return fits
 
 
 # The choice.

@@ -309,6 +309,7 @@ def test_logistic_regression_is_scikit_learns(normalize: str, rows: Arrays) -> N
         rows["X"], rows["y"], protocol="some.toml", normalize=normalize, dtype="float64", out="run", **test, **HERE
     )
     strength = found.results["chosen"]["strength"]
+    assert all(head["converged"] and head["rounds"] > 0 for setting in found.settings for head in setting["heads"])
     scaler = StandardScaler() if normalize == "standard" else FunctionTransformer()
     theirs = make_pipeline(scaler, LogisticRegression(C=strength, tol=1e-10, max_iter=10_000))
     theirs.fit(rows["X"].astype(np.float64), rows["y"])
