@@ -34,7 +34,7 @@ SMALL = {
     "reproduce": ("--limit", "60", "--epochs", "3"),
     "train": ("--limit", "100", "--epochs", "3"),
     "sweep": ("--limit", "60", "--epochs", "1"),
-    "probe": ("--limit", "100", "--epochs", "1"),
+    "probe": ("--limit", "100"),
 }
 
 # Commands that are not run but looked at (`check_unrun`), and why.
@@ -55,6 +55,7 @@ NOT_RUN = {
     "pip-audit --requirement scripts/lock.txt --no-deps --disable-pip": "it looks every version up in a network",
     "sphinx-build -n -W --keep-going docs runs/docs": "the fixture `site` runs it, into another folder",
     "fastmlp bench --only step growth": MEASURES,
+    "fastmlp bench --only probe": MEASURES,
 }
 
 
