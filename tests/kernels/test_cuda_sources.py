@@ -19,7 +19,12 @@ STAGED = (define(STAGED=0), define(STAGED=1))
 
 SIZES = (512, 64, 10)
 PAPER = Shape.of(SIZES, 64, SGD(), centred=False)
-OTHERS = [Shape.of(SIZES, 128, OPTIMIZERS[name](), centred=True) for name in sorted(optimizers() - {SGD.name})]
+OTHERS = [
+    Shape.of(SIZES, 128, OPTIMIZERS[name](), centred=True, weighted=True, smoothed=True)
+    for name in sorted(optimizers() - {SGD.name})
+]
+LINEAR = Shape.of((768, 200), 64, SGD(), centred=True)
+ONE_OF_EACH = [next(layout for layout in LAYOUTS if layout.cluster is cluster) for cluster in (True, False)]
 
 # What each source is compiled with.
 VARIANTS = {
@@ -35,6 +40,7 @@ VARIANTS = {
     "train_epoch.cu": [
         *(layout.program(PAPER).options for layout in LAYOUTS),
         *(layout.program(shape).options for shape in OTHERS for layout in LAYOUTS),
+        *(layout.program(LINEAR).options for layout in ONE_OF_EACH),
     ],
 }
 
