@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,29 @@ def products(problem: Training, threads: int | None) -> Bound:
     def check(what: str) -> None:
         for product, left, right in ((z, a, w), (dw, a.T, dz)):
             assert_close(what, product, left.astype(np.float64) @ right, STEP["float32"])
+
+    return Bound(run, check=check)
+
+
+def all_products(problem: Training) -> Bound:
+    """Every product of one batch's step, layer by layer, likewise."""
+    rng = np.random.default_rng(0)
+    rows, threads = problem.batch_size, problem.threads
+    layers = []
+    for number, (inputs, units) in enumerate(pairwise(problem.parameters.sizes)):
+        a, w, dz = (_noise(rng, shape) for shape in ((rows, inputs), (inputs, units), (rows, units)))
+        layers += [(a, w, np.empty_like(dz)), (a.T, dz, np.empty_like(w))]
+        layers += [(dz, w.T, np.empty_like(a))] if number > 0 else []
+
+    def run() -> None:
+        with blas().limit(limits=threads):
+            for _ in range(problem.steps):
+                for left, right, out in layers:
+                    np.matmul(left, right, out=out)
+
+    def check(what: str) -> None:
+        for left, right, out in layers:
+            assert_close(what, out, left.astype(np.float64) @ right, STEP["float32"])
 
     return Bound(run, check=check)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TITLES = {
     "step": "A step of training",
     "busy": "A step of training on a busy machine",
+    "heads": "A step of other heads",
     "train": "A whole fit",
     "sweep": "Many heads at once",
     "probe": "Probes: all of a protocol's trainings",

@@ -37,13 +37,15 @@ def train(problem: Training) -> Bound:
 
 
 def _epoch(learning_rate: float) -> Any:
-    """epoch([W1, b1, W2, b2], features, labels, batches (k, m)) -> the weights after k steps."""
+    """epoch([W1, b1, W2, b2, ...], features, labels, batches (k, m)) -> the weights after k steps."""
     import jax
     import jax.numpy as jnp
 
     def loss(weights: Any, x: Any, y: Any) -> Any:
-        W1, b1, W2, b2 = weights
-        logits = jax.nn.relu(x @ W1 + b1) @ W2 + b2
+        *hidden, W, b = weights
+        for layer in range(0, len(hidden), 2):
+            x = jax.nn.relu(x @ hidden[layer] + hidden[layer + 1])
+        logits = x @ W + b
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1).mean()
 
     def epoch(weights: Any, features: Any, labels: Any, batches: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from fastmlp.common.errors import first_line
@@ -179,9 +180,8 @@ def _model(problem: Training) -> tuple[Any, Any, Any]:
     import torch
     from torch import nn
 
-    inputs, hidden, classes = problem.parameters.sizes
-    model = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
-    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
+    linear = [nn.Linear(*shape) for shape in pairwise(problem.parameters.sizes)]
+    model = nn.Sequential(*(layer for each in linear[:-1] for layer in (each, nn.ReLU())), linear[-1])
     with torch.no_grad():
         for layer, weight, bias in zip(linear, problem.parameters.weights, problem.parameters.biases, strict=True):
             layer.weight.copy_(torch.from_numpy(weight.T.copy()))

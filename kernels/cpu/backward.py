@@ -112,10 +112,11 @@ def _update_first(
     for unit in range(layer.padded_units):
         sums[unit] = 0
     for unit in range(0, layer.padded_units, line):
-        place = layer.deltas + unit * height
+        place, panel_sums = layer.deltas + unit * height, sums[unit : unit + line]
         for i in range(m):
+            row = activations[place + i * line : place + (i + 1) * line]
             for j in range(line):
-                sums[unit + j] += activations[place + i * line + j]
+                panel_sums[j] += row[j]
     features = epoch.features[layer.first_input :]
     for k in range(0, inputs, CHUNK):
         count = min(CHUNK, inputs - k)

@@ -63,12 +63,15 @@ def _first_layer(
         for unit in range(0, layer.padded_units, line):
             panel = layer.weights + unit * inputs
             rows_product(mean, ONE_ROW, 0, 1, inputs, w, panel, line, shift, unit, line, ONE_ROW, False)
+    least = zero if is_hidden else w.dtype.type(-np.inf)
     for unit in range(0, layer.padded_units, line):
+        panel_shift, panel_bias = shift[unit : unit + line], bias[unit : unit + line]
         for i in range(m):
             place = layer.values + unit * height + i * line
+            row = values[place : place + line]
             for j in range(line):
-                z = scale * (values[place + j] - shift[unit + j]) + bias[unit + j]
-                values[place + j] = zero if is_hidden and z < zero else z  # NaN is not below zero, and stays
+                z = scale * (row[j] - panel_shift[j]) + panel_bias[j]
+                row[j] = least if z < least else z  # noqa: FURB136  (NaN is not below zero, and stays)
 
 
 @inlined

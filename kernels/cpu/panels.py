@@ -17,10 +17,10 @@ def to_columns(
     """Write m rows of those units, in panels from that place on, to out from columns on."""
     line = LINE // source.itemsize
     for unit in range(units):
-        place = panels + (unit - unit % line) * height + unit % line
-        column = out[columns + unit * stride : columns + unit * stride + m]
+        lane, place = unit % line, panels + (unit - unit % line) * height
+        panel, column = source[place : place + m * line], out[columns + unit * stride : columns + unit * stride + m]
         for i in range(m):
-            column[i] = source[place + i * line]
+            column[i] = panel[i * line + lane]
 
 
 @jit
@@ -28,10 +28,11 @@ def to_panels(activations: Floats, columns: int, stride: int, panels: int, heigh
     """The way back, within the activations."""
     line = LINE // activations.itemsize
     for unit in range(units):
-        place = panels + (unit - unit % line) * height + unit % line
+        lane, place = unit % line, panels + (unit - unit % line) * height
+        panel = activations[place : place + m * line]
         column = activations[columns + unit * stride : columns + unit * stride + m]
         for i in range(m):
-            activations[place + i * line] = column[i]
+            panel[i * line + lane] = column[i]
 
 
 @jit

@@ -204,7 +204,7 @@ def test_without_pytest_benchmark_the_mend_is_named(monkeypatch, capsys, tmp_pat
 
 def test_an_unknown_benchmark_is_a_usage_error(capsys, tmp_path):
     assert main(["bench", "--only", "speed", "--out", str(tmp_path)]) == 2
-    names = "augment, busy, extract, growth, ops, startup, step, sweep, train"
+    names = "augment, busy, extract, growth, heads, ops, probe, startup, step, sweep, train"
     assert f"There is no benchmark 'speed': choose one of {names}." in " ".join(capsys.readouterr().err.split())
 
 
