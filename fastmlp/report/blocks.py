@@ -53,7 +53,7 @@ def shown(one: Any) -> str:
     if isinstance(one, Mapping):
         return ", ".join(f"{spaced(name)} {shown(inner)}" for name, inner in one.items())
     if isinstance(one, list | tuple):
-        return ", ".join(shown(item) for item in one)
+        return ", ".join(shown(item) for item in one) or "none"
     if isinstance(one, bool) or one is None:
         return {True: "yes", False: "no", None: "none"}[one]
     return clean(f"{one:,}" if isinstance(one, int) and one >= 10_000 else one)

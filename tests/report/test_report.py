@@ -17,6 +17,7 @@ from fastmlp import paper, report
 from fastmlp.common.errors import UsageError
 from fastmlp.models import metrics
 from fastmlp.report import figures, judgement
+from fastmlp.report.blocks import shown as words_of
 from fastmlp.report.blocks import stages, total
 from fastmlp.report.document import Document, Section, Verdict, to_html, to_markdown
 from fastmlp.report.style import PALETTE
@@ -655,3 +656,8 @@ def test_an_interrupted_write_leaves_whole_files_only(written, tmp_path, monkeyp
     assert path.read_text() == "old"
     finished = {f.name for f in tmp_path.rglob("*") if f.is_file()} - {file}
     assert finished < {"report.md", "report.html", *(f"{name}.png" for name in NAMES)}
+
+
+def test_what_is_empty_is_told_as_none():
+    """Such as the hidden layers of a linear head."""
+    assert (words_of([]), words_of(()), words_of([64, 32])) == ("none", "none", "64, 32")
