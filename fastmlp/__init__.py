@@ -1,6 +1,6 @@
 """fastmlp: one MLP, every array engine.
 
-    from fastmlp import MLPClassifier, FeatureExtractor, Augmenter, augment
+    from fastmlp import MLPClassifier, MLPRegressor, FeatureExtractor, Augmenter, augment
 
 Nothing heavy is imported before it is used.
 """
@@ -13,14 +13,25 @@ from fastmlp._version import __version__
 if TYPE_CHECKING:
     from fastmlp import augment
     from fastmlp.estimators.classifier import MLPClassifier
+    from fastmlp.estimators.regressor import MLPRegressor
     from fastmlp.estimators.transformers import Augmenter, FeatureExtractor
     from fastmlp.experiments.probe import probe
     from fastmlp.models.predictor import load_model
 
-__all__ = ["Augmenter", "FeatureExtractor", "MLPClassifier", "__version__", "augment", "load_model", "probe"]
+__all__ = [
+    "Augmenter",
+    "FeatureExtractor",
+    "MLPClassifier",
+    "MLPRegressor",
+    "__version__",
+    "augment",
+    "load_model",
+    "probe",
+]
 
 HOMES = {
     "MLPClassifier": "estimators.classifier",
+    "MLPRegressor": "estimators.regressor",
     "FeatureExtractor": "estimators.transformers",
     "Augmenter": "estimators.transformers",
     "load_model": "models.predictor",

@@ -17,7 +17,7 @@ from fastmlp.ops.network import NetworkOps
 
 
 class NumpyOps(NetworkOps):
-    """Products and gathered rows are written directly to their destination."""
+    """Products, gathered rows and activations are written directly to their destination."""
 
     def matmul(self, a: Array, b: Array, out: Array) -> None:
         np.matmul(a, b, out=out)
@@ -25,6 +25,14 @@ class NumpyOps(NetworkOps):
     def gather(self, source: Array, index: Array, out: Array) -> None:
         # mode="clip" lets NumPy write to out without a temporary buffer; the trainer has checked the indices
         np.take(source, index, axis=0, out=out, mode="clip")
+
+    def logistic(self, z: Array, out: Array) -> None:
+        from scipy.special import expit  # later than the backend, for it loads slowly
+
+        expit(z, out=out)
+
+    def tanh(self, z: Array, out: Array) -> None:
+        np.tanh(z, out=out)
 
 
 class NumpyBackend(Backend):

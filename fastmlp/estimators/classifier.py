@@ -3,78 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn import get_config
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
-from fastmlp.common.errors import UsageError
-from fastmlp.estimators.arrays import (
-    backend_for,
-    beside,
-    computable,
-    dtype_of,
-    namespace_of,
-    on_backend,
-    place_of,
-    to_host,
-)
-from fastmlp.estimators.fitting import Fit
-from fastmlp.estimators.parameters import check_parameters, recipe_for, seed_of, widths_of
-from fastmlp.estimators.rows import Floats, Labels, Rows, check_shapes, row_weights, warn_about_scale, warn_of_guessing
+from fastmlp.estimators.arrays import beside, namespace_of
+from fastmlp.estimators.as_sklearn import TrainedAsSklearn
+from fastmlp.estimators.by_preset import TrainedByPreset
+from fastmlp.estimators.parameters import AS_SKLEARN
 from fastmlp.estimators.saving import ModelFiles
 from fastmlp.network.evaluation import log_softmax, softmax
-from fastmlp.network.trainer import Trainer
-from fastmlp.training.history import History
-from fastmlp.training.recipe import Recipe
-from fastmlp.training.stopping import Stopping
 
-NUMBERS = "biuf"  # kinds of labels that other libraries' arrays can hold
-UNTRAINED = 1  # the batch size of a network that only predicts
+PRIVATE = ("_fit", "_optimizer", "_best", "_label_binarizer", "_no_improvement_count")  # what a fit leaves
 
 
-class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+def _has_partial_fit(model: Any) -> bool:
+    """L-BFGS, of scikit-learn's solvers, needs all rows."""
+    return not (model.preset == AS_SKLEARN and model.solver == "lbfgs")
+
+
+class MLPClassifier(ModelFiles, TrainedAsSklearn, TrainedByPreset, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A multi-layer perceptron with ReLU layers and softmax, trained on mini-batches.
 
     Parameters are named as in scikit-learn's MLPClassifier wherever they mean the same. The defaults,
     ``preset="tabular"``, train well on ordinary data, scaled or not. ``preset="paper"`` trains as the paper does, with
     the same bits as ``fastmlp train --preset paper``; so does, spelled out, ``MLPClassifier(preset="paper",
     hidden_layer_sizes=(64,), max_iter=300, batch_size=64, learning_rate_init=0.01, init="paper", shuffle=True,
-    random_state=0, dtype="float32")``.
+    random_state=0, dtype="float32")``. ``preset="sklearn"`` is scikit-learn's own MLPClassifier: see Notes.
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(64,)
-        Widths of the hidden layers; () gives multinomial logistic regression.
-    preset : {"tabular", "best", "fast", "paper"}, default="tabular"
+    hidden_layer_sizes : tuple of int or None, default=None
+        Widths of the hidden layers; () gives multinomial logistic regression. None: (64,), in "sklearn" (100,).
+    activation : {"identity", "logistic", "tanh", "relu"} or None, default=None
+        Of the hidden layers; others than "relu" are for "sklearn".
+    preset : {"tabular", "best", "fast", "paper", "sklearn"}, default="tabular"
         The values of all parameters that are None. "tabular": each feature standardised, Adam, a one-cycle learning
         rate, 100 epochs. "best", "fast" and "paper": the presets of the command line; "paper" trains on features as
-        they come, "fast" on features less their means, all divided by one spread.
+        they come, "fast" on features less their means, all divided by one spread. "sklearn": scikit-learn's values and
+        training.
     backend : str, default="auto"
         "numpy", "numba", "torch", "torch:DEVICE", "cupy", or "auto": CuPy on a working GPU, else Numba, else NumPy; for
         PyTorch's and CuPy's arrays under ``array_api_dispatch``, their own library and device.
-    solver : {"adam", "sgd"} or None, default=None
-        Adam, or plain gradient descent without momentum.
+    solver : {"adam", "sgd", "momentum", "lbfgs"} or None, default=None
+        Adam; gradient descent, plain or with Nesterov's momentum. "sklearn" has its own "adam", "sgd" (with momentum)
+        and "lbfgs".
     alpha : float or None, default=None
         L2 penalty in scikit-learn's unit: alpha / (2 b) times the sum of the squared weights (not biases) is added to
         the mean loss of a batch, with b = ``batch_size`` (also for the last, smaller batch). "sgd" does exactly that;
         "adam" decouples it from the gradient (Loshchilov and Hutter 2019): each step multiplies the weights by
         1 - learning_rate * alpha / b. The penalty is on the weights of the features as trained on, hence of
-        standardised features. "tabular" has 10, "paper" 0.
+        standardised features. "tabular" has 10, "paper" 0. "sklearn" has 1e-4, with b the rows of each batch, for all
+        its solvers in the gradient.
     label_smoothing : float or None, default=None
         The share of each label, below 1, that training spreads evenly over all classes (Szegedy et al. 2016): training
         losses are those of smoothed labels, and probabilities less sure.
-    batch_size : int or None, default=None
-        Rows per step; the last batch of an epoch may be smaller.
-    learning_rate : {"one-cycle", "constant", "step"} or None, default=None
+    batch_size : int, "auto" or None, default=None
+        Rows per step; the last batch of an epoch may be smaller. "auto": 200, or all rows if they are fewer.
+    learning_rate : {"one-cycle", "constant", "step", "invscaling", "adaptive"} or None, default=None
         "one-cycle" rises from 0 to ``learning_rate_init`` and falls back to 0; "step" multiplies it by 0.1 after every
-        100 epochs.
+        100 epochs. "invscaling" and "adaptive" are those of "sklearn", for its "sgd", and the others not.
     learning_rate_init : float or None, default=None
         The (highest) learning rate.
     max_iter : int or None, default=None
@@ -97,20 +90,33 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
     validation_fraction : float, default=0.1
         The fraction of rows held out by early_stopping.
     n_iter_no_change : int, default=10
-        With early_stopping, epochs without improvement to tolerate.
+        With early_stopping, epochs without improvement to tolerate; in "sklearn" also without it.
     tol : float, default=1e-4
-        With early_stopping, the least gain in accuracy that counts as improvement.
+        With early_stopping, the least gain in accuracy that counts as improvement; in "sklearn", without it, the least
+        fall of the training loss, or the gradient at which "lbfgs" ends.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes by label, multiplied with sample_weight; "balanced" gives all classes the same sum of
         weights. partial_fit does not accept "balanced".
     warm_start : bool, default=False
-        Whether fit continues from the network and optimizer of the last fit, for max_iter more epochs and with the
-        learning rate from the start of its schedule.
-    dtype : {"float32", "float64"}, default="float32"
-        The dtype of weights and arithmetic.
+        Whether fit continues from the network and optimizer (in "sklearn": only the network) of the last fit, for
+        max_iter more epochs and with the learning rate from the start of its schedule.
+    dtype : {"float32", "float64"} or None, default=None
+        The dtype of weights and arithmetic. None: "float32", in "sklearn" that of X.
     threads : int or None, default=None
         CPU threads. A number holds for the whole process, until the next call of a classifier with another one; None:
         all available cores, or what the process, such as a worker of joblib, limits its libraries to.
+    verbose : bool or int, default=False
+        Whether to print the loss of every epoch.
+    power_t : float or None, default=None
+        The exponent of "invscaling", 0.5 if None.
+    momentum : float or None, default=None
+        Of "momentum", and of "sgd" in "sklearn", 0.9 if None.
+    nesterovs_momentum : bool or None, default=None
+        Whether that is Nesterov's, True if None.
+    beta_1, beta_2, epsilon : float or None, default=None
+        Adam's, 0.9, 0.999 and 1e-8 if None; other values are for "sklearn".
+    max_fun : int or None, default=None
+        The most evaluations of "lbfgs", 15,000 if None.
 
     Attributes
     ----------
@@ -140,6 +146,13 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
 
     Notes
     -----
+    With ``preset="sklearn"``, one random_state gives the initial weights, the batches and, but for rounding, the
+    coefficients of scikit-learn's MLPClassifier, on every backend. X may be sparse, and y have several labels a row.
+    All attributes are scikit-learn's too, among them ``t_``, ``best_loss_``, ``n_layers_``, ``n_outputs_`` and
+    ``out_activation_``, but ``history_`` is absent. ``init``, ``standardize`` and ``label_smoothing`` must be None.
+    random_state=0, where scikit-learn has None, is the one default of ours.
+
+    The other presets:
     Rows of weight 0 only contribute their class. All other weights are divided by their mean, so only their ratios
     matter: an integer weight equals that many copies of the row where an epoch is a single batch, and does so on
     average where batches are drawn at random. Unequal weights rule out the fused epoch: such training runs on the
@@ -158,42 +171,35 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
     """
 
     def __init__(
-        self,
-        hidden_layer_sizes: Sequence[int] = (64,),
-        *,
-        preset: str = "tabular",
-        backend: str = "auto",
-        solver: str | None = None,
-        alpha: float | None = None,
-        label_smoothing: float | None = None,
-        batch_size: int | None = None,
-        learning_rate: str | None = None,
-        learning_rate_init: float | None = None,
-        max_iter: int | None = None,
-        init: str | None = None,
-        standardize: bool | None = None,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = 0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        class_weight: dict[Any, float] | str | None = None,
-        warm_start: bool = False,
-        dtype: str = "float32",
-        threads: int | None = None,
-    ) -> None:
-        self.hidden_layer_sizes, self.preset, self.backend = hidden_layer_sizes, preset, backend
+        self, hidden_layer_sizes: Sequence[int] | None = None, activation: str | None = None, *,
+        preset: str = "tabular", backend: str = "auto",
+        solver: str | None = None, alpha: float | None = None, label_smoothing: float | None = None,
+        batch_size: int | str | None = None,
+        learning_rate: str | None = None, learning_rate_init: float | None = None, max_iter: int | None = None,
+        init: str | None = None, standardize: bool | None = None,
+        shuffle: bool = True, random_state: int | np.random.RandomState | None = 0,
+        early_stopping: bool = False, validation_fraction: float = 0.1, n_iter_no_change: int = 10, tol: float = 1e-4,
+        class_weight: dict[Any, float] | str | None = None, warm_start: bool = False,
+        dtype: str | None = None, threads: int | None = None, verbose: bool | int = False,
+        power_t: float | None = None, momentum: float | None = None, nesterovs_momentum: bool | None = None,
+        beta_1: float | None = None, beta_2: float | None = None, epsilon: float | None = None,
+        max_fun: int | None = None,
+    ) -> None:  # fmt: skip
+        self.hidden_layer_sizes, self.activation, self.preset = hidden_layer_sizes, activation, preset
+        self.backend, self.dtype, self.threads, self.verbose = backend, dtype, threads, verbose
         self.solver, self.alpha, self.label_smoothing, self.batch_size = solver, alpha, label_smoothing, batch_size
         self.learning_rate, self.learning_rate_init, self.max_iter = learning_rate, learning_rate_init, max_iter
         self.init, self.standardize, self.shuffle, self.random_state = init, standardize, shuffle, random_state
         self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
         self.n_iter_no_change, self.tol = n_iter_no_change, tol
-        self.class_weight, self.warm_start, self.dtype, self.threads = class_weight, warm_start, dtype, threads
+        self.class_weight, self.warm_start, self.power_t, self.max_fun = class_weight, warm_start, power_t, max_fun
+        self.momentum, self.nesterovs_momentum = momentum, nesterovs_momentum
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.array_api_support = True
+        tags, as_sklearn = super().__sklearn_tags__(), self.preset == AS_SKLEARN
+        tags.array_api_support = not as_sklearn
+        tags.input_tags.sparse = tags.classifier_tags.multi_label = as_sklearn
         return tags
 
     # Training.
@@ -204,9 +210,10 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Features, finite.
+            Features, finite; sparse rows too with ``preset="sklearn"``.
         y : array-like of shape (n,)
-            Labels of any type that scikit-learn accepts.
+            Labels of any type that scikit-learn accepts; with ``preset="sklearn"`` also a column (n, labels) of 0 and 1
+            for each.
         sample_weight : array-like of shape (n,), default=None
             How much each row's loss counts; None: all the same.
 
@@ -215,22 +222,13 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         self : MLPClassifier
             The trained classifier.
         """
-        check_parameters(self.get_params())
-        features, targets = self._validated(X, y, reset=True)
-        classes, labels = np.unique(targets, return_inverse=True)
-        if len(classes) == 1:
-            raise UsageError(f"y has only one class, {classes[0]}: pass rows of two classes or more.")
-        rows = self._rows(features, labels, sample_weight, classes)
-        recipe = recipe_for(self.get_params(), len(rows.labels))
-        if self.warm_start and hasattr(self, "_fit"):
-            fit = replace(self._resumed(rows, recipe, classes), history=History())
+        if self._is_as_sklearn():
+            self._train_as_sklearn(X, y, sample_weight, incremental=False)
         else:
-            fit = self._begun(rows, recipe, classes)
-        stopping = Stopping(self.validation_fraction, self.tol, self.n_iter_no_change) if self.early_stopping else None
-        self._train(fit, rows, recipe, stopping, X)
-        warn_of_guessing(fit.history, rows, recipe)
+            self._fit_by_preset(X, y, sample_weight)
         return self
 
+    @available_if(_has_partial_fit)  # type: ignore[untyped-decorator]
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> MLPClassifier:
@@ -252,75 +250,19 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         self : MLPClassifier
             The classifier, one epoch further.
         """
-        check_parameters(self.get_params())
-        first = not hasattr(self, "_fit")
-        known = self._known_classes(classes)
-        features, targets = self._validated(X, y, reset=first)
-        if not np.isin(targets, known).all():
-            raise UsageError("y has labels that are not among the classes: pass all in the first call of partial_fit.")
-        rows = self._rows(features, np.searchsorted(known, targets), sample_weight, known)
-        recipe = recipe_for(self.get_params(), len(rows.labels))
-        fit = self._begun(rows, recipe, known) if first else self._resumed(rows, recipe, known).having_seen(rows)
-        return self._train(fit, rows, recipe.changed(epochs=fit.history.epochs + 1, schedule="constant"), None, X)
-
-    def _known_classes(self, classes: Any) -> NDArray[Any]:
-        """The classes that partial_fit was given, now or in its first call."""
-        if self.early_stopping or self.class_weight == "balanced":
-            raise UsageError(
-                "partial_fit sees only part of the data: it supports neither early_stopping nor 'balanced' weights."
-            )
-        if classes is None and not hasattr(self, "_fit"):
-            raise UsageError("The first call of partial_fit needs classes: pass all labels there will be.")
-        return self._fit.classes if classes is None else np.unique(np.asarray(to_host(classes)))
-
-    def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[Any]]:
-        """Features, in the library they came from, and labels (n,) on the host.
-
-        Features that are standardised keep their dtype until then: an offset may need all of its digits.
-        """
-        check_shapes(X, y)
-        as_they_come = recipe_for(self.get_params(), rows=1).standardize == "none"
-        dtype = dtype_of(X, self.dtype) if as_they_come else "numeric"
-        validated: tuple[Any, NDArray[Any]] = validate_data(self, computable(X), to_host(y), dtype=dtype, reset=reset)
-        check_classification_targets(validated[1])
-        return validated
-
-    def _rows(self, features: Any, labels: Labels, sample_weight: Any, classes: NDArray[Any]) -> Rows:
-        host = _check_sample_weight(to_host(sample_weight), labels, dtype=np.float64)
-        return Rows.weighted(features, labels, row_weights(host, self.class_weight, classes, labels))
-
-    def _begun(self, rows: Rows, recipe: Recipe, classes: NDArray[Any]) -> Fit:
-        if recipe.standardize != "each":
-            warn_about_scale(rows.features, centred=recipe.standardize == "together")
-        widths, seed = widths_of(self.hidden_layer_sizes), seed_of(self.random_state)
-        return Fit.begin(rows, classes, widths, recipe, seed, self.dtype)
-
-    def _resumed(self, rows: Rows, recipe: Recipe, classes: NDArray[Any]) -> Fit:
-        """The fit so far. Raises UsageError if it is not of the same kind."""
-        if not self._fit.can_resume(rows, classes, widths_of(self.hidden_layer_sizes), recipe, self.dtype):
-            raise UsageError(
-                "warm_start and partial_fit need the features, hidden layers, classes, solver and dtype of before: "
-                "train a clone instead."
-            )
-        return self._fit
-
-    def _train(self, fit: Fit, rows: Rows, recipe: Recipe, stopping: Stopping | None, X: Any) -> MLPClassifier:
-        """Train, and set the attributes."""
-        backend = backend_for(self.backend, X, self.threads)
-        fit.continue_training(rows, recipe, backend, self.shuffle, stopping)
-        self._fit, classes = fit, fit.classes
-        self.classes_ = beside(classes, X) if classes.dtype.kind in NUMBERS else classes
-        plain = fit.parameters.plain
-        self.coefs_, self.intercepts_ = list(plain.weights), list(plain.biases)
-        self.history_ = {name: values for name, values in fit.history.as_dict().items() if values}
-        self.loss_curve_ = self.history_["train_loss"]
-        self.loss_ = self.loss_curve_[-1]
-        self.n_iter_ = len(self.loss_curve_)
-        self.backend_ = str(backend)
-        if stopping is not None:
-            self.validation_scores_ = fit.history.validation_accuracy
-            self.best_validation_score_ = max(self.validation_scores_)
+        if self._is_as_sklearn():
+            self._partial_fit_as_sklearn(X, y, classes, sample_weight)
+        else:
+            self._partial_fit_by_preset(X, y, classes, sample_weight)
         return self
+
+    def _is_as_sklearn(self) -> bool:
+        """Whether to train as scikit-learn does; a fit that was made the other way is forgotten."""
+        as_sklearn = bool(self.preset == AS_SKLEARN)
+        if hasattr(self, "coefs_") and hasattr(self, "_fit") == as_sklearn:
+            for name in [name for name in vars(self) if name.endswith("_") or name in PRIVATE]:
+                delattr(self, name)
+        return as_sklearn
 
     # Prediction.
 
@@ -337,6 +279,9 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         y : array of shape (n,)
             Labels.
         """
+        check_is_fitted(self)
+        if not hasattr(self, "_fit"):
+            return self._decoded(self._raw_answers(X))
         chosen = self._logits(X, "predict").argmax(axis=1)
         labels = self._fit.classes[chosen]
         return labels if namespace_of(self.classes_) is None else beside(labels, X)
@@ -354,6 +299,10 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         probabilities : array of shape (n, n_classes)
             Columns in the order of classes_.
         """
+        check_is_fitted(self)
+        if not hasattr(self, "_fit"):
+            yes = self._raw_answers(X)
+            return np.hstack([1 - yes, yes]) if self.n_outputs_ == 1 else yes
         return beside(softmax(self._logits(X, "predict_proba")), X)
 
     def predict_log_proba(self, X: ArrayLike) -> Any:
@@ -369,28 +318,8 @@ class MLPClassifier(ModelFiles, ClassifierMixin, BaseEstimator):  # type: ignore
         log_probabilities : array of shape (n, n_classes)
             Columns in the order of classes_.
         """
-        return beside(log_softmax(self._logits(X, "predict_log_proba")), X)
-
-    def _logits(self, X: Any, method: str) -> Floats:
-        """Logits (n, n_classes) on the host."""
         check_is_fitted(self)
-        place = place_of(self.classes_)
-        if self._fit.classes.dtype.kind in NUMBERS and get_config()["array_api_dispatch"] and place_of(X) != place:
-            raise UsageError(
-                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace and the same device as "
-                f"those passed to fit(): {' on '.join(place)}, not {' on '.join(place_of(X))}."
-            )
-        check_shapes(X)
-        parameters = self._fit.parameters
-        dtype = dtype_of(X, parameters.dtype) if parameters.scaling is None else "numeric"
-        features = validate_data(self, computable(X), dtype=dtype, reset=False)
-        backend = backend_for(self.backend, X, self.threads)
-        trainer = Trainer(parameters, backend, UNTRAINED)
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is checked below
-            logits = trainer.logits(on_backend(backend, features, parameters.dtype, parameters.scaling))
-        finite = np.isfinite(logits).all(axis=1)
-        if not finite.all():
-            raise UsageError(
-                f"Row {finite.argmin()} of X is too far from the rows of training for {parameters.dtype}: check it."
-            )
-        return logits
+        if not hasattr(self, "_fit"):
+            with np.errstate(divide="ignore"):  # the logarithm of 0
+                return np.log(self.predict_proba(X))
+        return beside(log_softmax(self._logits(X, "predict_log_proba")), X)

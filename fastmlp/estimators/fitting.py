@@ -69,9 +69,18 @@ class Fit:
         return same and np.array_equal(self.classes, classes)
 
     def continue_training(
-        self, rows: Rows, recipe: Recipe, backend: Backend, shuffle: bool, stopping: Stopping | None = None
+        self,
+        rows: Rows,
+        recipe: Recipe,
+        backend: Backend,
+        shuffle: bool,
+        stopping: Stopping | None = None,
+        verbose: bool = False,
     ) -> None:
-        """Train from the history's end to the recipe's last epoch, or until it is time to stop."""
+        """Train from the history's end to the recipe's last epoch, or until it is time to stop.
+
+        verbose: print the loss of every epoch.
+        """
         trainer = recipe.network(self.parameters, backend, weighted=rows.relative_weights is not None)
         if self.state:
             trainer.state = self.state
@@ -80,7 +89,13 @@ class Fit:
             rows, held_out = self._split(rows, stopping.fraction)
             watch = Watch(trainer, self._placed(backend, held_out), stopping)
         samples = self._placed(backend, rows)
-        train(trainer, samples, recipe, self.seed, shuffle=shuffle, history=self.history, on_epoch=watch)
+
+        def on_epoch(history: History) -> bool:
+            if verbose:
+                print(f"Iteration {history.epochs}, loss = {history.train_loss[-1]:.8f}")
+            return watch is not None and watch(history)
+
+        train(trainer, samples, recipe, self.seed, shuffle=shuffle, history=self.history, on_epoch=on_epoch)
         if watch is not None:
             trainer.state = watch.best_state
         self.state, self.recipe, self.rows = trainer.state, recipe, len(samples)

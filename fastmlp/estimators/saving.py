@@ -39,9 +39,13 @@ class ModelFiles:
         Raises
         ------
         UsageError
-            If the labels are neither strings nor whole numbers, or a file has that name.
+            If the labels are neither strings nor whole numbers, a file has that name, or the preset is "sklearn".
         """
         check_is_fitted(self)
+        if not hasattr(self, "_fit"):
+            raise UsageError(
+                'A model folder holds no network of preset="sklearn": keep it by joblib.dump, or fit by another preset.'
+            )
         write_model(Path(folder), self._fit, getattr(self, "feature_names_in_", None), self.backend_)
 
     def to_onnx(self, path: str | Path) -> float:

@@ -99,6 +99,76 @@ class NetworkOps:
         self.matmul(inputs, delta, weight_gradient)
         self.column_sum(delta, bias_gradient)
 
+    # Other activations, and what they make of a gradient.
+
+    def logistic(self, z: Array, out: Array) -> None:
+        """out (m, n) = 1 / (1 + exp(-z (m, n))), without overflow; out may be z."""
+        xp = self.xp
+        small = xp.exp(-xp.abs(z))
+        out[...] = xp.where(z < 0, small, xp.ones_like(small)) / (1 + small)
+
+    def tanh(self, z: Array, out: Array) -> None:
+        """out (m, n) = tanh(z (m, n)); out may be z."""
+        out[...] = self.xp.tanh(z)
+
+    def exponential(self, z: Array, out: Array) -> None:
+        """out (m, n) = exp(z (m, n)); out may be z."""
+        out[...] = self.xp.exp(z)
+
+    def softmax(self, logits: Array, out: Array) -> None:
+        """out (m, c) = the exponentials of logits (m, c) over their sum in each row; out may be logits."""
+        xp = self.xp
+        exponentials = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
+        out[...] = exponentials / xp.sum(exponentials, axis=1, keepdims=True)
+
+    def logistic_backward(self, gradient: Array, activation: Array, out: Array) -> None:
+        """out (m, n) = gradient * activation * (1 - activation), the activation being logistic; out may be gradient."""
+        out[...] = gradient * activation * (1 - activation)
+
+    def tanh_backward(self, gradient: Array, activation: Array, out: Array) -> None:
+        """out (m, n) = gradient * (1 - activation^2), the activation being tanh; out may be gradient."""
+        out[...] = gradient * (1 - activation * activation)
+
+    # Losses of predictions, number by number, whose gradient by what the output's activation was made of is predictions
+    # - targets: the half squared error after none, log losses after softmax and logistic, half the Poisson deviance
+    # after exp.
+
+    def squared_error(self, predictions: Array, targets: Array, losses: Array) -> None:
+        """losses (m, n) = (predictions (m, n) - targets (m, n))^2 / 2; losses may be predictions."""
+        distance = predictions - targets
+        losses[...] = distance * distance / 2
+
+    def log_loss(self, probabilities: Array, targets: Array, least: float, losses: Array) -> None:
+        """losses (m, c) = -targets * log probabilities, these taken between least and 1 - least, of one class of c;
+        losses may be probabilities."""
+        losses[...] = -(targets * self.xp.log(self.xp.clip(probabilities, least, 1 - least)))
+
+    def binary_log_loss(self, probabilities: Array, targets: Array, least: float, losses: Array) -> None:
+        """losses (m, n) = log_loss of yes and no, given the probabilities and targets (m, n) of yes; losses may be
+        probabilities."""
+        xp = self.xp
+        yes = xp.clip(probabilities, least, 1 - least)
+        losses[...] = -(targets * xp.log(yes) + (1 - targets) * xp.log(1 - yes))
+
+    def poisson_deviance(self, predictions: Array, targets: Array, losses: Array) -> None:
+        """losses (m, n) = y log(y / p) - y + p, half the deviance of predictions p > 0 from targets y of 0 and more;
+        losses may be predictions."""
+        xp = self.xp
+        logarithms = xp.log(xp.where(targets == 0, xp.ones_like(targets), targets / predictions))
+        losses[...] = targets * logarithms - targets + predictions
+
+    def residual(self, predictions: Array, targets: Array, out: Array) -> None:
+        """out (m, n) = predictions - targets; out may be predictions."""
+        out[...] = predictions - targets
+
+    def weigh_rows(self, values: Array, weights: Array, out: Array) -> None:
+        """out (m, n) = values (m, n), each row times its weight (m,); out may be values."""
+        out[...] = values * weights[:, None]
+
+    def penalized_mean(self, sums: Array, values: Array, alpha: float, total: float, out: Array) -> None:
+        """out (n,) = (sums + alpha * values) / total: a mean gradient with that of an L2 penalty; out may be sums."""
+        out[...] = (sums + alpha * values) / total
+
     # The loss.
 
     def softmax_xent(self, logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:

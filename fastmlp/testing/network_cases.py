@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastmlp.ops.network import NetworkOps
 from fastmlp.testing.loss_cases import LOSS_CASES
 from fastmlp.testing.op_case import Draw, Inputs, OpCase, Outputs, Rng, Shape, like, method, size
+from fastmlp.testing.prediction_cases import PREDICTION_CASES
 from fastmlp.testing.reference import network_ops as reference
 from fastmlp.testing.update_cases import UPDATE_CASES
 
@@ -264,5 +265,6 @@ NETWORK_CASES = (
         bytes=lambda shape, itemsize: itemsize * (size(shape) + shape[1]),
     ),
     *LOSS_CASES,
+    *PREDICTION_CASES,
     *UPDATE_CASES,
 )

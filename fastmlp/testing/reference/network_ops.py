@@ -65,6 +65,64 @@ def dense_gradients(inputs: Floats, delta: Floats) -> Outputs:
     return {"weight_gradient": inputs @ delta, "bias_gradient": delta.sum(axis=0)}
 
 
+def logistic(z: Floats) -> Outputs:
+    return {"out": (1 + np.tanh(z / 2)) / 2}
+
+
+def tanh(z: Floats) -> Outputs:
+    return {"out": np.tanh(z)}
+
+
+def exponential(z: Floats) -> Outputs:
+    return {"out": np.exp(z)}
+
+
+def softmax(logits: Floats) -> Outputs:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return {"out": exponentials / exponentials.sum(axis=1, keepdims=True)}
+
+
+def logistic_backward(gradient: Floats, activation: Floats) -> Outputs:
+    return {"out": gradient * (activation * (1 - activation))}
+
+
+def tanh_backward(gradient: Floats, activation: Floats) -> Outputs:
+    return {"out": gradient * ((1 - activation) * (1 + activation))}
+
+
+# Losses of predictions.
+
+
+def squared_error(predictions: Floats, targets: Floats) -> Outputs:
+    return {"losses": 0.5 * (targets - predictions) ** 2}
+
+
+def log_loss(probabilities: Floats, targets: Floats, least: float) -> Outputs:
+    return {"losses": targets * -np.log(probabilities.clip(least, 1 - least))}
+
+
+def binary_log_loss(probabilities: Floats, targets: Floats, least: float) -> Outputs:
+    yes = probabilities.clip(least, 1 - least)
+    return {"losses": targets * -np.log(yes) + (1 - targets) * -np.log1p(-yes)}
+
+
+def poisson_deviance(predictions: Floats, targets: Floats) -> Outputs:
+    logarithms = np.where(targets == 0, 0, np.log(targets) - np.log(predictions))
+    return {"losses": targets * logarithms - targets + predictions}
+
+
+def residual(predictions: Floats, targets: Floats) -> Outputs:
+    return {"out": predictions - targets}
+
+
+def weigh_rows(values: Floats, weights: Floats) -> Outputs:
+    return {"out": (values.T * weights).T}
+
+
+def penalized_mean(sums: Floats, values: Floats, alpha: float, total: float) -> Outputs:
+    return {"out": sums / total + alpha / total * values}
+
+
 # The loss.
 
 

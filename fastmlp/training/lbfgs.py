@@ -1,0 +1,61 @@
+"""L-BFGS: SciPy's minimiser on our objective and its gradient."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from fastmlp.network.inputs import Rows
+from fastmlp.network.objective import Objective
+from fastmlp.training.as_sklearn import Settings
+
+Vector = NDArray[np.float64]
+
+
+def minimize(objective: Objective, rows: Rows, settings: Settings) -> tuple[float, int]:
+    """Train until the gradient is below tol, or for max_iter iterations or max_fun evaluations; loss and iterations.
+
+    Issues a ConvergenceWarning where one of the latter ends it.
+    """
+    from scipy import optimize
+
+    options = {"maxfun": settings.max_fun, "maxiter": settings.max_iter, "gtol": settings.tol}
+    start = _packed(objective, [objective.weights.slots[0, ...], objective.biases.slots[0, ...]])
+    with objective.threading(rows.inputs.rows):
+        result = optimize.minimize(
+            partial(value_and_gradient, objective, rows), start, method="L-BFGS-B", jac=True, options=options
+        )
+    _load(objective, result.x)
+    if result.status != 0:
+        warnings.warn(
+            f"lbfgs ended after {result.nit} iterations, before it had converged ({result.message}): raise max_iter or "
+            "max_fun, or scale the features.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return float(result.fun), min(int(result.nit), settings.max_iter)
+
+
+def value_and_gradient(objective: Objective, rows: Rows, packed: Vector) -> tuple[float, Vector]:
+    """The objective at the weights of every layer and then the biases, one after another, and its gradient (n,)."""
+    _load(objective, packed)
+    loss = objective.backend.empty((1,), objective.dtype)
+    objective.gradients(rows, loss)
+    gradient = _packed(objective, [objective.weights.gradient, objective.biases.gradient])
+    return float(objective.backend.to_numpy(loss)[0]), gradient
+
+
+def _packed(objective: Objective, arrays: list[Any]) -> Vector:
+    return np.concatenate([objective.backend.to_numpy(array) for array in arrays]).astype(np.float64)
+
+
+def _load(objective: Objective, packed: Vector) -> None:
+    weights, biases = objective.weights.slots, objective.biases.slots
+    parts = np.split(packed.astype(objective.dtype), [weights.shape[1]])
+    for slots, part in zip((weights, biases), parts, strict=True):
+        slots[0, ...] = objective.backend.asarray(part)
