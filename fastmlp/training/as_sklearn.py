@@ -66,9 +66,8 @@ class Settings:
         if self.batch_size == "auto":
             return min(LARGEST_BATCH, rows)
         if int(self.batch_size) > rows:
-            warnings.warn(
-                f"batch_size={self.batch_size} is more than the {rows} rows: all are one batch.", stacklevel=2
-            )
+            text = f"batch_size={self.batch_size} is more than the {rows} rows: all of them are one batch."
+            warnings.warn(text, stacklevel=6)
         return min(int(self.batch_size), rows)
 
 
@@ -195,7 +194,7 @@ def descend(
             if progress.epochs == settings.max_iter:
                 warnings.warn(NOT_CONVERGED.format(settings.max_iter), ConvergenceWarning, stacklevel=5)
     except KeyboardInterrupt:
-        warnings.warn("Training was interrupted: the network is as it was then.", stacklevel=4)
+        warnings.warn("Training was interrupted: the network is as it was then.", stacklevel=5)
     descent.keep(objective)
 
 

@@ -36,7 +36,7 @@ def minimize(objective: Objective, rows: Rows, settings: Settings) -> tuple[floa
             f"lbfgs ended after {result.nit} iterations, before it had converged ({result.message}): raise max_iter or "
             "max_fun, or scale the features.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return float(result.fun), min(int(result.nit), settings.max_iter)
 

@@ -1,4 +1,4 @@
-"""scikit-learn's own checks of MLPClassifier, on every backend that needs no GPU."""
+"""scikit-learn's own checks of MLPClassifier and MLPRegressor, on every backend that needs no GPU."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,23 +7,29 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastmlp import MLPClassifier
+from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.backends import probe
 
 EPOCHS = 10  # enough for the checks that ask for accuracy
+LONGER: dict[str, Any] = {"backend": "numpy", "max_iter": 100}
+DTYPES = ("float32", "float64")
 ROUNDING = {"check_sample_weight_equivalence_on_dense_data": "asks for 7 digits: float32 has not many more"}
 
 
-def classifiers() -> list[MLPClassifier]:
-    """float64, as the docstring says, on all; float32, the default, on one."""
+def estimators() -> list[Any]:
+    """float64, as the docstring says, on all; float32, the default, on one; scikit-learn's training in both."""
     usable = [name for name in ("numpy", "numba", "torch") if probe(name).usable]
-    return [MLPClassifier(backend=name, max_iter=EPOCHS, dtype="float64") for name in usable] + [
-        MLPClassifier(backend="numpy", max_iter=EPOCHS)
+    return [
+        *(MLPClassifier(backend=name, max_iter=EPOCHS, dtype="float64") for name in usable),
+        MLPClassifier(backend="numpy", max_iter=EPOCHS),
+        *(MLPClassifier(preset="sklearn", dtype=dtype, **LONGER) for dtype in DTYPES),
+        *(MLPRegressor(dtype=dtype, random_state=0, **LONGER) for dtype in DTYPES),
     ]
 
 
-def expected_failures(estimator: MLPClassifier) -> dict[str, str]:
-    return ROUNDING if estimator.dtype == "float32" else {}
+def expected_failures(estimator: Any) -> dict[str, str]:
+    ours = isinstance(estimator, MLPClassifier) and estimator.preset != "sklearn"
+    return ROUNDING if ours and estimator.dtype != "float64" else {}
 
 
 def asks_for_cuda(check: Any) -> bool:
@@ -37,8 +43,8 @@ def array_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
 
 
-@parametrize_with_checks(classifiers(), expected_failed_checks=expected_failures)
-def test_sklearn_check(estimator: MLPClassifier, check: Callable[[MLPClassifier], None]) -> None:
+@parametrize_with_checks(estimators(), expected_failed_checks=expected_failures)
+def test_sklearn_check(estimator: Any, check: Callable[[Any], None]) -> None:
     if asks_for_cuda(check) and not cuda_works():
         pytest.skip("PyTorch has no GPU here")
     check(estimator)

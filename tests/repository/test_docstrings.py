@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import fastmlp
-from fastmlp import Augmenter, FeatureExtractor, MLPClassifier
+from fastmlp import Augmenter, FeatureExtractor, MLPClassifier, MLPRegressor
 
-CLASSES = [MLPClassifier, FeatureExtractor, Augmenter]
+CLASSES = [MLPClassifier, MLPRegressor, FeatureExtractor, Augmenter]
 ORDER = ["Parameters", "Attributes", "Returns", "See Also", "Notes", "Examples"]
 METHODS = [
     (cls, name)
