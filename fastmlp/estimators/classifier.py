@@ -150,7 +150,8 @@ class MLPClassifier(ModelFiles, TrainedAsSklearn, TrainedByPreset, ClassifierMix
     coefficients of scikit-learn's MLPClassifier, on every backend. X may be sparse, and y have several labels a row.
     All attributes are scikit-learn's too, among them ``t_``, ``best_loss_``, ``n_layers_``, ``n_outputs_`` and
     ``out_activation_``, but ``history_`` is absent. ``init``, ``standardize`` and ``label_smoothing`` must be None.
-    random_state=0, where scikit-learn has None, is the one default of ours.
+    random_state=0, where scikit-learn has None, is the one default of ours; partial_fit takes classes before
+    sample_weight.
 
     The other presets:
     Rows of weight 0 only contribute their class. All other weights are divided by their mean, so only their ratios
