@@ -69,8 +69,9 @@ def test_a_dispatchers_own_function_gives_the_arguments() -> None:
 
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check of few cases, for tests of the report."""
-    monkeypatch.setattr(op_checks, "CASES", {op: CASES[op] for op in ("gather", "matmul", "add_bias", "hflip")})
+    """A check of few cases, for tests of the report: of every op that NumPy has of its own, and two more."""
+    few = ("gather", "matmul", "logistic", "tanh", "add_bias", "hflip")
+    monkeypatch.setattr(op_checks, "CASES", {op: CASES[op] for op in few})
     for module in (epochs, hazards, whole_runs):
         monkeypatch.setattr(module, "CASES", module.CASES[-1:])
 
