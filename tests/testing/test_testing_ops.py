@@ -187,6 +187,12 @@ def softmax_weighs_hits(
     hits[...] = np.sum((logits.argmax(axis=1) == labels) * weights).astype(np.int64) if labels.size else 0
 
 
+def labels_smoothed_by_half(
+    logits: Array, labels: Array, weights: Array, smoothing: float, gradient: Array, loss: Array, *smoothed: Array
+) -> None:
+    run("smooth_labels", logits, labels, weights, smoothing / 2, gradient, loss, *smoothed)
+
+
 def update_uphill(optimizer: Any, slots: Array, gradient: Array, row: Any, decays: bool, out: Array) -> None:
     run("update", optimizer, slots, -gradient, row, decays, out)
 
@@ -267,6 +273,63 @@ def triangle_pool_splits_early(products: Array, squares: Array, lengths: Array, 
     out[...] = out.reshape(len(out), 4, len(lengths))[:, ::-1].reshape(out.shape)
 
 
+def logistic_overflows(z: Array, out: Array) -> None:
+    with np.errstate(all="ignore"):
+        out[...] = np.exp(z) / (1 + np.exp(z))
+
+
+def tanh_of_half(z: Array, out: Array) -> None:
+    run("tanh", z / 2, out)
+
+
+def exponential_of_two(z: Array, out: Array) -> None:
+    with np.errstate(all="ignore"):
+        out[...] = 2**z
+
+
+def softmax_keeps_the_largest(logits: Array, out: Array) -> None:
+    with np.errstate(all="ignore"):
+        out[...] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def logistic_backward_forgets_a_factor(gradient: Array, activation: Array, out: Array) -> None:
+    out[...] = gradient * activation
+
+
+def tanh_backward_forgets_the_square(gradient: Array, activation: Array, out: Array) -> None:
+    out[...] = gradient * (1 - activation)
+
+
+def squared_error_is_whole(predictions: Array, targets: Array, losses: Array) -> None:
+    run("squared_error", predictions, targets, losses)
+    losses *= 2
+
+
+def log_loss_of_the_impossible(probabilities: Array, targets: Array, least: float, losses: Array) -> None:
+    run("log_loss", probabilities, targets, 0.0, losses)
+
+
+def binary_log_loss_of_yes(probabilities: Array, targets: Array, least: float, losses: Array) -> None:
+    run("log_loss", probabilities, targets, least, losses)
+
+
+def poisson_deviance_of_no_counts(predictions: Array, targets: Array, losses: Array) -> None:
+    with np.errstate(all="ignore"):
+        losses[...] = targets * np.log(targets / predictions) - targets + predictions
+
+
+def residual_reversed(predictions: Array, targets: Array, out: Array) -> None:
+    out[...] = targets - predictions
+
+
+def rows_weighed_twice(values: Array, weights: Array, out: Array) -> None:
+    run("weigh_rows", values, weights**2, out)
+
+
+def penalty_of_every_row(sums: Array, values: Array, alpha: float, total: float, out: Array) -> None:
+    out[...] = sums / total + alpha * values
+
+
 WITH_MOMENTS = [kind for kind in OPTIMIZERS.values() if kind.moments]
 BUGS: list[tuple[str, Kernel, str]] = [
     ("gather", gather_next_row, "elements differ"),
@@ -299,6 +362,7 @@ BUGS: list[tuple[str, Kernel, str]] = [
     ("softmax_xent", softmax_counts_nan, r"nan, .*hits: 1 of 1 elements differ"),
     ("weighted_softmax_xent", softmax_forgets_weights, "over the tolerance"),
     ("weighted_softmax_xent", softmax_weighs_hits, "hits: 1 of 1 elements differ"),
+    ("smooth_labels", labels_smoothed_by_half, "over the tolerance"),
     *((f"{name} update", update_uphill, "over the tolerance") for name in OPTIMIZERS),
     *((f"{name} update", update_forgets_biases, r"undecayed.*over the tolerance") for name in OPTIMIZERS),
     *((f"{name} update", update_forgets_decay, "over the tolerance") for name in OPTIMIZERS),
@@ -311,6 +375,19 @@ BUGS: list[tuple[str, Kernel, str]] = [
     ),
     ("adam update", adam_epsilon_in_the_root, r"tiny, .*out\[0\]: error .* over the tolerance"),
     ("adam update", adam_uses_old_moments, r"out\[0\]: error .* over the tolerance"),
+    ("logistic", logistic_overflows, r"far, .*error inf"),
+    ("tanh", tanh_of_half, "over the tolerance"),
+    ("exponential", exponential_of_two, "over the tolerance"),
+    ("softmax", softmax_keeps_the_largest, r"far, .*error inf"),
+    ("logistic_backward", logistic_backward_forgets_a_factor, "over the tolerance"),
+    ("tanh_backward", tanh_backward_forgets_the_square, "over the tolerance"),
+    ("squared_error", squared_error_is_whole, "error 1 is over the tolerance"),
+    ("log_loss", log_loss_of_the_impossible, r"certain, .*error inf"),
+    ("binary_log_loss", binary_log_loss_of_yes, "over the tolerance"),
+    ("poisson_deviance", poisson_deviance_of_no_counts, "error inf"),
+    ("residual", residual_reversed, "over the tolerance"),
+    ("weigh_rows", rows_weighed_twice, "over the tolerance"),
+    ("penalized_mean", penalty_of_every_row, "over the tolerance"),
     ("standardize", standardize_adds, "over the tolerance"),
     ("standardize", standardize_divides, "over the tolerance"),
     ("extract_patches", patches_by_sample_variance, "over the tolerance"),
