@@ -1,4 +1,4 @@
-"""How the cost of training grows: with rows, in memory and memory-mapped, batch, hidden units, classes and threads.
+"""How the cost of training grows: with rows, in memory and memory-mapped, batch, width, depth, classes and threads.
 
 Each point starts from the paper's head on 50,000 rows and changes one thing. An epoch visits at most 50,000 rows, drawn
 from all.
@@ -22,6 +22,7 @@ VALUES = {
     "memory-mapped rows": (10_000, 100_000, 1_000_000),
     "batch size": (16, 64, 256, 1024, 4096),
     "hidden units": (16, 64, 256, 1024),
+    "layers": (1, 2, 3, 4),
     "classes": (2, 10, 100, 1000),
     "threads": (1, 2, 4, 8, 16, 32),
 }
@@ -31,7 +32,7 @@ VISITED = 50_000
 
 def point(axis: str, value: int, threads: int, smoke: bool, folder: Path) -> Training:
     """The problem at one point of an axis."""
-    sizes = {"hidden units": (512, value, 10), "classes": (512, 64, value)}.get(axis, (512, 64, 10))
+    sizes = _sizes(axis, value)
     rows = value if axis.endswith("rows") else SMALL["rows"][1] if smoke else VISITED
     return draw(
         "growth",
@@ -47,6 +48,14 @@ def point(axis: str, value: int, threads: int, smoke: bool, folder: Path) -> Tra
         value=value,
         rounds=2,
     )
+
+
+def _sizes(axis: str, value: int) -> tuple[int, ...]:
+    if axis == "hidden units":
+        return (512, value, 10)
+    if axis == "layers":
+        return (512, *[64] * (value - 1), 10)
+    return (512, 64, value) if axis == "classes" else (512, 64, 10)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,4 +1,4 @@
-"""A step of other heads: linear probes, two hidden layers, and the paper's head, in batches of 64 to 4,096 rows."""
+"""A step of other heads: linear probes, deeper ones, and the paper's on weighted rows, in small and large batches."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from fastmlp.network.tiers import Tier
 from . import ours
 from .contenders import Contender
 from .peers import jax, torch
-from .training import Training, draw
+from .training import PAPER, Training, draw
 
-HEADS = ((768, 1000), (512, 10), (512, 128, 64, 10), (512, 64, 10))
+HEADS = {"768-1000": (768, 1000), "512-10": (512, 10), "512-128-64-10": (512, 128, 64, 10), "512-64-10": PAPER}
+WEIGHTED = "weighted 512-64-10"
 BATCHES = (64, 256, 1024, 4096)
 ROWS = 20_000
 
@@ -27,16 +28,24 @@ CONTENDERS = (
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A point is (sizes, batch)."""
+    """A point is (head, batch)."""
     batches = BATCHES[:1] if metafunc.config.getoption("--smoke") else BATCHES
-    points = [(sizes, batch) for sizes in HEADS for batch in batches]
-    metafunc.parametrize("problem", points, ids=str, indirect=True, scope="module")
+    points = [(head, batch) for head in (*HEADS, WEIGHTED) for batch in batches]
+    metafunc.parametrize("problem", points, ids="{0[0]} {0[1]}".format, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
 def problem(request: pytest.FixtureRequest, threads: int, smoke: bool) -> Training:
-    sizes, batch = request.param
-    return draw("heads", threads, rows=1_000 if smoke else ROWS, sizes=sizes, batch_size=batch, rounds=2)
+    head, batch = request.param
+    return draw(
+        "heads",
+        threads,
+        rows=1_000 if smoke else ROWS,
+        sizes=HEADS.get(head, PAPER),
+        batch_size=batch,
+        weighted=head == WEIGHTED,
+        rounds=2,
+    )
 
 
 @pytest.mark.contenders(*CONTENDERS)

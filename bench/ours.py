@@ -87,11 +87,12 @@ def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bo
 
 def train(backend: Backend, problem: Training, tier: Tier | None) -> Bound:
     """One epoch per run, from the weights that the previous run left."""
-    best = choose_tier(problem.parameters.sizes, "float32", backend, batch_size=problem.batch_size)
+    weighted = problem.row_weights is not None
+    best = choose_tier(problem.parameters.sizes, "float32", backend, batch_size=problem.batch_size, weighted=weighted)
     if tier is not None and tier > best.tier:
         raise AbsentError(f"{best.reason}.")
-    trainer = Trainer(problem.parameters, backend, problem.batch_size, tier)
-    samples = Samples.place(backend, problem.features, problem.labels, "float32")
+    trainer = Trainer(problem.parameters, backend, problem.batch_size, tier, weighted=weighted)
+    samples = Samples.place(backend, problem.features, problem.labels, "float32", weights=problem.row_weights)
 
     def run() -> None:
         train_epoch(trainer, samples, problem)

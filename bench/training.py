@@ -32,7 +32,8 @@ SMOKE_ROWS = {"cpu": 1_000, "cuda": 1_000, "emulated": 130}  # two batches and a
 class Training(Problem):
     """Features float32 (n, d), labels int64 (n,), the order int64 (m,) of the rows in an epoch, initial weights.
 
-    Every epoch takes the rows in that order, `batch_size` at a time; the last batch may be smaller.
+    Every epoch takes the rows in that order, `batch_size` at a time; the last batch may be smaller. row_weights (n,)
+    weigh each row's loss.
     """
 
     parameters: Parameters
@@ -40,6 +41,7 @@ class Training(Problem):
     labels: NDArray[np.int64]
     order: NDArray[np.int64]
     batch_size: int
+    row_weights: NDArray[np.float32] | None = None
     epochs: int = 1
     learning_rate: float = LEARNING_RATE
 
@@ -51,9 +53,10 @@ class Training(Problem):
     @cached_property
     def reference(self) -> Judgement:
         """The result of all epochs by the array code on NumPy, in float64."""
-        trainer = Trainer(self.parameters.astype("float64"), NumpyBackend(), self.batch_size, Tier.ARRAY_CODE)
+        start, weights = self.parameters.astype("float64"), self.row_weights
+        trainer = Trainer(start, NumpyBackend(), self.batch_size, Tier.ARRAY_CODE, weighted=weights is not None)
         for _ in range(self.epochs):
-            train_epoch(trainer, Samples(self.features, self.labels), self)
+            train_epoch(trainer, Samples(self.features, self.labels, weights), self)
         return self.judge(trainer.parameters)
 
     def check(self, what: str, result: Parameters) -> None:
@@ -97,6 +100,7 @@ def draw(
     sizes: tuple[int, ...] = PAPER,
     batch_size: int = BATCH,
     epochs: int = 1,
+    weighted: bool = False,
     stored_in: Path | None = None,
     mapped: bool = False,
     unit: str = "step",
@@ -104,13 +108,14 @@ def draw(
 ) -> Training:
     """A training problem with at most `visited` of its rows per epoch; its time is per step, row or epoch.
 
-    If a folder `stored_in` is given, the features are stored there and memory-mapped.
+    weighted: rows have weights, of mean 1. If a folder `stored_in` is given, the features are stored there and
+    memory-mapped.
     """
     rng = np.random.default_rng([rows, *sizes])
     labels = rng.integers(0, sizes[-1], rows)
     order = rng.permutation(rows)[:visited]
     units = {"step": epochs * -(-len(order) // batch_size), "row": epochs * len(order), "epoch": epochs}
-    network = "-".join(map(str, sizes))
+    network = ("weighted " if weighted else "") + "-".join(map(str, sizes))
     return Training(
         suite=suite,
         threads=threads,
@@ -122,9 +127,15 @@ def draw(
         labels=labels,
         order=order,
         batch_size=batch_size,
+        row_weights=_row_weights(rng, rows) if weighted else None,
         epochs=epochs,
         **others,
     )
+
+
+def _row_weights(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
+    weights = rng.uniform(0.5, 1.5, rows)
+    return (weights / weights.mean()).astype(np.float32)
 
 
 def _features(rng: np.random.Generator, labels: NDArray[np.int64], sizes: tuple[int, ...]) -> NDArray[np.float32]:

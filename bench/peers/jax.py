@@ -20,6 +20,7 @@ def train(problem: Training) -> Bound:
     devices.require_jax(problem)
     epoch = _epoch(problem.learning_rate)
     features, labels = jnp.asarray(problem.features), jnp.asarray(problem.labels.astype(np.int32))
+    row_weights = None if problem.row_weights is None else jnp.asarray(problem.row_weights)
     full = len(problem.order) // problem.batch_size * problem.batch_size
     order = jnp.asarray(problem.order.astype(np.int32))
     batches, rest = order[:full].reshape(-1, problem.batch_size), order[full:].reshape(1, -1)
@@ -30,27 +31,29 @@ def train(problem: Training) -> Bound:
     def run() -> None:
         nonlocal weights
         for part in parts:
-            weights = epoch(weights, features, labels, part)
+            weights = epoch(weights, features, labels, row_weights, part)
         jax.block_until_ready(weights)
 
     return Bound(run, lambda: Parameters(tuple(map(np.asarray, weights[::2])), tuple(map(np.asarray, weights[1::2]))))
 
 
 def _epoch(learning_rate: float) -> Any:
-    """epoch([W1, b1, W2, b2, ...], features, labels, batches (k, m)) -> the weights after k steps."""
+    """epoch([W1, b1, W2, b2, ...], features, labels, row weights or None, batches (k, m)) -> weights after k steps."""
     import jax
     import jax.numpy as jnp
 
-    def loss(weights: Any, x: Any, y: Any) -> Any:
+    def loss(weights: Any, x: Any, y: Any, row_weights: Any) -> Any:
         *hidden, W, b = weights
         for layer in range(0, len(hidden), 2):
             x = jax.nn.relu(x @ hidden[layer] + hidden[layer + 1])
         logits = x @ W + b
-        return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1).mean()
+        losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1)[:, 0]
+        return (losses if row_weights is None else row_weights * losses).mean()
 
-    def epoch(weights: Any, features: Any, labels: Any, batches: Any) -> Any:
+    def epoch(weights: Any, features: Any, labels: Any, row_weights: Any, batches: Any) -> Any:
         def step(weights: Any, batch: Any) -> tuple[Any, None]:
-            gradients = jax.grad(loss)(weights, features[batch], labels[batch])
+            weighing = None if row_weights is None else row_weights[batch]
+            gradients = jax.grad(loss)(weights, features[batch], labels[batch], weighing)
             return [w - learning_rate * g for w, g in zip(weights, gradients, strict=True)], None
 
         return jax.lax.scan(step, weights, batches)[0]

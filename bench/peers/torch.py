@@ -105,7 +105,11 @@ def _train_on_tensors(problem: Training, compiled: Callable[[Any], Any]) -> Boun
     device = devices.torch_device(problem)
     features, labels = _tensors(problem, device)
     order = torch.from_numpy(problem.order).to(device)
-    loss_on = compiled(lambda batch: loss_of(model(features[batch]), labels[batch]))
+    if problem.row_weights is None:
+        loss_on = compiled(lambda batch: loss_of(model(features[batch]), labels[batch]))
+    else:
+        weights, loss_of = torch.from_numpy(problem.row_weights).to(device), torch.nn.CrossEntropyLoss(reduction="none")
+        loss_on = compiled(lambda batch: (weights[batch] * loss_of(model(features[batch]), labels[batch])).mean())
     loss_on(order[: problem.batch_size]).backward()  # compiles here, where a missing compiler is reported as such
 
     def run() -> None:
