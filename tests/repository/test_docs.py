@@ -48,6 +48,9 @@ NOT_RUN = {
     "scripts/test --quick": SETS_UP,
     "scripts/reproduce --dataset cifar10 --extractor resnet18": CIFAR10,
     "scripts/reproduce --dataset cifar10 --extractor resnet18 --backend cupy": f"{CIFAR10}, and needs a GPU",
+    "fastmlp reproduce --dataset cifar10 --extractor patches --preset best --seeds 10": "it downloads CIFAR-10",
+    "fastmlp reproduce --dataset cifar10 --extractor resnet18 --weights resnet18.pth --image-size 112 --preset best "
+    "--seeds 10": CIFAR10,
     ". .venv/bin/activate": "it changes the shell it is typed in",
     "pip install .": INSTALLS,
     "pip install '.[torch,onnx]'": INSTALLS,

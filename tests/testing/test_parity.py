@@ -99,7 +99,7 @@ def test_real_images(backend: Backend, cifar10_folder: Path, rng: np.random.Gene
 
 MISTAKES: dict[str, Callable[[Backend], object]] = {
     "no batch": lambda backend: Trainer(initial_parameters((4, 3)), backend, 0),
-    "no such tier": lambda backend: Trainer(initial_parameters((4, 3)), backend, 4, tier=Tier.FUSED_EPOCH),
+    "no such tier": lambda backend: Trainer(initial_parameters((1024, 2100, 3)), backend, 4, tier=Tier.FUSED_EPOCH),
     "float images": lambda backend: augment.hflip(backend.asarray(np.zeros((2, 3, 8, 8), "f4")), True),
     "two channels": lambda backend: augment.contrast(_images(backend, channels=2), 1.0),
     "float offset": lambda backend: augment.crop(_images(backend), 1.5, 2, backend=backend),
