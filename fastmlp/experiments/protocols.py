@@ -31,13 +31,13 @@ Numbers = tuple[float, ...]
 class Protocol:
     """What a probe trains: a head of every learning rate, weight decay and width, each from every seed.
 
-    about: what the protocol is, and where it comes from. widths: hidden units; 0: none, a linear head. normalize: "raw";
-    "l2", each row divided by its Euclidean length; "standard", each feature by its spread. steps: at least so many, in
-    whole epochs; with `epochs`, the more of both. rates_for: the batch size that the learning rates are meant for: they
-    are scaled in proportion to another's; None: they are not scaled. first_every: 1: all weight decays are tried; more:
-    first every so many of them, then in halved steps those beside the best so far, down to one step. strengths: of the
-    penalty, C in scikit-learn's terms: linear heads are fitted by logistic regression, at each of them, in place of all
-    that is trained in epochs. The others are as `Recipe` has them.
+    about: what the protocol is, and where it comes from. widths: hidden units; 0: none, a linear head. normalize:
+    "raw"; "l2", each row divided by its Euclidean length; "standard", each feature by its spread. steps: at least so
+    many, in whole epochs; with `epochs`, the more of both. rates_for: the batch size that the learning rates are
+    meant for: they are scaled in proportion to another's; None: they are not scaled. first_every: 1: all weight
+    decays are tried; more: first every so many of them, then in halved steps those beside the best so far, down to
+    one step. strengths: of the penalty, C in scikit-learn's terms: linear heads are fitted by logistic regression, at
+    each of them, in place of all that is trained in epochs. The others are as `Recipe` has them.
 
     Raises UsageError for a value that it cannot take.
     """
