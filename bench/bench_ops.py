@@ -17,13 +17,18 @@ from . import ours
 from .contenders import Bound, Contender, Problem
 
 LOGITS, HIDDEN, PRODUCT = (64, 10), (64, 64), (64, 512, 64)
+ACTIVATIONS = ("logistic", "tanh", "exponential", "logistic_backward", "tanh_backward")
+LOSSES = ("softmax", "squared_error", "log_loss", "binary_log_loss", "poisson_deviance", "residual", "weigh_rows")
 PRODUCTS = ("matmul", "dense", "dense_relu", "dense_backward", "dense_gradients")
 SHAPES = {
     **dict.fromkeys(("add_bias", "softmax_xent", "weighted_softmax_xent", "smooth_labels"), LOGITS),
     **dict.fromkeys(("standardize", "bias_relu", "relu_backward", "column_sum"), HIDDEN),
+    **dict.fromkeys(ACTIVATIONS, HIDDEN),
+    **dict.fromkeys(LOSSES, LOGITS),
     **dict.fromkeys(PRODUCTS, PRODUCT),
     "gather": (64, 512),
     "update": (32_768,),
+    "penalized_mean": (32_768,),
 }
 
 

@@ -65,7 +65,7 @@ def warn_about_scale(features: Any, centred: bool) -> None:
     finding = odd_scale(to_host(features), centred)
     if finding:
         fix = "standardise them by (X - X.mean(axis=0)) / X.std(axis=0), or pass standardize=True"
-        warnings.warn(f"The features {finding}: {fix}.", stacklevel=4)
+        warnings.warn(f"The features {finding}: {fix}.", stacklevel=5)
 
 
 def warn_of_guessing(history: History, rows: Rows, recipe: Recipe) -> None:
@@ -73,7 +73,7 @@ def warn_of_guessing(history: History, rows: Rows, recipe: Recipe) -> None:
     finding = no_better_than_guessing(history, rows.labels, recipe, rows.weights)
     if finding:
         fix = 'try preset="tabular", another learning_rate_init, or a larger max_iter'
-        warnings.warn(f"{finding}: {fix}.", ConvergenceWarning, stacklevel=3)
+        warnings.warn(f"{finding}: {fix}.", ConvergenceWarning, stacklevel=4)
 
 
 def row_weights(

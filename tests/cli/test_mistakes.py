@@ -220,7 +220,7 @@ def of_images(place: Path) -> Predictor:
         (lambda: head().fit(X, np.eye(3)[Y]), "for one-hot rows, pass y.argmax(axis=1)."),
         (lambda: head().fit(X, 0 * Y), "y has only one class, 0: pass rows of two classes or more."),
         (lambda: head(preset="papre").fit(X, Y), "not 'papre', did you mean paper."),
-        (lambda: head(batch_size="auto").fit(X, Y), "batch_size must be a whole number from 1 on, not 'auto'."),
+        (lambda: head(batch_size="big").fit(X, Y), "batch_size must be a whole number from 1 on, or auto, not 'big'."),
         (lambda: head(random_state=-1).fit(X, Y), "random_state must be a whole number from 0 on"),
         (lambda: head(hidden_layer_sizes=64.5).fit(X, Y), "hidden_layer_sizes must be whole numbers"),
         (lambda: FeatureExtractor("patchs").fit(PIXELS), "did you mean patches"),
