@@ -31,6 +31,7 @@ from fastmlp.features.columns import Columns
 from fastmlp.features.contents import SUFFIXES
 from fastmlp.features.tables import read_features, read_labelled
 from fastmlp.models.predictor import Predictor, load_model
+from fastmlp.models.views import ONE
 from fastmlp.report.comparison import table_text
 
 SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
@@ -49,7 +50,7 @@ def predict(options: argparse.Namespace) -> None:
     """Labels and probabilities of image files and folders, or of a file of features or images."""
     model = _open(options)
     origins, X = _inputs(options, model)
-    rows = answers(model, model.predict_proba(X), origins, options.top)
+    rows = answers(model, model.predict_proba(X, options.views), origins, options.top)
     (_write_json if options.json else WRITERS[options.format])(rows)
 
 
@@ -135,7 +136,7 @@ def evaluate(options: argparse.Namespace) -> None:
     """A model's figures on the test images of a dataset, or on labelled features."""
     model = _open(options)
     X, labels = _rows_to_evaluate(model, options)
-    figures = model.evaluate(X[: options.limit], labels[: options.limit])
+    figures = model.evaluate(X[: options.limit], labels[: options.limit], options.views)
     _warn_of_rows_trained_on(figures, model, options)
     print(to_json(figures)) if options.json else _print_evaluation(figures)
     if options.out is not None:
@@ -186,6 +187,8 @@ def _test_images(model: Predictor, options: argparse.Namespace) -> tuple[NDArray
 
 def _print_evaluation(figures: dict[str, Any]) -> None:
     print(f"{figures['samples']:,} samples")
+    if figures["views"] != ONE:
+        print(f"views              {figures['views']}")
     print(f"accuracy           {figures['accuracy']:.3%}")
     print(f"loss               {figures['loss']:.4g}")
     print(f"calibration error  {figures['calibration_error']:.3%}\n")
@@ -315,4 +318,7 @@ def _reading(options: argparse.Namespace) -> Reading:
 
 
 def _open(options: argparse.Namespace) -> Predictor:
-    return load_model(options.model, options.backend or "auto", weights=options.weights, threads=options.threads)
+    """The model, which can answer to the views that are asked for."""
+    model = load_model(options.model, options.backend or "auto", weights=options.weights, threads=options.threads)
+    model.check_views(options.views)
+    return model

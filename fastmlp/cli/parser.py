@@ -77,6 +77,7 @@ PRESET_HELP = (
     "best: twelve, each feature standardised; "
     "tabular (default for --features): 100, each feature standardised"
 )
+VIEWS_HELP = "mirror: the mean of the answers to each image and to its mirror image (%(default)s)"
 HELD_OUT_HELP = "only the rows of --features that were held out when the model was trained on that file"
 DEVICE_HELP = "where all contenders compute; emulated runs the cuda code without a GPU (cpu)"
 
@@ -322,6 +323,7 @@ def _add_evaluate(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> 
     _add_features_options(evaluate, "evaluate on these features instead of a dataset's test images")
     _option(group, "out", Path, "where a report goes (none by default)")
     evaluate.add_argument("--held-out", action="store_true", help=HELD_OUT_HELP)
+    _add_views(evaluate)
 
 
 def _add_compare(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
@@ -340,6 +342,11 @@ def _add_predict(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> N
     _add_columns_options(predict.add_argument_group("files of features"))
     predict.add_argument("--format", choices=("table", "csv", "jsonl"), default="table", help="(%(default)s)")
     predict.add_argument("--top", type=positive, default=1, metavar="K", help="the K most likely classes (%(default)s)")
+    _add_views(predict)
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--views", choices=("one", "mirror"), default="one", help=VIEWS_HELP)
 
 
 def _add_export(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:

@@ -19,6 +19,7 @@ from fastmlp.experiments.results import SCHEMA
 from fastmlp.models import metrics
 from fastmlp.models.folder import MODEL
 from fastmlp.models.predictor import Predictor
+from fastmlp.models.views import ONE
 from fastmlp.report import comparison
 
 RESULTS = "results.json"
@@ -61,6 +62,7 @@ class RunFolder:
             "calibration_error": evaluation["calibration_error"],
             "seconds": comparison.seconds_of(self.results),
             "test_set": evaluation["test_set"],
+            "views": evaluation.get("views", ONE),
         }
 
 

@@ -301,6 +301,7 @@ class StoredFeatures:
             "note": dataset.note,
             "left_out": asdict(dataset.left_out),
             "class_names": list(dataset.class_names),
+            "mirror_keeps_class": dataset.mirror_keeps_class,
             "rows": {"training": len(dataset.train), "test": len(dataset.test)},
             "augmentation": {**self.of.images.policy.as_dict(), "copies": self.of.config.copies}
             if self.augmented

@@ -25,6 +25,7 @@ from fastmlp.features.tables import finite_rows, indices_of
 from fastmlp.models import metrics, storage
 from fastmlp.models.folder import MODEL
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
+from fastmlp.models.views import ONE, check_views, mean_answer, views_of
 from fastmlp.network.evaluation import softmax
 from fastmlp.network.trainer import Trainer
 
@@ -48,6 +49,9 @@ class Predictor:
     Of a data frame, a model trained on columns takes those by name, in any order; an array has them in their order.
     weights replaces the extractor's weights file if that has moved. Raises DataError if the model or the weights
     are missing, damaged, or the weights are not those the model was trained with, and for an X that does not fit.
+
+    views="mirror" answers to each image by the mean of its probabilities of the image and of its mirror image, left for
+    right. UsageError where X or the model's are features, or a mirror image is of another class, as of digits.
 
     Threads may share it, a web server's, say.
     """
@@ -89,22 +93,26 @@ class Predictor:
         """The rows it was trained on; None where its folder does not tell."""
         return TrainedRows.load(self.folder)
 
-    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+    def check_views(self, views: str) -> None:
+        """Raise UsageError unless it can answer to these views."""
+        check_views(views, self.folder, self.config)
+
+    def predict(self, X: NDArray[Any], views: str = ONE) -> NDArray[Any]:
         """The most likely class of each row (n,)."""
-        return self.classes[self.logits(X).argmax(axis=1)]
+        return self.classes[self.logits(X, views).argmax(axis=1)]
 
-    def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
+    def predict_proba(self, X: NDArray[Any], views: str = ONE) -> NDArray[Any]:
         """Class probabilities (n, classes)."""
-        return softmax(self.logits(X))
+        return softmax(self.logits(X, views))
 
-    def evaluate(self, X: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+    def evaluate(self, X: NDArray[Any], labels: NDArray[Any], views: str = ONE) -> dict[str, Any]:
         """All figures of `metrics.evaluate`; labels (n,): classes or, where those are strings, their places.
 
         Also test_set: what tells these rows from others, as `trained_rows.digests` has it; rows_trained_on: how many of
-        them equal rows that the model was trained on, as float32; None for a model whose folder does not tell.
+        them equal rows that the model was trained on, as float32; None for a model whose folder does not tell; views.
         """
-        answers = self.answers(X, labels)
-        return {**metrics.evaluate(answers, self.class_names), **self.whence(X, answers)}
+        answers = self.answers(X, labels, views)
+        return {**metrics.evaluate(answers, self.class_names), **self.whence(X, answers), "views": views}
 
     def whence(self, X: NDArray[Any], answers: metrics.Answers) -> dict[str, Any]:
         """test_set and rows_trained_on of `evaluate`, of rows that it gave these answers to."""
@@ -112,7 +120,7 @@ class Predictor:
         count = None if trained is None else trained.count(hashes)
         return {"test_set": digests(hashes, answers.labels), "rows_trained_on": count}
 
-    def answers(self, X: NDArray[Any], labels: NDArray[Any]) -> metrics.Answers:
+    def answers(self, X: NDArray[Any], labels: NDArray[Any], views: str = ONE) -> metrics.Answers:
         """What it answers to rows of these labels, as for `evaluate`; DataError if there are none."""
         X, labels = self._array(X), np.asarray(labels)
         if labels.dtype.kind in "OT":  # as data frames hold words
@@ -120,7 +128,8 @@ class Predictor:
         if labels.shape != X.shape[:1] or len(labels) == 0:
             raise DataError(f"X has shape {X.shape}, the labels {labels.shape}: give one label per row, and some rows.")
         places = self._places_of(labels)
-        return metrics.Answers.of(self.network.logit_batches(self._placed(X)), places)
+        of_views = map(self.network.logit_batches, self._placed(X, views))
+        return metrics.Answers.of(map(mean_answer, *of_views), places)
 
     def _places_of(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         """Where each label stands among the classes."""
@@ -130,9 +139,9 @@ class Predictor:
             raise DataError(f"Labels run to {labels.max()}, but there are {len(self.classes)} classes: count from 0.")
         return labels.astype(np.int64)
 
-    def logits(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Logits (n, classes)."""
-        return self.network.logits(self._placed(self._array(X)))
+    def logits(self, X: NDArray[Any], views: str = ONE) -> NDArray[Any]:
+        """Logits (n, classes); of several views the logarithms of their mean probabilities."""
+        return mean_answer(*map(self.network.logits, self._placed(self._array(X), views)))
 
     def _array(self, X: Any) -> NDArray[Any]:
         """X as an array; of a data frame the columns that the model was trained on, in that order."""
@@ -142,9 +151,17 @@ class Predictor:
         check_complete(names, columns, "the data frame")
         return np.asarray(X[list(names)])
 
-    def _placed(self, X: NDArray[Any]) -> Array:
-        """Features of X on the device, standardised if the model's are."""
-        features = self.features(X) if X.ndim > 2 else self._checked(X)
+    def _placed(self, X: NDArray[Any], views: str) -> list[Array]:
+        """Features of each view of X on the device, standardised if the model's are."""
+        self.check_views(views)
+        if X.ndim > 2:
+            return [self._standardised(self.features(view)) for view in views_of(X, views)]
+        if views != ONE:
+            raise UsageError(f"Features have no mirror image: give images (n, 3, 32, 32), or leave views at {ONE}.")
+        return [self._standardised(self._checked(X))]
+
+    def _standardised(self, features: NDArray[Any]) -> Array:
+        """Features on the device, as the network takes them."""
         dtype, names, scaling = self.network.dtype, self.feature_names, self.parameters.scaling
         return self.backend.asarray(finite_rows(features, None, dtype, "the features", names, scaling))
 
@@ -193,6 +210,7 @@ def _read_config(path: Path, sizes: Sequence[int]) -> dict[str, Any]:
         kinds += [(name, str) for name in names]
         if extractor is not None:
             kinds += [(extractor["name"], str), (extractor.get("image_size"), int | None)]
+            kinds += [(config.get("mirror_keeps_class"), bool | None)]
         if config.get("integer_classes"):
             kinds += [(np.array([int(name) for name in names], np.int64), np.ndarray)]
         columns = config.get("feature_names")

@@ -100,7 +100,7 @@ def _row(row: Row) -> tuple[str, ...]:
     return (
         clean(row["run"]),
         "-".join(map(str, row["sizes"])),
-        _recipe(row["recipe"]),
+        _recipe(row["recipe"]) + (", mirrored views" if row.get("views") == "mirror" else ""),
         f"{'' if rows is None else f'{rows:,}'} / {row['test_rows']:,}",
         "" if train is None else f"{train:.2%}",
         f"{row['test_accuracy']:.2%} ± {100 * row['standard_error']:.2f}",

@@ -58,7 +58,9 @@ def _evaluation(results: Results) -> Mapping[str, Any]:
 def _what_was_done(results: Results) -> str:
     config, data, samples = results["config"], results["data"], _evaluation(results)["samples"]
     if "history" not in results:
-        return f"{_network(results)} was evaluated on {counted(samples, 'row')} of {spoken(data['dataset'])}."
+        mirrored = _evaluation(results).get("views") == "mirror"
+        views = ", by the mean of its answers to each image and to its mirror image" if mirrored else ""
+        return f"{_network(results)} was evaluated on {counted(samples, 'row')} of {spoken(data['dataset'])}{views}."
     things = "row" if data["extractor"] is None else "image"
     features = "" if data["extractor"] is None else f"{spoken(data['extractor']['name'])} features of "
     tier = results["tier"]
