@@ -109,11 +109,11 @@ class Layout:
         return shape.classes if shape.hidden else self.units(shape)
 
     def inbox(self, shape: Shape) -> int:
-        """How many numbers a block's inboxes hold."""
+        """How many numbers a block's inboxes hold: whole float4."""
         rows, units = self.batch_rows(shape), self.units(shape)
         sums = self.split_k * rows * units if self.split_k > 1 else 0
         logits = (self.split_n if shape.hidden else 1) * (rows // self.blocks) * shape.classes
-        return 2 * (sums + logits + rows * self.coming_classes(shape))
+        return _round_up(2 * (sums + logits + rows * self.coming_classes(shape)), 4)
 
     def shared_memory(self, shape: Shape) -> int:
         """Bytes that a block takes, array by array like the kernel's `Share` and `Exchange`."""
