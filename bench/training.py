@@ -88,7 +88,7 @@ class Judgement(NamedTuple):
 
 def train_epoch(trainer: Trainer, samples: Samples, problem: Training) -> None:
     rates = np.full(problem.steps, problem.learning_rate)
-    trainer.train_epoch(samples.features, samples.labels, problem.order, rates)
+    samples.train_epoch([trainer], [problem.order], [rates])
 
 
 def draw(
