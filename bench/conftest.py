@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .threads import variables  # but nothing that imports a library: their thre
 DEVICES = ("cpu", "cuda", "emulated")  # emulated: the GPU's contenders, tried without a GPU
 
 TURNS = 3
+SETTLING = 0.3  # seconds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,6 +87,13 @@ def smoke(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--smoke"))
 
 
+def settle(run: Callable[[], None]) -> None:
+    """Run untimed for a while: threads of the contender before may spin on, and whoever watches them must see that end."""
+    end = time.monotonic() + SETTLING
+    while time.monotonic() < end:
+        run()
+
+
 @pytest.fixture
 def measure(benchmark: Any, session: Any, contender: Any, turn: int, smoke: bool) -> Callable[..., None]:
     """measure(problem, peak=bytes): check the contender, then time one turn of it on that problem."""
@@ -97,6 +106,8 @@ def measure(benchmark: Any, session: Any, contender: Any, turn: int, smoke: bool
             pytest.skip(f"{contender.name}: {absence}")
         benchmark.group = f"{problem.suite}: {problem.title}"
         benchmark.extra_info.update(contender=contender.name, threads=problem.threads, **bound.facts)
+        if not smoke:
+            settle(bound.run)
         if problem.rounds:
             benchmark.pedantic(bound.run, rounds=1 if smoke else problem.rounds)
         else:
