@@ -88,7 +88,7 @@ def smoke(request: pytest.FixtureRequest) -> bool:
 
 
 def settle(run: Callable[[], None]) -> None:
-    """Run untimed for a while: threads of the contender before may spin on, and whoever watches them must see that end."""
+    """Run untimed for a while: threads of the contender before may spin on, which ours watch and remember."""
     end = time.monotonic() + SETTLING
     while time.monotonic() < end:
         run()
