@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastmlp.common import environment
 from fastmlp.common.progress import Progress, progress, say, warn
 from fastmlp.common.statistics import summarize
+from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import FeatureSet, Labelled, Trial, joined, scaling_of
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import described, judge
@@ -52,6 +53,14 @@ class Setting(NamedTuple):
         """What it has of these."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
+    @classmethod
+    def combined(
+        cls, widths: Iterable[int], weight_decays: Iterable[float], learning_rates: Iterable[float]
+    ) -> list[Setting]:
+        """Every combination, width by width, as candidates of one shape train together."""
+        each = itertools.product(widths, weight_decays, learning_rates)
+        return [cls(rate, decay, width) for width, decay, rate in each]
+
     def options(self) -> dict[str, Any]:
         """As a configuration has them."""
         return {
@@ -60,6 +69,12 @@ class Setting(NamedTuple):
             "strength": self.strength,
             "hidden_layer_sizes": (self.width,) if self.width else (),
         }
+
+
+def check_settings(settings: Iterable[Setting], config: Config) -> None:
+    """Raise UsageError, before any work, for a value that no recipe takes."""
+    for setting in settings:
+        _ = replace(config, **setting.options()).recipe
 
 
 @dataclass

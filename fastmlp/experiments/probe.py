@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from fastmlp.common.errors import DataError, UsageError, did_you_mean
 from fastmlp.common.files import claimed, read_json, write_json
 from fastmlp.common.progress import say, warn
-from fastmlp.experiments.candidates import BEST, Known, Setting, describe, ranked, train_candidates, train_chosen
+from fastmlp.experiments.candidates import (
+    BEST,
+    Known,
+    Setting,
+    check_settings,
+    describe,
+    ranked,
+    train_candidates,
+    train_chosen,
+)
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_files import FileFeatures, Tables, tables_of
 from fastmlp.experiments.feature_sets import FeatureSet, Trial, tenth
@@ -185,9 +194,8 @@ class _Probe:
             )
 
     def run(self) -> dict[str, Any]:
-        for setting in self._settings(self.protocol.weight_decays):
-            _ = replace(self.config, **setting.options()).recipe  # checks itself, before any work
         config = self.config
+        check_settings(self._settings(self.protocol.weight_decays), config)
         self._recall()
         with self.machine.timed("probe"):
             self._search()
@@ -221,8 +229,7 @@ class _Probe:
     def _settings(self, weight_decays: Iterable[float]) -> list[Setting]:
         if self.protocol.strengths:
             return [Setting(None, None, 0, strength) for strength in self.protocol.strengths]
-        combined = itertools.product(self.protocol.widths, weight_decays, self.rates)
-        return [Setting(rate, decay, width) for width, decay, rate in combined]
+        return Setting.combined(self.protocol.widths, weight_decays, self.rates)
 
     def _search(self) -> None:
         """Train the heads of every weight decay or, round by round, of those that the protocol's search comes to."""

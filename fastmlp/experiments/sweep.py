@@ -8,15 +8,22 @@ and it alone is tested on the test rows.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastmlp.common.errors import UsageError
 from fastmlp.common.files import claimed, write_json
-from fastmlp.experiments.candidates import BEST, Setting, describe, ranked, train_candidates, train_chosen
+from fastmlp.experiments.candidates import (
+    BEST,
+    Setting,
+    check_settings,
+    describe,
+    ranked,
+    train_candidates,
+    train_chosen,
+)
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import FeatureSet, Trial, tenth
 from fastmlp.experiments.machine import Machine
@@ -63,14 +70,7 @@ class Grid:
         )
 
     def settings(self) -> list[Setting]:
-        """Width by width, as candidates of one shape train together."""
-        combined = itertools.product(self.widths, self.weight_decays, self.learning_rates)
-        return [Setting(rate, decay, width) for width, decay, rate in combined]
-
-    def check(self, config: Config) -> None:
-        """Raise UsageError, before any work, for a value that no recipe takes."""
-        for setting in self.settings():
-            _ = replace(config, **setting.options()).recipe
+        return Setting.combined(self.widths, self.weight_decays, self.learning_rates)
 
 
 def _check_numbers(rule: str, values: Sequence[float], allows: Callable[[float], bool]) -> None:
@@ -85,7 +85,7 @@ def sweep(config: Config, machine: Machine, name: str, features: FeatureSet, gri
     Writes config.folder/best/, the model that `train_one` would write for the chosen setting, sweep.png and, last,
     sweep.json. Raises DivergedError if no setting is left.
     """
-    grid.check(config)
+    check_settings(grid.settings(), config)
     with claimed(config.folder):
         return _sweep(Models(config, machine, {name: features}), grid)
 
