@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend
+from fastmlp.kernels.cpu.workers import workers
 from fastmlp.ops.logistic import softmax_residuals
 
 LOGITS = {"cpu": 2**17}  # of all heads at a time: they stay in cache
@@ -162,16 +163,15 @@ class Objective:
         dtype = self._dtypes()[precise]
         transposed = self._xp.reshape(self._xp.astype(heads, dtype), (-1, heads.shape[2]))
         count = self._labels.shape[0]
-        workers = self._backend.threads if self._backend.one_thread_per_op else 1
-        bounds = [count * part // workers for part in range(workers + 1)]
-
-        def part(ends: tuple[int, int]) -> tuple[Array, Array, Array]:
-            return self._sums(transposed, heads.shape[0], dtype, range(*ends), curved)
-
-        if workers == 1:
-            return part((0, count))
-        with self._backend.one_thread(), ThreadPoolExecutor(workers) as pool:
-            first, *others = pool.map(part, pairwise(bounds))
+        threads = self._backend.threads if self._backend.one_thread_per_op else 1
+        bounds = [count * part // threads for part in range(threads + 1)]
+        calls = [
+            partial(self._sums, transposed, heads.shape[0], dtype, range(*ends), curved) for ends in pairwise(bounds)
+        ]
+        if threads == 1:
+            return calls[0]()
+        with self._backend.one_thread():
+            first, *others = workers(threads).run(calls)
         for other in others:
             first = tuple(a + b for a, b in zip(first, other, strict=True))
         return first

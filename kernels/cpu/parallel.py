@@ -16,7 +16,7 @@ from .workers import workers
 Kernel = Callable[..., None]
 
 IMAGES_PER_THREAD = 64  # fewer are not worth the 20 us of handing them to a thread
-_setting = SimpleNamespace(threads=0)  # all that the process may use
+_setting = SimpleNamespace(threads=0)  # 0: all that the process may use, counted with the first work
 
 
 def set_threads(threads: int) -> None:
@@ -44,7 +44,7 @@ def over_images(kernel: Kernel) -> Kernel:
 
 def _share_out(kernel: Kernel, images: Any, by_row: list[Any], out: Any) -> None:
     count = len(by_row[0])
-    threads = _setting.threads or available_cores()
+    threads = _setting.threads = _setting.threads or available_cores()
     parts = max(1, min(threads, count // IMAGES_PER_THREAD))
     bounds = [count * part // parts for part in range(parts + 1)]
     shares = [[array[slice(*bounds[part : part + 2])] for array in by_row] for part in range(parts)]

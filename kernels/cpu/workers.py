@@ -29,8 +29,8 @@ class Workers:
         self._queue(calls, futures)
         return futures
 
-    def run(self, calls: Sequence[Call], give_up: Call = lambda: None) -> None:
-        """Make these calls and wait for them. If one fails, or the wait ends early, call give_up and wait for the rest.
+    def run(self, calls: Sequence[Call], give_up: Call = lambda: None) -> list[Any]:
+        """What these calls return. If one fails, or the wait ends early, call give_up and wait for the rest.
 
         Raises what the first failed call raised.
         """
@@ -40,6 +40,7 @@ class Workers:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
+            return [future.result() for future in futures]
         except BaseException:
             give_up()
             wait([future for future in futures if not future.cancel()])
