@@ -1,4 +1,4 @@
-"""scikit-learn: one fit of a probe by LogisticRegression, to a tight tolerance, as its users run it."""
+"""scikit-learn: one fit of a probe by LogisticRegression, at its own tolerance, as its users run it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property
@@ -102,7 +102,7 @@ class NumbaBackend(NumpyBackend):
     ) -> str:
         if not is_compiled(dense.add_bias):
             return "NUMBA_DISABLE_JIT is set, and numba's fused epoch only runs compiled"
-        if not hasattr(os, "sched_yield"):
+        if not hasattr(time, "clock_gettime"):
             return "numba's fused epoch needs a POSIX system"
         if optimizer.name not in optimizers.NAMES:
             return f"numba's fused epoch has no step of {optimizer.name}"
