@@ -27,7 +27,7 @@ NAMES = {
 }
 FIGURES = ("validation accuracy", "std", "validation loss")
 HIGH = 2.5  # inches of a panel
-BELOW = 0.8  # inches below the lowest
+BELOW, UPRIGHT = 0.8, 0.35  # inches below the lowest, and more where names stand upright
 ABREAST = 3  # panels in a row
 LABELS = 1.5  # inches right of the panels
 MARGIN = 0.62  # inches left of them
@@ -116,11 +116,12 @@ def draw_sweep(results: Results) -> Figure:
     widths = results["grid"]["widths"]
     columns = _columns(results)
     rows = -(-len(widths) // columns)
-    height = 0.42 + BELOW + rows * HIGH + (rows - 1) * 0.55 * HIGH
+    below = BELOW + UPRIGHT * _upright(results)
+    height = 0.42 + below + rows * HIGH + (rows - 1) * 0.55 * HIGH
     figure = new_figure(WIDTH, height)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     figure.subplots_adjust(
-        left=MARGIN / WIDTH, right=1 - LABELS / WIDTH, top=1 - 0.42 / height, bottom=BELOW / height,
+        left=MARGIN / WIDTH, right=1 - LABELS / WIDTH, top=1 - 0.42 / height, bottom=below / height,
         wspace=0.08, hspace=0.55,
     )  # fmt: skip
     limits = _limits(results["settings"])
@@ -144,8 +145,7 @@ def _draw_panel(axes: Axes, results: Results, width: int, limits: tuple[float, f
     along, apart = _ways(results)
     places, values = (sorted(results["grid"][f"{name}s"]) for name in (along, apart))
     axes.set(title=_hidden(width), xlabel=NAMES[along], xlim=(-0.5, len(places) - 0.5), ylim=limits)
-    upright = len(places) * _columns(results) > MOST_LEVEL
-    axes.set_xticks(range(len(places)), [f"{place:.3g}" for place in places], rotation=90 if upright else 0)
+    axes.set_xticks(range(len(places)), [f"{place:.3g}" for place in places], rotation=90 * _upright(results))
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
     axes.grid(axis="y", color=PALETTE["rule"], linewidth=0.5)
     axes.tick_params(length=0)
@@ -166,6 +166,12 @@ def _ways(results: Results) -> tuple[str, str]:
         return "strength", "width"
     single = len(results["grid"]["learning_rates"]) == 1 < len(results["grid"]["weight_decays"])
     return ("weight_decay", "learning_rate") if single else ("learning_rate", "weight_decay")
+
+
+def _upright(results: Results) -> bool:
+    """Whether the names along the x axis are too many to stand side by side."""
+    along, _ = _ways(results)
+    return len(results["grid"][f"{along}s"]) * _columns(results) > MOST_LEVEL
 
 
 def _columns(results: Results) -> int:
