@@ -14,6 +14,7 @@ from fastmlp.backends import names, open_backend, probe
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
 from fastmlp.estimators.classifier import MLPClassifier
+from fastmlp.estimators.regressor import MLPRegressor
 from fastmlp.network.parameters import Parameters
 from fastmlp.network.tiers import Tier, choose_tier
 from fastmlp.network.trainer import Trainer
@@ -24,6 +25,7 @@ from fastmlp.training.samples import Samples
 
 from . import devices
 from .contenders import AbsentError, Bound, Contender, Problem
+from .imitating import Fitting, Imitating, Make, Searching, few_epochs
 from .training import PAPER, Training, train_epoch
 
 ON_GPU = ("cupy", "torch")
@@ -120,6 +122,35 @@ def fit(backend: Backend, problem: Training) -> Bound:
         random_state=0,
     )
     return Bound(lambda: clf.fit(X, y), lambda: Parameters(tuple(clf.coefs_), tuple(clf.intercepts_)))
+
+
+# scikit-learn's training.
+
+
+def fit_as_sklearn(backend: Backend, problem: Fitting) -> Bound:
+    model = _imitating(backend, problem)(**problem.settings)
+
+    def run() -> None:
+        with few_epochs():
+            model.fit(problem.X, problem.y)
+
+    return Bound(run, lambda: model)
+
+
+def search_as_sklearn(backend: Backend, problem: Searching) -> Bound:
+    make, found = _imitating(backend, problem), list[NDArray[Any]]()
+
+    def run() -> None:
+        found[:] = [problem.found(make)]
+
+    return Bound(run, lambda: found[0])
+
+
+def _imitating(backend: Backend, problem: Imitating) -> Make:
+    """Our class in the place of scikit-learn's."""
+    if problem.classifies:
+        return partial(MLPClassifier, preset="sklearn", backend=str(backend))
+    return partial(MLPRegressor, backend=str(backend))
 
 
 # The floor.

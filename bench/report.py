@@ -35,6 +35,7 @@ TITLES = {
     "train": "A whole fit",
     "sweep": "Many heads at once",
     "probe": "Probes: all of a protocol's trainings",
+    "sklearn": "scikit-learn's MLPs",
     "augment": "Augmentation",
     "extract": "Features",
     "ops": "Single ops",

@@ -1,6 +1,7 @@
 """The output of benchmarks: results that only grow, a report on what was measured, README's table."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,9 +160,9 @@ def test_a_run_in_which_nothing_could_be_timed_has_a_report(tmp_path):
 # README.
 
 
-def test_readme_has_the_table_of_the_committed_results():
+def test_readme_has_the_tables_of_the_committed_results():
     text = (ROOT / "README.md").read_text()
-    assert text == readme.updated(text, readme.text(readme.newest_runs(ROOT / "bench" / "results")))
+    assert text == readme.refreshed(text, ROOT / "bench" / "results")
 
 
 def test_the_table_is_of_the_newest_full_run(tmp_path):
@@ -179,6 +180,26 @@ def test_the_table_names_the_floor_and_who_is_missing():
     table = readme.text([STEPS])
     assert "| *two products alone, 1 thread: the floor* | 50.0 | 40.0 | 1.00 | 0.67 |" in table
     assert "Not measured: JAX, jit + scan (absent), Keras, fit (failed)." in table
+
+
+def test_problems_with_the_same_contenders_are_lines_of_one_table():
+    common = {"suite": "sklearn", "unit": "fit"}
+    theirs, processes = "scikit-learn", "scikit-learn, n_jobs"
+    run = [
+        *(measured(theirs if who == "peer" else "fastmlp numba", time, who, title=title, **common)
+          for title, times in (("a", (400, 100)), ("b", (9_000, 3_000)))
+          for who, time in zip(("peer", "ours"), times, strict=True)),
+        measured(theirs, 6_000_000, title="c", **common),
+        replace(untimed(processes, "absent", "slow"), title="c", suite="sklearn"),
+    ]  # fmt: skip
+    first, second = readme.sklearn_text([run]).split("\n\n", 1)[1].split("\n\n", 1)
+    assert first.splitlines() == [
+        "|  | scikit-learn | **fastmlp numba** |",
+        "|---|---:|---:|",
+        "| a, per fit | 400 µs | 100 µs, 4.00x |",
+        "| b, per fit | 9.00 ms | 3.00 ms, 3.00x |",
+    ]
+    assert second.splitlines()[2:] == ["| c, per fit | 6.00 s | - |", "", f"Not measured: {processes} (absent)."]
 
 
 def test_a_readme_without_a_place_for_the_table_is_refused():

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastmlp.backends import open_backend, probe
-from fastmlp.bench import command, memory, ours, results, training
+from fastmlp.bench import command, imitating, memory, ours, results, training
 from fastmlp.bench.busy import busy_processes
 from fastmlp.bench.contenders import Bound, Contender, Problem
 from fastmlp.bench.measure import Session
@@ -151,6 +152,35 @@ def test_the_floor_is_checked_by_itself(problem):
         session.bound(floor, problem).run()
 
 
+# The problems of scikit-learn's MLPs.
+
+
+@pytest.fixture(scope="module", params=["float64", "float32"])
+def fitting(request):
+    return imitating.draw_fitting("digits", request.param, 1, smoke=True)
+
+
+@pytest.mark.parametrize("changes", [{}, {"alpha": 0.1}, {"max_iter": 1}, {"random_state": 1}])
+def test_a_fit_that_is_not_scikit_learns_is_seen(fitting, changes):
+    bound = ours.fit_as_sklearn(open_backend("numpy", 1), replace(fitting, settings={**fitting.settings, **changes}))
+    bound.run()
+    assert bound.result
+    with pytest.raises(AssertionError, match=r"numpy: (coefs_|losses|1 epochs)") if changes else nullcontext():
+        fitting.check("numpy", bound.result())
+
+
+@pytest.mark.parametrize("kind", imitating.SEARCHES)
+def test_a_search_that_is_not_scikit_learns_is_seen(kind):
+    problem = imitating.draw_searching("digits", kind, 1, smoke=True, epochs=2)
+    bound = ours.search_as_sklearn(open_backend("numpy", 1), problem)
+    bound.run()
+    assert bound.result
+    found = bound.result()
+    problem.check("numpy", found)
+    with pytest.raises(AssertionError, match="numpy: error"):
+        problem.check("numpy", found * 1.001)
+
+
 # Memory.
 
 
@@ -205,7 +235,7 @@ def test_without_pytest_benchmark_the_mend_is_named(monkeypatch, capsys, tmp_pat
 
 def test_an_unknown_benchmark_is_a_usage_error(capsys, tmp_path):
     assert main(["bench", "--only", "speed", "--out", str(tmp_path)]) == 2
-    names = "augment, busy, extract, growth, heads, ops, probe, startup, step, sweep, train"
+    names = "augment, busy, extract, growth, heads, ops, probe, sklearn, startup, step, sweep, train"
     assert f"There is no benchmark 'speed': choose one of {names}." in " ".join(capsys.readouterr().err.split())
 
 
