@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, cached_property
 from typing import Any
@@ -13,18 +14,37 @@ from threadpoolctl import ThreadpoolController
 
 from fastmlp.backends.base import Array, Availability, Backend
 from fastmlp.common.sharing import Shared
-from fastmlp.ops.network import NetworkOps
+from fastmlp.ops.network import NetworkOps, Optimizer
+
+BLOCK = 2**14  # parameters that several passes take one after another: they stay in a core's cache from pass to pass
 
 
 class NumpyOps(NetworkOps):
-    """Products, gathered rows and activations are written directly to their destination."""
+    """Everything is written directly to its destination: fresh memory costs more than the arithmetic on it."""
+
+    optimizers = frozenset({"adam"})
 
     def matmul(self, a: Array, b: Array, out: Array) -> None:
-        np.matmul(a, b, out=out)
+        # a column times a row sums nothing up, and BLAS takes twice as long for it
+        multiply = np.multiply if a.shape[1] == 1 else np.matmul
+        multiply(a, b, out=out)
 
     def gather(self, source: Array, index: Array, out: Array) -> None:
         # mode="clip" lets NumPy write to out without a temporary buffer; the trainer has checked the indices
         np.take(source, index, axis=0, out=out, mode="clip")
+
+    def add_bias(self, z: Array, bias: Array, out: Array) -> None:
+        np.add(z, bias, out=out)
+
+    def bias_relu(self, z: Array, bias: Array, out: Array) -> None:
+        np.add(z, bias, out=out)
+        np.maximum(out, 0, out=out)
+
+    def relu_backward(self, gradient: Array, activation: Array, out: Array) -> None:
+        np.multiply(gradient, activation > 0, out=out)
+
+    def column_sum(self, values: Array, out: Array) -> None:
+        np.add.reduce(values, axis=0, out=out)
 
     def logistic(self, z: Array, out: Array) -> None:
         from scipy.special import expit  # later than the backend, for it loads slowly
@@ -33,6 +53,73 @@ class NumpyOps(NetworkOps):
 
     def tanh(self, z: Array, out: Array) -> None:
         np.tanh(z, out=out)
+
+    def exponential(self, z: Array, out: Array) -> None:
+        np.exp(z, out=out)
+
+    def softmax(self, logits: Array, out: Array) -> None:
+        np.subtract(logits, np.maximum.reduce(logits, axis=1, keepdims=True), out=out)
+        np.exp(out, out=out)
+        np.divide(out, np.add.reduce(out, axis=1, keepdims=True), out=out)
+
+    def squared_error(self, predictions: Array, targets: Array, losses: Array) -> None:
+        np.subtract(predictions, targets, out=losses)
+        np.multiply(losses, losses, out=losses)
+        np.divide(losses, 2, out=losses)
+
+    def log_loss(self, probabilities: Array, targets: Array, least: float, losses: Array) -> None:
+        np.clip(probabilities, least, 1 - least, out=losses)
+        np.log(losses, out=losses)
+        np.multiply(losses, targets, out=losses)
+        np.negative(losses, out=losses)
+
+    def binary_log_loss(self, probabilities: Array, targets: Array, least: float, losses: Array) -> None:
+        np.clip(probabilities, least, 1 - least, out=losses)
+        no = np.log(1 - losses)
+        np.log(losses, out=losses)
+        np.multiply(losses, targets, out=losses)
+        np.add(losses, (1 - targets) * no, out=losses)
+        np.negative(losses, out=losses)
+
+    def residual(self, predictions: Array, targets: Array, out: Array) -> None:
+        np.subtract(predictions, targets, out=out)
+
+    def penalized_mean(self, sums: Array, values: Array, alpha: float, total: float, out: Array) -> None:
+        for part in _blocks(len(sums)):
+            np.add(sums[part], alpha * values[part], out=out[part])
+            np.divide(out[part], total, out=out[part])
+
+    def update(
+        self, optimizer: Optimizer, slots: Array, gradient: Array, coefficients: Any, decays: bool, out: Array
+    ) -> None:
+        step = _adam_step if optimizer.name == "adam" else super().update
+        for part in _blocks(len(gradient)):
+            step(optimizer, slots[:, part], gradient[part], coefficients, decays, out[:, part])
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, count, BLOCK))
+
+
+def _adam_step(
+    optimizer: Optimizer, slots: Array, gradient: Array, coefficients: Sequence[float], decays: bool, out: Array
+) -> None:
+    """`Adam.step`, operation by operation."""
+    (value, first, second), (new_value, new_first, new_second) = slots, out
+    beta_1, beta_2, epsilon = (optimizer.constants[name] for name in ("beta_1", "beta_2", "epsilon"))
+    kept, step_size, correction = coefficients
+    change, size = np.multiply(gradient, 1 - beta_1), np.multiply(gradient, gradient)
+    np.add(np.multiply(first, beta_1, out=new_first), change, out=new_first)
+    np.multiply(size, 1 - beta_2, out=size)
+    np.add(np.multiply(second, beta_2, out=new_second), size, out=new_second)
+    np.sqrt(new_second, out=size)
+    if correction != 1:
+        np.multiply(size, correction, out=size)
+    np.add(size, epsilon, out=size)
+    np.divide(np.multiply(new_first, step_size, out=change), size, out=change)
+    if decays and kept != 1:
+        value = np.multiply(value, kept, out=new_value)
+    np.subtract(value, change, out=new_value)
 
 
 class NumpyBackend(Backend):

@@ -52,11 +52,3 @@ class UncorrectedAdam(Adam):
     def schedule(self, rates: NDArray[np.float64], steps: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
         first, second = (np.array([beta**step for step in steps.tolist()]) for beta in (self.beta_1, self.beta_2))
         return rates * np.sqrt(1 - second) / (1 - first), np.ones(len(rates))
-
-    def step(
-        self, xp: Any, gradient: Array, moments: Sequence[Array], coefficients: Sequence[float]
-    ) -> tuple[Array, Sequence[Array]]:
-        """Adam's, in an order in which NumPy rounds as scikit-learn does."""
-        first = self.beta_1 * moments[0] + (1 - self.beta_1) * gradient
-        second = self.beta_2 * moments[1] + (1 - self.beta_2) * (gradient * gradient)
-        return coefficients[0] * first / (xp.sqrt(second) + self.epsilon), (first, second)

@@ -55,4 +55,4 @@ class Adam(Optimizer):
         step_size, correction = coefficients
         first = self.beta_1 * moments[0] + (1 - self.beta_1) * gradient
         second = self.beta_2 * moments[1] + (1 - self.beta_2) * (gradient * gradient)
-        return step_size * (first / (xp.sqrt(second) * correction + self.epsilon)), (first, second)
+        return step_size * first / (xp.sqrt(second) * correction + self.epsilon), (first, second)
