@@ -91,11 +91,11 @@ def run_extract(options: argparse.Namespace) -> None:
     features = ImageFeatures(config, machine_of(config))
     stores = {store.provenance["split"]: store for store in features.stores()}
     if options.json:
-        found = {name: {"path": str(store.path), "shape": store.features.shape} for name, store in stores.items()}
+        found = {name: {"path": str(store.path), "shape": store.shape} for name, store in stores.items()}
         print(to_json(found))
     else:
         for name, store in stores.items():
-            print(f"{name:10} {store.features.shape[0]:>8,} x {store.features.shape[1]}  {printable(str(store.path))}")
+            print(f"{name:10} {store.shape[0]:>8,} x {store.shape[1]}  {printable(str(store.path))}")
 
 
 def run_train(options: argparse.Namespace) -> None:

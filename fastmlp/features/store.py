@@ -1,54 +1,66 @@
 """The feature store: features, labels and provenance of one extraction, in a folder keyed by all that determines them.
 
-A store is written as `<key>.partial`, batch by batch, with a journal of the rows that are safely on disk, so that a
-killed extraction can resume; once finished and checksummed, it is renamed to `<key>`. Meanwhile `<key>.lock` keeps a
-second process waiting.
+A store is written as `<key>.partial`, shard by shard, so that a killed extraction can resume: what it lacks is the
+shards that are not there. Once finished, and listed with checksums in `manifest.json`, it is renamed to `<key>`.
+Meanwhile `<key>.lock` keeps a second process waiting.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
-import os
 import re
 import shutil
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError, FastMLPError, UsageError
-from fastmlp.common.files import TEMPORARY, locked, read_json, sha256_of, write_json
+from fastmlp.common.files import locked, read_json, sha256_of, write_json
 from fastmlp.common.progress import progress, say
 from fastmlp.extractors.base import Extractor
+from fastmlp.features import first_format
+from fastmlp.features.extraction import Engine, Extraction, Here, Rows, Shard, Written, read_shard
 
-FORMAT = 1
-FILES = ("features.npy", "labels.npy")
-HEADER_BYTES = 256  # longer than the header of a .npy file with one or two dimensions
-SECONDS_BETWEEN_JOURNALS = 0.25  # the most work that is repeated after a kill
+KEYS = 1  # the version of keys
+FORMAT = 2  # of what is written; stores of the first are read
+MANIFEST, MANIFESTS = "manifest.json", 1  # lists the shards; its version
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """features float32 (n, d), read from disk on demand; labels int64 (n,); and where both came from."""
+    """Labels int64 (n,), where they and their features came from, and the features, which are read when asked for."""
 
     path: Path
-    features: NDArray[np.float32]
+    shape: tuple[int, int]
     labels: NDArray[np.int64]
     provenance: dict[str, Any]
     reused: bool
+    shards: tuple[str, ...] = ()
+
+    @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """float32 (n, d): of a store of the first format memory-mapped, else read once, and kept."""
+        if not self.shards:
+            return first_format.features_in(self.path, _fix(self.path))
+        features, start = np.empty(self.shape, np.float32), 0
+        for name in self.shards:
+            rows = _rows_in(self.path / name, self.path).features
+            features[start : start + len(rows)] = rows
+            start += len(rows)
+        return features
 
 
 def key_of(provenance: dict[str, Any]) -> str:
     """A readable name and a hash of everything in the provenance (JSON values, no NaN, no entry `format`)."""
     if "format" in provenance:
         raise UsageError("The entry 'format' of a provenance is reserved for the store: choose another name.")
-    content = {"format": FORMAT, **provenance}
+    content = {"format": KEYS, **provenance}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
     readable = [str(provenance.get("dataset", "")), str(provenance.get("split", "")), provenance["extractor"]["name"]]
@@ -64,9 +76,11 @@ def open_or_extract(
     extractor: Extractor,
     provenance: dict[str, Any],
     root: Path,
+    engine: Engine | None = None,
 ) -> FeatureStore:
     """The store with that provenance under root: opened if it exists, else extracted, resuming a partial extraction.
 
+    engine: what extracts the shards that are not there; by default this process. The store is the same by any.
     Raises DataError if the store exists but is damaged, FastMLPError if root cannot be written, UsageError if the
     labels are not one integer per image.
     """
@@ -75,161 +89,148 @@ def open_or_extract(
         raise UsageError(f"{found}: pass one integer per image.")
     provenance = {**provenance, "extractor": extractor.provenance()}
     path = root / key_of(provenance)
+    extraction = Extraction(images, labels, extractor, path.with_name(f"{path.name}.partial"))
     reused = path.is_dir()
     if not reused:
         try:
             with locked(path.with_name(f"{path.name}.lock"), f"extracting {path.name}"):
                 reused = path.is_dir()  # by now
                 if not reused:
-                    _extract(images, labels, extractor, provenance, path)
+                    _extract(extraction, engine or Here(), provenance, path)
         except OSError as error:
             raise FastMLPError(
                 f"The features cannot be written under {root} ({error.strerror or error}): make room there, or set "
                 "FASTMLP_CACHE_DIR to another folder; the same command then resumes."
             ) from error
     store = open_store(path, provenance, reused)
-    if store.features.shape != (len(images), extractor.features) or not np.array_equal(store.labels, labels):
-        raise DataError(f"The feature store {path} is for other images: delete that folder and extract again.")
+    if store.shape != (len(images), extractor.features) or not np.array_equal(store.labels, labels):
+        raise DataError(f"The feature store {path} is for other images: {_fix(path)}")
     return store
 
 
 def open_store(path: Path, provenance: dict[str, Any] | None = None, reused: bool = True) -> FeatureStore:
     """A finished store, its checksums verified and, if given, its provenance compared. Raises DataError otherwise."""
-    fix = f"delete the folder {path} and extract again."
-    meta = _read_meta(path, fix)
+    meta = _read_meta(path)
     if provenance is not None and key_of(provenance) != key_of(meta["provenance"]):
-        raise DataError(f"The feature store {path} was made from other data or by another extractor: {fix}")
-    for name in FILES:
-        if not _is_intact(path / name, meta["sha256"].get(name)):
-            raise DataError(f"The feature store's {path / name} is missing or damaged: {fix}")
-    features, labels = _mapped(path / "features.npy", "<f4", fix), _mapped(path / "labels.npy", "<i8", fix)
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise DataError(f"The feature store {path} does not have features (n, d) with labels (n,): {fix}")
-    return FeatureStore(path, features, np.array(labels), meta["provenance"], reused)
+        raise DataError(f"The feature store {path} was made from other data or by another extractor: {_fix(path)}")
+    if meta["format"] == first_format.FORMAT:
+        shape, labels = first_format.read(path, meta["sha256"], _fix(path))
+        return FeatureStore(path, shape, labels, meta["provenance"], reused)
+    widths, parts = set(), []
+    manifest = _read_manifest(path, meta["sha256"].get(MANIFEST))
+    for written in manifest:
+        rows = _rows_in(path / written.name, path, written)
+        widths.add(rows.features.shape[1])
+        parts.append(rows.labels.copy())  # of which the features are no part, so that they can go
+    if len(widths) != 1:
+        raise DataError(f"The feature store {path} has shards of different widths: {_fix(path)}")
+    labels = np.concatenate(parts)
+    names = tuple(written.name for written in manifest)
+    return FeatureStore(path, (len(labels), widths.pop()), labels, meta["provenance"], reused, names)
 
 
-def _mapped(file: Path, dtype: str, fix: str) -> NDArray[Any]:
-    """The array in a .npy file that we wrote, read on demand; any other header is not even parsed."""
-    with file.open("rb") as content:
-        start, size = content.read(HEADER_BYTES), content.seek(0, os.SEEK_END)
-    found = re.search(rb"'shape': \((\d{1,18}), ?(\d{1,18})?\)", start)
-    shape = tuple(int(number) for number in found.groups() if number) if found else ()
-    header = _npy_header(shape, dtype)
-    if 0 < math.prod(shape) * np.dtype(dtype).itemsize == size - len(header) and start.startswith(header):
-        return np.memmap(file, dtype, "r", len(header), shape)
-    raise DataError(f"The feature store's {file} is not an array of {dtype} numbers: {fix}")
+def _fix(path: Path) -> str:
+    return f"delete the folder {path} and extract again."
 
 
-def _read_meta(path: Path, fix: str) -> dict[str, Any]:
-    """store.json, whose provenance is intact if its key is the folder's name."""
-    damaged = DataError(f"The feature store's {path / 'store.json'} is missing or damaged: {fix}")
+def _rows_in(file: Path, path: Path, written: Written | None = None) -> Rows:
+    """The rows of a store's shard. Raises DataError if they are missing, damaged or not those that were written."""
+    try:
+        content = file.read_bytes()
+        if written is not None and hashlib.sha256(content).hexdigest() != written.sha256:
+            raise ValueError("its checksum differs")
+        rows = read_shard(content)
+        if written is not None and len(rows.labels) != written.rows:
+            raise ValueError("it has other rows")
+    except (OSError, ValueError):
+        raise _damage_of(file, path) from None
+    return rows
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    """store.json, whose provenance is intact if its key is the folder's name. Raises DataError otherwise."""
+    damaged = _damage_of(path / "store.json", path)
     try:
         meta: dict[str, Any] = read_json(path / "store.json")
-        same_format, sums = meta["format"] == FORMAT, meta["sha256"]
-        intact = same_format and isinstance(sums, dict) and key_of(meta["provenance"]) == path.resolve().name
+        known, sums = meta["format"] in (first_format.FORMAT, FORMAT), meta["sha256"]
+        intact = known and isinstance(sums, dict) and key_of(meta["provenance"]) == path.resolve().name
     except (DataError, OSError, KeyError, TypeError, ValueError):  # JSON, but not what we wrote
         raise damaged from None
-    if not same_format:
-        raise DataError(f"The feature store {path} has format {meta['format']}, not {FORMAT}: {fix}")
+    if not known:
+        raise DataError(f"The feature store {path} has format {meta['format']}, not {FORMAT}: {_fix(path)}")
     if not intact:
         raise damaged
     return meta
 
 
-def _is_intact(file: Path, sha256: object) -> bool:
+def _read_manifest(path: Path, sha256: object) -> list[Written]:
+    """Its shards. Raises DataError unless they are all rows from the first to the last, as they were written."""
     try:
-        return sha256_of(file) == sha256
-    except OSError:
-        return False
+        intact = sha256_of(path / MANIFEST) == sha256
+        listed = [Written(**shard) for shard in read_json(path / MANIFEST)["shards"]]
+        start = 0
+        for written in listed:
+            intact = intact and written.rows > 0 and written.name == Shard(start, start + written.rows).name
+            start += written.rows
+    except (DataError, OSError, KeyError, TypeError, ValueError):
+        raise _damage_of(path / MANIFEST, path) from None
+    if not intact or not listed:
+        raise _damage_of(path / MANIFEST, path)
+    return listed
+
+
+def _damage_of(file: Path, path: Path) -> DataError:
+    return DataError(f"The feature store's {file} is missing or damaged: {_fix(path)}")
 
 
 # Extracting.
 
 
-def _extract(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], extractor: Extractor, provenance: dict[str, Any], path: Path
-) -> None:
+def _extract(extraction: Extraction, engine: Engine, provenance: dict[str, Any], path: Path) -> None:
     """Fill `<path>.partial`, then rename it to path."""
-    partial = path.with_name(f"{path.name}.partial")
-    if not (partial / "store.json").is_file():  # which is written last
-        _fill(partial, images, extractor, f"extract {extractor.name} {provenance.get('split', '')}".strip())
-        np.save(partial / "labels.npy", labels.astype(np.int64))
-        sums = {name: sha256_of(partial / name) for name in FILES}
-        write_json(partial / "store.json", {"format": FORMAT, "provenance": provenance, "sha256": sums})
-    for leftover in (partial / "journal.json", *partial.glob(f".*{TEMPORARY}")):
-        leftover.unlink(missing_ok=True)
+    partial = extraction.folder
+    partial.mkdir(parents=True, exist_ok=True)
+    written = _fill(extraction, engine, f"extract {extraction.extractor.name} {provenance.get('split', '')}".strip())
+    _remove_all_but([shard.name for shard in written], partial)
+    shards = [shard._asdict() for shard in written]
+    write_json(partial / MANIFEST, {"format": MANIFESTS, "shards": shards})
+    sums = {MANIFEST: sha256_of(partial / MANIFEST)}
+    write_json(partial / "store.json", {"format": FORMAT, "provenance": provenance, "sha256": sums})
     partial.replace(path)
 
 
-def _fill(partial: Path, images: NDArray[np.uint8], extractor: Extractor, title: str) -> None:
-    """Extract the missing rows, in the same batches as an uninterrupted run, journalling what is on disk."""
-    header = _npy_header((len(images), extractor.features))
-    done = _finished_rows(partial, header, len(images), extractor)
-    if done:
-        say(f"Resuming {partial.name} after {done:,} images.")
-    else:
-        _start_partial(partial, header)
-    last_journal = time.monotonic()
-    with (partial / "features.npy").open("r+b") as file, progress(title, len(images), "images", done) as bar:
-        file.seek(len(header) + done * _row_bytes(extractor))
-        try:
-            for batch in extractor.batches(images[done:]):
-                features = _checked(batch, extractor, min(extractor.batch_size, len(images) - done))
-                file.write(features.data)
-                done += len(features)
-                bar.advance(len(features))
-                if time.monotonic() - last_journal >= SECONDS_BETWEEN_JOURNALS:
-                    _journal(partial, file, done)
-                    last_journal = time.monotonic()
-        finally:
-            _journal(partial, file, done)
+def _fill(extraction: Extraction, engine: Engine, title: str) -> list[Written]:
+    """Have the missing shards extracted; all of them, in the order of their rows."""
+    shards = extraction.shards()
+    found = {written.name: written for shard in shards for written in _there(extraction, shard)}
+    missing = [shard for shard in shards if shard.name not in found]
+    if found:
+        say(f"Resuming {extraction.folder.name}: {len(found):,} of {len(shards):,} shards are there.")
+    done = sum(written.rows for written in found.values())
+    with progress(title, len(extraction.labels), "images", done) as bar:
+        for written in engine.extract(extraction, missing, bar.advance):
+            found[written.name] = written
+    return [found[shard.name] for shard in shards]
 
 
-def _checked(features: NDArray[np.float32], extractor: Extractor, rows: int) -> NDArray[np.float32]:
-    """The features, contiguous. Raises FastMLPError unless there is one row per image, of the extractor's width."""
-    shape = (rows, extractor.features)
-    if features.shape != shape or features.dtype != np.float32:
-        raise FastMLPError(
-            f"Extractor {extractor.name} gives {features.dtype} {features.shape}, not float32 {shape}: fix its code."
-        )
-    return np.ascontiguousarray(features)
-
-
-def _journal(partial: Path, file: BinaryIO, rows: int) -> None:
-    """Force the rows to disk, then record that they are there."""
-    file.flush()
-    os.fsync(file.fileno())
-    write_json(partial / "journal.json", {"rows": rows})
-
-
-def _finished_rows(partial: Path, header: bytes, count: int, extractor: Extractor) -> int:
-    """How many rows, in whole batches, an earlier run left safely on disk; 0 if they cannot be used."""
+def _there(extraction: Extraction, shard: Shard) -> Iterator[Written]:
+    """The shard, if it was written by an earlier run, and is of these rows."""
     try:
-        rows = read_json(partial / "journal.json")["rows"]
-        with (partial / "features.npy").open("rb") as file:
-            same_header = file.read(len(header)) == header
-            size = file.seek(0, os.SEEK_END)
-    except (DataError, OSError, KeyError, TypeError):
-        return 0  # killed before its first journal: start over
-    if not same_header or not isinstance(rows, int) or not 0 <= rows <= count:
-        return 0
-    if not len(header) + rows * _row_bytes(extractor) <= size <= len(header) + count * _row_bytes(extractor):
-        return 0
-    return rows if rows == count else rows - rows % extractor.batch_size
+        content = (extraction.folder / shard.name).read_bytes()
+        rows = read_shard(content)
+    except (OSError, ValueError):
+        return
+    labels = extraction.labels[shard.start : shard.stop]
+    if rows.features.shape[1] == extraction.extractor.features and np.array_equal(rows.labels, labels):
+        yield Written(shard.name, len(labels), hashlib.sha256(content).hexdigest())
 
 
-def _row_bytes(extractor: Extractor) -> int:
-    return extractor.features * np.dtype(np.float32).itemsize
-
-
-def _npy_header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
-    """The header of a .npy file with an array of this shape."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
-    return header.getvalue()
-
-
-def _start_partial(partial: Path, header: bytes) -> None:
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    (partial / "features.npy").write_bytes(header)
+def _remove_all_but(names: list[str], folder: Path) -> None:
+    """What killed runs, or those of an earlier version, left behind."""
+    for path in folder.iterdir():
+        if path.name in names:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -39,7 +39,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def extracting(folder: Path) -> bool:
-    return any((folder / "cache/features").glob("*.partial/features.npy"))
+    return any((folder / "cache/features").glob("*.partial"))
 
 
 def second_store(folder: Path) -> bool:

@@ -25,17 +25,20 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 
 from fastmlp.backends import open_backend
 from fastmlp.common.errors import FastMLPError
-from fastmlp.common.files import read_json
+from fastmlp.common.files import read_json, sha256_of
 from fastmlp.datasets import archive, cifar10, image_files
 from fastmlp.extractors import patches
 from fastmlp.extractors.pixels import Pixels
 from fastmlp.features import tables
-from fastmlp.features.store import key_of, open_or_extract, open_store
+from fastmlp.features.extraction import Shard
+from fastmlp.features.first_format import FILES
+from fastmlp.features.store import MANIFEST, FeatureStore, key_of, open_or_extract, open_store
 from fastmlp.models import storage
 from fastmlp.models.predictor import _read_config
 from fastmlp.network.parameters import initial_parameters
@@ -245,16 +248,41 @@ def safetensors_samples() -> list[bytes]:
 
 # The feature store, its checksums set right where another file than store.json is tried.
 
+SHARD = Shard(0, 4).name
+IMAGES_OF_STORE, LABELS_OF_STORE = np.full((4, 3, 32, 32), 9, np.uint8), np.arange(4)
+
 
 def store(path: Path, name: str, content: bytes) -> Path:
-    """A store with one file changed."""
-    made = open_or_extract(np.zeros((4, 3, 32, 32), np.uint8), np.arange(4), Pixels(), PROVENANCE, path.parent).path
-    (made / name).write_bytes(content)
-    if name != "store.json":
-        meta = json.loads((made / "store.json").read_text())
-        meta["sha256"][name] = hashlib.sha256(content).hexdigest()
-        (made / "store.json").write_text(json.dumps(meta))
-    return made
+    """A store with one file changed: of the first format, if that had such a file."""
+    made = open_or_extract(IMAGES_OF_STORE, LABELS_OF_STORE, Pixels(), PROVENANCE, path.parent)
+    if name == "store.json":
+        (made.path / name).write_bytes(content)
+        return made.path
+    meta = first_format(made) if name in FILES else json.loads((made.path / "store.json").read_text())
+    (made.path / name).write_bytes(content)
+    summed = (name, content) if name in FILES else (MANIFEST, listing(made.path, name, content))
+    meta["sha256"][summed[0]] = hashlib.sha256(summed[1]).hexdigest()
+    (made.path / "store.json").write_text(json.dumps(meta))
+    return made.path
+
+
+def listing(path: Path, name: str, content: bytes) -> bytes:
+    """The manifest, which lists the shard of that name with that content, or is it."""
+    if name == MANIFEST:
+        return content
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["shards"][0]["sha256"] = hashlib.sha256(content).hexdigest()
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    return (path / MANIFEST).read_bytes()
+
+
+def first_format(made: FeatureStore) -> dict[str, Any]:
+    """What store.json said of a store, whose files as the first version wrote them are put beside."""
+    arrays: dict[str, np.ndarray] = {"features.npy": made.features, "labels.npy": made.labels}
+    for name, array in arrays.items():
+        np.save(made.path / name, array)
+    sums = {name: sha256_of(made.path / name) for name in arrays}
+    return {"format": 1, "provenance": made.provenance, "sha256": sums}
 
 
 def parse_store(name: str) -> Callable[[Path], object]:
@@ -270,21 +298,21 @@ def parse_store(name: str) -> Callable[[Path], object]:
 def store_samples(name: str) -> Callable[[], list[bytes]]:
     def samples() -> list[bytes]:
         with tempfile.TemporaryDirectory() as scratch:
-            made = store(Path(scratch, "file"), "extra", b"")
-            return [(made / name).read_bytes()]
+            made = open_or_extract(IMAGES_OF_STORE, LABELS_OF_STORE, Pixels(), PROVENANCE, Path(scratch))
+            first_format(made)
+            return [(made.path / name).read_bytes()]
 
     return samples
 
 
-def parse_journal(path: Path) -> object:
-    """A partial store with that journal: the extraction ends as if nothing had been there."""
+def parse_partial(path: Path) -> object:
+    """A partial store with that shard: one of other rows is extracted again."""
     partial = path.with_name(f"{STORE}.partial")
     partial.mkdir()
-    path.rename(partial / "journal.json")
-    (partial / "features.npy").write_bytes(bytes(400))
-    images = np.full((4, 3, 32, 32), 9, np.uint8)
-    found = open_or_extract(images, np.arange(4), Pixels(), PROVENANCE, path.parent)
-    assert np.array_equal(found.features, Pixels()(images))
+    path.rename(partial / SHARD)
+    found = open_or_extract(IMAGES_OF_STORE, LABELS_OF_STORE, Pixels(), PROVENANCE, path.parent)
+    assert found.shape == (4, Pixels.features)
+    assert np.array_equal(found.labels, LABELS_OF_STORE)
     return found
 
 
@@ -379,7 +407,9 @@ PARSERS = {
     "store-json": Parser(".json", parse_store("store.json"), store_samples("store.json")),
     "store-features": Parser(".npy", parse_store("features.npy"), store_samples("features.npy")),
     "store-labels": Parser(".npy", parse_store("labels.npy"), store_samples("labels.npy")),
-    "store-journal": Parser(".json", parse_journal, lambda: [b'{"rows": 3}']),
+    "store-manifest": Parser(".json", parse_store(MANIFEST), store_samples(MANIFEST)),
+    "store-shard": Parser(".safetensors", parse_store(SHARD), store_samples(SHARD)),
+    "store-partial": Parser(".safetensors", parse_partial, store_samples(SHARD)),
     "table-npy": Parser(".npy", parse_table, npy_samples),
     "table-npz": Parser(".npz", parse_table, npz_samples),
     "table-npz-labels": Parser(".npz", parse_labels, npz_samples),

@@ -13,21 +13,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load, save
 
 from fastmlp.common.errors import DataError, FastMLPError, UsageError
+from fastmlp.common.files import sha256_of
 from fastmlp.extractors.pixels import Pixels
-from fastmlp.features import store as feature_store
-from fastmlp.features.store import FORMAT, key_of, open_or_extract, open_store
+from fastmlp.features import extraction
+from fastmlp.features.extraction import Extraction, extract_shard
+from fastmlp.features.store import FORMAT, KEYS, key_of, open_or_extract, open_store
 
 # Extractions in processes of their own, some of which kill themselves.
 SCRIPT = """
 import itertools, os, signal, sys, time
 from pathlib import Path
 import numpy as np
-from fastmlp.features import store as feature_store
+from fastmlp.features import extraction, store as feature_store
 from fastmlp.extractors.pixels import Pixels
 
-feature_store.SECONDS_BETWEEN_JOURNALS = 0
+extraction.SHARD_BATCHES = 1
 
 class Slow(Pixels):
     batch_size = 3
@@ -115,17 +118,19 @@ def contents(root):
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shards_of_one_batch():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extraction, "SHARD_BATCHES", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     root = tmp_path_factory.mktemp("unbroken")
     extract(root)
     assert not list(root.glob("*.lock"))
     return contents(root)
-
-
-@pytest.fixture
-def journal_always(monkeypatch):
-    monkeypatch.setattr(feature_store, "SECONDS_BETWEEN_JOURNALS", 0)
 
 
 # What is stored.
@@ -146,10 +151,10 @@ def test_a_store_holds_the_features_and_says_whether_it_was_reused(tmp_path):
     assert np.array_equal(again.features, first.features)
 
 
-def test_a_store_is_what_it_was_in_the_first_format():
-    """A change of keys loses people's stores: it needs a reason and a new FORMAT."""
+def test_keys_are_what_they_were_from_the_first():
+    """A change of keys loses people's stores: it needs a reason and a new number."""
     provenance = {"dataset": "cifar10", "split": "test", "augmentation": None, "extractor": {"name": "resnet18"}}
-    assert (FORMAT, key_of(provenance)) == (1, "cifar10-test-resnet18-9a02f2775532bd90")
+    assert (KEYS, key_of(provenance)) == (1, "cifar10-test-resnet18-9a02f2775532bd90")
 
 
 class Drawn(Counted):
@@ -241,27 +246,6 @@ def test_a_provenance_that_cannot_be_told_apart_is_refused(content):
 # Killed, interrupted, side by side.
 
 
-class Auditor(Drawn):
-    """At every batch, compares what the journal says with what the file holds."""
-
-    def __init__(self, rows, root):
-        super().__init__(rows)
-        self.root, self.journalled = root, []
-
-    def __call__(self, images):
-        for journal in self.root.glob("*.partial/journal.json"):
-            self.journalled.append(json.loads(journal.read_text())["rows"])
-            on_disk = journal.with_name("features.npy").stat().st_size - 128
-            assert on_disk >= self.journalled[-1] * self.features * 4
-        return super().__call__(images)
-
-
-def test_the_journal_never_says_more_than_the_file_holds(tmp_path, journal_always):
-    auditor = Auditor(np.ones((COUNT, 2), np.float32), tmp_path)
-    extract(tmp_path, auditor)
-    assert auditor.journalled == [3, 6, 9, 12, 15, 18]
-
-
 @pytest.mark.slow
 def test_killed_at_every_event_it_ends_with_the_same_bytes(tmp_path, unbroken):
     finish(start(f"die_everywhere({str(tmp_path)!r}, {COUNT})"))
@@ -274,7 +258,7 @@ def test_killed_at_every_event_it_ends_with_the_same_bytes(tmp_path, unbroken):
         extract(root, extractor)
         assert contents(root) == unbroken, f"killed at event {root.name}"
         redone.append((len(log.read_bytes()) if log.exists() else 0) + extractor.calls - BATCHES)
-    assert set(redone) == {0, 1}, "no more than the batch that was not yet journalled"
+    assert set(redone) == {0, 1}, "no more than the shard that was not yet written"
 
 
 @pytest.mark.slow
@@ -298,11 +282,10 @@ def test_killed_at_random_again_and_again_it_ends_with_the_same_bytes(tmp_path, 
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_interrupted_extraction_leaves_a_journal_of_all_it_did(error, tmp_path, unbroken):
+def test_an_interrupted_extraction_leaves_the_shards_it_wrote(error, tmp_path, unbroken):
     with pytest.raises(error):
         extract(tmp_path, Counted(fail_at=5, error=error))
-    (journal,) = tmp_path.glob("*.partial/journal.json")
-    assert json.loads(journal.read_text()) == {"rows": 12}
+    assert len(list(tmp_path.glob("*.partial/rows-*"))) == 4
     extractor = Counted()
     assert not extract(tmp_path, extractor).reused
     assert extractor.calls == BATCHES - 4
@@ -346,55 +329,78 @@ def partial_of(root):
     return partial
 
 
-@pytest.mark.parametrize("rows", [-3, COUNT + 1, 10**30, 6.0, "6", None, True, [6], COUNT])
-def test_a_journal_that_lies_is_not_believed(rows, tmp_path, unbroken):
-    """Nor a well-formed one that claims more rows than the file has."""
-    partial = partial_of(tmp_path)
-    (partial / "journal.json").write_text(json.dumps({"rows": rows}))
+def of_another_width(shard):
+    rows = load(shard)
+    return save({**rows, "features": rows["features"][:, :-1]})
+
+
+def of_other_labels(shard):
+    rows = load(shard)
+    return save({**rows, "labels": rows["labels"] + 1})
+
+
+DAMAGED = {
+    "empty": lambda shard: b"",
+    "short": lambda shard: shard[:-1],
+    "long": lambda shard: shard + b"1",
+    "another width": of_another_width,
+    "other labels": of_other_labels,
+    "fewer rows": lambda shard: save({name: rows[:-1] for name, rows in load(shard).items()}),
+    "float64": lambda shard: save({**load(shard), "features": load(shard)["features"].astype(np.float64)}),
+    "no labels": lambda shard: save({"features": load(shard)["features"]}),
+    "not safetensors": lambda shard: b"\xff" * len(shard),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_shard_that_does_not_fit_is_extracted_again(damage, tmp_path, unbroken):
+    shard = sorted(partial_of(tmp_path).glob("rows-*"))[1]
+    shard.write_bytes(DAMAGED[damage](shard.read_bytes()))
     extractor = Counted()
     extract(tmp_path, extractor)
-    assert extractor.calls == BATCHES
+    assert extractor.calls == BATCHES - 4 + 1
     assert contents(tmp_path) == unbroken
 
 
-@pytest.mark.parametrize("journal", ["", "{", "[]", "6", "{}", "\x00\xff", "[" * 5000])
-def test_a_journal_that_cannot_be_read_is_not_believed(journal, tmp_path, unbroken):
-    (partial_of(tmp_path) / "journal.json").write_bytes(journal.encode("latin-1"))
+@pytest.mark.parametrize("lost", range(4))
+def test_what_is_missing_is_the_shards_that_are_not_there(lost, tmp_path, unbroken):
+    sorted(partial_of(tmp_path).glob("rows-*"))[lost].unlink()
+    extractor = Counted()
+    extract(tmp_path, extractor)
+    assert extractor.calls == BATCHES - 4 + 1
+    assert contents(tmp_path) == unbroken
+
+
+def test_what_an_earlier_version_left_behind_is_no_part_of_the_store(tmp_path, unbroken):
+    partial = partial_of(tmp_path)
+    (partial / "journal.json").write_text('{"rows": 8}')
+    (partial / "features.npy").write_bytes(bytes(400))
+    (partial / "folder").mkdir()
     extract(tmp_path)
     assert contents(tmp_path) == unbroken
 
 
-def test_rows_inside_a_batch_are_done_again_from_its_start(tmp_path, unbroken):
-    """A journal of another batch size: the last bits of a row may depend on its batch."""
-    (partial_of(tmp_path) / "journal.json").write_text('{"rows": 8}')
-    extractor = Counted()
-    extract(tmp_path, extractor)
-    assert extractor.calls == BATCHES - 2
-    assert contents(tmp_path) == unbroken
+@pytest.mark.parametrize("batches", [1, 2, 3, 100])
+def test_the_features_are_the_same_in_shards_of_any_size(batches, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "SHARD_BATCHES", batches)
+    store = extract(tmp_path)
+    assert len(store.shards) == -(-BATCHES // batches)
+    assert np.array_equal(store.features, Pixels()(IMAGES))
+    assert np.array_equal(store.labels, LABELS)
 
 
-@pytest.mark.parametrize("damage", ["empty", "short", "long", "other header", "missing"])
-def test_partial_features_that_do_not_fit_start_over(damage, tmp_path, unbroken):
-    file = partial_of(tmp_path) / "features.npy"
-    whole = file.read_bytes()
-    other = whole.replace(b"(20, 3072)", b"(20, 3071)")
-    grown = whole + bytes(3072 * 4 * COUNT)
-    damaged = {"empty": b"", "short": whole[:-1], "long": grown, "other header": other}.get(damage)
-    file.unlink() if damaged is None else file.write_bytes(damaged)
-    extractor = Counted()
-    extract(tmp_path, extractor)
-    assert extractor.calls == BATCHES
-    assert contents(tmp_path) == unbroken
+def test_a_shard_of_wide_features_is_of_fewer_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "SHARD_BATCHES", 100)
+    monkeypatch.setattr(extraction, "SHARD_BYTES", 7 * 3072 * 4)
+    assert len(extract(tmp_path).shards) == COUNT // 6 + 1
 
 
-def test_a_partial_store_of_full_length_is_resumed(tmp_path, unbroken):
-    """Rows not yet done may be zeros in the file, not only missing at its end."""
-    file = partial_of(tmp_path) / "features.npy"
-    os.truncate(file, 128 + 3072 * 4 * COUNT)
-    extractor = Counted()
-    extract(tmp_path, extractor)
-    assert extractor.calls == BATCHES - 4
-    assert contents(tmp_path) == unbroken
+def test_a_shard_by_itself_is_the_one_that_a_whole_extraction_writes(tmp_path, unbroken):
+    apart = Extraction(IMAGES, LABELS, Counted(), tmp_path)
+    for shard in reversed(apart.shards()):
+        extract_shard(apart, shard)
+    written = {Path(name).name: content for name, content in unbroken.items() if not name.endswith(".json")}
+    assert contents(tmp_path) == written
 
 
 # Disks that are full or locked.
@@ -403,7 +409,7 @@ def test_a_partial_store_of_full_length_is_resumed(tmp_path, unbroken):
 def test_a_file_system_that_takes_no_more_leaves_nothing_that_looks_whole(tmp_path, unbroken):
     """A real limit on file sizes, which fails like a full disk: in the middle of a write."""
     resource = pytest.importorskip("resource")
-    root, log, enough = tmp_path / "root", tmp_path / "log", 100_000
+    root, log, enough = tmp_path / "root", tmp_path / "log", 30_000
     call = f"extract({str(root)!r}, {str(log)!r}, {COUNT}, 0)"
     limit = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({enough}, {enough}))\n"
     process = start(limit + call)
@@ -416,14 +422,12 @@ def test_a_file_system_that_takes_no_more_leaves_nothing_that_looks_whole(tmp_pa
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != enough
     extractor = Counted()
     assert not extract(root, extractor).reused
-    assert extractor.calls < BATCHES
+    assert extractor.calls == BATCHES, "half a shard is none"
     assert contents(root) == unbroken
 
 
-@pytest.mark.parametrize(("owner", "function", "times"), [(os, "fsync", BATCHES + 1), (Path, "replace", BATCHES + 3)])
-def test_a_disk_found_full_at_any_step_is_named(
-    owner, function, times, tmp_path, monkeypatch, unbroken, journal_always
-):
+@pytest.mark.parametrize(("owner", "function", "times"), [(os, "fsync", BATCHES + 2), (Path, "replace", BATCHES + 3)])
+def test_a_disk_found_full_at_any_step_is_named(owner, function, times, tmp_path, monkeypatch, unbroken):
     real = getattr(owner, function)
     for full_at in range(times):
         steps, root = itertools.count(), tmp_path / str(full_at)
@@ -474,7 +478,10 @@ def assert_refused(path, said):
         assert f"delete the folder {path} and extract again" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["features.npy", "labels.npy", "store.json"])
+FIRST, LAST = "rows-0000000000-0000000003.safetensors", "rows-0000000018-0000000020.safetensors"
+
+
+@pytest.mark.parametrize("name", [FIRST, LAST, "manifest.json", "store.json"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "missing"])
 def test_damage_is_named_with_its_fix(name, damage, damaged):
     file = damaged / name
@@ -486,7 +493,9 @@ def test_damage_is_named_with_its_fix(name, damage, damaged):
     assert_refused(damaged, "missing or damaged")
 
 
-@pytest.mark.parametrize("text", ["[]", "null", "{}", "1", '{"format": 1}', '{"format": 1, "sha256": 5}', "[" * 5000])
+@pytest.mark.parametrize(
+    "text", ["[]", "null", "{}", "1", '{"format": 1}', '{"format": 1, "sha256": 5}', '{"format": 2}', "[" * 5000]
+)
 def test_json_that_is_no_store_is_refused(text, damaged):
     (damaged / "store.json").write_text(text)
     assert_refused(damaged, r"store\.json is missing or damaged")
@@ -500,6 +509,26 @@ def rewritten(path, **changes):
 def test_a_format_from_the_future_is_refused(damaged):
     rewritten(damaged, format=FORMAT + 1)
     assert_refused(damaged, f"format {FORMAT + 1}, not {FORMAT}")
+
+
+LISTS = {
+    "nothing": lambda shards: None,
+    "none": lambda shards: [],
+    "a gap": lambda shards: shards[1:],
+    "another order": lambda shards: shards[::-1],
+    "elsewhere": lambda shards: [{**shards[0], "name": f"../store/{FIRST}"}, *shards[1:]],
+    "words": lambda shards: [{**shards[0], "rows": "3"}, *shards[1:]],
+    "no rows": lambda shards: [{**shards[0], "rows": 0}, *shards[1:]],
+    "more": lambda shards: [{**shards[0], "further": 1}, *shards[1:]],
+}
+
+
+@pytest.mark.parametrize("change", LISTS)
+def test_a_manifest_that_does_not_list_all_rows_is_refused(change, damaged):
+    manifest = json.loads((damaged / "manifest.json").read_text())
+    (damaged / "manifest.json").write_text(json.dumps({**manifest, "shards": LISTS[change](manifest["shards"])}))
+    rewritten(damaged, sha256={"manifest.json": sha256_of(damaged / "manifest.json")})
+    assert_refused(damaged, r"manifest\.json is missing or damaged")
 
 
 @pytest.mark.parametrize("provenance", [None, [], {}, {"extractor": 5}, {"extractor": {"name": "patches"}}])
@@ -519,7 +548,7 @@ def test_an_empty_folder_is_no_store(tmp_path):
     assert_refused(path, "missing or damaged")
 
 
-@pytest.mark.parametrize("name", ["features.npy", "labels.npy", "store.json"])
+@pytest.mark.parametrize("name", [FIRST, LAST, "manifest.json", "store.json"])
 @given(draw=st.data())
 def test_random_bytes_anywhere_are_noticed_or_change_nothing(name, draw, store):
     file, whole = store / name, open_store(store)
@@ -538,3 +567,38 @@ def test_random_bytes_anywhere_are_noticed_or_change_nothing(name, draw, store):
         assert after != before
     finally:
         file.write_bytes(before)
+
+
+# Stores of the first format.
+
+
+@pytest.fixture
+def first_format(tmp_path):
+    """A store as the first version wrote it."""
+    provenance = {**PROVENANCE, "extractor": {"name": "pixels"}}
+    path = tmp_path / key_of(provenance)
+    path.mkdir()
+    np.save(path / "features.npy", Pixels()(IMAGES))
+    np.save(path / "labels.npy", LABELS.astype(np.int64))
+    sums = {name: sha256_of(path / name) for name in ("features.npy", "labels.npy")}
+    (path / "store.json").write_text(json.dumps({"format": 1, "provenance": provenance, "sha256": sums}))
+    return path
+
+
+def test_a_store_of_the_first_format_is_still_read(first_format):
+    extractor = Counted()
+    store = extract(first_format.parent, extractor)
+    assert extractor.calls == 0
+    assert isinstance(store.features, np.memmap)
+    assert np.array_equal(store.features, Pixels()(IMAGES))
+    assert np.array_equal(store.labels, LABELS)
+
+
+@pytest.mark.parametrize("name", ["features.npy", "labels.npy"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "missing"])
+def test_damage_of_the_first_format_is_named_with_its_fix(name, damage, first_format):
+    file = first_format / name
+    whole = file.read_bytes()
+    content = {"flipped": whole[:-1] + bytes([whole[-1] ^ 4]), "truncated": whole[:-9], "empty": b""}.get(damage)
+    file.unlink() if content is None else file.write_bytes(content)
+    assert_refused(first_format, "missing or damaged")
