@@ -209,7 +209,7 @@ struct Group { // the blocks that run together
 
 Group* group;
 Thread* current;
-std::vector<Fiber*> idle_fibers;
+inline std::vector<Fiber*> idle_fibers; // of all libraries: each would keep as many as its largest launch took
 Context scheduler;
 void* scheduler_shadow;
 const void* scheduler_stack;
@@ -247,7 +247,6 @@ void start_fiber(Thread& thread) {
     thread.fiber = idle_fibers.back();
     idle_fibers.pop_back();
     char* stack = thread.fiber->stack.get();
-    lay_open(stack, STACK);
     thread.fiber->shadow = nullptr;
     make_context(thread.fiber->context, stack, STACK, entry);
     races::set_stack(thread.known, stack, STACK);
@@ -562,6 +561,7 @@ std::string run(const Launch& launch, const std::function<void()>& kernel) {
         run_group(indices);
         if (!failure.empty()) break;
     }
+    only = {};
     return failure;
 }
 

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import tempfile
 import weakref
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -53,7 +52,6 @@ ENGINE = "emulation.cpp"
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
 SHADOW = (0x7FFF7000, 0x10007FFF8000)  # the address sanitizer's shadow memory, on x86-64 Linux
 CRASH = "a crash"  # of the child process that searches for races: the sanitizers say why
-SEARCHES = 1  # for races, of launches that are alike
 SIZES = ("INPUTS", "HIDDEN", "CLASSES", "BATCH")  # options that are a network's, as other kernels' arguments have them
 POISONED = 2**26  # bytes of an array at most: gigabytes would take memory that nothing else touches
 ZONE = 256  # guard bytes before and after a device array, which no kernel may touch
@@ -83,19 +81,21 @@ class _Launch(ctypes.Structure):
     )
 
 
+_WITHOUT_RACES: set[Hashable] = set()  # launches that were searched for them, see `_alike`
+
+
 class EmulatedDriver(Driver):
     """Runs kernels on this CPU, one launch after the other, each with its threads in a random order that `seed` sets.
 
     Device arrays are NumPy arrays. Every launch is checked: the types and order of its arguments, that arrays are
     contiguous and, where the kernel writes, writable, and everything that `emulation.cpp` checks; of launches that are
-    alike, the first `searches` for races, by `races.h`. Raises RuntimeError for errors that a GPU would not report, and
-    TypeError for arguments of wrong types.
+    alike, the first in a process for races, by `races.h`. Raises RuntimeError for errors that a GPU would not report,
+    and TypeError for arguments of wrong types.
     """
 
-    def __init__(self, device: Device = H100, seed: int = 1, searches: int = SEARCHES) -> None:
-        self.device, self.seed, self.searches = device, seed, searches
+    def __init__(self, device: Device = H100, seed: int = 1) -> None:
+        self.device, self.seed = device, seed
         self.largest_cluster = 16
-        self._searched: Counter[Any] = Counter()
         self._recorded: list[Callable[[], None]] | None = None
         self.load = cache(self.load)  # type: ignore[method-assign]
 
@@ -119,9 +119,10 @@ class EmulatedDriver(Driver):
         program = kernel.program
         shape = _Launch(grid, block, program.shared_memory, program.cluster, program.cooperative, self.seed)
         race = ""
-        if self._searched[like] < self.searches:
-            self._searched[like] += 1
+        if like not in _WITHOUT_RACES:
             race = _Kernel(program, RACES).run(pointers, shape)  # in a child process: nothing changes here
+        if not race:
+            _WITHOUT_RACES.add(like)
         failure = race if race not in ("", CRASH) else kernel.run(pointers, shape) or race
         if failure:
             raise RuntimeError(f"{program.kernel}: {failure}")
@@ -288,7 +289,7 @@ def _check_shadow() -> None:
 
 def _compiled(name: str, text: str, options: Sequence[str], objects: Sequence[str] = ()) -> Path:
     """The text compiled, by now or before. Raises RuntimeError if that is not possible."""
-    command = [compiler(), *FLAGS, *WARNINGS, *options, f"-I{FOLDER}"]
+    command = [compiler(), *FLAGS, *WARNINGS, *options]
     headers = [header.read_text() for header in sorted(FOLDER.glob("*.h"))]
     key = hashlib.sha256("\0".join([*command, *objects, text, *headers]).encode()).hexdigest()
     stem, _, kind = name.partition(".")
@@ -297,8 +298,9 @@ def _compiled(name: str, text: str, options: Sequence[str], objects: Sequence[st
         return path
     path.parent.mkdir(mode=0o700, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}")
+    here = (f"-I{FOLDER}", f"-ffile-prefix-map={FOLDER}/=")  # what is compiled is the same from any checkout
     made = subprocess.run(
-        [*command, "-x", "c++", "-", "-o", str(beside), "-x", "none", *objects],
+        [*command, *here, "-x", "c++", "-", "-o", str(beside), "-x", "none", *objects],
         input=text,
         capture_output=True,
         text=True,
