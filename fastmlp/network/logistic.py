@@ -86,7 +86,7 @@ class Whole:
 Curvature = Diagonal | Whole
 
 
-class Objective:
+class LogisticObjective:
     """The objective on data that lie on a backend's device, in float32 and in float64.
 
     coordinates float64 (n, k), labels int64 (n,) in 0 .. classes - 1, weights float64 (n,) of sum 1.

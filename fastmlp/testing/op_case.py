@@ -53,7 +53,7 @@ class OpCase:
     transposed  inputs that must also be taken as transposed views
     layouts     how the arrays lie; None: in every way, see `layouts_of`
     exact       values only move, so that not a bit may change
-    family      the ops of a backend that it belongs to: "network", "patches" or "images"
+    family      the ops of a backend that it belongs to: "network", "patches" or "images"; "logistic" has no kernels
     label       what tells it from other cases of its op
     hazard      what it adds to the op's case of the same name: "many rows"
     """
@@ -91,6 +91,8 @@ class OpCase:
         """What the backend has in place of the array code, called without the namespace; None if nothing."""
         if self.family == "images":
             return backend.image_kernels.get(self.op)
+        if self.family == "logistic":
+            return None
         ops, array_code = FAMILIES[self.family](backend)
         if self.op == "update":
             return ops.update if self.label.split()[0] in ops.optimizers else None

@@ -20,7 +20,7 @@ from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import UsageError
 from fastmlp.common.progress import progress, warn
 from fastmlp.network.descent import PAIRS, Descent
-from fastmlp.network.logistic import Basis, Objective
+from fastmlp.network.logistic import Basis, LogisticObjective
 from fastmlp.network.parameters import Parameters
 
 ROUNDS = 1000  # passes over the rows that a strength may take
@@ -88,12 +88,12 @@ def _check(labels: NDArray[np.int64], strengths: Sequence[float], weights: NDArr
 
 def _placed(
     backend: Backend, features: NDArray[Any], labels: NDArray[np.int64], classes: int, weights: NDArray[np.float64]
-) -> tuple[Basis, Objective]:
+) -> tuple[Basis, LogisticObjective]:
     """The objective on the device; the features themselves do not stay there. weights (n,) of sum 1."""
     rows, shares = backend.asarray(np.asarray(features, np.float64)), backend.asarray(weights)
     basis = Basis.of(backend.xp, rows, shares)
     coordinates = basis.coordinates(backend.xp, rows)
-    return basis, Objective(backend, coordinates, backend.asarray(labels.astype(np.int64)), classes, shares)
+    return basis, LogisticObjective(backend, coordinates, backend.asarray(labels.astype(np.int64)), classes, shares)
 
 
 def _penalty(strength: float, total: float, classes: int) -> float:
@@ -104,7 +104,7 @@ def _penalty(strength: float, total: float, classes: int) -> float:
 class _Path:
     """The strengths of one objective, from the ends inwards: each starts between those next to it that are done."""
 
-    def __init__(self, backend: Backend, objective: Objective, penalties: dict[float, float]) -> None:
+    def __init__(self, backend: Backend, objective: LogisticObjective, penalties: dict[float, float]) -> None:
         self._backend, self._objective, self._penalties = backend, objective, penalties
         self._done: dict[float, Descent] = {}
 

@@ -17,6 +17,7 @@ from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier, choose_tier
 from fastmlp.network.trainer import FLOPS_WORTH_THREADS, Trainer
 from fastmlp.ops import names_of
+from fastmlp.ops.logistic import softmax_residuals
 from fastmlp.ops.network import NetworkOps
 from fastmlp.ops.patches import PatchOps
 from fastmlp.testing import CASES
@@ -29,7 +30,8 @@ BEST_TIER = {"numpy": 1, "numba": 3, "torch": 2, "cupy": 3, "emulated": 3}
 
 def test_every_op_has_a_case() -> None:
     images = {"hflip", "rotate_by_shears", *(kind.op.__name__ for kind in KINDS.values())}
-    assert {case.op for case in CASES.values()} == {*names_of(NetworkOps), *names_of(PatchOps), *images}
+    functions = {*images, softmax_residuals.__name__}
+    assert {case.op for case in CASES.values()} == {*names_of(NetworkOps), *names_of(PatchOps), *functions}
     assert {f"{name} update" for name in OPTIMIZERS} <= set(CASES)
 
 

@@ -13,7 +13,8 @@ from fastmlp.backends.base import Array, Kernel
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.network.optimizers import OPTIMIZERS
 from fastmlp.network.optimizers.adam import EPSILON
-from fastmlp.testing import CASES, assert_parity
+from fastmlp.ops.logistic import softmax_residuals
+from fastmlp.testing import CASES, assert_parity, logistic_cases
 from tests.array_code import run
 
 BackendWith = Callable[..., Backend]
@@ -407,8 +408,27 @@ def test_a_planted_bug_is_found(backend_with: BackendWith, name: str, bug: Kerne
 
 
 def test_every_op_has_a_planted_bug() -> None:
-    ours = {name for name, case in CASES.items() if case.family != "images" and not case.hazard}
+    ours = {name for name, case in CASES.items() if case.family not in ("images", "logistic") and not case.hazard}
     assert {name for name, _, _ in BUGS} == ours
+
+
+def residuals_from_one(xp: Any, logits: Array, is_label: Array) -> tuple[Array, Array]:
+    losses, residuals = softmax_residuals(xp, logits.copy(), is_label)
+    return losses, np.where(is_label, (np.exp(-losses) - 1)[:, None], residuals)
+
+
+def residuals_of_exponentials_as_they_are(xp: Any, logits: Array, is_label: Array) -> tuple[Array, Array]:
+    exponentials = np.exp(logits)
+    sums = exponentials.sum(axis=1)
+    losses = np.log(sums) - np.log(np.where(is_label, exponentials, 0).sum(axis=1))
+    return losses, exponentials / sums[:, None] - is_label
+
+
+@pytest.mark.parametrize("bug", [residuals_from_one, residuals_of_exponentials_as_they_are])
+def test_a_planted_bug_of_logistic_regression_is_found(monkeypatch: pytest.MonkeyPatch, bug: Kernel) -> None:
+    monkeypatch.setattr(logistic_cases, "softmax_residuals", bug)
+    with pytest.raises(AssertionError, match=r"array code softmax_residuals \(.*error"):
+        assert_parity(CASES["softmax_residuals"], NumpyBackend())
 
 
 def test_with_ones_upstream_a_wrong_gradient_passes() -> None:

@@ -13,7 +13,7 @@ from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
 from fastmlp.network import descent
 from fastmlp.network import logistic as objective_module
-from fastmlp.network.logistic import Diagonal, Objective
+from fastmlp.network.logistic import Diagonal, LogisticObjective
 from fastmlp.network.parameters import Parameters
 from fastmlp.training.logistic import fit_logistic
 from tests.backends.test_array_api import StrictBackend
@@ -144,7 +144,11 @@ def test_gradients_and_curvatures_are_those_of_finite_differences(
     precise: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features, labels = draw(50, 3, 4)
-    at, shape, penalties = Objective(NUMPY, features, labels, 4, np.full(50, 1 / 50)), (1, 4, 3), np.array([0.3])
+    at, shape, penalties = (
+        LogisticObjective(NUMPY, features, labels, 4, np.full(50, 1 / 50)),
+        (1, 4, 3),
+        np.array([0.3]),
+    )
 
     def loss(x: Any, precise: bool = True) -> Any:
         return at(x.reshape(shape), penalties, precise, curved=False)[0][0]

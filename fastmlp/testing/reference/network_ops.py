@@ -146,6 +146,17 @@ def weighted_softmax_xent(logits: Floats, labels: Integers, weights: Floats) -> 
     }
 
 
+def softmax_residuals(logits: Floats, is_label: NDArray[np.bool_]) -> Outputs:
+    """The same of logits (s, c, m), losses by row and gradients neither summed nor averaged; what other classes have of
+    a probability of 1 is added up, never subtracted from 1."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    of_label = np.where(is_label, exponentials, 0).sum(axis=1)
+    of_others = np.where(is_label, 0, exponentials).sum(axis=1)
+    sums = of_label + of_others
+    residuals = np.where(is_label, -of_others[:, None], exponentials) / sums[:, None]
+    return {"losses": np.log1p(of_others / of_label), "residuals": residuals}
+
+
 def smooth_labels(
     logits: Floats, labels: Integers, weights: Floats, smoothing: float, gradient: Floats, loss: Floats
 ) -> Outputs:
