@@ -29,7 +29,8 @@ from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
 from fastmlp.experiments.machine import Machine
 from fastmlp.features.columns import Columns
 from fastmlp.features.contents import SUFFIXES
-from fastmlp.features.tables import read_features, read_labelled
+from fastmlp.features.shard_files import WILDCARDS, holds_shards
+from fastmlp.features.shards import open_features, open_table
 from fastmlp.models.predictor import Predictor, load_model
 from fastmlp.models.views import ONE
 from fastmlp.report.comparison import table_text
@@ -57,7 +58,7 @@ def predict(options: argparse.Namespace) -> None:
 def _inputs(options: argparse.Namespace, model: Predictor) -> tuple[list[Row], NDArray[Any]]:
     """Where each row comes from, and the rows: images, or features of one file; an "error" where there is no row."""
     paths, columns = options.inputs, _columns(options, model)
-    if not any(path.suffix.lower() in SUFFIXES for path in paths):
+    if not any(path.suffix.lower() in SUFFIXES or holds_shards(path) for path in paths):
         if columns.label or columns.drop:
             raise UsageError(
                 "--label-column and --drop-columns are for a file of features: leave them out with images."
@@ -67,7 +68,7 @@ def _inputs(options: argparse.Namespace, model: Predictor) -> tuple[list[Row], N
         return [{"image": str(path), **errors.get(path, {})} for path in found], images
     if len(paths) > 1:
         raise UsageError("Give image files and folders, or one file of features: not several kinds at once.")
-    X = read_features(paths[0], columns)
+    X = open_features(paths[0], columns)[:]
     return [{"row": row} for row in range(len(X))], X
 
 
@@ -154,7 +155,8 @@ def _rows_to_evaluate(model: Predictor, options: argparse.Namespace) -> tuple[ND
 
 def _labelled_rows(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any]]:
     """Those of --features, as the model takes them, or the ones among them that were held out of its training."""
-    X, labels = read_labelled(options.features, options.labels, _columns(options, model))
+    table = open_table(options.features, options.labels, _columns(options, model))
+    X, labels = table.features[:], table.labels
     if not options.held_out:
         return X, labels
     if model.trained_rows is None:
@@ -278,12 +280,18 @@ def export(options: argparse.Namespace) -> None:
 def features_made_elsewhere(options: argparse.Namespace, config: Config) -> tuple[Config, Machine, str, FileFeatures]:
     """The configuration, where it computes, the head's name, and its features, which lie in files."""
     _refuse_image_options(options, config)
-    config = replace(config, out=options.out or Path("runs") / f"features-{options.features.stem}")
+    config = replace(config, out=options.out or Path("runs") / f"features-{_named_after(options.features)}")
     columns = Columns(options.label_column, options.drop_columns)
     files = (options.features, options.labels, options.test_features, options.test_labels)
     out_of_fold = config.folds is not None and config.protocol is None
     tables = open_tables(*files, config.seed, config.limit, columns, folds=out_of_fold)
     return config, Machine(config.backend, config.threads), HEAD, FileFeatures(tables, config)
+
+
+def _named_after(features: Path) -> str:
+    """What to call a run on these: after the file or folder or, of a glob, the last folder that it names."""
+    names = [part for part in features.parts if not any(sign in part for sign in WILDCARDS)]
+    return Path(names[-1] if names else "shards").stem
 
 
 def _refuse_image_options(options: argparse.Namespace, config: Config) -> None:

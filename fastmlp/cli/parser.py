@@ -298,7 +298,8 @@ def _add_probe(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
 
 
 def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool = False) -> None:
-    group = parser.add_argument_group("features made elsewhere (.npy, .npz, .safetensors or .parquet)")
+    title = "features made elsewhere (.npy, .npz, .safetensors, .parquet, or a folder or glob of these)"
+    group = parser.add_argument_group(title)
     group.add_argument("--features", type=Path, metavar="FILE", help=text)
     group.add_argument("--labels", type=Path, metavar="FILE", help="their labels, if they are not in the same file")
     if test:
@@ -337,7 +338,9 @@ def _add_compare(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> N
 
 def _add_predict(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
     predict = _add(commands, "predict", parents, "the classes of images, or of rows of features")
-    text = "image files, folders of them, or a file of features: .npy, .npz, .safetensors or .parquet"
+    text = (
+        "image files, folders of them, or features: .npy, .npz, .safetensors or .parquet, or a folder or glob of these"
+    )
     predict.add_argument("inputs", nargs="+", type=Path, metavar="IMAGES|FEATURES", help=text)
     _add_columns_options(predict.add_argument_group("files of features"))
     predict.add_argument("--format", choices=("table", "csv", "jsonl"), default="table", help="(%(default)s)")

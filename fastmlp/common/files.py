@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -87,20 +87,35 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is damaged ({error}): delete it and run the step that wrote it again.") from None
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def safetensors_dimensions(path: Path) -> dict[str, int]:
+    """How many dimensions each array of a .safetensors file has. Raises a one-line ValueError if it is damaged."""
+    with _opened_safetensors(path) as file:
+        return {name: len(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (not a dict)
+
+
+def read_safetensors(path: Path, names: Iterable[str] | None = None) -> tuple[dict[str, str], dict[str, Any]]:
     """Metadata and NumPy arrays of a .safetensors file; bfloat16, which NumPy lacks, is widened to float32, exactly.
+
+    names: the arrays to read; None: all.
 
     Raises a one-line ValueError if the file is damaged or has other types that NumPy lacks. safetensors itself bounds
     the header by the length of the file and 100 MB, and keeps tensors within the file.
     """
+    with _opened_safetensors(path) as file:
+        dtypes = {name: file.get_slice(name).get_dtype() for name in (file.keys() if names is None else names)}
+        tensors = {name: _tensor(file, name, dtype) for name, dtype in dtypes.items() if dtype != BFLOAT16}
+        metadata = file.metadata() or {}
+    short = [name for name, dtype in dtypes.items() if dtype == BFLOAT16]
+    return metadata, tensors | (_widened_tensors(path, short) if short else {})
+
+
+@contextmanager
+def _opened_safetensors(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  (not a dict)
-            tensors = {name: _tensor(file, name, dtype) for name, dtype in dtypes.items() if dtype != BFLOAT16}
-            metadata = file.metadata() or {}
-        return metadata, tensors | (_widened(path) if BFLOAT16 in dtypes.values() else {})
+            yield file
     except (SafetensorError, OSError, ImportError) as error:
         raise ValueError(first_line(error)) from None
 
@@ -112,16 +127,20 @@ def _tensor(file: Any, name: str, dtype: str) -> Any:
         raise ValueError(f"{name!r} is of type {dtype}, which NumPy lacks; convert it to float32") from None
 
 
-def _widened(path: Path) -> dict[str, Any]:
-    """The bfloat16 tensors of a .safetensors file as float32, whose upper 16 bits they are."""
+def _widened_tensors(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The bfloat16 tensors of those names of a .safetensors file as float32."""
     import numpy as np  # here, because most commands that use this module do without
     from safetensors import deserialize
 
-    found = {name: tensor for name, tensor in deserialize(path.read_bytes()) if tensor["dtype"] == BFLOAT16}
-    return {
-        name: (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(tensor["shape"])
-        for name, tensor in found.items()
-    }
+    found = dict(deserialize(path.read_bytes()))
+    return {name: widened(np.frombuffer(found[name]["data"], "<u2")).reshape(found[name]["shape"]) for name in names}
+
+
+def widened(bits: Any) -> Any:
+    """Numbers of bfloat16, given as uint16, as float32, whose upper 16 bits they are."""
+    import numpy as np
+
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def cache_dir() -> Path:

@@ -1,4 +1,7 @@
-"""Features made elsewhere, by CLIP or DINO, say, as a feature set: `fastmlp train --features X.npy --labels y.npy`."""
+"""Features made elsewhere, by CLIP or DINO, say, as a feature set: `fastmlp train --features X.npy --labels y.npy`.
+
+They lie in one file or, as `fastmlp.features.shards` has them, in many.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from fastmlp.common.progress import warn
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import Labelled
 from fastmlp.features.columns import ANY, Columns, listed
-from fastmlp.features.tables import Table, finite_rows, indices_of, read_table
+from fastmlp.features.shards import open_table
+from fastmlp.features.tables import RowArray, Table, finite_rows, indices_of
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.standardize import odd_scale
@@ -34,7 +38,7 @@ class Source:
     """
 
     place: Path
-    features: NDArray[Any]
+    features: RowArray
     labels: NDArray[np.int64]
     names: tuple[str, ...] | None = None
     rows: NDArray[np.int64] | None = None
@@ -84,9 +88,9 @@ def open_tables(
 
     folds: instead, the training rows are the test rows too, out of their folds.
 
-    labels may stand in the file of the features; limit: use only the first rows of each file, that many. Test features
-    are matched to the training's by their names. Raises DataError for files that are missing, damaged, do not go
-    together or hold too little.
+    Each may be a file, or a folder or glob of shards. labels may stand in the file of the features; limit: use only the
+    first rows of each, that many. Test features are matched to the training's by their names. Raises DataError for
+    files that are missing, damaged, do not go together or hold too little.
     """
     table = _read(features, labels, limit, columns)
     if test_features is None:
@@ -117,10 +121,10 @@ def tables_of(
 
 
 def _read(features: Path, labels: Path | None, limit: int | None, columns: Columns) -> Table:
-    table = read_table(features, labels, columns)
+    table = open_table(features, labels, columns)
     if table.features.ndim != 2:
         raise DataError(f"{features} holds images: train on them by --dataset folder:PATH, or give their features.")
-    return replace(table, features=table.features[:limit], labels=table.labels[:limit])
+    return table if limit is None else replace(table, features=table.features[:limit], labels=table.labels[:limit])
 
 
 def _as_in(table: Table, columns: Columns) -> Columns:

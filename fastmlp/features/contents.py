@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import BackendError, DataError, first_line
-from fastmlp.common.files import read_safetensors
+from fastmlp.common.files import read_safetensors, safetensors_dimensions
 
 SUFFIXES = (".npy", ".npz", ".parquet", ".safetensors")
 TEXTS = (".csv", ".tsv", ".txt")
@@ -40,28 +40,33 @@ Arrays = dict[str, NDArray[Any]]
 class Contents:
     """The arrays, or columns, of a file: the number of dimensions of each, and a function that reads some of them.
 
-    index: the columns that hold a data frame's index; columnar: whether columns of numbers may be features together.
+    index: the columns that hold a data frame's index; columnar: whether columns of numbers may be features together;
+    groups: the rows of each row group, which can be read by its number, of files that have them.
     """
 
     path: Path
     dimensions: dict[str, int]
-    reader: Callable[[Iterable[str]], Arrays]
+    reader: Callable[[Iterable[str], int | None], Arrays]
     index: tuple[str, ...] = ()
     columnar: bool = False
+    groups: tuple[int, ...] = ()
 
-    def read(self, *names: str) -> list[NDArray[Any]]:
-        """Those arrays. Raises DataError for a damaged file, and for a column that lacks values."""
-        with _damage_reported(self.path):
-            arrays = self.reader(names)
+    def read(self, *names: str, group: int | None = None) -> list[NDArray[Any]]:
+        """Those arrays, or their rows in one row group.
+
+        Raises DataError for a damaged file, and for a column that lacks values.
+        """
+        with damage_reported(self.path):
+            arrays = self.reader(names, group)
         return [arrays[name] for name in names]
 
 
 def open_contents(path: Path) -> Contents:
-    """What the file holds; a .npy file is memory-mapped, and of Parquet only what is asked for is read.
+    """What the file holds; .npy is memory-mapped, and of .safetensors and Parquet only what is asked for is read.
 
     Raises DataError if it is missing, damaged or something else, BackendError if pyarrow is missing.
     """
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors, ".parquet": _open_parquet}
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _open_safetensors, ".parquet": _open_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         text = path.suffix.lower() in TEXTS
@@ -69,12 +74,13 @@ def open_contents(path: Path) -> Contents:
         raise DataError(f"{path} is not a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file: {fix}.")
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file: check the path.")
-    with _damage_reported(path):
+    with damage_reported(path):
         return reader(path)
 
 
 @contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
+def damage_reported(path: Path) -> Iterator[None]:
+    """Raise what the block finds wrong with the file as a DataError."""
     try:
         yield
     except DAMAGE as error:
@@ -83,7 +89,7 @@ def _damage_reported(path: Path) -> Iterator[None]:
 
 def _whole(path: Path, arrays: Arrays) -> Contents:
     """Of arrays that are read, or mapped, already."""
-    return Contents(path, {name: array.ndim for name, array in arrays.items()}, lambda _: arrays)
+    return Contents(path, {name: array.ndim for name, array in arrays.items()}, lambda *_: arrays)
 
 
 # .npy and .npz.
@@ -124,8 +130,9 @@ def _check_header(file: IO[bytes], size: int) -> None:
         raise ValueError("it is truncated")
 
 
-def _read_safetensors(path: Path) -> Contents:
-    return _whole(path, read_safetensors(path)[1])
+def _open_safetensors(path: Path) -> Contents:
+    """Only what is asked for is read."""
+    return Contents(path, safetensors_dimensions(path), lambda names, _: read_safetensors(path, names)[1])
 
 
 # Parquet.
@@ -137,20 +144,23 @@ def _open_parquet(path: Path) -> Contents:
     except ImportError:
         raise BackendError("Parquet files need pyarrow: pip install 'fastmlp[parquet]'.") from None
 
-    def read(names: Iterable[str]) -> Arrays:
+    def read(names: Iterable[str], group: int | None) -> Arrays:
         try:
-            table = parquet.ParquetFile(path).read(columns=list(names))
+            file, columns = parquet.ParquetFile(path), list(names)
+            table = file.read(columns=columns) if group is None else file.read_row_group(group, columns=columns)
             return {name: _column(path, name, table.column(name)) for name in names}
         except ArrowException as error:
             raise ValueError(first_line(error)) from None
 
     try:
-        schema = parquet.ParquetFile(path).schema_arrow
+        file = parquet.ParquetFile(path)
+        schema, about = file.schema_arrow, file.metadata
     except ArrowException as error:
         raise ValueError(first_line(error)) from None
     _check_different(path, schema.names)
     dimensions = {field.name: _dimensions(field.type) for field in schema}
-    return Contents(path, dimensions, read, _index_of(schema), columnar=True)
+    groups = tuple(about.row_group(number).num_rows for number in range(about.num_row_groups))
+    return Contents(path, dimensions, read, _index_of(schema), columnar=True, groups=groups)
 
 
 def _check_different(path: Path, names: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,23 @@ FEWEST_NUMBERED = 10  # rows: fewer may be in order by chance
 NOT_NUMBERS = {"U": "words", "O": "objects", "S": "bytes", "M": "dates", "m": "durations"}  # by kind of dtype
 
 
+class RowArray(Protocol):
+    """Rows (n, ...) that are read where they are indexed: a NumPy array, or shards of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Table:
     """Features (n, d) of a real dtype, or images uint8 (n, 3, h, w), and labels (n,), int64 or strings.
@@ -38,7 +55,7 @@ class Table:
     was said about the reading of the file.
     """
 
-    features: NDArray[Any]
+    features: RowArray
     labels: NDArray[Any]
     names: tuple[str, ...] | None
     label: str | None
@@ -53,21 +70,21 @@ def read_table(features: Path, labels: Path | None = None, columns: Columns = AN
     contents = open_contents(features)
     elsewhere = labels is not None and labels != features
     choice = choose(contents, columns, with_labels=not elsewhere)
-    X = _read_features(contents, choice)
-    y = read_labels(labels, columns) if labels is not None and elsewhere else _read_labels(contents, choice.label)
+    X = read_chosen(contents, choice)
+    y = read_labels(labels, columns) if labels is not None and elsewhere else read_chosen_labels(contents, choice.label)
     if len(X) != len(y):
         transposed = X.ndim == 2 and X.shape[1] == len(y)
         fix = "X seems transposed, so save X.T" if transposed else "give one label per row"
         raise DataError(f"{len(X):,} rows of features in {features}, but {len(y):,} labels: {fix}.")
     names = choice.features if choice.columnar else None
     if names is not None:
-        _refuse_copies(names, X, y, features)
-    return Table(X, y, names, columns.label or choice.label, _notices(contents, choice, columns, X))
+        refuse_copies(names, X, y, features)
+    return Table(X, y, names, columns.label or choice.label, notices(contents, choice, columns, X))
 
 
 def table_of(features: NDArray[Any], labels: NDArray[Any], place: Path) -> Table:
     """Features (n, d) and labels (n,) in memory as a table; the place is how errors, as for `read_table`, call them."""
-    X, y = _checked_features(features, place), _checked_labels(labels, place)
+    X, y = checked_features(features, place), checked_labels(labels, place)
     if len(X) != len(y):
         raise DataError(f"{len(X):,} rows of {place}, but {len(y):,} labels: give one label per row.")
     return Table(X, y, None, None, ())
@@ -82,8 +99,8 @@ def read_features(path: Path, columns: Columns = ANY) -> NDArray[Any]:
     # only among columns of numbers without known names do the labels have to be told apart
     apart = columns.features is not None or any(dimensions > 1 for dimensions in contents.dimensions.values())
     choice = choose(contents, columns, with_labels=not apart)
-    X = _read_features(contents, choice)
-    _notices(contents, choice, columns, X)
+    X = read_chosen(contents, choice)
+    notices(contents, choice, columns, X)
     return X
 
 
@@ -98,7 +115,7 @@ def read_labels(path: Path, columns: Columns = ANY) -> NDArray[Any]:
     others = [name for name in contents.dimensions if name != label]
     if others:
         say(f"Read {path.name}: labels from {label!r}; left out {len(others):,}: {listed(others)}.")
-    return _read_labels(contents, label)
+    return read_chosen_labels(contents, label)
 
 
 def read_labelled(
@@ -106,11 +123,11 @@ def read_labelled(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The features and labels of `read_table`."""
     table = read_table(features, labels, columns)
-    return table.features, table.labels
+    return np.asarray(table.features), table.labels
 
 
 def finite_rows(
-    features: NDArray[Any],
+    features: RowArray,
     rows: NDArray[np.int64] | None,
     dtype: str,
     place: object,
@@ -123,8 +140,9 @@ def finite_rows(
     have that dtype already. Raises DataError, naming the place, and the column if the features have names, for NaN,
     infinity, or a number beyond the range of the dtype.
     """
-    whole = scaling is None and rows is None and features.dtype == dtype and features.flags.c_contiguous
-    taken = features if whole else np.empty((len(features) if rows is None else len(rows), features.shape[1]), dtype)
+    count = len(features) if rows is None else len(rows)
+    whole = scaling is None and rows is None and _is_ready(features, dtype)
+    taken: Any = features if whole else np.empty((count, features.shape[1]), dtype)
     for block in _blocks(len(taken)):
         if not whole:
             source = features[block if rows is None else rows[block]]
@@ -134,11 +152,22 @@ def finite_rows(
         if not finite.all():
             row = block.start + int(finite.argmin())
             column = "" if names is None else f" in column {names[int(np.isfinite(taken[row]).argmin())]!r}"
-            row = row if rows is None else int(rows[row])
+            row, place = _place_of(row if rows is None else int(rows[row]), features, place)
             raise DataError(
                 f"Row {row} of {place} has NaN, infinity or a number beyond {dtype}{column}: fix or remove it."
             )
     return np.asarray(taken)
+
+
+def _is_ready(features: RowArray, dtype: str) -> bool:
+    """Whether it is an array that can be used as it is."""
+    return isinstance(features, np.ndarray) and features.dtype == dtype and features.flags.c_contiguous
+
+
+def _place_of(row: int, features: RowArray, place: object) -> tuple[int, object]:
+    """Where a row is found: in one of the shards, if the features lie in shards."""
+    place_of = getattr(features, "place_of", None)
+    return (row, place) if place_of is None else place_of(row)
 
 
 def indices_of(labels: NDArray[Any], classes: NDArray[Any], place: object) -> NDArray[np.int64]:
@@ -167,11 +196,11 @@ def _blocks(rows: int) -> Iterator[slice]:
 # Reading what was chosen.
 
 
-def _read_features(contents: Contents, choice: Choice) -> NDArray[Any]:
-    arrays = contents.read(*choice.features)
-    if choice.columnar:
-        return _checked_features(_stacked(arrays, choice, contents.path), contents.path)
-    return _checked_features(arrays[0], contents.path)
+def read_chosen(contents: Contents, choice: Choice, group: int | None = None) -> NDArray[Any]:
+    """The features that were chosen, or their rows in one row group, checked."""
+    arrays = contents.read(*choice.features, group=group)
+    features = _stacked(arrays, choice, contents.path) if choice.columnar else arrays[0]
+    return checked_features(features, contents.path)
 
 
 def _stacked(columns: Sequence[NDArray[Any]], choice: Choice, path: Path) -> NDArray[Any]:
@@ -185,14 +214,15 @@ def _stacked(columns: Sequence[NDArray[Any]], choice: Choice, path: Path) -> NDA
     return np.stack([column.astype(np.uint8) if column.dtype == bool else column for column in columns], axis=1)
 
 
-def _read_labels(contents: Contents, label: str | None) -> NDArray[Any]:
+def read_chosen_labels(contents: Contents, label: str | None) -> NDArray[Any]:
+    """Labels (n,) of an open file, checked. Raises DataError where it has none."""
     if label is None:
         named = "" if ONLY in contents.dimensions else ", or name their column by --label-column"
         raise DataError(f"{contents.path} has no labels: pass them with --labels FILE{named}.")
-    return _checked_labels(contents.read(label)[0], contents.path)
+    return checked_labels(contents.read(label)[0], contents.path)
 
 
-def _refuse_copies(names: Sequence[str], features: NDArray[Any], labels: NDArray[Any], path: Path) -> None:
+def refuse_copies(names: Sequence[str], features: NDArray[Any], labels: NDArray[Any], path: Path) -> None:
     """DataError for a feature that is named like labels and tells them."""
     classes, of_rows = np.unique(labels, return_inverse=True)
     for name in [name for name in LABELS if name in names]:
@@ -207,7 +237,7 @@ def _refuse_copies(names: Sequence[str], features: NDArray[Any], labels: NDArray
 # What is said.
 
 
-def _notices(contents: Contents, choice: Choice, columns: Columns, features: NDArray[Any]) -> tuple[str, ...]:
+def notices(contents: Contents, choice: Choice, columns: Columns, features: NDArray[Any]) -> tuple[str, ...]:
     """Say, and return, how the file was read where that is not beyond doubt."""
     told = [choice.told(contents)] if choice.columnar or choice.left_out else []
     for sentence in told:
@@ -244,7 +274,7 @@ def _numbering(features: NDArray[Any]) -> list[int]:
 # Checking.
 
 
-def _checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
+def checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
     if features.ndim == 4:
         return as_images(features, lambda sentence: DataError(f"{path}: {sentence}"))
     if features.ndim != 2 or features.dtype.kind not in "fiu":
@@ -256,7 +286,7 @@ def _checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
     return features
 
 
-def _checked_labels(labels: NDArray[Any], path: Path) -> NDArray[Any]:
+def checked_labels(labels: NDArray[Any], path: Path) -> NDArray[Any]:
     """int64 or strings (n,)."""
     if labels.ndim != 1:
         fix = "save y.ravel()" if labels.shape[1:] == (1,) else "for one-hot rows, save y.argmax(axis=1)"

@@ -6,6 +6,7 @@ Rows are told by their numbers as float32, so that the same rows are known again
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.numpy import save as to_bytes
 
 from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.files import read_safetensors, write_bytes
+from fastmlp.features.tables import RowArray
 
 NAME = "rows.safetensors"  # in the model's folder
 BLOCK = 2**20  # numbers at a time
@@ -24,14 +26,15 @@ Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
 
 
-def row_hashes(X: NDArray[Any]) -> Hashes:
+def row_hashes(X: RowArray) -> Hashes:
     """A hash (n,) of each row of X (n, ...): equal for rows that are equal as float32."""
-    flat = X.reshape(len(X), -1)
-    keys = np.random.PCG64(0).random_raw(flat.shape[1]) | np.uint64(1)
-    rows, hashes = max(1, BLOCK // flat.shape[1]), np.empty(len(X), np.uint64)
+    width = math.prod(X.shape[1:])
+    keys = np.random.PCG64(0).random_raw(width) | np.uint64(1)
+    rows, hashes = max(1, BLOCK // width), np.empty(len(X), np.uint64)
     for start in range(0, len(X), rows):
+        block = X[start : start + rows]
         with np.errstate(over="ignore"):  # a number beyond float32 is refused where the rows are used
-            numbers = flat[start : start + rows].astype(np.float32) + np.float32(0)  # which makes -0 of 0
+            numbers = block.reshape(len(block), -1).astype(np.float32) + np.float32(0)  # which makes -0 of 0
         hashes[start : start + rows] = _mixed(numbers.view(np.uint32)).astype(np.uint64) @ keys
     return hashes
 
@@ -66,7 +69,7 @@ class TrainedRows:
     held_out_hashes: Hashes
 
     @classmethod
-    def of(cls, X: NDArray[Any], kept: Places | None = None, held_out: Places | None = None) -> TrainedRows:
+    def of(cls, X: RowArray, kept: Places | None = None, held_out: Places | None = None) -> TrainedRows:
         """Of a table X (n, ...), the places of the rows that were trained on (None: all) and held out (None: none)."""
         hashes, places = row_hashes(X), np.empty(0, np.int64) if held_out is None else held_out
         return cls(np.sort(hashes if kept is None else hashes[kept]), places, hashes[places])
@@ -98,7 +101,7 @@ class TrainedRows:
         places = np.searchsorted(self.trained, hashes).clip(max=len(self.trained) - 1)
         return int(np.count_nonzero(self.trained[places] == hashes))
 
-    def held_out_of(self, X: NDArray[Any], place: object) -> Places:
+    def held_out_of(self, X: RowArray, place: object) -> Places:
         """The places of the rows of X, read from that place, that were held out; UsageError if there are none."""
         if not len(self.held_out):
             raise UsageError("Of the rows that the model was trained on none were held out: leave --held-out out.")

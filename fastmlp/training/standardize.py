@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
+from fastmlp.features.tables import RowArray
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.recipe import Recipe
 from fastmlp.training.samples import Samples
@@ -39,7 +38,7 @@ def standardize(networks: Sequence[Trainer], recipes: Sequence[Recipe], samples:
             network.standardize(mean, 1 / spread if spread > 0 else 1.0)
 
 
-def odd_scale(features: NDArray[Any], centred: bool = False) -> str | None:
+def odd_scale(features: RowArray, centred: bool = False) -> str | None:
     """What is odd about the scale of features (n, d), if gradient descent may not cope with it, else None.
 
     It looks at evenly spaced rows. centred: the mean will be subtracted, and one spread divided by, before training.

@@ -19,9 +19,11 @@ from pyarrow import parquet
 import fastmlp
 from fastmlp.cli.main import main
 from fastmlp.common.errors import DataError, UsageError
+from fastmlp.common.files import read_safetensors
 from fastmlp.datasets import synthetic
 from fastmlp.experiments.feature_files import Source, open_tables
 from fastmlp.extractors import patches
+from fastmlp.features.shard_files import write_manifest, write_shard
 from fastmlp.models.card import model_card
 from fastmlp.models.trained_rows import TrainedRows
 from tests.features.test_tables import write_parquet
@@ -96,6 +98,25 @@ def test_every_kind_of_file_trains_the_same_head(blobs: tuple[np.ndarray, np.nda
     choices = [["both.npz"], ["both.parquet"], ["x64.npy", "--labels", "y.npy"], ["xF.npy", "--labels", "y.npy"]]
     figures = [run("train", "--features", *choice, "--epochs", "3", "--json") for choice in choices]
     assert len(set(figures)) == 1
+
+
+def test_shards_train_and_answer_as_one_file_does(blobs: tuple[np.ndarray, np.ndarray], run: Run) -> None:
+    X, y = blobs
+    np.savez("whole.npz", features=X, labels=y)
+    Path("shards").mkdir()
+    parts = zip(np.array_split(X, 4), np.array_split(y, 4), strict=True)
+    write_manifest(Path("shards"), [write_shard(Path("shards"), number, *part) for number, part in enumerate(parts)])
+    weights = []
+    for place in ("whole.npz", "shards", "shards/*.safetensors"):
+        run("train", "--features", place, "--epochs", "3", "--out", "runs/head")
+        weights.append(read_safetensors(Path("runs/head/head/model.safetensors"))[1])
+    for other in weights[1:]:
+        np.testing.assert_equal(other, weights[0])
+    for command in ("evaluate", "predict"):
+        given = ["--features"] if command == "evaluate" else []
+        head = ["--model", "runs/head/head", "--json"]
+        answers = [run(command, *head, *given, place) for place in ("whole.npz", "shards", "shards/*.safetensors")]
+        assert len(set(answers)) == 1
 
 
 def rows_of(source: Source) -> np.ndarray:

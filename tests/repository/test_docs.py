@@ -113,7 +113,11 @@ def workplace(
     monkeypatch.chdir(tmp_path)
     np.save("X.npy", X)
     np.save("y.npy", y)
-    Path("photos").mkdir()
+    for folder in ("photos", "shards", "embeddings"):
+        Path(folder).mkdir()
+    for number, rows in enumerate((slice(0, 120), slice(120, 200))):
+        np.savez(f"shards/{number}.npz", features=X[rows], labels=y[rows])
+        np.save(f"embeddings/{number}.npy", X[rows])
     for name in ("photo.png", "photos/one.png"):
         Image.fromarray(images[0].transpose(1, 2, 0)).save(name)
     for variable in [name for name in os.environ if name.startswith("FASTMLP_")]:

@@ -1,0 +1,134 @@
+"""The files of sharded features: how they are found, and how ours are written.
+
+A folder's manifest.json, where there is one, says which shards there are, in which order:
+
+    {"format": 1, "shards": [{"name": "shard-00000.safetensors", "rows": 4096, "sha256": "..."}, ...]}
+
+Elsewhere every file of a known kind is a shard, in the order of their names.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.common.errors import DataError
+from fastmlp.common.files import atomic_path, read_json, sha256_of, write_json
+from fastmlp.common.progress import say
+from fastmlp.features.columns import listed
+from fastmlp.features.contents import SUFFIXES
+
+MANIFEST, FORMAT = "manifest.json", 1
+WILDCARDS = "*?["
+# Names that tell how many shards there are.
+COUNTED = re.compile(r"(?P<before>.*-)(?P<number>\d+)(?P<after>-of-(?P<count>\d+).*)")
+
+
+class Entry(NamedTuple):
+    """A shard in a manifest: the name and the SHA-256, hexadecimal, of its file, and how many rows it has."""
+
+    name: str
+    rows: int
+    sha256: str
+
+
+# Finding.
+
+
+def is_sharded(place: Path) -> bool:
+    """Whether that is a folder or a glob, and not a file."""
+    return place.is_dir() or (not place.exists() and any(sign in str(place) for sign in WILDCARDS))
+
+
+def shard_paths(place: Path) -> list[Path]:
+    """The shards in a folder or glob. Raises DataError if there are none, or if one is known to be missing."""
+    if (place / MANIFEST).is_file():
+        return [place / entry.name for entry in read_manifest(place)]
+    found = _entries(place)
+    paths = [path for path in found if path.suffix.lower() in SUFFIXES]
+    if not paths:
+        kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise DataError(f"There are no {kinds} files in {place}: check the path, or put it in quotes if it is a glob.")
+    others = [path.name for path in found if path not in paths]
+    if others:
+        say(f"Left out {len(others):,} entries of {place} that are no shards: {listed(others)}.")
+    _check_counted(paths)
+    return paths
+
+
+def holds_shards(place: Path) -> bool:
+    """Whether that is a folder or glob of features, rather than of images."""
+    return is_sharded(place) and any(path.suffix.lower() in SUFFIXES for path in _entries(place))
+
+
+def _entries(place: Path) -> list[Path]:
+    """What is visible in a folder or glob, in the order of names."""
+    found = place.iterdir() if place.is_dir() else glob.glob(str(place), recursive=True)  # noqa: PTH207  (of any path)
+    return [path for path in sorted(map(Path, found)) if not path.name.startswith(".")]
+
+
+def _check_counted(paths: Sequence[Path]) -> None:
+    """DataError for a shard that the names of others, such as train-00000-of-00003, tell of."""
+    there, checked = set(paths), set()
+    for path in paths:
+        found = COUNTED.fullmatch(path.name)
+        if found is None or (key := (path.parent, found["before"], found["after"])) in checked:
+            continue
+        checked.add(key)
+        count, digits = int(found["count"]), len(found["number"])
+        names = [f"{found['before']}{number:0{digits}d}{found['after']}" for number in range(count + 1)]
+        expected = [path.with_name(name) for name in names]
+        expected = expected[1:] if expected[-1] in there else expected[:-1]  # counted from 1, or from 0
+        missing = [shard for shard in expected if shard not in there]
+        if missing:
+            raise DataError(
+                f"The shard {missing[0]} is missing, by the name of {path.name}: give all {count:,} of them."
+            )
+
+
+# The manifest, and shards of our own.
+
+
+def read_manifest(folder: Path) -> list[Entry]:
+    """The shards in a folder, by its manifest. Raises DataError if that is damaged, or of another format."""
+    path = folder / MANIFEST
+    content = read_json(path)
+    try:
+        if content["format"] != FORMAT:
+            raise DataError(f"{path} has format {content['format']!r}, not {FORMAT}: write the shards again.")
+        entries = [Entry(entry["name"], entry["rows"], entry["sha256"]) for entry in content["shards"]]
+        sound = bool(entries) and all(_is_sound(entry) for entry in entries)
+    except (LookupError, TypeError):
+        sound = False
+    if not sound:
+        raise DataError(f"{path} is damaged: write it again, or delete it to take every file in the folder as a shard.")
+    for entry in entries:
+        if not (folder / entry.name).is_file():
+            raise DataError(f"The shard {folder / entry.name} is missing, by {path}: write it again.")
+    return entries
+
+
+def _is_sound(entry: Entry) -> bool:
+    named = isinstance(entry.name, str) and entry.name not in ("", "..") and Path(entry.name).name == entry.name
+    return named and type(entry.rows) is int and entry.rows > 0 and isinstance(entry.sha256, str)
+
+
+def write_shard(folder: Path, number: int, features: NDArray[Any], labels: NDArray[np.int64]) -> Entry:
+    """Write features (n, d) and labels int64 (n,) as that shard of the folder, whole or not at all."""
+    from safetensors.numpy import save_file
+
+    path = folder / f"shard-{number:05d}.safetensors"
+    with atomic_path(path) as temporary:
+        save_file({"features": np.ascontiguousarray(features), "labels": np.ascontiguousarray(labels)}, temporary)
+    return Entry(path.name, len(features), sha256_of(path))
+
+
+def write_manifest(folder: Path, entries: Sequence[Entry]) -> None:
+    """Write the manifest of these shards, in that order: last, as the folder is taken to be complete with it."""
+    write_json(folder / MANIFEST, {"format": FORMAT, "shards": [entry._asdict() for entry in entries]})

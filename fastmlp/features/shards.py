@@ -1,0 +1,278 @@
+"""Features in many files, the shards of one table: a folder or a glob of what `fastmlp.features.tables` reads singly.
+
+All shards are checked when they are opened; their features are read when rows are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.common.errors import DataError
+from fastmlp.common.files import sha256_of
+from fastmlp.common.progress import say
+from fastmlp.features.columns import ANY, Columns, choose
+from fastmlp.features.contents import Contents, open_contents
+from fastmlp.features.row_files import Index, PartReader, RowFile, open_rows, read_part
+from fastmlp.features.shard_files import MANIFEST, is_sharded, read_manifest, shard_paths
+from fastmlp.features.store import FILES
+from fastmlp.features.tables import (
+    RowArray,
+    Table,
+    checked_features,
+    notices,
+    read_chosen_labels,
+    read_features,
+    read_labels,
+    read_table,
+    refuse_copies,
+)
+
+PARTS_KEPT = 2  # of packed files: one for each of two threads
+Stamp = tuple[int, int]  # bytes, and nanoseconds of the last change
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of the features, whose rows are those from `start` on of the whole; stamp: of the file as opened."""
+
+    path: Path
+    start: int
+    file: RowFile
+    stamp: Stamp
+
+    @property
+    def rows(self) -> int:
+        return self.file.shape[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file, hexadecimal."""
+        self.check_unchanged()
+        return sha256_of(self.path)
+
+    def read(self, rows: Index) -> NDArray[Any]:
+        """Those of its rows, numbered from 0. Raises DataError if the file is not what it was when it was opened."""
+        self.check_unchanged()
+        return self.file.read(rows)
+
+    def check_unchanged(self) -> None:
+        if _stamp(self.path) != self.stamp:
+            raise DataError(f"The shard {self.path} has changed since it was opened: start again, and leave it alone.")
+
+
+class ShardedRows:
+    """Features (n, d) in shards. Indexed by a slice or an array of rows, it reads those as a NumPy array.
+
+    Threads may share it.
+    """
+
+    ndim = 2
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = list(shards)
+        self._ends = np.cumsum([shard.rows for shard in shards])
+        self.shape: tuple[int, ...] = (int(self._ends[-1]), *shards[0].file.shape[1:])
+        self.dtype = shards[0].file.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | Index) -> NDArray[Any]:
+        index = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
+        out = np.empty((len(index), self.shape[1]), self.dtype)
+        owners = np.searchsorted(self._ends, index, side="right")
+        for owner in np.unique(owners).tolist():
+            places, shard = np.flatnonzero(owners == owner), self.shards[owner]
+            out[places] = shard.read(index[places] - shard.start)
+        return out
+
+    def place_of(self, row: int) -> tuple[int, Path]:
+        """The number of a row in its shard, and that shard's file."""
+        shard = self.shards[int(np.searchsorted(self._ends, row, side="right"))]
+        return row - shard.start, shard.path
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of each shard the file's name, and a hash of its content."""
+        return [f"{shard.path.name}-{shard.digest[:16]}" for shard in self.shards]
+
+
+# Opening.
+
+
+def open_table(features: Path, labels: Path | None = None, columns: Columns = ANY) -> Table:
+    """Features and labels in a file, as `read_table` has them, or in a folder or glob of shards, as `open_shards`."""
+    return (open_shards if is_sharded(features) else read_table)(features, labels, columns)
+
+
+def open_features(features: Path, columns: Columns = ANY) -> RowArray:
+    """The features in a file, as `read_features` has them, or in a folder or glob of shards. Errors as for both."""
+    place, _ = _in_store(features, None)
+    return (
+        ShardedRows(_opened(place, columns, with_labels=False).shards)
+        if is_sharded(place)
+        else read_features(place, columns)
+    )
+
+
+def open_shards(place: Path, labels: Path | None = None, columns: Columns = ANY) -> Table:
+    """The shards in a folder or glob as one table; labels, where they are not inside: a file for all, or one for each.
+
+    A feature store is one shard. Raises DataError, naming the shard, for one that is missing, damaged or does not go
+    with the others, BackendError if pyarrow is missing.
+    """
+    place, labels = _in_store(place, labels)
+    opener = _opened(place, columns, with_labels=labels is None)
+    X = ShardedRows(opener.shards)
+    y = _joined(opener.labels, X) if labels is None else _labels_beside(X, place, labels, columns)
+    told = opener.told(y)
+    say(f"{len(X.shards):,} shards in {place}: {len(X):,} rows.")
+    return Table(X, y, opener.names, columns.label or opener.first.label, told)
+
+
+def _in_store(place: Path, labels: Path | None) -> tuple[Path, Path | None]:
+    """The features and labels of a feature store, where the place is one's folder; else the same."""
+    if not all((place / name).is_file() for name in FILES):
+        return place, labels
+    return place / FILES[0], labels or place / FILES[1]
+
+
+def _opened(place: Path, columns: Columns, with_labels: bool) -> _Opener:
+    opener = _Opener(columns, with_labels)
+    for path in shard_paths(place) if is_sharded(place) else [place]:
+        opener.add(path)
+    if (place / MANIFEST).is_file():
+        _check_manifest(place, opener.shards)
+    return opener
+
+
+def _check_manifest(folder: Path, shards: Sequence[Shard]) -> None:
+    for shard, entry in zip(shards, read_manifest(folder), strict=True):
+        if shard.rows != entry.rows or shard.digest != entry.sha256:
+            raise DataError(f"The shard {shard.path} is not the one in {folder / MANIFEST}: write it again.")
+
+
+class _Opener:
+    """Opens shards one after the other, and holds each against the first."""
+
+    def __init__(self, columns: Columns, with_labels: bool) -> None:
+        self.columns, self.with_labels = columns, with_labels
+        self.shards: list[Shard] = []
+        self.labels: list[NDArray[Any]] = []
+        self._read_part: PartReader = lru_cache(PARTS_KEPT)(read_part)
+
+    def add(self, path: Path) -> None:
+        stamp, contents = _stamp(path), open_contents(path)
+        choice = choose(contents, self._known(contents), self.with_labels)
+        if not self.shards:
+            self.contents, self.first = contents, choice
+        file = open_rows(contents, choice, self._read_part)
+        self._check(path, file)
+        start = self.shards[-1].start + self.shards[-1].rows if self.shards else 0
+        self.shards.append(Shard(path, start, file, stamp))
+        if self.with_labels:
+            labels = read_chosen_labels(contents, choice.label)
+            _check_as_many(self.shards[-1], path, labels)
+            self.labels.append(labels)
+
+    def _known(self, contents: Contents) -> Columns:
+        """What is known of a shard's columns, by those of the first."""
+        if not self.shards:
+            return self.columns
+        known = replace(self.columns, usual_label=self.first.label)
+        if not self.first.columnar:
+            return known
+        _check_same_columns(contents, self.contents)
+        return replace(known, features=self.first.features)
+
+    def _check(self, path: Path, file: RowFile) -> None:
+        checked_features(np.broadcast_to(np.zeros((), file.dtype), file.shape), path)  # of its shape, without its rows
+        if len(file.shape) != 2:
+            raise DataError(f"{path} holds images: train on them by --dataset folder:PATH, or give their features.")
+        if not self.shards:
+            return
+        first = self.shards[0]
+        (_, width), (_, usual) = file.shape, first.file.shape
+        if width != usual:
+            raise DataError(
+                f"The shard {path} has {width:,} features per row, but {first.path} {usual:,}: give the same."
+            )
+        if file.stored != first.file.stored:
+            kinds = [np.dtype(one.stored).name if one.stored != "BF16" else "bfloat16" for one in (file, first.file)]
+            raise DataError(f"The shard {path} has {kinds[0]} features, but {first.path} {kinds[1]}: save them alike.")
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Those of the features, where they are columns."""
+        return self.first.features if self.first.columnar else None
+
+    def told(self, labels: NDArray[Any]) -> tuple[str, ...]:
+        """What is said of how the shards were read, judged by the first rows of the first."""
+        file = self.shards[0].file
+        rows = np.arange(file.shape[0] if file.parts is None else file.parts[1])
+        few = file.read(rows) if self.first.columnar else np.empty((0, 0))
+        if self.names is not None:
+            refuse_copies(self.names, few, labels[: len(few)], self.contents.path)
+        return notices(self.contents, self.first, self.columns, few)
+
+
+def _check_same_columns(contents: Contents, first: Contents) -> None:
+    for here, there in ((contents, first), (first, contents)):
+        more = [name for name in here.dimensions if name not in there.dimensions and name not in here.index]
+        if more:
+            raise DataError(
+                f"The shard {here.path} has a column {more[0]!r}, which {there.path} lacks: save them alike."
+            )
+
+
+def _check_as_many(shard: Shard, path: Path, labels: NDArray[Any]) -> None:
+    if shard.rows != len(labels):
+        raise DataError(
+            f"The shard {shard.path} has {shard.rows:,} rows, but {path} {len(labels):,} labels: give one each."
+        )
+
+
+def _labels_beside(X: ShardedRows, place: Path, labels: Path, columns: Columns) -> NDArray[Any]:
+    """Labels (n,) from one file for all shards, or from as many files as there are shards, in the order of names."""
+    if not is_sharded(labels):
+        y = read_labels(labels, columns)
+        if len(y) != len(X):
+            raise DataError(f"{len(X):,} rows of features in {place}, but {len(y):,} labels: give one label per row.")
+        return y
+    paths = shard_paths(labels)
+    if len(paths) != len(X.shards):
+        raise DataError(
+            f"{len(X.shards):,} shards in {place}, but {len(paths):,} of labels in {labels}: give one each."
+        )
+    parts = []
+    for shard, path in zip(X.shards, paths, strict=True):
+        parts.append(read_labels(path, columns))
+        _check_as_many(shard, path, parts[-1])
+    return _joined(parts, X)
+
+
+def _joined(parts: Sequence[NDArray[Any]], X: ShardedRows) -> NDArray[Any]:
+    """The labels of all shards, which are of one kind."""
+    for part, shard in zip(parts, X.shards, strict=True):
+        if part.dtype.kind != parts[0].dtype.kind:
+            kinds = ["words" if labels.dtype.kind == "U" else "whole numbers" for labels in (part, parts[0])]
+            first = X.shards[0].path
+            raise DataError(
+                f"The labels of {shard.path} are {kinds[0]}, but those of {first} {kinds[1]}: save them alike."
+            )
+    return np.concatenate(parts)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise DataError(f"The shard {path} is gone: put it back, and start again.") from None
+    return found.st_size, found.st_mtime_ns
