@@ -19,9 +19,9 @@ from fastmlp.common.files import sha256_of
 from fastmlp.common.progress import say
 from fastmlp.features.columns import ANY, Columns, choose
 from fastmlp.features.contents import Contents, open_contents
+from fastmlp.features.first_format import FILES
 from fastmlp.features.row_files import Index, PartReader, RowFile, open_rows, read_part
 from fastmlp.features.shard_files import MANIFEST, is_sharded, read_manifest, shard_paths
-from fastmlp.features.store import FILES
 from fastmlp.features.tables import (
     RowArray,
     Table,
