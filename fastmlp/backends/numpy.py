@@ -17,6 +17,7 @@ from fastmlp.common.sharing import Shared
 from fastmlp.ops.network import NetworkOps, Optimizer
 
 BLOCK = 2**14  # parameters that several passes take one after another: they stay in a core's cache from pass to pass
+FEW_COLUMNS = 64  # up to which a reduction of rows takes longer than to transpose them and reduce columns
 
 
 class NumpyOps(NetworkOps):
@@ -38,7 +39,7 @@ class NumpyOps(NetworkOps):
 
     def bias_relu(self, z: Array, bias: Array, out: Array) -> None:
         np.add(z, bias, out=out)
-        np.maximum(out, 0, out=out)
+        np.clip(out, 0, np.inf, out=out)  # faster than NumPy's maximum of an array and a number
 
     def relu_backward(self, gradient: Array, activation: Array, out: Array) -> None:
         np.multiply(gradient, activation > 0, out=out)
@@ -58,7 +59,7 @@ class NumpyOps(NetworkOps):
         np.exp(z, out=out)
 
     def softmax(self, logits: Array, out: Array) -> None:
-        np.subtract(logits, np.maximum.reduce(logits, axis=1, keepdims=True), out=out)
+        np.subtract(logits, _row_maxima(logits), out=out)
         np.exp(out, out=out)
         np.divide(out, np.add.reduce(out, axis=1, keepdims=True), out=out)
 
@@ -95,6 +96,13 @@ class NumpyOps(NetworkOps):
         step = _adam_step if optimizer.name == "adam" else super().update
         for part in _blocks(len(gradient)):
             step(optimizer, slots[:, part], gradient[part], coefficients, decays, out[:, part])
+
+
+def _row_maxima(values: Array) -> Array:
+    """The largest number of each row: (m, 1)."""
+    if values.shape[1] > FEW_COLUMNS:
+        return np.maximum.reduce(values, axis=1, keepdims=True)
+    return np.maximum.reduce(np.ascontiguousarray(values.T), axis=0)[:, None]
 
 
 def _blocks(count: int) -> Iterator[slice]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,22 +14,33 @@ from fastmlp.backends.base import Array, Backend
 
 
 class ParameterGroup:
-    """All weights, or all biases, of a network, laid one after another, so that one call of an op covers them.
+    """All weights, or all biases, or all of both, laid one after another, so that one call of an op covers them.
 
     slots (1 + moments, n): the values, then each moment of the optimizer's; gradient (n,). values, gradients and
     moments[k] are lists of views, an array of its own shape per layer.
     """
 
-    def __init__(self, backend: Backend, values: Sequence[NDArray[Any]], moments: int) -> None:
-        self._xp, self._shapes = backend.xp, [value.shape for value in values]
+    def __init__(self, xp: Any, shapes: Sequence[tuple[int, ...]], slots: Array, gradient: Array) -> None:
+        self._xp, self._shapes, self.slots, self.gradient = xp, shapes, slots, gradient
+        self.values, *self.moments = (self._views(slots[slot, ...]) for slot in range(slots.shape[0]))
+        self.gradients = self._views(gradient)
+
+    @classmethod
+    def of(cls, backend: Backend, values: Sequence[NDArray[Any]], moments: int) -> ParameterGroup:
+        """Copies of those values on the device; moments and gradient are 0."""
         flat = np.concatenate([value.ravel() for value in values])
-        self.slots = backend.asarray(np.stack([flat, *[np.zeros_like(flat)] * moments]))
-        self.gradient = backend.asarray(np.zeros_like(flat))
-        self.values, *self.moments = (self._views(self.slots[slot, ...]) for slot in range(1 + moments))
-        self.gradients = self._views(self.gradient)
+        slots = backend.asarray(np.stack([flat, *[np.zeros_like(flat)] * moments]))
+        return cls(backend.xp, [value.shape for value in values], slots, backend.asarray(np.zeros_like(flat)))
+
+    def split(self, layers: int) -> tuple[ParameterGroup, ParameterGroup]:
+        """The first arrays, so many of them, and the rest, in the same memory."""
+        count = sum(prod(shape) for shape in self._shapes[:layers])
+        first = self._shapes[:layers], self.slots[:, :count], self.gradient[:count]
+        rest = self._shapes[layers:], self.slots[:, count:], self.gradient[count:]
+        return ParameterGroup(self._xp, *first), ParameterGroup(self._xp, *rest)
 
     def _views(self, flat: Array) -> list[Array]:
-        ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes]).tolist()
+        ends = list(accumulate(prod(shape) for shape in self._shapes))
         starts = [0, *ends[:-1]]
         parts = zip(starts, ends, self._shapes, strict=True)
         return [self._xp.reshape(flat[start:end], shape) for start, end, shape in parts]

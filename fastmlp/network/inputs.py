@@ -23,8 +23,11 @@ class Inputs(Protocol):
     def transposed_times(self, delta: Array, out: Array) -> None:
         """out (d, n) = the transposed features times delta (m, n)."""
 
-    def take(self, index: Index) -> Inputs:
-        """Those rows."""
+    def memory(self, rows: int) -> Inputs:
+        """What `take` may fill with that many rows."""
+
+    def take(self, index: Index, on_device: Array, memory: Inputs) -> Inputs:
+        """The rows of an index, given on the host and on the device."""
 
     @property
     def rows(self) -> int: ...
@@ -47,8 +50,13 @@ class DenseInputs:
     def transposed_times(self, delta: Array, out: Array) -> None:
         self.backend.network_ops.matmul(self.features.T, delta, out)
 
-    def take(self, index: Index) -> DenseInputs:
-        return DenseInputs(self.backend, taken(self.backend, self.features, index))
+    def memory(self, rows: int) -> Inputs:
+        return DenseInputs(self.backend, _like(self.backend, self.features, rows))
+
+    def take(self, index: Index, on_device: Array, memory: Inputs) -> Inputs:
+        assert isinstance(memory, DenseInputs)
+        self.backend.network_ops.gather(self.features, on_device, memory.features)
+        return memory
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,10 @@ class SparseInputs:
     def _product(self, features: Any, other: Array) -> Array:
         return self.backend.asarray(features @ self.backend.to_numpy(other))
 
-    def take(self, index: Index) -> SparseInputs:
+    def memory(self, rows: int) -> Inputs:
+        return self  # SciPy's own
+
+    def take(self, index: Index, on_device: Array, memory: Inputs) -> Inputs:
         return SparseInputs(self.backend, self.features[index])
 
 
@@ -93,17 +104,29 @@ class Rows:
         """The sum of the weights."""
         return float(self.inputs.rows if self.host_weights is None else self.host_weights.sum())
 
-    def take(self, index: Index) -> Rows:
-        """Those rows."""
-        inputs, targets = self.inputs.take(index), taken(self.backend, self.targets, index)
-        if self.weights is None or self.host_weights is None:
-            return Rows(self.backend, inputs, targets)
-        weights = taken(self.backend, self.weights, index)
-        return Rows(self.backend, inputs, targets, weights, self.host_weights[index])
-
     def batches(self, order: Index, size: int) -> Iterator[Rows]:
-        """The rows in that order, so many at a time."""
-        return (self.take(order[start : start + size]) for start in range(0, len(order), size))
+        """The rows in that order, so many at a time. Batches of one length share their memory: use one at once."""
+        on_device = self.backend.split(self.backend.asarray(order), size)
+        memory = self._memory(min(size, len(order)))
+        for start, index in zip(range(0, len(order), size), on_device, strict=True):
+            if index.shape[0] < memory.targets.shape[0]:
+                memory = self._memory(index.shape[0])
+            yield self._take(order[start : start + size], index, memory)
+
+    def _memory(self, rows: int) -> Rows:
+        targets, weights = (
+            None if array is None else _like(self.backend, array, rows) for array in (self.targets, self.weights)
+        )
+        return Rows(self.backend, self.inputs.memory(rows), targets, weights)
+
+    def _take(self, index: Index, on_device: Array, memory: Rows) -> Rows:
+        gather = self.backend.network_ops.gather
+        inputs = self.inputs.take(index, on_device, memory.inputs)
+        gather(self.targets, on_device, memory.targets)
+        if self.weights is None or self.host_weights is None:
+            return Rows(self.backend, inputs, memory.targets)
+        gather(self.weights, on_device, memory.weights)
+        return Rows(self.backend, inputs, memory.targets, memory.weights, self.host_weights[index])
 
 
 def inputs_of(backend: Backend, features: Any, dtype: str) -> Inputs:
@@ -113,6 +136,6 @@ def inputs_of(backend: Backend, features: Any, dtype: str) -> Inputs:
     return DenseInputs(backend, backend.asarray(np.ascontiguousarray(features, dtype)))
 
 
-def taken(backend: Backend, source: Array, index: Index) -> Array:
-    """The rows of source (n, ...) that index names."""
-    return backend.xp.take(source, backend.asarray(index), axis=0)
+def _like(backend: Backend, array: Array, rows: int) -> Array:
+    """Memory for so many rows of an array (n, ...)."""
+    return backend.xp.empty((rows, *array.shape[1:]), dtype=array.dtype, device=array.device)

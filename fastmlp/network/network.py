@@ -37,8 +37,8 @@ class Network:
         self.backend, self.sizes, self.dtype = backend, parameters.sizes, parameters.dtype
         self.optimizer = SGD() if optimizer is None else optimizer
         self.ops = backend.network_ops if ops is None else ops
-        self.weights = ParameterGroup(backend, parameters.weights, len(self.optimizer.moments))
-        self.biases = ParameterGroup(backend, parameters.biases, len(self.optimizer.moments))
+        self.weights = ParameterGroup.of(backend, parameters.weights, len(self.optimizer.moments))
+        self.biases = ParameterGroup.of(backend, parameters.biases, len(self.optimizer.moments))
         self.transposed_weights = [weight.T for weight in self.weights.values]
         self.mean: Array | None = None  # of the features (d,), where they are standardised
         self.scale = 1.0

@@ -71,10 +71,12 @@ class Objective:
             parameters.sizes,
         )
         self.activation, self.output, self.alpha = activation, output, alpha
+        self.least = float(np.finfo(self.dtype).eps) if "log" in LOSSES[output] else 0.0  # probability in a loss
         self.optimizer = SGD() if optimizer is None else optimizer
         moments = len(self.optimizer.moments)
-        self.weights = ParameterGroup(backend, parameters.weights, moments)
-        self.biases = ParameterGroup(backend, parameters.biases, moments)
+        self._all = ParameterGroup.of(backend, [*parameters.weights, *parameters.biases], moments)
+        self.weights, self.biases = self._all.split(len(parameters.weights))
+        self._flat_weights = [backend.xp.reshape(weight, (-1,)) for weight in self.weights.values]
         self._layers: dict[int, Layers] = {}
 
     @property
@@ -91,8 +93,8 @@ class Objective:
 
     def update(self, coefficients: Sequence[float]) -> None:
         """One step of the optimizer along the gradients."""
-        for group in (self.weights, self.biases):
-            self.ops.update(self.optimizer, group.slots, group.gradient, coefficients, False, group.slots)
+        group = self._all
+        self.ops.update(self.optimizer, group.slots, group.gradient, coefficients, False, group.slots)
 
     def predictions(self, inputs: Inputs) -> NDArray[Any]:
         """What the network answers for the inputs (m, d): (m, n), on the host."""
@@ -140,7 +142,7 @@ class Objective:
     def _loss(self, layers: Layers, rows: Rows) -> Array:
         """The mean over the rows, each by its weight."""
         predictions, losses, xp = layers.activations[-1], layers.losses, self.backend.xp
-        bounds = (float(np.finfo(self.dtype).eps),) if "log" in LOSSES[self.output] else ()
+        bounds = (self.least,) if self.least > 0 else ()
         getattr(self.ops, LOSSES[self.output])(predictions, rows.targets, *bounds, losses)
         if rows.weights is not None:
             self.ops.weigh_rows(losses, rows.weights, losses)
@@ -148,8 +150,8 @@ class Objective:
         return xp.mean(means) if self.output == "identity" else xp.sum(means)
 
     def _penalty(self, total: float) -> Array:
-        flat = [self.backend.xp.reshape(weight, (-1,)) for weight in self.weights.values]
-        return self.alpha / 2 * sum(self.backend.xp.matmul(values, values) for values in flat) / total
+        matmul = self.backend.xp.matmul
+        return self.alpha / 2 * sum(matmul(values, values) for values in self._flat_weights) / total
 
     # Backward.
 
