@@ -35,12 +35,12 @@ def refreshed(readme: str, folder: Path) -> str:
     return updated(readme, sklearn_text(newest_runs(folder, "sklearn")), SKLEARN_START, SKLEARN_END)
 
 
-def updated(readme: str, table: str, start: str = START, end: str = END) -> str:
-    """The readme with that table between its markers. Raises DataError if it has none."""
+def updated(page: str, table: str, start: str = START, end: str = END) -> str:
+    """The page with that table between its markers. Raises DataError if it has none."""
     pattern = re.compile(f"{re.escape(start)}\n.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(readme):
-        raise DataError(f"README.md has no place for the table: put {start} and {end} in it, each on its own line.")
-    return pattern.sub(lambda _: f"{start}\n{table}\n{end}", readme)
+    if not pattern.search(page):
+        raise DataError(f"The page has no place for the table: put {start} and {end} in it, each on its own line.")
+    return pattern.sub(lambda _: f"{start}\n{table}\n{end}", page)
 
 
 def newest_runs(folder: Path, suite: str = "step") -> list[Run]:
