@@ -50,7 +50,7 @@ def contender(name: str, seed: int) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from fastmlp.estimators import MLPClassifier
+    from fastmlp.estimators.classifier import MLPClassifier
 
     if name == OURS:
         return MLPClassifier(backend="numba", threads=1, random_state=seed)
