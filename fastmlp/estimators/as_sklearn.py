@@ -1,8 +1,4 @@
-"""MLPClassifier(preset="sklearn") and MLPRegressor: scikit-learn's own training and answers, on any backend.
-
-All that a fit leaves is in the attributes that scikit-learn's estimators have, some of them private: what is written
-into them, such as other coefficients, counts.
-"""
+"""MLPClassifier(preset="sklearn") and MLPRegressor: scikit-learn's own training and answers, on any backend."""
 
 from __future__ import annotations
 
@@ -11,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
-from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
@@ -24,19 +18,24 @@ from fastmlp.estimators.arrays import backend_for, to_host
 from fastmlp.estimators.parameters import widths_of
 from fastmlp.estimators.rows import row_weights
 from fastmlp.estimators.sklearn_parameters import settings_of
-from fastmlp.network.inputs import Rows, inputs_of
-from fastmlp.network.objective import Objective
-from fastmlp.network.parameters import Parameters
-from fastmlp.training.as_sklearn import Descent, Progress, Settings, descend, initial_parameters
+from fastmlp.estimators.sklearn_training import (
+    Data,
+    answers,
+    decoded,
+    objective_of,
+    parameters_of,
+    placed,
+    record,
+    take,
+    train_by_descent,
+)
+from fastmlp.training.as_sklearn import Descent, Progress, Settings, initial_parameters
 from fastmlp.training.lbfgs import minimize
 
-BLOCK = 2**14  # rows that are answered at a time
 SPARSE = ("csr", "csc")
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
-OUTPUTS = {"exp": "exponential"}  # scikit-learn's name of an output, and ours where it is another
-Data = tuple[Any, NDArray[Any], NDArray[Any] | None]  # features, targets (n, outputs) and weights, on the host
 
 
 class TrainedAsSklearn:
@@ -59,12 +58,13 @@ class TrainedAsSklearn:
         generator = check_random_state(self.random_state)  # type: ignore[attr-defined]
         if anew:
             self._begin(features, targets, settings, generator)
-        backend = backend_for(self.backend, None, self.threads)
+        backend, data = backend_for(self.backend, None, self.threads), (features, targets, weights)
         with backend.without_autograd():
             if settings.solver == "lbfgs":
-                self._minimize((features, targets, weights), settings, backend)
+                self._minimize(data, settings, backend)
             else:
-                self._descend((features, targets, weights), settings, backend, generator, incremental)
+                descent = self._descent(settings, incremental)
+                train_by_descent(self, data, settings, descent, backend, generator, incremental)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise UsageError(NOT_FINITE)
         self.backend_ = str(backend)
@@ -141,11 +141,11 @@ class TrainedAsSklearn:
         sizes = (features.shape[1], *widths_of(settings.hidden_layer_sizes), targets.shape[1])
         self.n_layers_, self.n_outputs_ = len(sizes), targets.shape[1]
         self.out_activation_ = self._output()
-        self._take(initial_parameters(sizes, settings.activation, generator, features.dtype.name))
+        take(self, initial_parameters(sizes, settings.activation, generator, features.dtype.name))
         vars(self).pop("_optimizer", None)
         self.n_iter_, self.t_ = 0, 0
         if settings.solver != "lbfgs":
-            self._record(Progress.new(self._parameters(), validated=settings.early_stopping))
+            record(self, Progress.new(parameters_of(self), validated=settings.early_stopping))
 
     def _output(self) -> str:
         """The output's activation, by scikit-learn's name."""
@@ -153,81 +153,17 @@ class TrainedAsSklearn:
             return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
         return {"squared_error": "identity", "poisson": "exp"}[self.loss]  # type: ignore[attr-defined]
 
-    def _minimize(self, data: Data, settings: Settings, backend: Backend) -> None:
-        """L-BFGS on all rows, in float64 as SciPy's."""
-        objective = self._objective(settings, backend, self._parameters().astype("float64"))
-        self.loss_, self.n_iter_ = minimize(objective, _placed(data, objective), settings)
-        self._take(objective.parameters)
-
-    def _descend(
-        self,
-        data: Data,
-        settings: Settings,
-        backend: Backend,
-        generator: np.random.RandomState,
-        incremental: bool,
-    ) -> None:
-        """Mini-batches, by sgd or adam."""
-        objective = self._objective(settings, backend, self._parameters())
+    def _descent(self, settings: Settings, incremental: bool) -> Descent:
+        """What sgd or adam remembers: of the last call of partial_fit, or nothing yet."""
         if not (incremental and hasattr(self, "_optimizer")):
             self._optimizer = Descent(float(settings.learning_rate_init))
-        score = None
-        if settings.early_stopping:
-            data, held_out = self._split(data, settings, generator)
-            score = self._scorer(objective, held_out)
-        progress = self._progress(validated=settings.early_stopping)
-        rows = _placed(data, objective)
-        descend(objective, rows, settings, self._optimizer, progress, generator, once=incremental, score=score)
-        self._take(progress.best if settings.early_stopping else objective.parameters)
-        self._record(progress)
-        self.loss_ = progress.losses[-1]
+        return self._optimizer
 
-    def _split(self, data: Data, settings: Settings, generator: np.random.RandomState) -> tuple[Data, Data]:
-        """The rows to train on, and those held out, of each class in proportion."""
-        features, targets, weights = data
-        stratify = targets if is_classifier(self) and targets.shape[1] == 1 else None
-        parts = train_test_split(
-            np.arange(len(targets)), random_state=generator, test_size=settings.validation_fraction, stratify=stratify
-        )
-        if len(parts[1]) < 2:
-            raise UsageError("The validation set is too small: pass more rows, or a larger validation_fraction.")
-        kept, held_out = ((features[part], targets[part], None if weights is None else weights[part]) for part in parts)
-        return kept, held_out
-
-    def _scorer(self, objective: Objective, held_out: Data) -> Any:
-        """A function that scores the network on the held-out rows as it is then: NaN if it has diverged."""
-        features, targets, weights = held_out
-        expected = self._decoded(targets) if is_classifier(self) else targets
-        measure = accuracy_score if is_classifier(self) else r2_score
-
-        def score() -> float:
-            answers = _answers(objective, features)
-            found = self._decoded(answers) if is_classifier(self) else answers
-            if found.dtype.kind == "f" and not np.isfinite(found).all():
-                return np.nan
-            return measure(expected, found, sample_weight=weights)
-
-        return score
-
-    # Its state, in attributes.
-
-    def _take(self, parameters: Parameters) -> None:
-        self.coefs_, self.intercepts_ = list(parameters.weights), list(parameters.biases)
-
-    def _parameters(self) -> Parameters:
-        return Parameters(tuple(self.coefs_), tuple(self.intercepts_))
-
-    def _progress(self, validated: bool) -> Progress:
-        progress = Progress.new(getattr(self, "_best", self._parameters()), validated)
-        for name, attribute in Progress.ATTRIBUTES.items():
-            if hasattr(self, attribute):
-                setattr(progress, name, getattr(self, attribute))
-        return progress
-
-    def _record(self, progress: Progress) -> None:
-        self._best = progress.best
-        for name, attribute in Progress.ATTRIBUTES.items():
-            setattr(self, attribute, getattr(progress, name))
+    def _minimize(self, data: Data, settings: Settings, backend: Backend) -> None:
+        """L-BFGS on all rows, in float64 as SciPy's."""
+        objective = objective_of(self, settings, backend, parameters_of(self).astype("float64"))
+        self.loss_, self.n_iter_ = minimize(objective, placed(data, objective), settings)
+        take(self, objective.parameters)
 
     # Answers.
 
@@ -239,34 +175,7 @@ class TrainedAsSklearn:
         dtype = np.result_type(features.dtype, self.coefs_[0].dtype, np.float32).name
         backend = backend_for(self.backend, None, self.threads)
         with backend.without_autograd():
-            return _answers(self._objective(settings, backend, self._parameters().astype(dtype)), features)
-
-    def _objective(self, settings: Settings, backend: Backend, parameters: Parameters) -> Objective:
-        output = OUTPUTS.get(self.out_activation_, self.out_activation_)
-        return Objective(parameters, backend, settings.activation, output, settings.alpha, settings.optimizer)
+            return answers(objective_of(self, settings, backend, parameters_of(self).astype(dtype)), features)
 
     def _decoded(self, answers: NDArray[Any]) -> NDArray[Any]:
-        """The classes that answers (n, outputs), or targets, stand for."""
-        return self._label_binarizer.inverse_transform(answers.ravel() if answers.shape[1] == 1 else answers)
-
-
-def _placed(data: Data, objective: Objective) -> Rows:
-    """Data where the objective is, and of its dtype."""
-    features, targets, weights = data
-    backend, dtype = objective.backend, objective.dtype
-    weights = None if weights is None else weights.astype(dtype)
-    return Rows(
-        backend,
-        inputs_of(backend, features, dtype),
-        backend.asarray(np.ascontiguousarray(targets, dtype)),
-        None if weights is None else backend.asarray(weights),
-        weights,
-    )
-
-
-def _answers(objective: Objective, features: Any) -> NDArray[Any]:
-    """The network's predictions, block by block."""
-    blocks = (features[start : start + BLOCK] for start in range(0, features.shape[0], BLOCK))
-    return np.concatenate(
-        [objective.predictions(inputs_of(objective.backend, block, objective.dtype)) for block in blocks]
-    )
+        return decoded(self, answers)

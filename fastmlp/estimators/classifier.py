@@ -19,7 +19,8 @@ from fastmlp.estimators.parameters import AS_SKLEARN
 from fastmlp.estimators.saving import ModelFiles
 from fastmlp.network.evaluation import log_softmax, softmax
 
-PRIVATE = ("_fit", "_optimizer", "_best", "_label_binarizer", "_no_improvement_count")  # what a fit leaves
+# What a fit leaves beside the attributes that end in _.
+PRIVATE = ("_fit", "_optimizer", "_best_coefs", "_best_intercepts", "_label_binarizer", "_no_improvement_count")
 
 
 def _has_partial_fit(model: Any) -> bool:

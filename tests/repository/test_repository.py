@@ -23,7 +23,7 @@ MAPPED = ("kernels", "bench")  # folders here, packages of fastmlp once installe
 
 # From the top down: a folder imports from its own layer and those below it.
 LAYERS = (
-    ("cli", "__main__"),
+    ("cli", "accel", "__main__"),
     ("experiments", "estimators", "testing", "bench"),
     ("training", "models", "report"),
     ("datasets", "extractors", "features", "augment", "network"),
