@@ -15,6 +15,29 @@ Layers = Sequence[tuple[Any, Any]]  # the weights (k, n) and biases (n,) of each
 
 
 @dataclass(frozen=True)
+class EpochKind:
+    """What a backend must know of networks and their epochs to say whether it fuses these.
+
+    weighted: rows have different weights; smoothing, activation, output and penalized: as `EpochTask` has them.
+    """
+
+    sizes: tuple[int, ...]
+    dtype: str
+    batch_size: int
+    optimizer: Rule
+    weighted: bool = False
+    smoothing: float = 0.0
+    activation: str = "relu"
+    output: str = "softmax"
+    penalized: bool = False
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether it is ReLU, softmax and cross-entropy without a penalty."""
+        return (self.activation, self.output, self.penalized) == ("relu", "softmax", False)
+
+
+@dataclass(frozen=True)
 class EpochTask:
     """One network, and the epoch that a fused epoch trains it for, in place.
 
@@ -23,6 +46,11 @@ class EpochTask:
     numbers for each step. mean (d,): train on (features - mean) * scale; None: on the features as they are.
     row_weights (n,): of each row's loss, of mean 1; None: all weigh the same. smoothing: the share of a row's target
     that is spread over all classes, (1 - smoothing) Y + smoothing / c. Evaluation knows neither of the two.
+
+    activation of hidden layers: identity, relu, logistic or tanh. output: softmax, of labels int64 (n,), or, of targets
+    (n, outputs) of the network's dtype, logistic, identity or exponential, with the losses of
+    `fastmlp.network.objective`. least: losses take probabilities between that and 1 - least. penalties float64
+    (steps,): of a batch's summed loss, penalty / 2 times the sum of the squared weights; None: 0.
     """
 
     slots: Sequence[Layers]
@@ -34,6 +62,10 @@ class EpochTask:
     scale: float = 1.0
     row_weights: Any = None
     smoothing: float = 0.0
+    activation: str = "relu"
+    output: str = "softmax"
+    least: float = 0.0
+    penalties: NDArray[np.float64] | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:

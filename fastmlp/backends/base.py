@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.environment import available_cores
-from fastmlp.kernels import EpochTask
+from fastmlp.kernels import EpochKind, EpochTask
 from fastmlp.ops import Array as Array  # for modules of backends, ours and others'
-from fastmlp.ops.network import NetworkOps, Rule
+from fastmlp.ops.network import NetworkOps
 from fastmlp.ops.patches import PatchOps
 
 Kernel = Callable[..., None]  # compiled code for an op: kernel(*inputs, *outputs)
@@ -113,25 +113,15 @@ class Backend(ABC):
         """A context in which the engine does not record ops for differentiation."""
         return nullcontext()
 
-    def fused_epoch_refusal(
-        self,
-        sizes: Sequence[int],
-        dtype: str,
-        batch_size: int,
-        optimizer: Rule,
-        weighted: bool = False,
-        smoothing: float = 0.0,
-    ) -> str:
-        """Why this backend cannot train such a network for a whole epoch in one call; empty if it can.
-
-        weighted: on rows of different weights; smoothing: of the labels, as `EpochTask` has it.
-        """
+    def fused_epoch_refusal(self, kind: EpochKind) -> str:
+        """Why this backend cannot train such a network for a whole epoch in one call; empty if it can."""
         return f"{self} has no fused epoch"
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
         """Train networks of one shape, batch size and optimizer in place; returns each one's summed loss and hits.
 
-        features (n, d) of the networks' dtype, labels int64 (n,) from 0 to classes - 1, both on the device.
+        features (n, d) of the networks' dtype, labels int64 (n,) from 0 to classes - 1, or targets as `EpochTask` has
+        them, both on the device.
         """
         raise NotImplementedError(f"Backend {self} has no fused epoch: its fused_epoch_refusal says so.")
 

@@ -14,14 +14,14 @@ from fastmlp.backends.base import Array, Availability, Backend, EpochRunner, Ker
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.cuda_graphs import RecordedEpochs
 from fastmlp.common.errors import BackendError
-from fastmlp.kernels import EpochTask
+from fastmlp.kernels import EpochKind, EpochTask
 from fastmlp.kernels.cuda.augment import image_kernels
 from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, refusal
 from fastmlp.kernels.cuda.resize import Resize
-from fastmlp.ops.network import NetworkOps, Rule
+from fastmlp.ops.network import NetworkOps
 
 SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and libraries
 
@@ -68,17 +68,8 @@ class CudaBackend(Backend):
         recorded = RecordedEpochs(self, self.driver, batch_size)
         return recorded if kernels else super().epoch_runner(batch_size, kernels)
 
-    def fused_epoch_refusal(
-        self,
-        sizes: Sequence[int],
-        dtype: str,
-        batch_size: int,
-        optimizer: Rule,
-        weighted: bool = False,
-        smoothing: float = 0.0,
-    ) -> str:
-        device, layouts = self.driver.device, self._fused.layouts
-        return refusal(sizes, dtype, batch_size, optimizer, device, layouts, weighted, smoothing)
+    def fused_epoch_refusal(self, kind: EpochKind) -> str:
+        return refusal(kind, self.driver.device, self._fused.layouts)
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
         return self._fused.train(tasks, features, labels)

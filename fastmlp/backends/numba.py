@@ -15,12 +15,12 @@ import numpy as np
 from fastmlp.backends.base import Array, Availability
 from fastmlp.backends.numpy import NumpyBackend, NumpyOps
 from fastmlp.common.errors import first_line
-from fastmlp.kernels import EpochTask
+from fastmlp.kernels import EpochKind, EpochTask
 from fastmlp.kernels.cpu import augment, dense, optimizers, parallel, patches
 from fastmlp.kernels.cpu.fused_epoch import fused_epoch, fused_evaluation
 from fastmlp.kernels.cpu.jit import cache_folder, is_compiled
 from fastmlp.kernels.cpu.softmax_xent import softmax_xent
-from fastmlp.ops.network import NetworkOps, Optimizer, Rule
+from fastmlp.ops.network import NetworkOps, Optimizer
 from fastmlp.ops.patches import PatchOps
 
 # Measured, on one core with AVX-512: from here on BLAS, with its blocking for caches, catches up with the fused epoch.
@@ -91,15 +91,8 @@ class NumbaBackend(NumpyBackend):
             confined.threads, confined.way = threads, f"{threads} threads"
             yield confined
 
-    def fused_epoch_refusal(
-        self,
-        sizes: Sequence[int],
-        dtype: str,
-        batch_size: int,
-        optimizer: Rule,
-        weighted: bool = False,
-        smoothing: float = 0.0,
-    ) -> str:
+    def fused_epoch_refusal(self, kind: EpochKind) -> str:
+        sizes, optimizer = kind.sizes, kind.optimizer
         if not is_compiled(dense.add_bias):
             return "NUMBA_DISABLE_JIT is set, and numba's fused epoch only runs compiled"
         if not hasattr(time, "clock_gettime"):
@@ -108,7 +101,7 @@ class NumbaBackend(NumpyBackend):
             return f"numba's fused epoch has no step of {optimizer.name}"
         if sum(inputs * units for inputs, units in pairwise(sizes)) > MOST_WEIGHTS:
             return f"BLAS multiplies as fast as numba's fused epoch for more than {MOST_WEIGHTS:,} weights"
-        if max(sizes[1:-1], default=0) > WIDE_UNITS and batch_size > WIDE_ROWS:
+        if max(sizes[1:-1], default=0) > WIDE_UNITS and kind.batch_size > WIDE_ROWS:
             return (
                 f"BLAS multiplies faster than numba's fused epoch for batches of more than {WIDE_ROWS} rows "
                 f"and more than {WIDE_UNITS} hidden units"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,6 +99,11 @@ class Rows:
     targets: Array
     weights: Array | None = None
     host_weights: NDArray[Any] | None = None
+
+    @cached_property
+    def labels(self) -> Array:
+        """The class of each row (m,), if its targets are 1 there and else 0."""
+        return self.backend.xp.argmax(self.targets, axis=1)
 
     @property
     def total(self) -> float:

@@ -33,6 +33,7 @@ from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.network.parameters import Parameters
 from fastmlp.network.trainer import FLOPS_WORTH_THREADS
 
+NO_WEIGHT = "All rows of a batch have weight 0: leave such rows out, or choose a larger batch_size."
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 LOSSES = {
     "softmax": "log_loss",
@@ -107,7 +108,7 @@ class Objective:
         """
         total = rows.total
         if total == 0:
-            raise UsageError("All rows of a batch have weight 0: leave such rows out, or choose a larger batch_size.")
+            raise UsageError(NO_WEIGHT)
         layers = self._forward(rows.inputs)
         loss[...] = self._loss(layers, rows) + self._penalty(total)
         self._backward(layers, rows)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fastmlp.backends.base import Backend
+from fastmlp.kernels import EpochKind
 from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.ops import overridden
 from fastmlp.ops.network import NetworkOps
@@ -55,7 +56,7 @@ def choose_tier(
     """
     optimizer = SGD() if optimizer is None else optimizer
     network = f"{'-'.join(map(str, sizes))} {dtype}"
-    refusal = backend.fused_epoch_refusal(sizes, dtype, batch_size, optimizer, weighted, smoothing)
+    refusal = backend.fused_epoch_refusal(EpochKind(tuple(sizes), dtype, batch_size, optimizer, weighted, smoothing))
     missing = missing_kernels(backend.network_ops, optimizer)
     if not refusal:
         return TierChoice(Tier.FUSED_EPOCH, f"{backend} trains this network a whole epoch in one call ({network})")

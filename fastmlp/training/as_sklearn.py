@@ -19,6 +19,7 @@ from sklearn.utils import shuffle
 
 from fastmlp.network.inputs import Rows
 from fastmlp.network.objective import Objective
+from fastmlp.network.objective_epoch import train_epoch
 from fastmlp.network.optimizers import Optimizer
 from fastmlp.network.parameters import Parameters
 from fastmlp.training.sklearn_steps import UncorrectedAdam, Velocity
@@ -105,11 +106,11 @@ class Descent:
         host = objective.backend.to_numpy
         self.moments = tuple(np.array(host(group.slots[1:, ...])) for group in (objective.weights, objective.biases))
 
-    def coefficients(self, optimizer: Optimizer, steps: int) -> list[tuple[float, ...]]:
+    def coefficients(self, optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
         """Those of the next steps."""
         rows = optimizer.coefficients(np.full(steps, self.learning_rate), self.steps + 1)
         self.steps += steps
-        return [tuple(row) for row in rows.tolist()]
+        return rows
 
 
 @dataclass
@@ -183,7 +184,8 @@ def descend(
         while progress.epochs < settings.max_iter:
             if settings.shuffle:
                 order = shuffle(order, random_state=generator)
-            progress.losses.append(_epoch(objective, rows, order, size, descent))
+            coefficients = descent.coefficients(objective.optimizer, -(-count // size))
+            progress.losses.append(train_epoch(objective, rows, order, size, coefficients))
             progress.epochs += 1
             progress.rows_seen += count
             _tell(settings, f"Iteration {progress.epochs}, loss = {progress.losses[-1]:.8f}")
@@ -196,20 +198,6 @@ def descend(
     except KeyboardInterrupt:
         warnings.warn("Training was interrupted: the network is as it was then.", stacklevel=5)
     descent.keep(objective)
-
-
-def _epoch(objective: Objective, rows: Rows, order: NDArray[np.int64], size: int, descent: Descent) -> float:
-    """One step per batch of the rows in that order; the mean of the losses seen on the way."""
-    backend, steps = objective.backend, -(-len(order) // size)
-    losses = backend.empty((steps,), objective.dtype)
-    coefficients = descent.coefficients(objective.optimizer, steps)
-    with objective.threading(size):
-        for step, batch in enumerate(rows.batches(order, size)):
-            objective.gradients(batch, losses[step : step + 1])
-            objective.update(coefficients[step])
-    sizes = np.minimum(size, len(order) - size * np.arange(steps))
-    of_rows = (loss * rows for loss, rows in zip(backend.to_numpy(losses).tolist(), sizes.tolist(), strict=True))
-    return sum(of_rows) / len(order)
 
 
 def _watch(objective: Objective, settings: Settings, progress: Progress, score: Callable[[], float] | None) -> None:

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 from .jit import inlined, jit
 from .optimizers import take_step
-from .panels import add_up, mask, to_columns, to_panels
-from .records import SUM, UNITS, Buffers, Epoch, Floats, Integers, Layer, Network, Piece, Updates, layer_of
+from .panels import add_up, differentiate, to_columns, to_panels
+from .records import (
+    ALL,
+    SQUARES,
+    SUM,
+    UNITS,
+    Buffers,
+    Epoch,
+    Floats,
+    Integers,
+    Layer,
+    Network,
+    Piece,
+    Totals,
+    Updates,
+    layer_of,
+)
 from .tile import LINE, depth_product, rows_product
 
 CHUNK = 128  # lines of a gradient that are computed and applied at once, so that both stay in the nearest caches
+SQUARED = 4  # lines of weights whose squares add up side by side, so that no sum waits for another
 
 
 @jit
 def backward(
     network: Network, epoch: Epoch, updates: Updates, own: Buffers, arrived: Floats, leaving: Floats, part: int,
-    number: int, piece: Piece,
+    number: int, piece: Piece, totals: Totals,
 ) -> None:  # fmt: skip
     """One layer: the gradient of its inputs or, where other parts add to that, what to leave; then the layer's step.
 
+    Adds the penalty of the weights before that step to the totals.
     arrived (parts, ...): what all parts left of this layer's gradient, if the layer behind it is one of those.
     """
     layer, m, height, stride = layer_of(network.layers, part, number), piece.rows, network.height, network.stride
@@ -26,22 +43,24 @@ def backward(
     if number < count - 1 and layer_of(network.layers, part, number + 1).owns == UNITS:
         panel, panels = height * line, layer.padded_units // line
         add_up(activations, layer.deltas, panel, arrived, panel, panels, m * line)
-        mask(activations, layer.deltas, layer.values, height * layer.padded_units)
+        differentiate(network.activation, activations, layer.deltas, layer.values, height * layer.padded_units)
         to_columns(activations, layer.deltas, height, activations, layer.delta_columns, stride, layer.units, m)
     if number == 0:
         if count == 1:
             to_panels(activations, layer.delta_columns, stride, layer.deltas, height, layer.units, m)
-        _update_first(network, epoch, updates, own, layer, epoch.rows[piece.start :], piece)
+        totals[0] += _update_first(network, epoch, updates, own, layer, epoch.rows[piece.start :], piece)
         return
     before = layer_of(network.layers, part, number - 1)
     if layer.owns == UNITS:
         _input_deltas(network, own, layer, leaving, 0, m)
     else:
         _input_deltas(network, own, layer, activations, before.deltas, m)
-        mask(activations, before.deltas, before.values, height * before.padded_units)
+        differentiate(network.activation, activations, before.deltas, before.values, height * before.padded_units)
         if number > 1:
             to_columns(activations, before.deltas, height, activations, before.delta_columns, stride, before.units, m)
-    _update_later(network, updates, own, layer, before, piece)
+    penalty = _update_later(network, updates, own, layer, before, piece)
+    if layer.owns != ALL or part == 0:  # every part has such a layer
+        totals[0] += penalty
 
 
 @inlined
@@ -58,18 +77,54 @@ def _input_deltas(network: Network, own: Buffers, layer: Layer, out: Floats, pla
 
 
 @jit
-def _take(network: Network, updates: Updates, piece: Piece, start: int, count: int, sums: Floats, decays: bool) -> None:
+def _step_weights(
+    network: Network, updates: Updates, own: Buffers, piece: Piece, start: int, count: int, sums: Floats
+) -> float:
+    """As `_step`, with decay and penalty; the latter's share of the loss."""
+    gradient, penalty = _summed(network, piece, start, count, sums), 0.0
+    if piece.ends:
+        row = updates.coefficients[piece.step]
+        if len(updates.penalties) > 0:
+            values = network.slots[0, start : start + count]
+            penalty = _penalize(values, gradient, updates.penalties[piece.step], own.of_units[SQUARES])
+        take_step(updates.rule, network.slots, start, count, gradient, 1 / piece.batch, row[1:], row[0])
+    return penalty
+
+
+@jit
+def _step(network: Network, updates: Updates, piece: Piece, start: int, count: int, sums: Floats) -> None:
     """Step values [start : start + count], by sums[:count] over the batch's rows; they are those over the piece's."""
-    row = updates.coefficients[piece.step]
-    kept = row[0] if decays else 1.0
+    gradient = _summed(network, piece, start, count, sums)
+    if piece.ends:
+        row = updates.coefficients[piece.step]
+        take_step(updates.rule, network.slots, start, count, gradient, 1 / piece.batch, row[1:], 1.0)
+
+
+@inlined
+def _summed(network: Network, piece: Piece, start: int, count: int, sums: Floats) -> Floats:
+    """Sums over the batch's rows so far."""
     if piece.begins and piece.ends:
-        take_step(updates.rule, network.slots, start, count, sums, 1 / piece.batch, row[1:], kept)
-        return
+        return sums
     gradient = network.gradients[start : start + count]
     for k in range(count):
         gradient[k] = sums[k] if piece.begins else gradient[k] + sums[k]
-    if piece.ends:
-        take_step(updates.rule, network.slots, start, count, gradient, 1 / piece.batch, row[1:], kept)
+    return gradient
+
+
+@inlined
+def _penalize(values: Floats, gradient: Floats, penalty: float, squares: Floats) -> float:
+    """Add penalty * values to the gradient; penalty / 2 times the sum of their squares."""
+    factor, lanes, total = values.dtype.type(penalty), SQUARED * (LINE // values.itemsize), 0.0
+    for lane in range(lanes):
+        squares[lane] = 0
+    for first in range(0, len(values), lanes):
+        some, increased = values[first : first + lanes], gradient[first : first + lanes]
+        for lane in range(len(some)):
+            increased[lane] += factor * some[lane]
+            squares[lane] += some[lane] * some[lane]
+    for lane in range(lanes):
+        total += squares[lane]
+    return penalty / 2 * total
 
 
 @jit
@@ -79,17 +134,18 @@ def units_at_once(inputs: int, line: int) -> int:
 
 
 @inlined
-def _update_later(network: Network, updates: Updates, own: Buffers, layer: Layer, before: Layer, piece: Piece) -> None:
-    """A' G of the part's weights, and the sums of G."""
+def _update_later(network: Network, updates: Updates, own: Buffers, layer: Layer, before: Layer, piece: Piece) -> float:
+    """A' G of the part's weights, and the sums of G; the penalty of the weights."""
     activations, stride, m = own.activations, network.stride, piece.rows
     line, inputs = LINE // activations.itemsize, layer.padded_inputs
-    deltas, at_once = activations[layer.delta_columns :], units_at_once(inputs, line)
+    deltas, at_once, penalty = activations[layer.delta_columns :], units_at_once(inputs, line), 0.0
     for unit in range(0, layer.units, at_once):
         count = min(at_once, layer.units - unit)
         for k in range(0, inputs, line):
             rows_product(deltas, own.positions, unit, count, m, activations, before.values + k * network.height, line,
                          own.chunk, k, inputs, own.positions, False)  # fmt: skip
-        _take(network, updates, piece, layer.weights + unit * inputs, count * inputs, own.chunk, True)
+        place = layer.weights + unit * inputs
+        penalty += _step_weights(network, updates, own, piece, place, count * inputs, own.chunk)
     if layer.has_biases:
         sums = own.of_units[SUM]
         for unit in range(layer.units):
@@ -98,15 +154,16 @@ def _update_later(network: Network, updates: Updates, own: Buffers, layer: Layer
             for i in range(m):
                 for unit in range(first, min(first + line, layer.units)):
                     sums[unit] += deltas[unit * stride + i]
-        _take(network, updates, piece, layer.biases, layer.units, sums, False)
+        _step(network, updates, piece, layer.biases, layer.units, sums)
+    return penalty
 
 
 @inlined
 def _update_first(
     network: Network, epoch: Epoch, updates: Updates, own: Buffers, layer: Layer, rows: Integers, piece: Piece
-) -> None:
-    """X' G of the part's weights, and the sums of G."""
-    activations, m, inputs = own.activations, piece.rows, layer.inputs
+) -> float:
+    """X' G of the part's weights, and the sums of G; the penalty of the weights."""
+    activations, m, inputs, penalty = own.activations, piece.rows, layer.inputs, 0.0
     line, height = LINE // activations.itemsize, network.height
     sums = own.of_units[SUM]
     for unit in range(layer.padded_units):
@@ -126,9 +183,10 @@ def _update_first(
             if len(epoch.mean) > 0:
                 _standardize(epoch, own.chunk, layer.first_input + k, count, sums[unit : unit + line])
             place = layer.weights + unit * inputs + k * line
-            _take(network, updates, piece, place, count * line, own.chunk, True)
+            penalty += _step_weights(network, updates, own, piece, place, count * line, own.chunk)
     if layer.has_biases:
-        _take(network, updates, piece, layer.biases, layer.padded_units, sums, False)
+        _step(network, updates, piece, layer.biases, layer.padded_units, sums)
+    return penalty
 
 
 @inlined

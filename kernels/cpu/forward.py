@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import inlined, jit
-from .panels import add_up, relu, to_columns, to_panels
-from .records import INPUTS, SHIFT, UNITS, Buffers, Epoch, Floats, Integers, Layer, Network, Piece, layer_of
+from .panels import activate, add_up, to_columns, to_panels
+from .records import INPUTS, RELU, SHIFT, UNITS, Buffers, Epoch, Floats, Integers, Layer, Network, Piece, layer_of
 from .tile import LINE, rows_product
 
 ROWS = 64  # that are multiplied at once
@@ -29,23 +29,30 @@ def forward(
     if number == 0:
         _first_layer(network, epoch, own, layer, epoch.rows[piece.start :], m, not is_last)
         to_columns(own.activations, layer.values, height, out, place, stride, layer.units, m)
+        if network.activation > RELU and not is_last:
+            _activate(network, own, layer, m)
         return
     before = layer_of(network.layers, part, number - 1)
     if before.owns == INPUTS:
         add_up(own.activations, before.columns, stride, arrived, stride, before.units, m)
-        relu(own.activations, before.columns, stride, before.units, m)
-        to_panels(own.activations, before.columns, stride, before.values, height, before.units, m)
+        _activate(network, own, before, m)
     _later_layer(network, own, layer, before, out, place, m)
     if not leaves and not is_last:
-        relu(own.activations, layer.columns, stride, layer.units, m)
-        to_panels(own.activations, layer.columns, stride, layer.values, height, layer.units, m)
+        _activate(network, own, layer, m)
+
+
+@inlined
+def _activate(network: Network, own: Buffers, layer: Layer, m: int) -> None:
+    """A hidden layer's activations from its sums in columns; lanes of panels beyond its units stay zero."""
+    activate(network.activation, own.activations, layer.columns, network.stride, layer.units, m)
+    to_panels(own.activations, layer.columns, network.stride, layer.values, network.height, layer.units, m)
 
 
 @inlined
 def _first_layer(
     network: Network, epoch: Epoch, own: Buffers, layer: Layer, rows: Integers, m: int, is_hidden: bool
 ) -> None:
-    """The part's values = ReLU(X W + B), without ReLU in the last layer; rows continue with the next piece's.
+    """The part's values = X W + B, through ReLU in a hidden layer that has it; rows continue with the next piece's.
 
     Where X = (F - mean) * scale, the stored features F stay as they are: X W + B = scale (F W - shift) + B.
     """
@@ -63,7 +70,7 @@ def _first_layer(
         for unit in range(0, layer.padded_units, line):
             panel = layer.weights + unit * inputs
             rows_product(mean, ONE_ROW, 0, 1, inputs, w, panel, line, shift, unit, line, ONE_ROW, False)
-    least = zero if is_hidden else w.dtype.type(-np.inf)
+    least = zero if is_hidden and network.activation == RELU else w.dtype.type(-np.inf)
     for unit in range(0, layer.padded_units, line):
         panel_shift, panel_bias = shift[unit : unit + line], bias[unit : unit + line]
         for i in range(m):

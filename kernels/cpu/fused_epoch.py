@@ -18,12 +18,14 @@ from fastmlp.kernels import EpochTask
 
 from .optimizers import rule_of
 from .pace import pace_of
-from .records import Buffers, Epoch, Floats, Team, Updates
+from .records import Buffers, Epoch, Floats, Output, Team, Updates
 from .storage import Parts, zeros
 from .team import dismiss, new_team
 from .tile import LINE
 from .train_epoch import evaluate_pieces, train_parts
 from .workers import Call, workers
+
+Labels = NDArray[np.int64] | Floats  # labels (n,), or targets (n, outputs): see `EpochTask`
 
 FLOPS_PER_PART = 1_000_000  # of a step's large products: about 10 us, enough to be worth a meeting
 PIECE = 512  # rows that are computed at once: more would leave the nearer caches
@@ -31,14 +33,12 @@ EVALUATED = 256  # the same, where nothing is kept of a piece
 TOTALS = 8  # float64 per thread for its two totals: a cache line of its own
 
 
-def fused_epoch(
-    tasks: Sequence[EpochTask], features: Floats, labels: NDArray[np.int64], threads: int
-) -> list[tuple[float, int]]:
+def fused_epoch(tasks: Sequence[EpochTask], features: Floats, labels: Labels, threads: int) -> list[tuple[float, int]]:
     """Train each network in place; returns its summed loss and its hits over the epoch.
 
-    features (n, d) of the networks' dtype, contiguous; labels int64 (n,), each below the number of classes. The
-    networks have the same shape, batch size and optimizer. Raises UsageError for a row or a class out of range, which
-    compiled code would read from elsewhere.
+    features (n, d) of the networks' dtype, contiguous; labels int64 (n,), each below the number of classes, or targets
+    (n, outputs), of which there are no hits. The networks have the same shape, batch size and optimizer. Raises
+    UsageError for a row or a class out of range, which compiled code would read from elsewhere.
     """
     networks = [_Training(task, features, labels, max(1, threads // len(tasks))) for task in tasks]
 
@@ -51,7 +51,7 @@ def fused_epoch(
 
 
 def fused_evaluation(
-    tasks: Sequence[EpochTask], features: Floats, labels: NDArray[np.int64], threads: int
+    tasks: Sequence[EpochTask], features: Floats, labels: Labels, threads: int
 ) -> list[tuple[float, int]]:
     """Each network's summed loss and hits over the rows of its order; otherwise as `fused_epoch`."""
     networks = [_Evaluation(task, features, labels, threads) for task in tasks]
@@ -62,7 +62,7 @@ def fused_evaluation(
 class _Training:
     """One task, in up to `most` parts."""
 
-    def __init__(self, task: EpochTask, features: Floats, labels: NDArray[np.int64], most: int) -> None:
+    def __init__(self, task: EpochTask, features: Floats, labels: Labels, most: int) -> None:
         _check_indices(task, features, labels)
         self.task = task
         pieces = _pieces(len(task.order), task.batch_size, PIECE)
@@ -75,10 +75,9 @@ class _Training:
 
     def calls(self) -> list[Call]:
         """One for each thread of the team."""
-        updates, buffers = (
-            Updates(rule_of(self.task.rule), self.task.coefficients),
-            self.parts.buffers(self.parts.layers),
-        )
+        penalties = np.empty(0) if self.task.penalties is None else self.task.penalties
+        updates = Updates(rule_of(self.task.rule), self.task.coefficients, penalties)
+        buffers = self.parts.buffers(self.parts.layers)
         common = self.parts.network, self.epoch, updates, self.team, buffers, self.totals
         return [partial(train_parts, *common, home) for home in range(len(self.totals))]
 
@@ -94,7 +93,7 @@ class _Training:
 class _Evaluation:
     """One task, its rows distributed over the threads."""
 
-    def __init__(self, task: EpochTask, features: Floats, labels: NDArray[np.int64], threads: int) -> None:
+    def __init__(self, task: EpochTask, features: Floats, labels: Labels, threads: int) -> None:
         _check_indices(task, features, labels)
         self.pieces = _pieces(len(task.order), EVALUATED, EVALUATED)
         self.parts = Parts(task, 1, min(EVALUATED, len(task.order)))
@@ -128,10 +127,12 @@ def _sums(totals: Floats) -> tuple[float, int]:
 # What compiled code relies on.
 
 
-def _check_indices(task: EpochTask, features: Floats, labels: NDArray[np.int64]) -> None:
+def _check_indices(task: EpochTask, features: Floats, labels: Labels) -> None:
     classes = task.sizes[-1]
-    if not (labels.min() >= 0 and labels.max() < classes):
+    if task.output == "softmax" and not (labels.min() >= 0 and labels.max() < classes):
         raise UsageError(f"Labels must lie in 0 .. {classes - 1}, not in {labels.min()} .. {labels.max()}.")
+    if task.output != "softmax" and labels.shape != (len(features), classes):
+        raise UsageError(f"Targets must be ({len(features)}, {classes}), not {labels.shape}.")
     if not (task.order.min() >= 0 and task.order.max() < len(features)):
         raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
 
@@ -139,16 +140,20 @@ def _check_indices(task: EpochTask, features: Floats, labels: NDArray[np.int64])
 def _epoch(
     task: EpochTask,
     features: Floats,
-    labels: NDArray[np.int64],
+    labels: Labels,
     pieces: NDArray[np.int64],
     row_weights: Floats | None,
     smoothing: float,
 ) -> Epoch:
-    empty = np.empty(0, features.dtype)
+    empty, in_order = np.empty(0, features.dtype), labels[task.order]
+    has_labels = task.output == "softmax"
     return Epoch(
         features=_read_only(features),
         rows=_positions(task, pieces[:, 2].max()),
-        labels=labels[task.order],
+        labels=in_order if has_labels else np.empty(0, np.int64),
+        targets=empty if has_labels else in_order.reshape(-1),
+        output=int(Output[task.output.upper()]),
+        least=float(task.least),
         row_weights=empty if row_weights is None else row_weights[task.order],
         smoothing=float(smoothing),
         pieces=pieces,

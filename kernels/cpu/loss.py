@@ -1,4 +1,4 @@
-"""The fused epoch's turn: from the logits to the loss and the hits, and to the gradient that goes backward."""
+"""The fused epoch's turn: from the last sums to the loss and the hits, and to the gradient that goes backward."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import numpy as np
 
 from .exponential import exponential
 from .jit import inlined, jit
+from .outputs import clipped, outputs
 from .panels import add_up
 from .records import (
     ALL,
     FIRST,
     INPUTS,
     LARGEST,
+    SOFTMAX,
     SPREAD,
     TOTAL,
     Buffers,
@@ -29,17 +31,21 @@ from .records import (
 def loss(
     network: Network, epoch: Epoch, own: Buffers, arrived: Floats, part: int, piece: Piece, totals: Totals
 ) -> None:
-    """Add loss and hits of the part's share of the rows to the totals; its classes' logits become their gradient.
+    """Add loss and hits of the part's share of the rows to the totals; its units' sums become their gradient.
 
-    A row's loss is its weight times the cross-entropy of softmax(Z) with (1 - smoothing) Y + smoothing / c.
+    With softmax, a row's loss is its weight times the cross-entropy of softmax(Z) with (1 - smoothing) Y + smoothing /
+    c.
     """
     number = network.layers.shape[1] - 1
     layer, m, stride = layer_of(network.layers, part, number), piece.rows, network.stride
     logits = own.activations[layer.columns - layer.first_unit * stride :]
     _receive_logits(network, logits, layer, number, arrived, m)
-    _largest(logits, own, epoch.classes, stride, m)
     parts = network.layers.shape[0]
     start, stop = m * part // parts, m * (part + 1) // parts
+    if epoch.output != SOFTMAX:
+        outputs(epoch, logits, layer, piece, stride, start, stop, totals)
+        return
+    _largest(logits, own, epoch.classes, stride, m)
     _add_loss(epoch, logits, own, piece, stride, start, stop, totals)
     _gradient(epoch, logits, own, layer, piece, stride)
 
@@ -110,6 +116,8 @@ def _add_loss(
         if smoothing > 0:
             each = (1 - smoothing) * each - smoothing / epoch.classes * spread[i]
         each += np.log(total[i])
+        if epoch.least > 0:
+            each = clipped(each, epoch.least)
         loss += epoch.row_weights[piece.start + i] * each if weighted else each
     totals[0] += loss
     totals[1] += hits

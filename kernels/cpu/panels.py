@@ -5,8 +5,9 @@ Each product reads the one whose lines it multiplies. What is here is compiled o
 
 from __future__ import annotations
 
+from .exponential import logistic, tanh
 from .jit import jit
-from .records import Floats
+from .records import LOGISTIC, RELU, TANH, Floats
 from .tile import LINE
 
 
@@ -36,21 +37,35 @@ def to_panels(activations: Floats, columns: int, stride: int, panels: int, heigh
 
 
 @jit
-def relu(columns: Floats, place: int, stride: int, units: int, m: int) -> None:
+def activate(activation: int, columns: Floats, place: int, stride: int, units: int, m: int) -> None:
     zero = columns.dtype.type(0)
     for unit in range(units):
         column = columns[place + unit * stride : place + unit * stride + m]
-        for i in range(m):
-            column[i] = zero if column[i] < zero else column[i]  # noqa: FURB136  (NaN is not below zero, and stays)
+        if activation == RELU:
+            for i in range(m):
+                column[i] = zero if column[i] < zero else column[i]  # noqa: FURB136  (NaN is not below zero, and stays)
+        elif activation == LOGISTIC:
+            for i in range(m):
+                column[i] = logistic(column[i])  # type: ignore[no-untyped-call]
+        elif activation == TANH:
+            for i in range(m):
+                column[i] = tanh(column[i])  # type: ignore[no-untyped-call]
 
 
 @jit
-def mask(activations: Floats, deltas: int, values: int, count: int) -> None:
-    """Times one where the value is above zero, else zero."""
+def differentiate(activation: int, activations: Floats, deltas: int, values: int, count: int) -> None:
+    """Times the derivative of the activation, given its values; products, so that NaN stays."""
     one = activations.dtype.type
     gradient, value = activations[deltas : deltas + count], activations[values : values + count]
-    for k in range(count):
-        gradient[k] *= one(value[k] > 0)  # a product, so that NaN stays
+    if activation == RELU:
+        for k in range(count):
+            gradient[k] *= one(value[k] > 0)
+    elif activation == LOGISTIC:
+        for k in range(count):
+            gradient[k] *= value[k] * (one(1) - value[k])
+    elif activation == TANH:
+        for k in range(count):
+            gradient[k] *= one(1) - value[k] * value[k]
 
 
 @jit

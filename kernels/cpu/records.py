@@ -26,7 +26,28 @@ class Owns(IntEnum):
     INPUTS = 2
 
 
-ALL, UNITS, INPUTS = (int(owns) for owns in Owns)  # as compiled code takes them
+class Activation(IntEnum):
+    """Of hidden layers."""
+
+    IDENTITY = 0
+    RELU = 1
+    LOGISTIC = 2
+    TANH = 3
+
+
+class Output(IntEnum):
+    """What the last layer's sums become, and so which loss they have: see `loss` and `outputs`."""
+
+    SOFTMAX = 0
+    LOGISTIC = 1
+    IDENTITY = 2
+    EXPONENTIAL = 3
+
+
+# As compiled code takes them.
+ALL, UNITS, INPUTS = (int(owns) for owns in Owns)
+IDENTITY, RELU, LOGISTIC, TANH = (int(activation) for activation in Activation)
+SOFTMAX, YES_OR_NO, NUMBERS, COUNTS = (int(output) for output in Output)
 
 
 class Network(NamedTuple):
@@ -35,7 +56,7 @@ class Network(NamedTuple):
     slots (1 + moments, n): the value, then each moment, of every part's layers, one after another. gradients (n,): a
     batch's, as far as its pieces have been; (0,) where each batch is one piece. layers (parts, layers, fields): of each
     part its `Layer`s. segments: what a part does between two exchanges, see `train_epoch`. height: rows of a panel of
-    activations; stride: of activations unit by unit.
+    activations; stride: of activations unit by unit. activation: that of hidden layers.
     """
 
     slots: Floats
@@ -44,6 +65,7 @@ class Network(NamedTuple):
     segments: Integers
     height: int
     stride: int
+    activation: int
 
 
 class Layer(NamedTuple):
@@ -52,9 +74,9 @@ class Layer(NamedTuple):
     padded_inputs, padded_units: in whole lines. weights, biases: where they are in the slots; has_biases: 0 in parts
     whose contribution the biases of another part go with. rows: where in the table of positions its weights' begin.
 
-    Where its outputs are among the part's activations: values, the sums or what ReLU leaves of them, in panels (units /
-    line, height, line); columns, the same unit by unit (units, stride); deltas and delta_columns, the gradients of what
-    was there before ReLU.
+    Where its outputs are among the part's activations: values, the sums or what the activation makes of them, in panels
+    (units / line, height, line); columns, the same unit by unit (units, stride); deltas and delta_columns, the
+    gradients of the sums.
     """
 
     owns: int
@@ -77,13 +99,17 @@ class Layer(NamedTuple):
 class Epoch(NamedTuple):
     """One network's pass over rows (n,), positions of the samples in `features` (flat), in that order.
 
-    It takes (features - mean (inputs,)) * scale or, with an empty mean, the features as they are. row_weights (n,) are
-    those of the losses, in that order; empty: all 1. pieces (count, fields): see `Piece`.
+    It takes (features - mean (inputs,)) * scale or, with an empty mean, the features as they are. labels (n,) if the
+    output is softmax, else targets (n * outputs,), and row_weights (n,), those of the losses, are in that order too;
+    no row_weights: all 1. least: see `EpochTask`. pieces (count, fields): see `Piece`.
     """
 
     features: Floats
     rows: Integers
     labels: Integers
+    targets: Floats
+    output: int
+    least: float
     row_weights: Floats
     smoothing: float
     pieces: Integers
@@ -109,11 +135,13 @@ class Piece(NamedTuple):
 class Updates(NamedTuple):
     """The optimizer, and each step's coefficients (steps, 1 + k): first the share of a weight that decay leaves.
 
-    Apart from `Epoch`, so that evaluation is not compiled for each optimizer.
+    penalties (steps,): those of `EpochTask`, or (0,). Apart from `Epoch`, so that evaluation is not compiled for each
+    optimizer.
     """
 
     rule: Any
     coefficients: NDArray[np.float64]
+    penalties: NDArray[np.float64]
 
 
 class Team(NamedTuple):
@@ -129,13 +157,13 @@ class Buffers(NamedTuple):
 
     activations: Floats  # see `Layer`; unit by unit, so that loops over the rows vectorise, and in panels
     of_rows: Floats  # (4, m): see LARGEST and so on
-    of_units: Floats  # (2, n): see SHIFT and SUM
+    of_units: Floats  # (3, n): see SHIFT, SUM and SQUARES
     chunk: Floats  # a part of a gradient
     positions: Integers  # where each unit's columns begin; from a layer's `rows` on, where its weights do
 
 
 LARGEST, FIRST, TOTAL, SPREAD = range(4)  # its largest logit, that one's class, sums of exponentials and of logits
-SHIFT, SUM = range(2)  # mean W1, where features are standardised; the sum of the gradient over the rows
+SHIFT, SUM, SQUARES = range(3)  # mean W1, where features are standardised; a gradient's sum over rows; W^2, in lanes
 
 
 @jit

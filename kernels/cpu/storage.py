@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fastmlp.kernels import EpochTask
 
-from .backward import CHUNK, units_at_once
-from .records import Buffers, Layer, Network, Owns
+from .backward import CHUNK, SQUARED, units_at_once
+from .records import Activation, Buffers, Layer, Network, Owns
 from .tile import LINE
 
 Floats = NDArray[Any]
@@ -38,7 +38,8 @@ class Parts:
         slots = zeros((len(task.slots), self._values), self.dtype)
         gradients = zeros((self._values if several else 0,), self.dtype)
         table, segments = np.array(self.layers), np.array(segments_of(self.owns))
-        self.network = Network(slots, gradients, table, segments, self.height, self.stride)
+        activation = int(Activation[task.activation.upper()])
+        self.network = Network(slots, gradients, table, segments, self.height, self.stride, activation)
         for ours, theirs in self._pairs(task):
             ours[...] = theirs
 
@@ -57,7 +58,7 @@ class Parts:
         rows, widest = self._whole(self.height), self._whole(self._widest)
         at_once = [units_at_once(inputs, self.line) * inputs for inputs in map(self._whole, self.sizes[1:-1])]
         chunk = max(CHUNK * self.line, rows, *at_once)
-        shapes = ((self._activations,), (4, rows), (2, widest), (chunk,))
+        shapes = ((self._activations,), (4, rows), (3, max(widest, SQUARED * self.line)), (chunk,))
         floats = [zeros((len(layers), *shape[:-1], self._whole(shape[-1])), self.dtype) for shape in shapes]
         positions = np.zeros((len(layers), self._widest + sum(self.sizes[1:])), np.int64)
         for row, own in zip(positions, layers, strict=True):

@@ -1,10 +1,10 @@
 """The fused epoch: a whole epoch of a network in one call.
 
 m rows, k inputs and n units of a layer, c classes. With A the layer's inputs (the first one's are the rows X), G the
-gradient of its sums Z, and (A > 0) the mask of the ReLU that A came from:
+gradient of its sums Z, and f the hidden layers' activation, such as ReLU:
 
-    Z = A W + B      A of the next layer = max(Z, 0)      G of the last layer = softmax(Z) - Y
-    dA = G W' * (A > 0), the G of the layer before      dW = A' G / m      dB = sum(G) / m
+    Z = A W + B      A of the next layer = f(Z)      G of the last layer = its predictions, such as softmax(Z), - Y
+    dA = G W' * f'(Z), the G of the layer before      dW = (A' G + penalty W) / m      dB = sum(G) / m
 
 A network is trained in parts, whose weights no other part reads or writes. In turn, a part owns some of a layer's units
 and takes all of its inputs, and then owns the weights of those units in the next layer, whose inputs they are:
@@ -101,7 +101,7 @@ def _work(
             if place < layers:
                 forward(network, epoch, own, arrived, leaving, part, place, piece)
             else:
-                backward(network, epoch, updates, own, arrived, leaving, part, 2 * layers - 1 - place, piece)
+                backward(network, epoch, updates, own, arrived, leaving, part, 2 * layers - 1 - place, piece, totals)
 
 
 @jit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastmlp.kernels import EpochKind
 from fastmlp.ops.network import Rule
 
 from .driver import PORTABLE_CLUSTER, Device, Program
@@ -167,26 +168,21 @@ def candidates(shape: Shape, device: Device, tasks: int = 1, layouts: Sequence[L
     return best or fitting
 
 
-def refusal(
-    sizes: Sequence[int],
-    dtype: str,
-    batch_size: int,
-    rule: Rule,
-    device: Device,
-    layouts: Sequence[Layout] = LAYOUTS,
-    weighted: bool = False,
-    smoothing: float = 0.0,
-) -> str:
-    """Why `train_epoch.cu` cannot train a network on the device; empty if it can."""
+def refusal(kind: EpochKind, device: Device, layouts: Sequence[Layout] = LAYOUTS) -> str:
+    """Why `train_epoch.cu` cannot train such a network on the device; empty if it can."""
+    rule = kind.optimizer
+    if not kind.is_papers:
+        return "the fused epoch is for ReLU, softmax and cross-entropy without a penalty"
     if rule.name not in optimizers():
         return f"the fused epoch has no step of {rule.name}"
     if len(rule.moments) >= MOST_SLOTS:
         return f"the fused epoch keeps up to {MOST_SLOTS - 1} moments, and {rule.name} has {len(rule.moments)}"
-    if dtype != "float32":
+    if kind.dtype != "float32":
         return "the fused epoch computes in float32"
-    if len(sizes) > 3:
+    if len(kind.sizes) > 3:
         return "the fused epoch is for up to one hidden layer"
-    shape = Shape.of(sizes, batch_size, rule, centred=True, weighted=weighted, smoothed=smoothing > 0)
+    smoothed = kind.smoothing > 0
+    shape = Shape.of(kind.sizes, kind.batch_size, rule, centred=True, weighted=kind.weighted, smoothed=smoothed)
     if not candidates(shape, device, layouts=layouts):
         return f"the fused epoch needs more shared memory than the {device.shared_memory} bytes that {device.name} has"
     return ""

@@ -19,7 +19,7 @@ from numba.core import caching
 
 from fastmlp.backends import numba as numba_module
 from fastmlp.backends import open_backend
-from fastmlp.kernels import cpu
+from fastmlp.kernels import EpochKind, cpu
 from fastmlp.kernels.cpu import dense, jit, optimizers, parallel
 from fastmlp.network.optimizers import OPTIMIZERS, make_optimizer
 from fastmlp.testing import CASES
@@ -386,7 +386,8 @@ def test_the_fused_epoch_is_left_to_blas_where_that_is_faster(
 ) -> None:
     backend = open_backend("numba")
     for weighted, smoothing in ((False, 0.0), (True, 0.1)):
-        refusal = backend.fused_epoch_refusal(sizes, "float32", batch_size, make_optimizer("sgd"), weighted, smoothing)
+        kind = EpochKind(sizes, "float32", batch_size, make_optimizer("sgd"), weighted, smoothing)
+        refusal = backend.fused_epoch_refusal(kind)
         assert reason in refusal
         assert bool(refusal) == bool(reason)
 

@@ -11,6 +11,7 @@ import pytest
 
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import BackendError, UsageError
+from fastmlp.kernels import EpochKind
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.layout import LAYOUTS, Layout, Shape, candidates, refusal
@@ -172,13 +173,13 @@ def test_a_block_takes_exactly_the_shared_memory_that_it_is_given_emulated(emula
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(sizes, dtype, batch_size, reason):
-    assert reason in refusal(sizes, dtype, batch_size, PLAIN, GPUS["H100"])
-    assert not refusal((512, 64, 10), "float32", 64, PLAIN, GPUS["H100"])
+    assert reason in refusal(EpochKind(sizes, dtype, batch_size, PLAIN), GPUS["H100"])
+    assert not refusal(EpochKind((512, 64, 10), "float32", 64, PLAIN), GPUS["H100"])
 
 
 @pytest.mark.parametrize("sizes", [(512, 64, 10), (512, 10), (512, 200)])
 def test_weights_and_smoothing_are_taken_and_what_has_neither_is_compiled_without(sizes):
-    assert not refusal(sizes, "float32", 64, PLAIN, GPUS["H100"], weighted=True, smoothing=0.1)
+    assert not refusal(EpochKind(sizes, "float32", 64, PLAIN, weighted=True, smoothing=0.1), GPUS["H100"])
     shape = Shape.of(sizes, 64, PLAIN, centred=False)
     plain, other = (set(CLUSTER.program(one).options) for one in (shape, replace(shape, weighted=True, smoothed=True)))
     assert {"-DWEIGHTED=0", "-DSMOOTHED=0"} <= plain
@@ -206,8 +207,8 @@ class Many(Unknown):
 
 
 def test_an_optimizer_without_a_kernel_is_refused_not_guessed():
-    assert "no step of unknown" in refusal((512, 64, 10), "float32", 64, Unknown(), GPUS["H100"])
+    assert "no step of unknown" in refusal(EpochKind((512, 64, 10), "float32", 64, Unknown()), GPUS["H100"])
 
 
 def test_more_moments_than_the_table_has_room_for_are_refused():
-    assert "up to 3 moments, and adam has 4" in refusal((512, 64, 10), "float32", 64, Many(), GPUS["H100"])
+    assert "up to 3 moments, and adam has 4" in refusal(EpochKind((512, 64, 10), "float32", 64, Many()), GPUS["H100"])

@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from threading import Event
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from fastmlp.backends.base import Array
 from fastmlp.backends.numpy import NumpyBackend
-from fastmlp.kernels import EpochTask
+from fastmlp.kernels import EpochKind, EpochTask
 from fastmlp.network.parameters import Parameters
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
@@ -57,9 +56,8 @@ class Claims(NumpyBackend):
         super().__init__()
         self.epoch = epoch
 
-    def fused_epoch_refusal(self, sizes: Sequence[int], *others: Any) -> str:
-        _, _, optimizer, weighted, smoothing = others
-        plain = len(sizes) == 3 and optimizer.name == "sgd" and not weighted and not smoothing
+    def fused_epoch_refusal(self, kind: EpochKind) -> str:
+        plain = len(kind.sizes) == 3 and kind.optimizer.name == "sgd" and not kind.weighted and not kind.smoothing
         return "" if plain else "it is not for that"
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
