@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastmlp.backends.base import Backend
-from fastmlp.testing import epochs, evaluations, hazards, low_probabilities, sequences, ways, whole_runs
+from fastmlp.testing import epochs, evaluations, hazards, low_probabilities, objectives, sequences, ways, whole_runs
 from fastmlp.testing.check import Check
 
 
@@ -17,4 +17,5 @@ def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
     yield from ways.checks(backend, seed, quick=quick)
     yield from hazards.checks(backend, seed, quick=quick)
     yield from low_probabilities.checks(backend, seed, quick=quick)
+    yield from objectives.checks(backend, seed, quick=quick)
     yield from whole_runs.checks(backend, seed, quick=quick)

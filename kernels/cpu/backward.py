@@ -80,29 +80,35 @@ def _input_deltas(network: Network, own: Buffers, layer: Layer, out: Floats, pla
 def _step_weights(
     network: Network, updates: Updates, own: Buffers, piece: Piece, start: int, count: int, sums: Floats
 ) -> float:
-    """As `_step`, with decay and penalty; the latter's share of the loss."""
+    """Step weights [start : start + count], given sums[:count] over the piece's rows; their penalty."""
     gradient, penalty = _summed(network, piece, start, count, sums), 0.0
-    if piece.ends:
-        row = updates.coefficients[piece.step]
-        if len(updates.penalties) > 0:
-            values = network.slots[0, start : start + count]
-            penalty = _penalize(values, gradient, updates.penalties[piece.step], own.of_units[SQUARES])
-        take_step(updates.rule, network.slots, start, count, gradient, 1 / piece.batch, row[1:], row[0])
+    if piece.ends and len(updates.penalties) > 0:
+        values = network.slots[0, start : start + count]
+        penalty = _penalize(values, gradient, updates.penalties[piece.step], own.of_units[SQUARES])
+    _step(network, updates, piece, start, count, gradient, True)
     return penalty
 
 
-@jit
-def _step(network: Network, updates: Updates, piece: Piece, start: int, count: int, sums: Floats) -> None:
-    """Step values [start : start + count], by sums[:count] over the batch's rows; they are those over the piece's."""
+@inlined
+def _step_biases(network: Network, updates: Updates, piece: Piece, start: int, count: int, sums: Floats) -> None:
     gradient = _summed(network, piece, start, count, sums)
+    _step(network, updates, piece, start, count, gradient, False)
+
+
+@jit
+def _step(
+    network: Network, updates: Updates, piece: Piece, start: int, count: int, gradient: Floats, decays: bool
+) -> None:
+    """Once the gradient has been summed over the whole batch."""
     if piece.ends:
         row = updates.coefficients[piece.step]
-        take_step(updates.rule, network.slots, start, count, gradient, 1 / piece.batch, row[1:], 1.0)
+        kept = row[0] if decays else 1.0
+        take_step(updates.rule, network.slots, start, count, gradient, 1 / piece.batch, row[1:], kept)
 
 
 @inlined
 def _summed(network: Network, piece: Piece, start: int, count: int, sums: Floats) -> Floats:
-    """Sums over the batch's rows so far."""
+    """The sums over all of the batch's rows so far."""
     if piece.begins and piece.ends:
         return sums
     gradient = network.gradients[start : start + count]
@@ -154,7 +160,7 @@ def _update_later(network: Network, updates: Updates, own: Buffers, layer: Layer
             for i in range(m):
                 for unit in range(first, min(first + line, layer.units)):
                     sums[unit] += deltas[unit * stride + i]
-        _step(network, updates, piece, layer.biases, layer.units, sums)
+        _step_biases(network, updates, piece, layer.biases, layer.units, sums)
     return penalty
 
 
@@ -185,7 +191,7 @@ def _update_first(
             place = layer.weights + unit * inputs + k * line
             penalty += _step_weights(network, updates, own, piece, place, count * line, own.chunk)
     if layer.has_biases:
-        _step(network, updates, piece, layer.biases, layer.padded_units, sums)
+        _step_biases(network, updates, piece, layer.biases, layer.padded_units, sums)
     return penalty
 
 
