@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any
 
 NO_LAYER = "none"
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?((?:[KMGT]i?)?B?)", re.IGNORECASE)
+UNITS = {"": 1, "B": 1} | {
+    f"{prefix}{suffix}": base**power
+    for power, prefix in enumerate("KMGT", start=1)
+    for suffix, base in (("", 1000), ("B", 1000), ("I", 1024), ("IB", 1024))
+}
 
 
 def positive(text: str) -> int:
@@ -33,6 +40,15 @@ def _number(text: str, kind: Callable[[str], Any], allows: Callable[[Any], bool]
     if value is None or not allows(value):
         raise argparse.ArgumentTypeError(f"must be {words}, not {text!r}")
     return value
+
+
+def size(text: str) -> int:
+    """Bytes, from a number with a unit: of powers of 1,000, such as 500MB or 1.5G, or of 1,024, such as 1GiB."""
+    found = SIZE.fullmatch(text.strip())
+    count = int(float(found[1]) * UNITS[found[2].upper()]) if found else 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be a size such as 1GB or 500MB, not {text!r}")
+    return count
 
 
 def ranges(text: str) -> str:

@@ -39,7 +39,7 @@ SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
 # Options that --features rules out.
 OF_IMAGES = ("dataset", "extractor", "weights", "image_size", "augment", "copies", "on_bad_image", "max_pixels")
 # Options that go with --features.
-OF_FEATURES = ("labels", "test_features", "test_labels", "label_column", "drop_columns")
+OF_FEATURES = ("labels", "test_features", "test_labels", "label_column", "drop_columns", "memory")
 
 Row = dict[str, Any]
 
@@ -284,7 +284,7 @@ def features_made_elsewhere(options: argparse.Namespace, config: Config) -> tupl
     columns = Columns(options.label_column, options.drop_columns)
     files = (options.features, options.labels, options.test_features, options.test_labels)
     out_of_fold = config.folds is not None and config.protocol is None
-    tables = open_tables(*files, config.seed, config.limit, columns, folds=out_of_fold)
+    tables = open_tables(*files, config.seed, config.limit, columns, out_of_fold, config.memory is not None)
     return config, Machine(config.backend, config.threads), HEAD, FileFeatures(tables, config)
 
 

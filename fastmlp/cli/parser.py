@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from fastmlp._version import __version__
 from fastmlp.cli.completion import SHELLS, script
-from fastmlp.cli.kinds import names, number, numbers, positive, ranges, seed, sizes, whole, widths
+from fastmlp.cli.kinds import names, number, numbers, positive, ranges, seed, size, sizes, whole, widths
 from fastmlp.common.errors import FastMLPError, did_you_mean
 from fastmlp.common.progress import printable
 from fastmlp.paper import MODELS
@@ -305,6 +305,8 @@ def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool
     if test:
         group.add_argument("--test-features", type=Path, metavar="FILE", help="to test on (a tenth of --features)")
         group.add_argument("--test-labels", type=Path, metavar="FILE", help="those of --test-features")
+        text = "hold no more of the features than this, such as 1GB; they are read and shuffled window by window"
+        group.add_argument("--memory", type=size, metavar="SIZE", help=text)
     _add_columns_options(group)
 
 

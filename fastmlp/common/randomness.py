@@ -12,6 +12,7 @@ class Purpose(IntEnum):
     AUGMENTATION = 1
     PATCHES = 2
     VALIDATION = 3
+    WINDOWS = 4
 
 
 def generator(seed: int, purpose: Purpose, index: int = 0) -> np.random.Generator:

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common import environment
+from fastmlp.common.errors import UsageError
 from fastmlp.common.progress import Progress, progress, say, warn
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import FeatureSet, Labelled, Trial, joined, scaling_of
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import described, judge
+from fastmlp.features.streamed import StreamedRows
 from fastmlp.models.folder import MODEL
 from fastmlp.training.checkpoint import ModelFolders
 from fastmlp.training.logistic import LogisticFit, fit_logistic
@@ -28,6 +30,7 @@ from fastmlp.training.loop import DivergedError, train_together
 from fastmlp.training.member import Member
 from fastmlp.training.run import Run
 from fastmlp.training.samples import Samples
+from fastmlp.training.windowed import placed
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 BEST = "best"  # the folder of the chosen model
@@ -132,7 +135,7 @@ def train_candidates(
     """A candidate of every setting from every seed, trained and then judged on the held-out rows, which are a fold."""
     backend, config = models.machine.backend, models.config
     scaling = scaling_of(next(iter(models.feature_sets.values())), trial.parts[0].features, config.recipe)
-    kept, held_out = (Samples.place(backend, *rows, config.dtype, scaling) for rows in (trial.kept, trial.held_out))
+    kept, held_out = (placed(backend, *rows, config.dtype, scaling) for rows in (trial.kept, trial.held_out))
     candidates = []
     total, epochs = len(settings) * config.seeds, models.blueprint().recipe.epochs
     with progress(f"{title} of {total} heads", total * epochs, "epochs of heads") as bar:
@@ -181,6 +184,8 @@ def fit_members(members: Sequence[Member], rows: Labelled, samples: Samples) -> 
 
     Their histories have one epoch: loss and accuracy on those rows.
     """
+    if isinstance(rows.features, StreamedRows):
+        raise UsageError("A logistic regression needs all rows in memory: leave --memory out, or choose another.")
     blueprint, backend, scaling = members[0].blueprint, members[0].network.backend, samples.scaling
     features = rows.features if scaling is None else scaling.applied(rows.features, "float64")
     strengths = [member.blueprint.recipe.strength for member in members]

@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.common.errors import DataError
-from fastmlp.common.progress import warn
+from fastmlp.common.errors import DataError, UsageError
+from fastmlp.common.progress import say, warn
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import Labelled
 from fastmlp.features.columns import ANY, Columns, listed
-from fastmlp.features.shards import open_table
-from fastmlp.features.tables import RowArray, Table, finite_rows, indices_of
+from fastmlp.features.shards import ShardedRows, open_shards, open_table
+from fastmlp.features.streamed import StreamedRows, window_rows
+from fastmlp.features.tables import RowArray, Table, check_finite, finite_rows, indices_of
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.standardize import odd_scale
@@ -44,12 +45,19 @@ class Source:
     rows: NDArray[np.int64] | None = None
 
     @cached_property
+    def sources(self) -> list[str]:
+        """What changes with the content: `name`, and before it, of shards, a name and a hash of each."""
+        shards = self.features.names if isinstance(self.features, ShardedRows) else []
+        return [*shards, self.name]
+
+    @cached_property
     def name(self) -> str:
-        """The file's name, and a hash of features, their names, and labels."""
+        """The file's name, and a hash of features, unless they are in shards, their names, and labels."""
         digest = hashlib.sha256()
         if self.names is not None:
             digest.update(repr(self.names).encode())
-        for array in (self.features, self.labels):
+        sharded = isinstance(self.features, ShardedRows)
+        for array in (self.labels,) if sharded else (self.features, self.labels):
             digest.update(repr((array.dtype.str, array.shape)).encode())
             step = max(1, BYTES_HASHED // max(1, array[:1].nbytes))
             for start in range(0, len(array), step):
@@ -83,19 +91,21 @@ def open_tables(
     limit: int | None = None,
     columns: Columns = ANY,
     folds: bool = False,
+    streamed: bool = False,
 ) -> Tables:
     """The tables in these files; without test features, a tenth of each class, drawn from the seed, is held out.
 
-    folds: instead, the training rows are the test rows too, out of their folds.
+    folds: instead, the training rows are the test rows too, out of their folds. streamed: read no features yet, not
+    even of a single file.
 
     Each may be a file, or a folder or glob of shards. labels may stand in the file of the features; limit: use only the
     first rows of each, that many. Test features are matched to the training's by their names. Raises DataError for
     files that are missing, damaged, do not go together or hold too little.
     """
-    table = _read(features, labels, limit, columns)
+    table = _read(features, labels, limit, columns, streamed)
     if test_features is None:
         return tables_of(table, features, seed, folds=folds)
-    test = _read(test_features, test_labels, limit, _as_in(table, columns))
+    test = _read(test_features, test_labels, limit, _as_in(table, columns), streamed)
     return tables_of(table, features, seed, test, test_features)
 
 
@@ -120,8 +130,8 @@ def tables_of(
     return Tables(train, test, classes, table.label, (*notices, *_untested(test, classes)))
 
 
-def _read(features: Path, labels: Path | None, limit: int | None, columns: Columns) -> Table:
-    table = open_table(features, labels, columns)
+def _read(features: Path, labels: Path | None, limit: int | None, columns: Columns, streamed: bool) -> Table:
+    table = (open_shards if streamed else open_table)(features, labels, columns)
     if table.features.ndim != 2:
         raise DataError(f"{features} holds images: train on them by --dataset folder:PATH, or give their features.")
     return table if limit is None else replace(table, features=table.features[:limit], labels=table.labels[:limit])
@@ -195,8 +205,30 @@ class FileFeatures:
         """Rows that are standardised later keep their dtype until then: an offset may need all of its digits."""
         as_they_come = self.config.recipe.standardize == "none"
         dtype = self.config.dtype if as_they_come else source.features.dtype.name
-        features = finite_rows(source.features, source.rows, dtype, source.place, source.names)
-        return Labelled(features, source.labels if source.rows is None else source.labels[source.rows])
+        labels = source.labels if source.rows is None else source.labels[source.rows]
+        if self.window is None or not isinstance(source.features, ShardedRows):
+            return Labelled(finite_rows(source.features, source.rows, dtype, source.place, source.names), labels)
+        check_finite(source.features, source.rows, dtype, source.place, source.names)
+        return Labelled(StreamedRows(source.features, self.window, self.config.seed, source.rows), labels)
+
+    @cached_property
+    def window(self) -> int | None:
+        """How many rows are held at a time, where not all of them may be."""
+        train, test = self.tables.train.features, self.tables.test.features
+        if self.config.memory is None:
+            return None
+        rows = len(train) + (0 if test is train else len(test))
+        itemsize = max(train.dtype.itemsize, np.dtype(self.config.dtype).itemsize)
+        window = window_rows(self.config.memory, rows, train.shape[1], itemsize)
+        if window is not None and self.config.limit is not None:
+            raise UsageError("--limit reads so many rows into memory, more than --memory allows: give fewer.")
+        if window is not None:
+            say(f"{rows:,} rows are more than fit into --memory: trained on in windows of {window:,}.")
+        return window
+
+    @property
+    def _windows(self) -> list[str]:
+        return [] if self.window is None else [f"windows of {self.window} rows"]
 
     @property
     def images(self) -> int:
@@ -214,8 +246,9 @@ class FileFeatures:
     def sources(self) -> list[str]:
         train, test = self.tables.train, self.tables.test
         if self.out_of_fold:
-            return [train.name, "its rows, out of their folds"]
-        return [train.name, "a tenth of it, held out" if test.rows is not None else test.name]
+            return [*train.sources, "its rows, out of their folds", *self._windows]
+        tested = ["a tenth of it, held out"] if test.rows is not None else test.sources
+        return [*train.sources, *tested, *self._windows]
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -226,6 +259,7 @@ class FileFeatures:
             "feature_names": None if self.tables.train.names is None else list(self.tables.train.names),
             "label_column": self.tables.label,
             "notices": list(self.tables.notices),
+            "window_rows": self.window,
             "rows": {"training": self.images, **({} if self.out_of_fold else {"test": len(self.tables.test)})},
             "extractor": None,
         }

@@ -21,6 +21,7 @@ from fastmlp.experiments.config import Config
 from fastmlp.experiments.machine import Machine
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.store import FeatureStore, open_or_extract
+from fastmlp.features.streamed import StreamedRows
 from fastmlp.models.folder import CODEBOOK
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.network.scaling import Moments, Scaling
@@ -32,13 +33,14 @@ SHEET_IMAGES = 8
 
 
 class Labelled(NamedTuple):
-    """Features (n, d), perhaps memory-mapped, and labels int64 (n,), on the host."""
+    """Features (n, d), perhaps memory-mapped or streamed, and labels int64 (n,), on the host."""
 
-    features: NDArray[Any]
+    features: Any
     labels: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> Labelled:
-        return Labelled(self.features[rows], self.labels[rows])
+        streamed = isinstance(self.features, StreamedRows)
+        return Labelled(self.features.take(rows) if streamed else self.features[rows], self.labels[rows])
 
 
 class FeatureSet(Protocol):

@@ -38,6 +38,7 @@ from fastmlp.training.run import Run
 from fastmlp.training.samples import Samples
 from fastmlp.training.stopping import Stopping
 from fastmlp.training.weights import relative, weights_of_classes
+from fastmlp.training.windowed import placed
 
 SEEDS = "seeds.safetensors"
 FUSED_EPOCH = 3  # the tier
@@ -108,7 +109,7 @@ class Placed:
         return self._place(rows, self.row_weights(rows.labels))
 
     def _place(self, rows: Labelled, weights: NDArray[np.float64] | None = None) -> Samples:
-        return Samples.place(self.machine.backend, *rows, self.config.dtype, self.scaling, weights)
+        return placed(self.machine.backend, *rows, self.config.dtype, self.scaling, weights)
 
 
 class Models:

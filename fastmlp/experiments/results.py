@@ -157,6 +157,7 @@ def _training(models: Models) -> dict[str, Any]:
         "dtype": config.dtype,
         "threads": models.machine.threads,
         "limit": config.limit,
+        "memory": config.memory,
     }
 
 

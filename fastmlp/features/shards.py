@@ -34,6 +34,7 @@ from fastmlp.features.tables import (
     refuse_copies,
 )
 
+SHARD = "shard "  # begins the name of one
 PARTS_KEPT = 2  # of packed files: one for each of two threads
 Stamp = tuple[int, int]  # bytes, and nanoseconds of the last change
 
@@ -68,7 +69,7 @@ class Shard:
 
 
 class ShardedRows:
-    """Features (n, d) in shards. Indexed by a slice or an array of rows, it reads those as a NumPy array.
+    """Features (n, d) in shards. Indexed by a row, a slice or an array of rows, it reads those as a NumPy array.
 
     Threads may share it.
     """
@@ -84,7 +85,9 @@ class ShardedRows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice | Index) -> NDArray[Any]:
+    def __getitem__(self, rows: int | slice | Index) -> NDArray[Any]:
+        if isinstance(rows, int | np.integer):
+            return self[np.array([range(len(self))[rows]])][0]
         index = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
         out = np.empty((len(index), self.shape[1]), self.dtype)
         owners = np.searchsorted(self._ends, index, side="right")
@@ -100,8 +103,8 @@ class ShardedRows:
 
     @cached_property
     def names(self) -> list[str]:
-        """Of each shard the file's name, and a hash of its content."""
-        return [f"{shard.path.name}-{shard.digest[:16]}" for shard in self.shards]
+        """Of each shard its file, and a hash of its content."""
+        return [f"{SHARD}{shard.path.name}-{shard.digest[:16]}" for shard in self.shards]
 
 
 # Opening.

@@ -148,15 +148,42 @@ def finite_rows(
             source = features[block if rows is None else rows[block]]
             with np.errstate(over="ignore"):  # infinity is detected below
                 taken[block] = source if scaling is None else scaling.applied(source, dtype)
-        finite = np.isfinite(taken[block]).all(axis=1)
-        if not finite.all():
-            row = block.start + int(finite.argmin())
-            column = "" if names is None else f" in column {names[int(np.isfinite(taken[row]).argmin())]!r}"
-            row, place = _place_of(row if rows is None else int(rows[row]), features, place)
-            raise DataError(
-                f"Row {row} of {place} has NaN, infinity or a number beyond {dtype}{column}: fix or remove it."
-            )
+        _check_block(taken[block], block, features, rows, place, names)
     return np.asarray(taken)
+
+
+def check_finite(
+    features: RowArray,
+    rows: NDArray[np.int64] | None,
+    dtype: str,
+    place: object,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Raise what `finite_rows` raises, and keep nothing of what is read."""
+    for block in _blocks(len(features) if rows is None else len(rows)):
+        with np.errstate(over="ignore"):
+            read = features[block if rows is None else rows[block]].astype(dtype, copy=False)
+        _check_block(read, block, features, rows, place, names)
+
+
+def _check_block(
+    read: NDArray[Any],
+    block: slice,
+    features: RowArray,
+    rows: NDArray[np.int64] | None,
+    place: object,
+    names: Sequence[str] | None,
+) -> None:
+    finite = np.isfinite(read).all(axis=1)
+    if finite.all():
+        return
+    first = int(finite.argmin())
+    column = "" if names is None else f" in column {names[int(np.isfinite(read[first]).argmin())]!r}"
+    row = block.start + first if rows is None else int(rows[block.start + first])
+    row, place = _place_of(row, features, place)
+    raise DataError(
+        f"Row {row} of {place} has NaN, infinity or a number beyond {read.dtype}{column}: fix or remove it."
+    )
 
 
 def _is_ready(features: RowArray, dtype: str) -> bool:

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import DataError, UsageError, first_line
 from fastmlp.common.progress import say, warn
+from fastmlp.features.shards import SHARD
 from fastmlp.models import storage
 from fastmlp.models.folder import MODEL
 from fastmlp.training.history import History
@@ -121,9 +122,25 @@ def _seeds(members: Sequence[Member]) -> list[int]:
 
 def _load(path: Path, fingerprint: Fingerprint) -> storage.Saved:
     saved = storage.load(path)
-    if saved.about.get("fingerprint") != fingerprint:
+    found = saved.about.get("fingerprint")
+    if found != fingerprint:
+        if (shard := _changed_shard(found, fingerprint)) is not None:
+            raise DataError(
+                f"The {shard} has changed since the run in {path.parent} began: put back what it was, or drop --resume."
+            )
         raise UsageError(f"{path} is of another experiment: choose another --out, or drop --resume.")
     return saved
+
+
+def _changed_shard(found: Any, wanted: Fingerprint) -> str | None:
+    """The shard, by its name, whose content is all that two fingerprints first differ in."""
+    if not isinstance(found, dict) or {**found, "features": None} != {**wanted, "features": None}:
+        return None
+    for one, other in zip(found["features"], wanted["features"], strict=False):
+        if one != other:
+            (shard, _, _), (named, _, _) = one.rpartition("-"), other.rpartition("-")
+            return shard if shard == named and shard.startswith(SHARD) else None
+    return None
 
 
 @contextmanager

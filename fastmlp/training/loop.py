@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import FastMLPError, UsageError
-from fastmlp.common.randomness import Purpose, generator
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.history import History
 from fastmlp.training.recipe import Recipe
-from fastmlp.training.samples import Figures, Samples
+from fastmlp.training.samples import Figures, Order, Samples
 from fastmlp.training.standardize import standardize
 
 
@@ -77,12 +76,12 @@ def train_together(
     if done == 0:
         standardize(networks, recipes, samples, counts)
     epochs = range(done + 1, recipes[0].epochs + 1)
-    for epoch, orders in _orders(seeds, counts, epochs, shuffle, ahead=networks[0].backend.beside_host):
+    for epoch, orders in _orders(samples, seeds, counts, epochs, shuffle, networks[0].backend.beside_host):
         steps = [-(-len(order) // networks[0].batch_size) for order in orders]
         rates = [recipe.learning_rates(epoch, count) for recipe, count in zip(recipes, steps, strict=True)]
         with np.errstate(over="ignore", invalid="ignore"):  # divergence is checked once, below
             trained = samples.train_epoch(networks, orders, rates)
-            tested = [_evaluate(network, test) for network in networks]
+            tested = [None] * len(networks) if test is None else test.evaluate_each(networks)
         _check_finite(trained, tested, epoch, rates)
         for history, rate, seen, test_figures in zip(kept, rates, trained, tested, strict=True):
             history.add(float(rate.max()), seen, test_figures)
@@ -96,30 +95,24 @@ def _check_alike(networks: Sequence[Trainer], recipes: Sequence[Recipe]) -> None
         raise UsageError("Networks that train together need the same batch size and the same number of epochs.")
 
 
-def _evaluate(network: Trainer, test: Samples | None) -> tuple[float, float] | None:
-    return None if test is None else test.evaluate(network)
-
-
 def _orders(
-    seeds: Sequence[int], counts: Sequence[int], epochs: Iterable[int], shuffle: bool, ahead: bool
-) -> Iterator[tuple[int, list[NDArray[np.int64]]]]:
-    """Each epoch, and the order of each network's rows in it: one array for equal seeds and numbers of rows.
+    samples: Samples, seeds: Sequence[int], counts: Sequence[int], epochs: Iterable[int], shuffle: bool, ahead: bool
+) -> Iterator[tuple[int, list[Order]]]:
+    """Each epoch, and the order of each network's rows in it: one object for equal seeds and numbers of rows.
 
     ahead: draw the next epoch's orders while this one is computed.
     """
 
-    def draw(epoch: int) -> list[NDArray[np.int64]]:
-        drawn = {
-            (seed, rows): generator(seed, Purpose.BATCH_ORDER, epoch).permutation(rows) if shuffle else np.arange(rows)
-            for seed, rows in set(zip(seeds, counts, strict=True))
-        }
+    def draw(epoch: int) -> list[Order]:
+        pairs = set(zip(seeds, counts, strict=True))
+        drawn = {(seed, rows): samples.order(seed, epoch, rows, shuffle) for seed, rows in pairs}
         return [drawn[key] for key in zip(seeds, counts, strict=True)]
 
     if not ahead:
         yield from ((epoch, draw(epoch)) for epoch in epochs)
         return
     with ThreadPoolExecutor(1) as worker:
-        coming: deque[tuple[int, Future[list[NDArray[np.int64]]]]] = deque()
+        coming: deque[tuple[int, Future[list[Order]]]] = deque()
         for epoch in epochs:
             coming.append((epoch, worker.submit(draw, epoch)))
             if len(coming) > 1:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend, Data
 from fastmlp.common.errors import BackendError
+from fastmlp.common.randomness import Purpose, generator
 from fastmlp.network.scaling import Scaling
 from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.training.chunks import Chunks
 
 Figures = tuple[float, float]  # mean loss and accuracy
+Order = Any  # an epoch's rows in the order to take them, as samples draw it; its length is their number
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,14 @@ class Samples:
         weights = None if self.weights is None else self.weights[:rows]
         return replace(self, features=self.features[:rows, ...], labels=self.labels[:rows], weights=weights)
 
+    def order(self, seed: int, epoch: int, rows: int, shuffle: bool) -> Order:
+        """The order of the first rows in an epoch, drawn from the seed unless they are not to be shuffled."""
+        return generator(seed, Purpose.BATCH_ORDER, epoch).permutation(rows) if shuffle else np.arange(rows)
+
     def train_epoch(
         self,
         networks: Sequence[Trainer],
-        orders: Sequence[NDArray[np.int64]],
+        orders: Sequence[Order],
         learning_rates: Sequence[NDArray[np.float64]],
     ) -> list[Figures]:
         """See `fastmlp.network.trainer.train_epoch_together`."""
@@ -73,6 +79,10 @@ class Samples:
     def evaluate(self, network: Trainer) -> Figures:
         """See `Trainer.evaluate`."""
         return network.evaluate(self.features, self.labels)
+
+    def evaluate_each(self, networks: Sequence[Trainer]) -> list[Figures]:
+        """The same of each."""
+        return [self.evaluate(network) for network in networks]
 
     def accuracy(self, network: Trainer) -> float:
         """The accuracy of the network's answers, rows weighted."""

@@ -78,7 +78,15 @@ def test_shards_of_every_kind_are_one_table(
         np.testing.assert_array_equal(table.labels, labels)
         assert (table.features.shape, table.features.dtype) == (X.shape, X.dtype)
         wanted = in_order(X, table.names)
-        for rows in (slice(None), slice(5, 60, 7), rng.permutation(len(X)), np.array([], int), np.array([79, 0, 0])):
+        for rows in (
+            slice(None),
+            slice(5, 60, 7),
+            rng.permutation(len(X)),
+            np.array([], int),
+            np.array([79, 0, 0]),
+            44,
+            -1,
+        ):
             np.testing.assert_array_equal(table.features[rows], wanted[rows])
 
 

@@ -1,0 +1,99 @@
+"""Rows of shards that are too many for memory: read a window at a time, over and over again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.common.errors import DataError, UsageError
+from fastmlp.features.row_files import Index
+from fastmlp.features.shards import ShardedRows
+
+BLOCKS = 256  # of which a window is made of at least: as few rows as are read together, so that windows are well mixed
+BLOCK_BYTES = 2**20  # of features, at most: a larger block is read no faster
+PIECE_BYTES = 2**24  # of features, read at a time: what reading itself needs stays small
+ROW_STATE = 32  # bytes that are held of every row, beside its features: labels, weights, hashes, orders
+WINDOWS = 3  # that fit into memory: one is computed on, one is being filled; the third is for what else is held
+LEAST_ROWS = 16  # of a window
+
+
+@dataclass(frozen=True)
+class StreamedRows:
+    """Features (n, d) of shards, of which no more than window_rows are held at a time; read where they are indexed.
+
+    rows: those of the shards that are meant, in order; None: all. The order of windows is drawn from the seed.
+    Threads may share it.
+    """
+
+    source: ShardedRows
+    window_rows: int
+    seed: int
+    rows: Index | None = None
+
+    ndim = 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self), *self.source.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.source.dtype
+
+    def __len__(self) -> int:
+        return len(self.source) if self.rows is None else len(self.rows)
+
+    def __getitem__(self, places: int | slice | Index) -> NDArray[Any]:
+        if self.rows is None:
+            return self.source[places]
+        return self.source[self.rows[places]]
+
+    def take(self, places: Index) -> StreamedRows:
+        """Only those rows; nothing is read."""
+        return replace(self, rows=places if self.rows is None else self.rows[places])
+
+    def place_of(self, place: int) -> tuple[int, object]:
+        """See `ShardedRows`."""
+        return self.source.place_of(place if self.rows is None else int(self.rows[place]))
+
+    @property
+    def piece_rows(self) -> int:
+        """How many rows are read at a time."""
+        return max(1, min(self.window_rows // 8, PIECE_BYTES // (self.shape[1] * self.dtype.itemsize)))
+
+    def borders(self) -> Index:
+        """The first row of each block that is read together, and the end of the last (b + 1,)."""
+        rows = max(1, min(self.window_rows // BLOCKS, BLOCK_BYTES // (self.shape[1] * self.dtype.itemsize)))
+        starts = []
+        for shard in self.source.shards:
+            parts = shard.file.parts
+            inside = np.arange(0, shard.rows, rows) if parts is None else parts[:-1]
+            self._check_fits(shard.path, int(np.diff(inside, append=shard.rows).max()))
+            starts.append(shard.start + inside)
+        borders = np.append(np.concatenate(starts), len(self.source))
+        return borders if self.rows is None else np.unique(np.searchsorted(self.rows, borders))
+
+    def _check_fits(self, path: object, rows: int) -> None:
+        if rows > self.window_rows:
+            raise DataError(
+                f"{path} can only be read {rows:,} rows at a time, more than the {self.window_rows:,} of a window: "
+                "give a larger --memory, or save it in smaller row groups or files."
+            )
+
+
+def window_rows(memory: int, rows: int, width: int, itemsize: int) -> int | None:
+    """How many of so many rows, of width numbers of itemsize bytes, a window has where that much memory may be held.
+
+    None: all rows fit, beside a standardised copy of them. Raises UsageError if there is no room for a few.
+    """
+    row = width * itemsize
+    free = memory - rows * ROW_STATE
+    if 2 * rows * row <= free:
+        return None
+    if free // (WINDOWS * row) < LEAST_ROWS:
+        least = -(-(rows * ROW_STATE + WINDOWS * LEAST_ROWS * row) // 1000)
+        raise UsageError(f"--memory is too little for {rows:,} rows of {width:,} features: give {least:,}KB or more.")
+    return free // (WINDOWS * row)

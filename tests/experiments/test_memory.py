@@ -1,0 +1,187 @@
+"""Training on features that are larger than --memory: the same bytes however it is interrupted, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp.cli.main import main
+from fastmlp.common.files import read_safetensors
+from fastmlp.features.shard_files import write_shard
+from fastmlp.features.shards import Shard
+
+ROWS, WIDTH = 600, 8
+MEMORY = "50KB"  # of which a window of 320 rows is a third, beside what is held of every row
+MACHINE = ["--backend", "numpy", "--threads", "1"]
+Run = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def without_report(own_folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmlp.report.head.write", lambda *_: None)  # which takes a second
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """A command's stderr; code: what it ends with."""
+
+    def run(*options: str, code: int = 0) -> str:
+        assert main([*options, *MACHINE]) == code
+        return capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def shards(own_folders: None, rng: np.random.Generator) -> None:
+    """Shards, sorted by class, and the same rows in files of their own."""
+    y = np.sort(rng.integers(0, 3, ROWS))
+    X = (4 * np.eye(3)[y].repeat(3, axis=1)[:, :WIDTH] + rng.normal(size=(ROWS, WIDTH))).astype(np.float32)
+    Path("shards").mkdir()
+    for number, rows in enumerate(np.array_split(np.arange(ROWS), 7)):
+        write_shard(Path("shards"), number, X[rows], y[rows])
+    np.save("X.npy", X)
+    np.save("y.npy", y)
+
+
+def train(run: Run, out: str, *options: str, code: int = 0) -> str:
+    given = ["--features", "shards", "--epochs", "6", "--memory", MEMORY, "--out", out]
+    return run("train", *given, *options, code=code)
+
+
+def weights(out: str) -> bytes:
+    return (Path(out) / "head/model.safetensors").read_bytes()
+
+
+def results(out: str) -> dict[str, Any]:
+    return json.loads((Path(out) / "head/results.json").read_text())
+
+
+def test_windows_learn_and_are_told(run: Run) -> None:
+    said = train(run, "a")
+    assert "600 rows are more than fit into --memory: trained on in windows of 320." in said
+    assert results("a")["data"]["window_rows"] == 320
+    assert results("a")["config"]["memory"] == 50_000
+    assert results("a")["data"]["rows"] == {"training": 540, "test": 60}
+    assert results("a")["figures"]["test_accuracy"] > 0.95
+
+
+def test_a_single_file_is_read_in_windows_too(run: Run) -> None:
+    train(run, "a")
+    run("train", "--features", "X.npy", "--labels", "y.npy", "--epochs", "6", "--memory", MEMORY, "--out", "b")
+    assert results("a")["figures"]["test_accuracy"] == pytest.approx(results("b")["figures"]["test_accuracy"], abs=0.05)
+
+
+@pytest.mark.parametrize("preset", ["tabular", "fast", "paper"])
+def test_what_fits_is_trained_on_as_ever(run: Run, preset: str) -> None:
+    run("train", "--features", "shards", "--epochs", "3", "--preset", preset, "--out", "a")
+    said = run("train", "--features", "shards", "--epochs", "3", "--preset", preset, "--memory", "1GB", "--out", "b")
+    assert "windows" not in said
+    assert results("b")["data"]["window_rows"] is None
+    assert weights("a") == weights("b")
+
+
+@pytest.mark.parametrize("options", [(), ("--early-stopping",), ("--class-weight", "balanced")])
+def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bytes(
+    run: Run, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    real = Shard.read
+    count, last = 0, -1
+
+    def counting(shard: Shard, rows: np.ndarray) -> np.ndarray:
+        nonlocal count
+        if count == last:
+            raise KeyboardInterrupt
+        count += 1
+        return real(shard, rows)
+
+    monkeypatch.setattr(Shard, "read", counting)
+    monkeypatch.setattr("fastmlp.training.run.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    train(run, "unbroken", *options)
+    reads = count
+    for number, moment in enumerate(rng.integers(0, reads, 5).tolist()):
+        count, last = 0, moment
+        train(run, f"broken-{number}", *options, code=130)
+        last = -1
+        train(run, f"broken-{number}", *options, "--resume")
+        assert weights(f"broken-{number}") == weights("unbroken"), moment
+
+
+def interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run into the folder a, ended after an epoch or two."""
+    epochs = iter([None, None])
+
+    def stop(*_: object) -> None:
+        if next(epochs, "over") == "over":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fastmlp.training.run.Run._check_finite", stop)
+        train(run, "a", code=130)
+
+
+def test_a_shard_that_changed_since_the_run_began_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(run, monkeypatch)
+    X, y = np.load("X.npy"), np.load("y.npy")
+    rows = np.array_split(np.arange(ROWS), 7)[4]
+    write_shard(Path("shards"), 4, X[rows] + 1, y[rows])
+    said = train(run, "a", "--resume", code=4)
+    assert "The shard shard-00004.safetensors has changed since the run in a/head began" in said
+    write_shard(Path("shards"), 4, X[rows], y[rows])
+    train(run, "a", "--resume")
+
+
+def test_another_memory_is_another_experiment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(run, monkeypatch)
+    assert "is of another experiment" in train(run, "a", "--resume", "--memory", "48KB", code=2)
+
+
+def test_a_shard_that_changes_while_it_is_trained_on_ends_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Shard.read
+    path = Path("shards/shard-00002.safetensors")
+
+    def changing(shard: Shard, rows: np.ndarray) -> np.ndarray:
+        if shard.path.name == "shard-00006.safetensors" and len(rows) < 40:  # a window's, when all have been checked
+            path.write_bytes(path.read_bytes()[:-1])
+        return real(shard, rows)
+
+    monkeypatch.setattr(Shard, "read", changing)
+    assert "shard-00002.safetensors has changed" in train(run, "a", code=4)
+
+
+def test_many_heads_choose_as_they_do_in_memory(run: Run) -> None:
+    options = ["--features", "shards", "--epochs", "6", "--seeds", "2", "--learning-rates", "0.0001,0.01"]
+    run("sweep", *options, "--weight-decays", "0", "--memory", MEMORY, "--out", "sweep")
+    swept = json.loads(Path("sweep/sweep.json").read_text())
+    assert swept["chosen"]["learning_rate"] == 0.01
+    train(run, "alone", "--learning-rate", "0.01", "--weight-decay", "0")
+    best, alone = (read_safetensors(Path(path, "model.safetensors"))[1] for path in ("sweep/best", "alone/head"))
+    np.testing.assert_equal(best, alone)
+
+
+def test_folds_are_read_in_windows(run: Run) -> None:
+    train(run, "a", "--folds", "3")
+    assert results("a")["figures"]["test_accuracy"] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["train", "--features", "X.npy", "--labels", "y.npy", "--memory", "20KB"], "--memory is too little for 600"),
+        (["train", "--features", "shards", "--memory", MEMORY, "--limit", "590"], "more than --memory allows"),
+        (["train", "--dataset", "digits", "--memory", "1GB"], "go with --features"),
+        (["probe", "--features", "shards", "--memory", MEMORY, "--protocol", "logistic"], "leave --memory out"),
+    ],
+)
+def test_what_is_refused(run: Run, options: list[str], reason: str) -> None:
+    assert reason in run(*options, code=2)
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1PB", "0", "0.1", "1 2GB", "nan", "1e3"])
+def test_sizes_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--features", "X.npy", f"--memory={text}"])
+    assert f"must be a size such as 1GB or 500MB, not {text!r}" in capsys.readouterr().err
