@@ -43,7 +43,7 @@ def bench_fit(measure: Callable[[Any], None], fitting: Fitting) -> None:
 @pytest.mark.contenders(
     Contender("scikit-learn", "peer", sklearn_mlp.search),
     Contender("scikit-learn, n_jobs", "peer", sklearn_mlp.search_in_processes, slow=True),
-    *ours.contenders(ours.search_as_sklearn, ("numba", "numpy")),
+    *ours.searching(),
 )
 def bench_search(measure: Callable[[Any], None], searching: Searching) -> None:
     measure(searching)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.accel import together
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.backends.base import Backend
 from fastmlp.backends.numpy import blas
@@ -137,13 +140,22 @@ def fit_as_sklearn(backend: Backend, problem: Fitting) -> Bound:
     return Bound(run, lambda: model)
 
 
-def search_as_sklearn(backend: Backend, problem: Searching) -> Bound:
+def search_as_sklearn(backend: Backend, problem: Searching, side_by_side: bool = False) -> Bound:
+    """In turn, as by default, or within `together`."""
     make, found = _imitating(backend, problem), list[NDArray[Any]]()
 
     def run() -> None:
-        found[:] = [problem.found(make)]
+        with together() if side_by_side else nullcontext():
+            found[:] = [problem.found(make)]
 
     return Bound(run, lambda: found[0])
+
+
+def searching() -> list[Contender]:
+    """On Numba and NumPy, in turn and together."""
+    in_turn = contenders(search_as_sklearn, ("numba", "numpy"))
+    at_once = contenders(partial(search_as_sklearn, side_by_side=True), ("numba", "numpy"))
+    return [*in_turn, *(replace(contender, name=f"{contender.name}, together") for contender in at_once)]
 
 
 def _imitating(backend: Backend, problem: Imitating) -> Make:

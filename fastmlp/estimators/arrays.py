@@ -6,6 +6,9 @@ Follows scikit-learn's convention (`array_api_dispatch`): with the switch off, e
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -23,6 +26,7 @@ from fastmlp.network.parameters import DTYPES
 from fastmlp.network.scaling import Scaling, blocks
 
 _limited = threading.Event()  # whether anybody has given a number of threads
+_place = threading.local()  # of each thread, `use` while others run beside it
 BLOCK = 2**16  # rows at a time, enough for a device
 
 
@@ -108,7 +112,7 @@ def rows_of(array: Any, index: NDArray[np.int64]) -> Any:
 def backend_for(name: str, array: Any, threads: int | None = None) -> Backend:
     """The backend, opened; for "auto" and a dispatched tensor of PyTorch or CuPy, the one of its library and device.
 
-    Threads, once given, hold for the process: then None gives all cores back.
+    Threads, once given, hold for the process: then None gives all cores back. Not so in `beside_others`.
     """
     if name == "auto" and namespace_of(array) is not None:
         if array_api_compat.is_torch_array(array):
@@ -116,11 +120,39 @@ def backend_for(name: str, array: Any, threads: int | None = None) -> Backend:
         elif array_api_compat.is_cupy_array(array):
             name = "cupy"
     backend = _opened(name)
+    if is_beside_others():
+        _place.use(backend)
+        return _confined(backend, int(threads or 1))
     if threads is not None:
         _limited.set()
     if _limited.is_set():
         backend.set_threads(int(threads or available_cores()))
     return backend
+
+
+@contextmanager
+def beside_others(use: Callable[[Backend], None]) -> Iterator[None]:
+    """A context in which this thread's estimators compute on one thread, unless they name a number: others run too.
+
+    They leave the process's own settings alone: `use` is called with each backend before it is used, and sees to those.
+    """
+    _place.use = use
+    try:
+        yield
+    finally:
+        del _place.use
+
+
+def is_beside_others() -> bool:
+    """Whether this thread is in such a context."""
+    return hasattr(_place, "use")
+
+
+def _confined(backend: Backend, threads: int) -> Backend:
+    """The same on so many threads."""
+    confined = copy(backend)
+    confined.threads = threads
+    return confined
 
 
 @cache

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import cache
-from threading import Lock
+from threading import Lock, current_thread, main_thread
 from typing import Any
 
 Call = Callable[[], Any]
@@ -32,8 +32,11 @@ class Workers:
     def run(self, calls: Sequence[Call], give_up: Call = lambda: None) -> list[Any]:
         """What these calls return. If one fails, or the wait ends early, call give_up and wait for the rest.
 
-        Raises what the first failed call raised.
+        Raises what the first failed call raised. A call alone runs in the caller's own thread, but for the main one,
+        whose wait an interrupt may end: so fits of one thread each, in several threads, do not queue.
         """
+        if len(calls) == 1 and current_thread() is not main_thread():
+            return [calls[0]()]
         futures: list[Future[Any]] = []
         try:
             self._queue(calls, futures)

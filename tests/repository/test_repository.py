@@ -23,8 +23,8 @@ MAPPED = ("kernels", "bench")  # folders here, packages of fastmlp once installe
 
 # From the top down: a folder imports from its own layer and those below it.
 LAYERS = (
-    ("cli", "accel", "__main__"),
-    ("experiments", "estimators", "testing", "bench"),
+    ("cli", "__main__"),
+    ("experiments", "accel", "estimators", "testing", "bench"),
     ("training", "models", "report"),
     ("datasets", "extractors", "features", "augment", "network"),
     ("backends",),

@@ -1,0 +1,150 @@
+"""joblib's threads as fits share them: one core for each, warnings that do not get lost, and an end to all of them."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from threading import Lock, get_ident
+from typing import Any
+
+from joblib import parallel_config
+from joblib.parallel import SequentialBackend, ThreadingBackend
+from sklearn.exceptions import ConvergenceWarning
+
+from fastmlp.backends import open_backend
+from fastmlp.backends.base import Backend
+from fastmlp.common.environment import available_cores
+from fastmlp.common.sharing import Shared
+from fastmlp.estimators.arrays import beside_others, is_beside_others
+
+LOGGER = logging.getLogger("fastmlp.accel")
+STRANGERS = (
+    "fastmlp.accel: %d of %d jobs computed nothing by fastmlp: they ran one per thread, and take turns while they hold "
+    "Python's GIL."
+)
+
+
+@contextmanager
+def side_by_side() -> Iterator[None]:
+    """See `fastmlp.accel.together`."""
+    if is_beside_others():  # a job within it: the cores are busy
+        yield
+        return
+    workers = _SideBySide()
+    with _ALL_TOLD.held(), parallel_config(workers, n_jobs=available_cores()):
+        yield
+    if workers.strangers:
+        LOGGER.warning(STRANGERS, workers.strangers, workers.jobs)
+
+
+class _SideBySide(ThreadingBackend):  # type: ignore[misc]  # joblib has no types
+    """joblib's threads, in which our estimators compute on one thread each.
+
+    jobs: how many have ended, and strangers: of them, those in which none of our backends was used.
+    """
+
+    _pool: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs = self.strangers = 0
+        self._changing = Lock()
+        self._held = set[str]()  # the names of backends held to one thread
+        self._limits = ExitStack()
+
+    def start_call(self) -> None:
+        self._limits.enter_context(_OWN_FILTERS.held())
+        self.limit(open_backend("numpy"))
+
+    def stop_call(self) -> None:
+        with self._changing:
+            self._held.clear()
+            self._limits.close()
+
+    def limit(self, backend: Backend) -> None:
+        """Hold what is the process's in a backend, such as BLAS, to one thread until the call of Parallel ends."""
+        with self._changing:
+            if backend.name not in self._held:
+                self._limits.enter_context(backend.one_thread())
+                self._held.add(backend.name)
+
+    def run(self, job: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run it in a thread beside others."""
+        used = set[str]()
+
+        def use(backend: Backend) -> None:
+            used.add(backend.name)
+            self.limit(backend)
+
+        with beside_others(use):
+            result = job(*args, **kwargs)
+        with self._changing:
+            self.jobs, self.strangers = self.jobs + 1, self.strangers + (not used)
+        return result
+
+    def get_nested_backend(self) -> tuple[Any, None]:
+        """A job's own Parallel does one thing after another: the cores are busy."""
+        return SequentialBackend(nesting_level=1), None
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        if self._pool is not None:
+            self._pool.interrupt()
+        super().abort_everything(ensure_ready)
+
+    def _get_pool(self) -> Any:
+        if self._pool is None:
+            self._pool = _Pool(self._n_jobs, self.run)
+        return self._pool
+
+
+class _Pool(ThreadPool):
+    """Threads whose jobs run by `run`, and can be interrupted."""
+
+    def __init__(self, threads: int, run: Callable[..., Any]) -> None:
+        super().__init__(threads)
+        self._run_job, self._busy, self._changing = run, set[int](), Lock()
+
+    def apply_async(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return super().apply_async(partial(self._interruptible, partial(self._run_job, func)), *args, **kwargs)
+
+    def interrupt(self) -> None:
+        """End the jobs that run, at their next line of Python, as an interrupt would in the main thread."""
+        with self._changing:
+            for thread in self._busy:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))
+
+    def _interruptible(self, job: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with self._changing:
+            self._busy.add(get_ident())
+        try:
+            return job(*args, **kwargs)
+        finally:
+            with self._changing:
+                self._busy.discard(get_ident())
+
+
+# Warnings.
+
+
+@contextmanager
+def _filters(*more: Any) -> Iterator[None]:
+    """The process's filters of warnings in a list of their own, with more behind them."""
+    before = warnings.filters
+    warnings.filters = [*before, *more]
+    try:
+        yield
+    finally:
+        warnings.filters = before
+
+
+# Of warnings that nobody has filtered, Python shows each once until somebody changes filters, which every fit does: so
+# fits show theirs in turn, but side by side only the first of them.
+_ALL_TOLD = Shared(partial(_filters, ("always", None, ConvergenceWarning, None, 0)))
+# scikit-learn sets the filters in each job, for the process, and puts back what it found: in the midst of another job's
+# changes, that may be anything.
+_OWN_FILTERS = Shared(_filters)
