@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
+from sklearn import neural_network
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_digits
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
@@ -33,7 +34,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info
 
 from fastmlp import MLPClassifier, MLPRegressor
-from fastmlp.accel import together
+from fastmlp.accel import install, together, uninstall
 from fastmlp.backends import open_backend, probe
 from fastmlp.backends.numpy import blas
 from fastmlp.estimators.arrays import backend_for, beside_others
@@ -296,6 +297,18 @@ def test_an_estimator_of_others_runs_too_and_is_counted(caplog: pytest.LogCaptur
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     (said,) = told_by(caplog)
     assert "5 of 8 jobs computed nothing by fastmlp" in said
+
+
+def test_scikit_learns_own_is_ours_once_it_is_accelerated(caplog: pytest.LogCaptureFixture) -> None:
+    theirs = neural_network.MLPClassifier((8,), max_iter=4, random_state=0)
+    install("numpy")
+    try:
+        with caplog.at_level(logging.WARNING):
+            in_turn, side_by_side = in_turn_and_together(lambda: RUNS["GridSearchCV"](theirs))
+    finally:
+        uninstall()
+    assert np.array_equal(in_turn, side_by_side)
+    assert not told_by(caplog)
 
 
 def test_nothing_is_said_of_ours(caplog: pytest.LogCaptureFixture) -> None:
