@@ -39,7 +39,7 @@ class NumpyOps(NetworkOps):
 
     def bias_relu(self, z: Array, bias: Array, out: Array) -> None:
         np.add(z, bias, out=out)
-        np.clip(out, 0, np.inf, out=out)  # faster than NumPy's maximum of an array and a number
+        out.clip(0, np.inf, out=out)  # faster than NumPy's maximum of an array and a number
 
     def relu_backward(self, gradient: Array, activation: Array, out: Array) -> None:
         np.multiply(gradient, activation > 0, out=out)

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from fastmlp.estimators.arrays import beside, namespace_of
 from fastmlp.estimators.as_sklearn import TrainedAsSklearn
@@ -281,7 +280,6 @@ class MLPClassifier(ModelFiles, TrainedAsSklearn, TrainedByPreset, ClassifierMix
         y : array of shape (n,)
             Labels.
         """
-        check_is_fitted(self)
         if not hasattr(self, "_fit"):
             return self._decoded(self._raw_answers(X))
         chosen = self._logits(X, "predict").argmax(axis=1)
@@ -301,7 +299,6 @@ class MLPClassifier(ModelFiles, TrainedAsSklearn, TrainedByPreset, ClassifierMix
         probabilities : array of shape (n, n_classes)
             Columns in the order of classes_.
         """
-        check_is_fitted(self)
         if not hasattr(self, "_fit"):
             yes = self._raw_answers(X)
             return np.hstack([1 - yes, yes]) if self.n_outputs_ == 1 else yes
@@ -320,7 +317,6 @@ class MLPClassifier(ModelFiles, TrainedAsSklearn, TrainedByPreset, ClassifierMix
         log_probabilities : array of shape (n, n_classes)
             Columns in the order of classes_.
         """
-        check_is_fitted(self)
         if not hasattr(self, "_fit"):
             with np.errstate(divide="ignore"):  # the logarithm of 0
                 return np.log(self.predict_proba(X))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,8 +65,24 @@ def settings_of(estimator: Any) -> Settings:
 
     Raises UsageError for the first that is not what it must be.
     """
-    parameters, signature = estimator.get_params(), inspect.signature(type(estimator)).parameters
-    left = {name for name in NAMES if parameters[name] is None and signature[name].default is None}
-    for name in (name for name in CONSTRAINTS if name in parameters and name not in left):
-        own.check(name, parameters[name], CONSTRAINTS[name])
-    return Settings(**{name: parameters[name] for name in NAMES if name not in left})
+    signature = _signature(type(estimator))  # type: ignore[arg-type]  # mypy takes type[Any] for unhashable
+    given = checked(estimator, [name for name in CONSTRAINTS if name in signature])
+    return Settings(**{name: given[name] for name in NAMES if name in given})
+
+
+def checked(estimator: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Those of its parameters, but for settings that are None by default. Raises UsageError as `settings_of` does."""
+    signature, given = _signature(type(estimator)), {}  # type: ignore[arg-type]  # as above
+    for name in names:
+        value = getattr(estimator, name)
+        if value is None and name in NAMES and signature[name].default is None:
+            continue
+        own.check(name, value, CONSTRAINTS[name])
+        given[name] = value
+    return given
+
+
+@cache
+def _signature(kind: type) -> Mapping[str, inspect.Parameter]:
+    """The parameters of an estimator's class: to look them up takes longer than to answer a row."""
+    return inspect.signature(kind).parameters

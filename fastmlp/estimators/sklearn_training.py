@@ -17,12 +17,12 @@ from sklearn.model_selection import train_test_split
 
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import UsageError
+from fastmlp.network.forward import Forward
 from fastmlp.network.inputs import Rows, inputs_of
 from fastmlp.network.objective import Objective
 from fastmlp.network.parameters import Parameters
 from fastmlp.training.as_sklearn import Descent, Progress, Settings, descend
 
-BLOCK = 2**14  # rows that are answered at a time
 OUTPUTS = {"exp": "exponential"}  # scikit-learn's name of an output, and ours where it is another
 Data = tuple[Any, NDArray[Any], NDArray[Any] | None]  # features, targets (n, outputs) and weights, on the host
 
@@ -72,7 +72,7 @@ def _scorer(estimator: Any, objective: Objective, held_out: Data) -> Callable[[]
     measure = accuracy_score if classifies else r2_score
 
     def score() -> float:
-        found = answers(objective, features)
+        found = objective.forward.answers(features, objective.dtype)
         found = decoded(estimator, found) if classifies else found
         if found.dtype.kind == "f" and not np.isfinite(found).all():
             return np.nan
@@ -114,8 +114,22 @@ def record(estimator: Any, progress: Progress) -> None:
 
 def objective_of(estimator: Any, settings: Settings, backend: Backend, parameters: Parameters) -> Objective:
     """What the estimator's network of these parameters minimises."""
-    output = OUTPUTS.get(estimator.out_activation_, estimator.out_activation_)
+    output = output_of(estimator)
     return Objective(parameters, backend, settings.activation, output, settings.alpha, settings.optimizer)
+
+
+def forward_of(estimator: Any, activation: str, backend: Backend, dtype: str) -> Forward:
+    """The estimator's network of that dtype, only to answer."""
+    weights, biases = (
+        [backend.asarray(np.ascontiguousarray(array, dtype)) for array in arrays]
+        for arrays in (estimator.coefs_, estimator.intercepts_)
+    )
+    return Forward(backend, weights, biases, activation, output_of(estimator))
+
+
+def output_of(estimator: Any) -> str:
+    """The output's activation, by our name."""
+    return OUTPUTS.get(estimator.out_activation_, estimator.out_activation_)
 
 
 def placed(data: Data, objective: Objective) -> Rows:
@@ -129,14 +143,6 @@ def placed(data: Data, objective: Objective) -> Rows:
         backend.asarray(np.ascontiguousarray(targets, dtype)),
         None if weights is None else backend.asarray(weights),
         weights,
-    )
-
-
-def answers(objective: Objective, features: Any) -> NDArray[Any]:
-    """What the network says of each row, block by block: (n, outputs)."""
-    blocks = (features[start : start + BLOCK] for start in range(0, features.shape[0], BLOCK))
-    return np.concatenate(
-        [objective.predictions(inputs_of(objective.backend, block, objective.dtype)) for block in blocks]
     )
 
 

@@ -23,12 +23,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import UsageError
 from fastmlp.network.buffers import ParameterGroup
-from fastmlp.network.inputs import Inputs, Rows
+from fastmlp.network.forward import Forward
+from fastmlp.network.inputs import Rows
 from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.network.parameters import Parameters
 from fastmlp.network.trainer import FLOPS_WORTH_THREADS
@@ -77,6 +77,7 @@ class Objective:
         moments = len(self.optimizer.moments)
         self._all = ParameterGroup.of(backend, [*parameters.weights, *parameters.biases], moments)
         self.weights, self.biases = self._all.split(len(parameters.weights))
+        self.forward = Forward(backend, self.weights.values, self.biases.values, activation, output)
         self._flat_weights = [backend.xp.reshape(weight, (-1,)) for weight in self.weights.values]
         self._layers: dict[int, Layers] = {}
 
@@ -97,10 +98,6 @@ class Objective:
         group = self._all
         self.ops.update(self.optimizer, group.slots, group.gradient, coefficients, False, group.slots)
 
-    def predictions(self, inputs: Inputs) -> NDArray[Any]:
-        """What the network answers for the inputs (m, d): (m, n), on the host."""
-        return np.array(self.backend.to_numpy(self._forward(inputs).activations[-1]))
-
     def gradients(self, rows: Rows, loss: Array) -> None:
         """Fill the gradients of the objective over those rows, and loss (1,) by its value.
 
@@ -109,34 +106,12 @@ class Objective:
         total = rows.total
         if total == 0:
             raise UsageError(NO_WEIGHT)
-        layers = self._forward(rows.inputs)
+        layers = self._layers_for(rows.inputs.rows)
+        self.forward.fill(rows.inputs, layers.activations)
         loss[...] = self._loss(layers, rows) + self._penalty(total)
         self._backward(layers, rows)
         for group, alpha in ((self.weights, self.alpha), (self.biases, 0.0)):
             self.ops.penalized_mean(group.gradient, group.slots[0, ...], alpha, total, group.gradient)
-
-    # Forward.
-
-    def _forward(self, inputs: Inputs) -> Layers:
-        layers, last = self._layers_for(inputs.rows), len(self.sizes) - 2
-        for layer, (weight, bias, out) in enumerate(
-            zip(self.weights.values, self.biases.values, layers.activations, strict=True)
-        ):
-            if layer == 0:
-                inputs.times(weight, out)
-            else:
-                self.ops.matmul(layers.activations[layer - 1], weight, out)
-            self._activate(out, bias, self.output if layer == last else self.activation)
-        return layers
-
-    def _activate(self, z: Array, bias: Array, activation: str) -> None:
-        """z = the activation of z + bias."""
-        if activation == "relu":
-            self.ops.bias_relu(z, bias, z)
-            return
-        self.ops.add_bias(z, bias, z)
-        if activation != "identity":
-            getattr(self.ops, activation)(z, z)
 
     # The loss.
 
@@ -173,8 +148,6 @@ class Objective:
 
     def _layers_for(self, m: int) -> Layers:
         if m not in self._layers:
-            activations, deltas = (
-                [self.backend.empty((m, width), self.dtype) for width in self.sizes[1:]] for _ in range(2)
-            )
+            activations, deltas = (self.forward.memory(m, self.dtype) for _ in range(2))
             self._layers[m] = Layers(activations, deltas, self.backend.empty((m, self.sizes[-1]), self.dtype))
         return self._layers[m]

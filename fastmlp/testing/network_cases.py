@@ -25,7 +25,7 @@ MATRICES: tuple[Shape, ...] = (
 )
 # (m, k, n). A product's tiles are of 16, 32 or 64 rows and columns; its chunks, of 32 to 512 of k.
 PRODUCTS: tuple[Shape, ...] = (
-    *((0, 5, 3), (4, 0, 3), (1, 1, 2), (1, 7, 5), (37, 10, 7), (9, 130, 1), (16, 65, 33), (33, 64, 70)),
+    *((0, 5, 3), (4, 0, 3), (6, 1, 2), (1, 7, 5), (37, 10, 7), (9, 130, 1), (16, 65, 33), (33, 64, 70)),
     *((70, 127, 16), (20, 257, 36), (3, 515, 48), (64, 512, 64)),
 )
 # With so many rows and columns that tiles of 32 and of 64 leave no multiprocessor of any GPU idle.

@@ -16,6 +16,7 @@ from sklearn.utils.fixes import CSC_CONTAINERS, CSR_CONTAINERS
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp.backends import probe
 from fastmlp.common.errors import UsageError
+from fastmlp.network.evaluation import ROWS
 from tests.estimators import differences
 from tests.estimators.differences import CASES, Case
 
@@ -158,6 +159,15 @@ def test_sparse_rows(ours: Any, theirs: Any, container: Any, options: dict[str, 
     np.testing.assert_allclose(mine.predict(features), its.predict(features), rtol=1e-8)
 
 
+@KINDS
+@pytest.mark.parametrize("container", [np.asarray, *CSR_CONTAINERS, *CSC_CONTAINERS])
+@pytest.mark.parametrize("rows", [1, ROWS, 2 * ROWS + 5])
+def test_predictions_of_many_rows(ours: Any, theirs: Any, container: Any, rows: int) -> None:
+    mine, its = (kind(**PLAIN).fit(X, Y) for kind in (ours, theirs))
+    features = container(np.tile(X, (-(-rows // len(X)), 1))[:rows])
+    np.testing.assert_allclose(mine.predict(features), its.predict(features), rtol=1e-12)
+
+
 @pytest.mark.parametrize("backend", differences.BACKENDS)
 def test_sparse_rows_on_every_backend(backend: str) -> None:
     if not probe(backend).usable:
@@ -232,6 +242,10 @@ def test_class_weights_multiply_sample_weights() -> None:
 
 def test_what_it_refuses() -> None:
     model = MLPClassifier(preset="sklearn", backend="numpy", **PLAIN)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(X, Y, sample_weight=[1.0])
     with pytest.raises(NotFittedError):
         model.predict(X)
     with pytest.raises(UsageError, match="partial_fit does not support early_stopping=True"):
