@@ -46,7 +46,7 @@ def _step_by_step(
     backend, sizes = objective.backend, _batch_sizes(len(order), batch_size)
     losses = backend.empty((len(sizes),), objective.dtype)
     with objective.threading(batch_size):
-        steps = zip(rows.batches(order, batch_size), coefficients.tolist(), strict=True)
+        steps = zip(rows.batches(order, batch_size), map(tuple, coefficients.tolist()), strict=True)
         for step, (batch, row) in enumerate(steps):
             objective.gradients(batch, losses[step : step + 1])
             objective.update(row)
