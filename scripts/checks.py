@@ -10,7 +10,9 @@ from pathlib import Path
 from environment import INTERRUPTED, ROOT, enter
 from installer import say
 
-WORKERS = ["-n", "auto", "--maxprocesses", "4"]  # a process a core; each holds libraries of its own in memory
+# A process a core, each of which holds libraries of its own in memory. Each begins with a stretch of the tests, so that
+# what a module shares is made once, and who is done takes over from the others.
+WORKERS = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
 QUICK = ["-m", "not slow"]
 STYLE_AND_TYPES = (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"])
 

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from fastmlp.backends import Backend
 from fastmlp.backends.base import Kernel
 from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.extractors.pixels import Pixels
 from fastmlp.network.optimizers import OPTIMIZERS
 from fastmlp.ops import names_of
 from fastmlp.ops.network import NetworkOps
@@ -45,7 +46,11 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever runs on the emulated GPU is slow: its CUDA sources are compiled, with sanitizers."""
+    """Whatever runs on the emulated GPU is slow: its CUDA sources are compiled, with sanitizers.
+
+    First come the tests that are marked slow one by one: begun late, one of a minute or two would keep a single worker.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         if is_emulated(item):
             item.add_marker(pytest.mark.slow)
@@ -78,6 +83,14 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """48 pixels of an image for its 3,072: emulated kernels take a hundredth of the time."""
+    whole = Pixels.__call__
+    monkeypatch.setattr(Pixels, "__call__", lambda self, images: whole(self, images[:, :, ::8, ::8]))
+    monkeypatch.setattr(Pixels, "features", 48)
 
 
 @pytest.fixture(scope="module")

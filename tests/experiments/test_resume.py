@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.faults import quick
 
 COMMAND = ["reproduce", "--dataset", "synthetic:400", "--extractor", "patches", "--epochs", "40"]
 COMMAND += ["--backend", "numpy", "--threads", "1"]
@@ -21,7 +22,7 @@ WEIGHTS = ("original/model.safetensors", "augmented/model.safetensors")
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     """The command with its cache and its output in folder."""
     environment = {**os.environ, "FASTMLP_CACHE_DIR": str(folder / "cache")}
-    command = [sys.executable, "-m", "fastmlp", *COMMAND, "--out", str(folder / "out"), *options]
+    command = [*quick.COMMAND, *COMMAND, "--out", str(folder / "out"), *options]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

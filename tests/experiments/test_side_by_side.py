@@ -18,7 +18,7 @@ FILES = ("model.safetensors", "history.json")
 
 
 @pytest.fixture(autouse=True)
-def opened(emulated, monkeypatch, tmp_path):
+def opened(emulated, few_pixels, monkeypatch, tmp_path):
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(machine, "open_backend", lambda *_: emulated)
 

@@ -83,7 +83,7 @@ def results():
 # The candidates.
 
 
-def test_each_candidate_is_as_if_trained_alone(backend, monkeypatch):
+def test_each_candidate_is_as_if_trained_alone(backend, few_pixels, monkeypatch):
     """To the bit where a backend takes step by step; a fused epoch splits a lone network between its threads."""
     monkeypatch.setattr("fastmlp.experiments.machine.open_backend", lambda *_: backend)
     slow = backend.name == "emulated"

@@ -15,7 +15,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastmlp.paper import MODELS
+from tests.faults import quick
 
 COMMAND = ["reproduce", "--dataset", "digits", "--limit", "300", "--extractor", "patches", "--epochs", "40"]
 COMMAND += ["--seeds", "3", "--backend", "numpy", "--threads", "1"]
@@ -55,7 +55,7 @@ STAGES: dict[str, Reached] = {
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     """The command with its cache and its output in folder."""
     variables = {**os.environ, "FASTMLP_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fastmlp", *COMMAND, "--out", str(folder / "out"), *options]
+    command = [*quick.COMMAND, *COMMAND, "--out", str(folder / "out"), *options]
     return subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

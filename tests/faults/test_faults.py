@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 import pytest
 
@@ -24,8 +23,9 @@ from fastmlp.cli.main import main
 from fastmlp.common.errors import FastMLPError
 from fastmlp.common.files import LOCK, TEMPORARY, atomic_path, claimed, locked, write_text
 from fastmlp.common.progress import progress
-from fastmlp.extractors import patches
 from tests.faults import kills
+from tests.faults.quick import COMMAND as QUICK
+from tests.faults.quick import quicken
 
 SMALL = ["reproduce", "--dataset", "synthetic:60", "--extractor", "patches", "--backend", "numpy", "--threads", "1"]
 SMALL += ["--epochs", "2", "--out", "out"]
@@ -107,21 +107,10 @@ class Guarded(io.FileIO):
         return super().write(content)
 
 
-def quick_picture(_: object, target: Any, *, format: str, **__: object) -> None:
-    """Stands for drawing a figure, which takes most of a small run's time: the same writes."""
-    content = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>' if format == "svg" else b"PNG"
-    if isinstance(target, io.StringIO):
-        target.write(content.decode())
-    else:
-        Path(target).write_bytes(content)
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of tenths of a second: no figure is drawn, and few patches are learned from."""
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", quick_picture)
-    monkeypatch.setattr(patches, "SAMPLE_PATCHES", 1000)
-    monkeypatch.setattr(patches, "ROUNDS", 2)
+    quicken(monkeypatch.setattr, 1000)
 
 
 @pytest.fixture
@@ -394,7 +383,7 @@ def test_two_runs_with_one_cache_share_it(tmp_path: Path) -> None:
     variables = {**os.environ, "FASTMLP_CACHE_DIR": str(tmp_path / "cache")}
     runs = []
     for out in ("a", "b"):
-        command = [sys.executable, "-m", "fastmlp", *SMALL[:-1], str(tmp_path / out)]
+        command = [*QUICK, *SMALL[:-1], str(tmp_path / out)]
         runs.append(
             subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         )

@@ -16,6 +16,7 @@ from tests.shell import program
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("can_emulate")
 def test_the_dry_run_runs_every_part_on_the_emulated_backend(tmp_path):
     pytest.importorskip("torch")  # a peer, measured in every suite

@@ -288,7 +288,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-WORKERS = "-n auto --maxprocesses 4"
+WORKERS = "-n auto --maxprocesses 4 --dist worksteal"
 
 
 def test_all_checks_run_the_tests_last(programs):
