@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-OPTIONS = ("--disable-pip-version-check", "--no-input", "--progress-bar=off", "--only-binary=:all:")
+# Python compiles what is imported, when it is: all that is installed would take most of a minute.
+OPTIONS = ("--disable-pip-version-check", "--no-input", "--progress-bar=off", "--only-binary=:all:", "--no-compile")
 CHANGING = "Installing collected packages"
 SECONDS_BETWEEN_LINES = 15.0
 REWRITE = "\r\x1b[K"

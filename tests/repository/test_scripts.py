@@ -291,10 +291,12 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 WORKERS = "-n auto --maxprocesses 4 --dist worksteal"
 
 
-def test_all_checks_run_the_tests_last(programs):
+def test_all_checks_run_types_beside_the_tests(programs, capfd):
+    program(programs / "mypy", f"while ! grep -q pytest {programs}/log; do sleep 0.01; done; echo found nothing")
     assert checks.main(["-k", "parity"]) == 0
     calls = (programs / "log").read_text().splitlines()
-    assert calls == ["ruff check", "ruff format --check", "mypy", f"python -m pytest {WORKERS} -k parity"]
+    assert calls == ["ruff check", "ruff format --check", f"python -m pytest {WORKERS} -k parity"]
+    assert capfd.readouterr().out.endswith("$ mypy\nfound nothing\n")
 
 
 @pytest.mark.parametrize(("name", "code"), [("ruff", 1), ("mypy", 1), ("python", 1), ("python", 5)])
