@@ -48,7 +48,11 @@ LARGE = {
 
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
-    """For each kernel of an augmentation."""
+    """For each kernel of an augmentation; large images for array code too."""
+    for case in () if quick else AUGMENT_CASES:
+        array_code = partial(case.array_code, backend.xp)
+        large = partial(assert_large, backend, case, array_code, seed, "array code")
+        yield Check(f"{case.op}, large images, array code, uint8", large)
     for case in AUGMENT_CASES:
         if (kernel := case.kernel(backend)) is None:
             continue
@@ -87,13 +91,13 @@ def assert_shared_out(backend: Backend, case: OpCase, kernel: Kernel, seed: int)
         backend.set_threads(before)
 
 
-def assert_large(backend: Backend, case: OpCase, kernel: Kernel, seed: int) -> None:
+def assert_large(backend: Backend, case: OpCase, kernel: Kernel, seed: int, code: str = "kernel") -> None:
     """Images whose places and sums need more than 16 bits, or more than float32 has."""
     otherwise = tuple(("hard" if "hard" in case.draws else "plain", shape) for shape in LONG)
     for variant, shape in LARGE.get(case.op, otherwise):
         trial = Trial(case, shape, "uint8", variant, seed=seed)
         inputs = trial.inputs()
-        _assert_placed(f"{backend} kernel {trial}", backend, kernel, inputs, _levels(case, inputs))
+        _assert_placed(f"{backend} {code} {trial}", backend, kernel, inputs, _levels(case, inputs))
 
 
 def assert_beyond_32_bits(backend: Backend, case: OpCase, kernel: Kernel, seed: int) -> None:
