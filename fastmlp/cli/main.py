@@ -85,11 +85,11 @@ def run_reproduce(options: argparse.Namespace) -> None:
 
 
 def run_extract(options: argparse.Namespace) -> None:
-    from fastmlp.experiments.feature_sets import ImageFeatures
+    from fastmlp.experiments.extract import EngineOptions, extract
 
-    config = config_of(options)
-    features = ImageFeatures(config, machine_of(config))
-    stores = {store.provenance["split"]: store for store in features.stores()}
+    given = {name: vars(options)[name] for name in EngineOptions.__dataclass_fields__}
+    engine = EngineOptions(**{name: value for name, value in given.items() if value is not None})
+    stores = extract(config_of(options), engine)
     if options.json:
         found = {name: {"path": str(store.path), "shape": store.shape} for name, store in stores.items()}
         print(to_json(found))

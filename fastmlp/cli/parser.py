@@ -25,6 +25,7 @@ EXAMPLES = {
     "extract": (
         "fastmlp extract --dataset cifar10 --extractor resnet18 --weights resnet18.safetensors",
         "fastmlp extract --dataset folder:photos --json",
+        "fastmlp extract --dataset folder:photos --engine ray --workers 2 --threads 1",
     ),
     "train": (
         "fastmlp train --dataset digits --on augmented --epochs 30 --out runs/digits",
@@ -147,7 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     experiment = [*recipe, _training_options()]
     reproduce = _add(commands, "reproduce", experiment, "the paper: data to Table 1, figures and report")
     _option(reproduce, "seeds", positive, "train this many models of each kind, from --seed on, for intervals (1)")
-    _add(commands, "extract", experiment, "the features of a dataset, stored")
+    _add_engine_options(_add(commands, "extract", experiment, "the features of a dataset, stored"))
     train = _add(commands, "train", experiment, "one model on stored features, or on features made elsewhere")
     _add_fitting_options(train)
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
@@ -254,6 +255,14 @@ def _training_options() -> argparse.ArgumentParser:
     _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64, or none (64)")
     group.add_argument("--resume", action="store_true", help="continue where an earlier run with this --out stopped")
     return parser
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("engine")
+    _option(group, "engine", str, "auto (default), local: this process, or ray: workers of a Ray cluster")
+    _option(group, "address", str, "of a running Ray cluster (one is started on this machine by default)")
+    _option(group, "workers", positive, "processes that extract (one per GPU or machine by default)")
+    _option(group, "stall", positive, "seconds without progress after which --engine ray gives up (300)")
 
 
 def _add_fitting_options(parser: argparse.ArgumentParser) -> None:

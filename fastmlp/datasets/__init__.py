@@ -3,20 +3,29 @@
 A name always means the same images in the same order: random datasets have a fixed seed.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.datasets.base import Dataset, LeftOut, Split
 from fastmlp.datasets.reading import DEFAULT_READING, Reading
+
+if TYPE_CHECKING:
+    from fastmlp.datasets.image_files import Reader
 
 __all__ = ["NAMES", "Dataset", "LeftOut", "Reading", "Split", "check_name", "load"]
 
 NAMES = ("cifar10", "digits", "synthetic", "synthetic:N", "folder:PATH")
 
 
-def load(name: str, data_dir: Path | None = None, reading: Reading = DEFAULT_READING) -> Dataset:
+def load(
+    name: str, data_dir: Path | None = None, reading: Reading = DEFAULT_READING, reader: Reader | None = None
+) -> Dataset:
     """The dataset called `name`, one of NAMES; only `cifar10` looks into `data_dir`, only a folder needs `reading`.
 
+    reader: what reads the image files of a folder; by default this process.
     Raises UsageError for any other name, DataError if the data are missing or damaged.
     """
     match name.split(":", maxsplit=1):
@@ -35,7 +44,7 @@ def load(name: str, data_dir: Path | None = None, reading: Reading = DEFAULT_REA
         case ["folder", path] if path:
             from fastmlp.datasets import folder
 
-            return folder.load(Path(path).expanduser(), reading)
+            return folder.load(Path(path).expanduser(), reading, reader)
     raise _unknown(name)
 
 

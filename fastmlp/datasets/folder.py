@@ -12,7 +12,7 @@ from fastmlp.common.progress import warn
 from fastmlp.common.text import normalized
 from fastmlp.datasets import image_files
 from fastmlp.datasets.base import Dataset, LeftOut, Split, stratified_split
-from fastmlp.datasets.image_files import ImagesRead
+from fastmlp.datasets.image_files import ImagesRead, Reader
 from fastmlp.datasets.reading import DEFAULT_READING, Reading
 
 SHUFFLE_SEED = 0
@@ -42,7 +42,7 @@ class Found(NamedTuple):
     others: Counter[str]
 
 
-def load(path: Path, reading: Reading = DEFAULT_READING) -> Dataset:
+def load(path: Path, reading: Reading = DEFAULT_READING, reader: Reader | None = None) -> Dataset:
     """The dataset in the folder `path`, each image cropped to its central square and resized to 32x32 RGB.
 
     Without train/ and test/, a fixed random fifth of each class is held out for testing. What else lies there is told
@@ -54,7 +54,7 @@ def load(path: Path, reading: Reading = DEFAULT_READING) -> Dataset:
     parts, others = _parts_of(path)
     _tell(path, others)
     _check_enough(parts)
-    splits, reasons = _read(parts, reading)
+    splits, reasons = _read(parts, reading, reader)
     train, test = map(_shuffled, splits) if len(splits) > 1 else stratified_split(splits[0], SHUFFLE_SEED)
     left_out = LeftOut(dict(others), {str(path): reason for path, reason in reasons.items()})
     return Dataset(f"folder:{path}", train, test, tuple(parts[0].classes), left_out=left_out)
@@ -170,9 +170,9 @@ def _tell(folder: Path, others: Counter[str]) -> None:
 # Images.
 
 
-def _read(parts: Sequence[Part], reading: Reading) -> tuple[list[Split], dict[Path, str]]:
+def _read(parts: Sequence[Part], reading: Reading, reader: Reader | None) -> tuple[list[Split], dict[Path, str]]:
     """A split per part, class after class, and why some images could not be read."""
-    images, reasons = image_files.read([path for part in parts for path in part.images], reading)
+    images, reasons = image_files.read([path for part in parts for path in part.images], reading, reader)
     kept = [part.without(reasons) for part in parts]
     _check_enough(kept)
     splits, start = [], 0

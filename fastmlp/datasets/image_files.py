@@ -3,15 +3,17 @@
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fastmlp.common.environment import available_cores
 from fastmlp.common.errors import DataError, first_line
 from fastmlp.common.progress import progress, warn
 from fastmlp.datasets.base import IMAGE_SHAPE, Images
@@ -21,6 +23,8 @@ FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others 
 ALSO_JPEG = "MPO"  # several JPEG images in one file, of which Pillow opens the first
 ALWAYS_DEEP = ".pfm"  # 32 bits per pixel
 TOLD = 20  # bad images
+PART = 128  # files that are read together
+MOST_THREADS = 8  # each may hold an honest giant
 _pillows_settings = threading.Lock()  # which are the whole process's
 
 
@@ -29,6 +33,35 @@ class ImagesRead(NamedTuple):
 
     images: Images
     reasons: dict[Path, str]
+
+
+class Reader(Protocol):
+    """What reads parts of the files, here or on other machines, in any order."""
+
+    def __call__(self, parts: Sequence[Sequence[Path]], max_pixels: int) -> Iterator[tuple[int, ImagesRead]]:
+        """Each part's number, from 0 on, and what was read of it."""
+
+
+def read_here(parts: Sequence[Sequence[Path]], max_pixels: int) -> Iterator[tuple[int, ImagesRead]]:
+    """The reader of this process."""
+    threads = min(available_cores(), MOST_THREADS)
+    return ((number, read_part(part, max_pixels, threads)) for number, part in enumerate(parts))
+
+
+def read_part(paths: Sequence[Path], max_pixels: int, threads: int) -> ImagesRead:
+    """Read these files, in the order of their paths. No exception: what cannot be read has a reason."""
+    with _pillow_allowing(max_pixels), ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda path: _image_or_reason(path, max_pixels), paths))
+    images = [image for image in found if not isinstance(image, str)]
+    reasons = {path: reason for path, reason in zip(paths, found, strict=True) if isinstance(reason, str)}
+    return ImagesRead(np.stack(images) if images else np.empty((0, *IMAGE_SHAPE), np.uint8), reasons)
+
+
+def _image_or_reason(path: Path, max_pixels: int) -> Images | str:
+    try:
+        return _read_image(path, max_pixels)
+    except Exception as error:  # noqa: BLE001  (Pillow's readers raise nearly every kind for a damaged file)
+        return _reason(error)
 
 
 @cache
@@ -44,25 +77,25 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in suffixes() and not path.is_dir()
 
 
-def read(paths: Sequence[Path], reading: Reading = DEFAULT_READING) -> ImagesRead:
+def read(paths: Sequence[Path], reading: Reading = DEFAULT_READING, reader: Reader | None = None) -> ImagesRead:
     """Read all of them. Raises DataError, after it told which ones, if one cannot be read, or none where they may be.
 
     Each is cropped to its central square and resized to 32x32 RGB; of several frames or pages, the first is.
     """
-    images, reasons, count = np.empty((len(paths), *IMAGE_SHAPE), np.uint8), {}, 0
-    with progress("Reading images", len(paths), "images") as bar, _pillow_allowing(reading.max_pixels):
-        for path in paths:
-            try:
-                images[count] = _read_image(path, reading.max_pixels)
-                count += 1
-            except Exception as error:  # noqa: BLE001  (Pillow's readers raise nearly every kind for a damaged file)
-                reasons[path] = _reason(error)
-            bar.advance(1)
+    parts = [paths[start : start + PART] for start in range(0, len(paths), PART)]
+    images, kept = np.empty((len(paths), *IMAGE_SHAPE), np.uint8), np.zeros(len(paths), bool)
+    bad: dict[int, dict[Path, str]] = {}
+    with progress("Reading images", len(paths), "images") as bar:
+        for number, part in (reader or read_here)(parts, reading.max_pixels):
+            places = slice(number * PART, number * PART + len(part.images))
+            images[places], kept[places], bad[number] = part.images, True, part.reasons
+            bar.advance(len(parts[number]))
+    reasons = {path: reason for number in sorted(bad) for path, reason in bad[number].items()}
     if reasons:
         _tell(reasons, len(paths), reading)
-    if reasons and (reading.on_bad_image == "fail" or not count):
+    if reasons and (reading.on_bad_image == "fail" or not kept.any()):
         raise _refusal(reasons, reading)
-    return ImagesRead(images[:count], reasons)
+    return ImagesRead(images[kept] if reasons else images, reasons)
 
 
 @contextmanager

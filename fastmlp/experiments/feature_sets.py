@@ -18,8 +18,9 @@ from fastmlp.common.progress import say, warn
 from fastmlp.common.randomness import Purpose, generator
 from fastmlp.datasets import Dataset, Split
 from fastmlp.experiments.config import Config
+from fastmlp.experiments.engines import Engine, Local, Opened, Opening
 from fastmlp.experiments.machine import Machine
-from fastmlp.extractors import Extractor, open_extractor
+from fastmlp.extractors import Extractor
 from fastmlp.features.store import FeatureStore, open_or_extract
 from fastmlp.features.streamed import StreamedRows
 from fastmlp.models.folder import CODEBOOK
@@ -147,13 +148,13 @@ def scaling_of(features: FeatureSet, rows: NDArray[Any], recipe: Recipe) -> Scal
 class Images:
     """A configuration's dataset, and augmented copies of its training images."""
 
-    def __init__(self, config: Config, machine: Machine) -> None:
-        self.config, self.machine = config, machine
+    def __init__(self, config: Config, machine: Machine, engine: Engine | None = None) -> None:
+        self.config, self.machine, self.engine = config, machine, engine or Local()
 
     @cached_property
     def dataset(self) -> Dataset:
         with self.machine.timed("data"):
-            dataset = datasets.load(self.config.dataset, self.config.data_dir, self.config.reading)
+            dataset = datasets.load(self.config.dataset, self.config.data_dir, self.config.reading, self.engine.read)
         dataset = dataset if self.config.limit is None else dataset.limited(self.config.limit)
         absent = set(range(len(dataset.class_names))).difference(dataset.train.labels.tolist())
         if absent:
@@ -187,9 +188,9 @@ class Images:
 class ImageFeatures:
     """The features of a configuration's images: each extracted once, and kept in feature stores."""
 
-    def __init__(self, config: Config, machine: Machine) -> None:
+    def __init__(self, config: Config, machine: Machine, engine: Engine | None = None) -> None:
         self.config, self.machine = config, machine
-        self.images = Images(config, machine)
+        self.images = Images(config, machine, engine)
 
     def of(self, model: str) -> StoredFeatures:
         """What a model of `paper.MODELS` trains and is tested on."""
@@ -223,10 +224,12 @@ class ImageFeatures:
         return digests(row_hashes(test.images), test.labels)
 
     @cached_property
+    def opening(self) -> Opening:
+        return Opening.of(self.config, self.machine, self.weights)
+
+    @cached_property
     def extractor(self) -> Extractor:
-        config, backend, weights = self.config, self.machine.backend, self.weights
-        size, dtype = config.image_size, config.extractor_dtype
-        return open_extractor(config.extractor, backend, weights=weights, image_size=size, dtype=dtype)
+        return self.opening.on(self.machine.backend)
 
     @cached_property
     def train(self) -> FeatureStore:
@@ -251,9 +254,9 @@ class ImageFeatures:
             "augmentation": augmentation,
             "dtype": "float32",
         }
-        extractor = self.extractor
+        extractor, engine = self.extractor, Opened(self.images.engine, self.opening)
         with self.machine.timed("extract"):
-            store = open_or_extract(split.images, split.labels, extractor, provenance, cache_dir() / "features")
+            store = open_or_extract(split.images, split.labels, extractor, provenance, cache_dir() / "features", engine)
         if store.reused:
             say(f"Reusing the {len(store.labels):,} stored {name} features in {store.path.name}.")
         return store

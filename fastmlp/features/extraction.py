@@ -21,7 +21,7 @@ from fastmlp.common.errors import FastMLPError
 from fastmlp.common.files import write_bytes
 from fastmlp.extractors.base import Extractor
 
-SHARD_BATCHES = 64  # of the extractor: seconds of work, which is what a kill may cost
+SHARD_BATCHES = 32  # of the extractor: seconds of work, which is what a kill may cost
 SHARD_BYTES = 2**26  # of features, at most, where one batch is not more than that
 
 

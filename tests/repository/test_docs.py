@@ -42,6 +42,7 @@ SETS_UP = "it sets up .venv/ and takes minutes; tests/repository/test_scripts.py
 CIFAR10 = "it downloads CIFAR-10 and ResNet-18's weights"
 INSTALLS = "it installs packages from a network"
 MEASURES = "it takes minutes; tests/bench/test_bench_suite.py and .ci/run try it"
+RAY = "it needs Ray; tests/experiments/test_ray_cluster.py tries such"
 NOT_RUN = {
     "scripts/reproduce": SETS_UP,
     "scripts/test": SETS_UP,
@@ -57,6 +58,10 @@ NOT_RUN = {
     "pip install pip-audit": INSTALLS,
     "pip-audit --requirement scripts/lock.txt --no-deps --disable-pip": "it looks every version up in a network",
     "sphinx-build -n -W --keep-going docs runs/docs": "the fixture `site` runs it, into another folder",
+    "pip install '.[ray]'": INSTALLS,
+    "fastmlp extract --dataset digits --engine ray --workers 2 --threads 1": RAY,
+    "fastmlp extract --dataset folder:photos --extractor resnet18 --on-bad-image skip --engine ray "
+    "--address head:6379": RAY,
     "fastmlp bench --only step growth": MEASURES,
     "fastmlp bench --only probe": MEASURES,
 }

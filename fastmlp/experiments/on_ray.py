@@ -1,0 +1,267 @@
+"""Extraction on Ray, which only moves calls: what a worker wrote is there or not, whoever died meanwhile.
+
+Nothing but descriptors and manifest rows passes through Ray, and the small images of files that were read. A call whose
+worker died is given to another worker; a call that was done twice has written the same bytes twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmlp._version import __version__
+from fastmlp.common.environment import available_cores
+from fastmlp.common.errors import BackendError, FastMLPError, UsageError, first_line
+from fastmlp.common.files import atomic_path
+from fastmlp.common.progress import say, warn
+from fastmlp.datasets.image_files import ImagesRead
+from fastmlp.experiments.engines import Opening
+from fastmlp.experiments.ray_worker import IMAGES, LABELS, Job, Worker
+from fastmlp.features.extraction import Extraction, Shard, Written
+
+OBJECT_STORE_BYTES = 100_000_000  # of a cluster of our own: nothing large goes through it
+MOST_DEATHS = 5  # of workers over one call, or of those that are starting, between two results
+STARTING = -1  # stands for a call's number
+POLL = 1.0  # seconds
+CONNECTING = 10.0  # seconds
+INSTALL = "pip install 'fastmlp[ray]'"
+
+
+class Call(NamedTuple):
+    """A method of the worker and what it is given; number: which of the calls this is."""
+
+    number: int
+    method: str
+    arguments: tuple[Any, ...]
+
+
+@contextmanager
+def cluster(
+    address: str | None, workers: int | None, threads: int | None, on_gpu: bool, stall: float
+) -> Iterator[OnRay]:
+    """The engine on a running cluster, or on one started here for the block; on_gpu: each worker has a GPU.
+
+    Raises UsageError where Ray is missing, BackendError for a cluster that cannot be reached or has no room.
+    """
+    ray = _import_ray()
+    _connect(ray, address or os.environ.get("RAY_ADDRESS") or "local")
+    try:
+        staff = _staff(ray.nodes(), workers, threads, on_gpu)
+        say(f"Ray: up to {staff.workers} workers, {staff.threads} threads each, on {staff.nodes} machines.")
+        engine = OnRay(ray, staff, stall)
+        try:
+            yield engine
+        finally:
+            engine.dismiss()
+    finally:
+        ray.shutdown()
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(f"--engine ray needs Ray ({first_line(error)}): {INSTALL}.") from None
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    options = own if address == "local" else {}
+    try:
+        _reach(address)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+    except Exception as error:  # noqa: BLE001  (gRPC, Ray and the system each raise their own)
+        fix = "see `ray status` there, or leave --address out to start one here"
+        raise BackendError(f"The Ray cluster {address} cannot be used ({first_line(error)}): {fix}.") from None
+
+
+def _reach(address: str) -> None:
+    """Raise OSError if nobody listens at HOST:PORT, for which Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), CONNECTING).close()
+
+
+class Staff(NamedTuple):
+    """How many workers there are to be, each of how many threads and GPUs, on how many machines."""
+
+    workers: int
+    threads: int
+    gpus: int
+    nodes: int
+
+
+def _staff(nodes: Sequence[dict[str, Any]], workers: int | None, threads: int | None, on_gpu: bool) -> Staff:
+    """At least a worker per GPU, or else per machine, or as many as asked for; each on as many cores as that allows."""
+    usable = [_Node.of(node["Resources"]) for node in nodes if node["Alive"]]
+    usable = [node for node in usable if node.cores and (node.gpus or not on_gpu)]
+    if not usable:
+        raise BackendError(f"The Ray cluster has no machine with {'a GPU' if on_gpu else 'CPUs'}: add one.")
+    most = max(node.cores for node in usable)
+    if threads is None:
+        wanted = workers or sum(node.gpus if on_gpu else 1 for node in usable)
+        threads = next((count for count in range(most, 1, -1) if _room(usable, count, on_gpu) >= wanted), 1)
+    room = _room(usable, threads, on_gpu)
+    if not room:
+        raise UsageError(f"No machine of the Ray cluster has {threads} CPUs: give --threads {most} or fewer.")
+    if workers is not None and workers > room:
+        warn(f"There is room for {room} of {workers} workers of {threads} threads on the Ray cluster.")
+    return Staff(min(workers or room, room), threads, int(on_gpu), len(usable))
+
+
+def _room(nodes: Sequence[_Node], threads: int, on_gpu: bool) -> int:
+    """For how many workers of so many threads."""
+    return sum(min(node.cores // threads, node.gpus if on_gpu else node.cores) for node in nodes)
+
+
+class _Node(NamedTuple):
+    cores: int
+    gpus: int
+
+    @classmethod
+    def of(cls, resources: dict[str, float]) -> _Node:
+        return cls(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+
+
+class OnRay:
+    """An engine of `engines.Engine` on a cluster that is connected; for one thread at a time.
+
+    Raises FastMLPError if nothing is done for `stall` seconds, or if workers die again and again.
+    """
+
+    def __init__(self, ray: Any, staff: Staff, stall: float) -> None:
+        self._ray, self._staff, self._stall = ray, staff, stall
+        self._starting: dict[Any, Any] = {}  # workers by the answer they owe us
+        self._idle: list[Any] = []
+
+    def read(self, parts: Sequence[Sequence[Path]], max_pixels: int) -> Iterator[tuple[int, ImagesRead]]:
+        calls = [
+            Call(number, "read", ([path.absolute() for path in part], max_pixels)) for number, part in enumerate(parts)
+        ]
+        for call, (images, reasons) in self._results(calls):
+            as_given = {path.absolute(): path for path in parts[call.number]}
+            yield call.number, ImagesRead(images, {as_given[path]: reason for path, reason in reasons.items()})
+
+    def extract(
+        self, opening: Opening, extraction: Extraction, shards: Iterable[Shard], advance: Callable[[int], None]
+    ) -> Iterator[Written]:
+        folder = extraction.folder.absolute()
+        job = Job(opening, json.dumps(extraction.extractor.provenance(), sort_keys=True), folder)
+        calls = [Call(number, "extract", (job, shard)) for number, shard in enumerate(shards)]
+        if not calls:
+            return
+        _lay_down(extraction.images, folder / IMAGES)
+        _lay_down(extraction.labels, folder / LABELS)
+        for _, written in self._results(calls):
+            advance(written.rows)
+            yield written
+
+    def dismiss(self) -> None:
+        """End all workers."""
+        for worker in [*self._starting.values(), *self._idle]:
+            self._end(worker)
+        self._starting, self._idle = {}, []
+
+    def _results(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Any]]:
+        """Each call and its result, as they come."""
+        waiting, running, deaths = deque(calls), dict[Any, tuple[Any, Call]](), Counter[int]()
+        progressed = time.monotonic()
+        try:
+            while waiting or running:
+                self._hire(min(self._staff.workers, len(waiting) + len(running)) - len(running))
+                while waiting and self._idle:
+                    worker, call = self._idle.pop(), waiting.popleft()
+                    running[getattr(worker, call.method).remote(*call.arguments)] = worker, call
+                done, _ = self._ray.wait([*running, *self._starting], timeout=POLL)
+                if not done and time.monotonic() - progressed > self._stall:
+                    raise self._stalled(running, waiting)
+                for answer in done:
+                    if answer in self._starting:
+                        self._take_up(answer, deaths)
+                        continue
+                    worker, call = running.pop(answer)
+                    result = self._result(answer)
+                    if result is None:
+                        self._end(worker)
+                        self._count(call.number, deaths)
+                        waiting.appendleft(call)
+                        continue
+                    self._idle.append(worker)
+                    deaths[STARTING], progressed = 0, time.monotonic()
+                    yield call, result
+        finally:
+            for worker, _ in running.values():
+                self._end(worker)
+
+    def _hire(self, wanted: int) -> None:
+        for _ in range(wanted - len(self._idle) - len(self._starting)):
+            resources = {"num_cpus": self._staff.threads, "num_gpus": self._staff.gpus}
+            worker = self._ray.remote(Worker).options(**resources, max_restarts=0).remote(self._staff.threads)
+            self._starting[worker.begin.remote(__version__)] = worker
+
+    def _take_up(self, answer: Any, deaths: Counter[int]) -> None:
+        """A worker that has started, or has died over it."""
+        worker = self._starting.pop(answer)
+        if self._result(answer) is None:
+            self._end(worker)
+            self._count(STARTING, deaths)
+        else:
+            self._idle.append(worker)
+
+    def _result(self, answer: Any) -> Any:
+        """What a worker answered; None if it died before. Raises what the call raised."""
+        exceptions = self._ray.exceptions
+        try:
+            return self._ray.get(answer)
+        except exceptions.RayTaskError as error:
+            raise _told(error.cause) from None
+        except exceptions.RayError:
+            return None
+
+    def _count(self, number: int, deaths: Counter[int]) -> None:
+        deaths[number] += 1
+        if deaths[number] >= MOST_DEATHS:
+            doing = "starting" if number == STARTING else "the same work"
+            raise FastMLPError(
+                f"{MOST_DEATHS} workers died over {doing}, as they do where memory runs out: see Ray's logs, or give "
+                "fewer --workers; the same command then resumes."
+            )
+        warn("A worker of the Ray cluster died: its work goes to another one.")
+
+    def _stalled(self, running: dict[Any, tuple[Any, Call]], waiting: Sequence[Call]) -> FastMLPError:
+        left = len(running) + len(waiting)
+        return FastMLPError(
+            f"Nothing was done on the Ray cluster for {self._stall:g} seconds (--stall), with {left:,} parts left, "
+            f"{len(running):,} of them with workers, and {len(self._starting):,} workers that have not started: see "
+            "`ray status`, or give more time; the same command then resumes."
+        )
+
+    def _end(self, worker: Any) -> None:
+        with suppress(Exception):  # it may be dead
+            self._ray.kill(worker)
+
+
+def _told(cause: object) -> BaseException:
+    """The error of a worker, as this process would have had it."""
+    if isinstance(cause, FastMLPError | OSError):
+        return cause
+    fix = "see Ray's logs, and install the same fastmlp, with the same extras, on all machines"
+    reason = f"{type(cause).__name__}: {first_line(cause)}" if isinstance(cause, Exception) else str(cause)
+    return FastMLPError(f"A worker of the Ray cluster failed ({reason}): {fix}.")
+
+
+def _lay_down(array: Any, path: Path) -> None:
+    """The array as a file that every worker maps."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)

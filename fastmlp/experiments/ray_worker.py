@@ -1,0 +1,79 @@
+"""What a worker of a Ray cluster does, call by call; Ray itself is not needed for it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmlp._version import __version__
+from fastmlp.common.errors import BackendError, DataError
+from fastmlp.datasets.image_files import ImagesRead, read_part
+from fastmlp.experiments.engines import Opening
+from fastmlp.extractors import Extractor
+from fastmlp.features.extraction import Extraction, Shard, Written, extract_shard
+
+IMAGES, LABELS = "images.npy", "labels.npy"  # beside the shards, until they are done
+
+
+class Job(NamedTuple):
+    """What all shards of a store have in common; provenance: of the extractor, as JSON."""
+
+    opening: Opening
+    provenance: str
+    folder: Path
+
+
+class Worker:
+    """A process that extracts. It keeps one job's images, memory-mapped, and the extractor it last used."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._opened = lru_cache(1)(self._open)
+        self._prepared = lru_cache(1)(self._prepare)
+
+    def begin(self, version: str) -> str:
+        """The machine's name. Raises BackendError if it has another fastmlp than the driver's, of that version."""
+        if version != __version__:
+            raise BackendError(
+                f"{socket.gethostname()} has fastmlp {__version__}, not {version}: install the same on all machines."
+            )
+        return socket.gethostname()
+
+    def read(self, paths: Sequence[Path], max_pixels: int) -> ImagesRead:
+        """As `image_files.read_part`. Raises DataError if a file is not here, because the driver has seen it."""
+        for path in paths:
+            if not (path.exists() or path.is_symlink()):
+                raise _unseen(path)
+        return read_part(paths, max_pixels, self.threads)
+
+    def extract(self, job: Job, shard: Shard) -> Written:
+        """As `extract_shard`. Raises DataError if the store is not here, BackendError for another extractor."""
+        return extract_shard(self._prepared(job), shard)
+
+    def _prepare(self, job: Job) -> Extraction:
+        if not job.folder.is_dir():
+            raise _unseen(job.folder)
+        extractor = self._opened(job.opening)
+        found = json.dumps(extractor.provenance(), sort_keys=True)
+        if found != job.provenance:
+            raise BackendError(
+                f"{socket.gethostname()} would extract by {found}, not {job.provenance}: make all machines alike."
+            )
+        images, labels = (np.load(job.folder / name, mmap_mode="r") for name in (IMAGES, LABELS))
+        return Extraction(images, labels, extractor, job.folder)
+
+    def _open(self, opening: Opening) -> Extractor:
+        return opening.open(self.threads)
+
+
+def _unseen(path: Path) -> DataError:
+    return DataError(
+        f"{socket.gethostname()} does not see {path}: images, weights and FASTMLP_CACHE_DIR must lie on storage that "
+        "all machines of the cluster share."
+    )

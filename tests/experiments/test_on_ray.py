@@ -1,0 +1,345 @@
+"""What the Ray engine does with results, deaths, errors and silence, on a stand-in for Ray; `test_ray_cluster` has Ray.
+
+The stand-in runs every call in this process when it is asked for; a plan says which calls die, or never end.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastmlp.cli.main import main
+from fastmlp.common.errors import BackendError, DataError, FastMLPError, UsageError
+from fastmlp.experiments.extract import EngineOptions
+from fastmlp.experiments.on_ray import MOST_DEATHS, OnRay, _staff
+from fastmlp.experiments.ray_worker import Worker
+from fastmlp.features import extraction
+
+pytestmark = pytest.mark.usefixtures("own_folders")
+
+COMMAND = ["extract", "--dataset", "synthetic:60", "--extractor", "pixels", "--backend", "numpy", "--threads", "1"]
+ON_RAY = ["--engine", "ray", "--workers", "2"]
+
+
+class RayError(Exception):
+    pass
+
+
+class RayTaskError(RayError):
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
+
+
+class StandIn:
+    """Enough of Ray: `dies` is told of each call, and True if its worker dies; `hangs`, if it never answers."""
+
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.alive: set[Any] = set()
+        self.dies: Callable[[str], bool] = lambda method: False
+        self.hangs: Callable[[str], bool] = lambda method: False
+        self.cores, self.closed = 2.0, 0
+
+    def init(self, **options: Any) -> None:
+        self.options = options
+
+    def shutdown(self) -> None:
+        self.closed += 1
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": self.cores}}]
+
+    def remote(self, kind: Any) -> Any:
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *given: Actor(self, kind(*given))))
+
+    def wait(self, answers: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        done = [answer for answer in answers if not answer.hangs]
+        return done[-1:], []  # the last one first: an order that nobody should rely on
+
+    def get(self, answer: Any) -> Any:
+        return answer.get()
+
+    def kill(self, actor: Any) -> None:
+        self.alive.discard(actor)
+
+
+class Actor:
+    def __init__(self, ray: StandIn, worker: Any) -> None:
+        self.ray, self.worker = ray, worker
+        ray.alive.add(self)
+
+    def __getattr__(self, method: str) -> Any:
+        def remote(*arguments: Any) -> Any:
+            return Answer(self, method, arguments)
+
+        return SimpleNamespace(remote=remote)
+
+
+class Answer:
+    def __init__(self, actor: Actor, method: str, arguments: Any) -> None:
+        self.actor, self.method, self.arguments = actor, method, arguments
+        actor.ray.calls.append(method)
+        self.hangs, self.dead = actor.ray.hangs(method), actor.ray.dies(method)
+
+    def get(self) -> Any:
+        if self.dead or self.actor not in self.actor.ray.alive:
+            raise RayError
+        try:
+            return getattr(self.actor.worker, self.method)(*self.arguments)
+        except Exception as error:
+            raise RayTaskError(error) from error
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    made = StandIn()
+    monkeypatch.setitem(sys.modules, "ray", made)
+    monkeypatch.setattr(extraction, "SHARD_BYTES", 1)
+    monkeypatch.setattr("fastmlp.extractors.pixels.Pixels.batch_size", 10)
+    return made
+
+
+def contents(cache: str) -> dict[str, bytes]:
+    files = (path for path in Path(cache).rglob("*") if path.is_file())
+    return {str(path.relative_to(cache)): path.read_bytes() for path in files}
+
+
+def extracted(cache: str, monkeypatch: pytest.MonkeyPatch, *options: str, code: int = 0) -> dict[str, bytes]:
+    monkeypatch.setenv("FASTMLP_CACHE_DIR", cache)
+    assert main([*COMMAND, *options]) == code
+    return contents(cache)
+
+
+def every(number: int, method: str) -> Callable[[str], bool]:
+    """Whether a call of that method is the number-th, or twice that, and so on."""
+    seen = [0]
+
+    def told(called: str) -> bool:
+        seen[0] += called == method
+        return called == method and seen[0] % number == 0
+
+    return told
+
+
+# Results.
+
+
+@pytest.mark.parametrize("method", ["extract", "begin"])
+def test_a_store_is_the_same_whoever_died(ray: StandIn, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = extracted("local", monkeypatch)
+    assert len([name for name in local if "rows-" in name]) == 6 + 6 + 2
+    assert extracted("whole", monkeypatch, *ON_RAY) == local
+    ray.dies = every(2, method)
+    assert extracted("broken", monkeypatch, *ON_RAY) == local
+    assert not ray.alive
+    assert ray.closed == 2
+
+
+def test_only_what_is_missing_is_given_out(ray: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = extracted("local", monkeypatch)
+    (store,) = Path("local/features").glob("*-train-*")
+    partial = store.rename(f"{store}.partial")
+    for shard in sorted(partial.glob("rows-*"))[1:3]:
+        shard.unlink()
+    assert extracted("local", monkeypatch, *ON_RAY) == local
+    assert ray.calls.count("extract") == 2
+
+
+def test_local_extraction_never_asks_for_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for engine in ([], ["--engine", "auto"], ["--engine", "local"]):
+        extracted("cache", monkeypatch, *engine)
+
+
+# What ends it.
+
+
+def test_work_that_kills_every_worker_is_given_up(
+    ray: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray.dies = lambda method: method == "extract"
+    extracted("cache", monkeypatch, *ON_RAY, code=1)
+    assert f"{MOST_DEATHS} workers died over the same work" in capsys.readouterr().err
+    assert not ray.alive
+
+
+def test_no_progress_is_a_sentence(
+    ray: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray.hangs = lambda method: method == "extract"
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr("fastmlp.experiments.on_ray.time.monotonic", lambda: float(next(clock)))
+    extracted("cache", monkeypatch, *ON_RAY, "--stall", "100", code=1)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("fastmlp: Nothing was done on the Ray cluster for 100 seconds (--stall), with 6 parts left")
+    assert not ray.alive
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (DataError("The weights are damaged: fetch them again."), 4, "The weights are damaged"),
+        (OSError(28, "No space left on device", "rows"), 1, "No space left on device"),
+        (ModuleNotFoundError("No module named 'fastmlp'"), 1, "install the same fastmlp"),
+    ],
+)
+def test_an_error_of_a_worker_is_told_as_our_own(
+    error: Exception,
+    code: int,
+    said: str,
+    ray: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("fastmlp.experiments.ray_worker.extract_shard", fails)
+    extracted("cache", monkeypatch, *ON_RAY, code=code)
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_worker_of_another_version_is_refused(
+    ray: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fastmlp.experiments.ray_worker.__version__", "0.0.1")
+    extracted("cache", monkeypatch, *ON_RAY, code=3)
+    assert "has fastmlp 0.0.1" in capsys.readouterr().err
+
+
+def test_a_worker_with_another_extractor_is_refused(
+    ray: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastmlp.experiments.engines import Opening
+    from fastmlp.extractors.pixels import Pixels
+
+    class Others(Pixels):
+        def provenance(self) -> dict[str, Any]:
+            return {"name": "pixels", "engine": "another"}
+
+    monkeypatch.setattr(Opening, "open", lambda *_: Others())
+    extracted("cache", monkeypatch, *ON_RAY, code=3)
+    assert "make all machines alike" in capsys.readouterr().err
+    assert not list(Path("cache/features").glob("*/rows-*"))
+
+
+# Images.
+
+
+@pytest.fixture
+def photos(own_folders: None) -> None:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 20), ("test", 4)):
+        for name in ("cat", "dog"):
+            folder = Path("photos", part, name)
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
+    Path("photos/train/cat/00.png").write_bytes(b"")
+    Path("photos/train/dog/gone.png").symlink_to("nowhere.png")
+
+
+PHOTOS = ["--dataset", "folder:photos", "--on-bad-image", "skip", "--out", "out"]
+
+
+@pytest.mark.usefixtures("photos")
+def test_images_are_read_by_workers_as_they_are_here(ray: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmlp.datasets.image_files.PART", 7)
+    local = extracted("local", monkeypatch, *PHOTOS)
+    listed = Path("out/bad-images.jsonl").read_text()
+    ray.dies = every(3, "read")
+    assert extracted("cache", monkeypatch, *PHOTOS, *ON_RAY) == local
+    assert Path("out/bad-images.jsonl").read_text() == listed
+    bad = [json.loads(line) for line in listed.splitlines()]
+    assert [one["path"] for one in bad] == ["photos/train/cat/00.png", "photos/train/dog/gone.png"]
+    assert all(one["reason"] for one in bad)
+    for one in bad:
+        Path(one["path"]).unlink()
+    extracted("cache", monkeypatch, *PHOTOS, *ON_RAY)
+    assert not Path("out/bad-images.jsonl").exists()
+
+
+def test_a_machine_that_does_not_see_the_images_says_so() -> None:
+    """Rather than leaving all of them out as bad ones."""
+    with pytest.raises(DataError, match="storage that all machines of the cluster share"):
+        Worker(1).read([Path("gone.png")], 1000)
+
+
+# Options.
+
+
+def test_ray_that_is_not_installed_is_named_with_its_fix(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    extracted("cache", monkeypatch, "--engine", "ray", code=2)
+    assert "pip install 'fastmlp[ray]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["address", "workers", "stall"])
+def test_options_of_ray_without_ray_are_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=f"--{option} is for --engine ray"):
+        EngineOptions(**{option: 1})  # type: ignore[arg-type]
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(UsageError, match="did you mean local"):
+        EngineOptions("lokal")
+
+
+def test_a_cluster_that_cannot_be_reached_is_named(
+    ray: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuses(**_: Any) -> None:
+        raise ConnectionError("no such session")
+
+    extracted("cache", monkeypatch, *ON_RAY, "--address", "127.0.0.1:9", code=3)
+    assert "The Ray cluster 127.0.0.1:9 cannot be used" in capsys.readouterr().err
+    monkeypatch.setattr(ray, "init", refuses)
+    extracted("cache", monkeypatch, *ON_RAY, "--address", "auto", code=3)
+    assert "The Ray cluster auto cannot be used (no such session)" in capsys.readouterr().err
+
+
+def machines(*resources: tuple[int, int]) -> list[dict[str, Any]]:
+    return [{"Alive": True, "Resources": {"CPU": float(cores), "GPU": float(gpus)}} for cores, gpus in resources]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "threads", "on_gpu", "expected"),
+    [
+        (machines((8, 0), (4, 0)), None, None, False, (3, 4, 0)),
+        (machines((8, 0), (4, 0)), 6, None, False, (6, 2, 0)),
+        (machines((8, 0), (4, 0)), None, 1, False, (12, 1, 0)),
+        (machines((8, 0), (4, 0)), 100, 4, False, (3, 4, 0)),
+        (machines((0, 0), (2, 0)), None, None, False, (1, 2, 0)),
+        (machines((16, 4), (8, 0)), None, None, True, (4, 4, 1)),
+        (machines((16, 2), (16, 2)), 3, None, True, (3, 8, 1)),
+    ],
+)
+def test_how_many_workers_there_are(
+    nodes: Any, workers: int | None, threads: int | None, on_gpu: bool, expected: tuple[int, int, int]
+) -> None:
+    staff = _staff(nodes, workers, threads, on_gpu)
+    assert (staff.workers, staff.threads, staff.gpus) == expected
+
+
+def test_a_cluster_without_room_is_refused() -> None:
+    with pytest.raises(BackendError, match="no machine with a GPU"):
+        _staff(machines((8, 0)), None, None, True)
+    with pytest.raises(UsageError, match="--threads 8 or fewer"):
+        _staff(machines((8, 0)), None, 9, False)
+
+
+def test_an_engine_that_is_given_nothing_starts_nothing(ray: StandIn) -> None:
+    engine = OnRay(ray, _staff(machines((2, 0)), None, None, False), 1.0)
+    assert list(engine.read([], 1)) == []
+    assert not ray.calls
+    assert issubclass(BackendError, FastMLPError)
