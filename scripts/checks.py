@@ -15,6 +15,8 @@ from installer import say
 # A process a core, each of which holds libraries of its own in memory. Each begins with a stretch of the tests, so that
 # what a module shares is made once, and who is done takes over from the others.
 WORKERS = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
+# A test that takes so many seconds hangs: its stacks are shown, it has failed, and another worker does the rest.
+HANGS = ["-o", "faulthandler_timeout=600", "-o", "faulthandler_exit_on_timeout=true"]
 QUICK = ["-m", "not slow"]
 STYLE = (["ruff", "check"], ["ruff", "format", "--check"])
 TYPES = ["mypy"]
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="leave out the tests marked slow: under three minutes")
     options, pytest_options = parser.parse_known_args(arguments)
     programs = enter({"test"})
-    tests = ["python", "-m", "pytest", *WORKERS, *(QUICK if options.quick else ()), *pytest_options]
+    tests = ["python", "-m", "pytest", *WORKERS, *HANGS, *(QUICK if options.quick else ()), *pytest_options]
     try:
         failed = [command for command in STYLE if not passes(programs, command)]
         with beside(programs, TYPES) as types:

@@ -288,7 +288,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-WORKERS = "-n auto --maxprocesses 4 --dist worksteal"
+WORKERS = " ".join([*checks.WORKERS, *checks.HANGS])
 
 
 def test_all_checks_run_types_beside_the_tests(programs, capfd):
@@ -304,6 +304,19 @@ def test_one_failed_check_fails_the_whole(programs, name, code, capsys):
     program(programs / name, f"exit {code}")
     assert checks.main([]) == 1
     assert "Failed:" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_test_that_hangs_fails_by_its_name_and_the_others_go_on(tmp_path):
+    tests = (
+        "import time, pytest\n@pytest.mark.parametrize('n', range(4))\ndef test(n):\n    time.sleep(60 * (n == 1))\n"
+    )
+    (tmp_path / "test_hangs.py").write_text(tests)
+    patience = [option.replace("=600", "=3") for option in checks.HANGS]
+    command = [sys.executable, "-m", "pytest", "-n1", "-p", "no:cacheprovider", *patience, tmp_path]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    assert "crashed while running 'test_hangs.py::test[1]'" in said
+    assert "1 failed, 3 passed" in said
 
 
 def test_a_quick_check_leaves_out_what_is_slow(programs):
