@@ -49,6 +49,37 @@ class TorchOps(NetworkOps):
     def column_sum(self, values: Array, out: Array) -> None:
         torch.sum(values, 0, out=out)
 
+    def logistic(self, z: Array, out: Array) -> None:
+        torch.sigmoid(z, out=out)
+
+    def tanh(self, z: Array, out: Array) -> None:
+        torch.tanh(z, out=out)
+
+    def exponential(self, z: Array, out: Array) -> None:
+        torch.exp(z, out=out)
+
+    def softmax(self, logits: Array, out: Array) -> None:
+        # step by step, as below
+        torch.sub(logits, torch.amax(logits, 1, keepdim=True), out=out).exp_()
+        out.div_(out.sum(1, keepdim=True))
+
+    def squared_error(self, predictions: Array, targets: Array, losses: Array) -> None:
+        torch.sub(predictions, targets, out=losses).square_().div_(2)
+
+    def log_loss(self, probabilities: Array, targets: Array, least: float, losses: Array) -> None:
+        torch.clamp(probabilities, least, 1 - least, out=losses).log_().mul_(targets).neg_()
+
+    def binary_log_loss(self, probabilities: Array, targets: Array, least: float, losses: Array) -> None:
+        yes = torch.clamp(probabilities, least, 1 - least, out=losses)
+        no = torch.rsub(yes, 1).log_().mul_(torch.rsub(targets, 1))
+        yes.log_().mul_(targets).add_(no).neg_()
+
+    def residual(self, predictions: Array, targets: Array, out: Array) -> None:
+        torch.sub(predictions, targets, out=out)
+
+    def penalized_mean(self, sums: Array, values: Array, alpha: float, total: float, out: Array) -> None:
+        torch.add(sums, values, alpha=alpha, out=out).div_(total)
+
     def softmax_xent(self, logits: Array, labels: Array, gradient: Array, loss: Array, hits: Array) -> None:
         # step by step: torch's own softmax works row by row, which takes longer for rows of 10
         rows = labels.unsqueeze(1)

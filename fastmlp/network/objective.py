@@ -78,7 +78,7 @@ class Objective:
         self._all = ParameterGroup.of(backend, [*parameters.weights, *parameters.biases], moments)
         self.weights, self.biases = self._all.split(len(parameters.weights))
         self.forward = Forward(backend, self.weights.values, self.biases.values, activation, output)
-        self._flat_weights = [backend.xp.reshape(weight, (-1,)) for weight in self.weights.values]
+        self._squares = [_square_of(weight, backend, self.dtype) for weight in self.weights.values]
         self._layers: dict[int, Layers] = {}
 
     @property
@@ -126,8 +126,9 @@ class Objective:
         return xp.mean(means) if self.output == "identity" else xp.sum(means)
 
     def _penalty(self, total: float) -> Array:
-        matmul = self.backend.xp.matmul
-        return self.alpha / 2 * sum(matmul(values, values) for values in self._flat_weights) / total
+        for row, column, square in self._squares:
+            self.ops.matmul(row, column, square)
+        return self.alpha / 2 * sum(square[0, 0] for _, _, square in self._squares) / total
 
     # Backward.
 
@@ -151,3 +152,9 @@ class Objective:
             activations, deltas = (self.forward.memory(m, self.dtype) for _ in range(2))
             self._layers[m] = Layers(activations, deltas, self.backend.empty((m, self.sizes[-1]), self.dtype))
         return self._layers[m]
+
+
+def _square_of(weight: Array, backend: Backend, dtype: str) -> tuple[Array, Array, Array]:
+    """The numbers of a weight as a row and as a column, and memory for their product (1, 1)."""
+    row, column = (backend.xp.reshape(weight, shape) for shape in ((1, -1), (-1, 1)))
+    return row, column, backend.empty((1, 1), dtype)
