@@ -55,8 +55,8 @@ def predict(options: argparse.Namespace) -> None:
     (_write_json if options.json else WRITERS[options.format])(rows)
 
 
-def _inputs(options: argparse.Namespace, model: Predictor) -> tuple[list[Row], NDArray[Any]]:
-    """Where each row comes from, and the rows: images, or features of one file; an "error" where there is no row."""
+def _inputs(options: argparse.Namespace, model: Predictor) -> tuple[list[Row], Any]:
+    """Where each row comes from, and the rows: images, or features in files; an "error" where there is no row."""
     paths, columns = options.inputs, _columns(options, model)
     if not any(path.suffix.lower() in SUFFIXES or holds_shards(path) for path in paths):
         if columns.label or columns.drop:
@@ -68,7 +68,7 @@ def _inputs(options: argparse.Namespace, model: Predictor) -> tuple[list[Row], N
         return [{"image": str(path), **errors.get(path, {})} for path in found], images
     if len(paths) > 1:
         raise UsageError("Give image files and folders, or one file of features: not several kinds at once.")
-    X = open_features(paths[0], columns)[:]
+    X = open_features(paths[0], columns)
     return [{"row": row} for row in range(len(X))], X
 
 
@@ -137,7 +137,9 @@ def evaluate(options: argparse.Namespace) -> None:
     """A model's figures on the test images of a dataset, or on labelled features."""
     model = _open(options)
     X, labels = _rows_to_evaluate(model, options)
-    figures = model.evaluate(X[: options.limit], labels[: options.limit], options.views)
+    if options.limit is not None:
+        X, labels = X[: options.limit], labels[: options.limit]
+    figures = model.evaluate(X, labels, options.views)
     _warn_of_rows_trained_on(figures, model, options)
     print(to_json(figures)) if options.json else _print_evaluation(figures)
     if options.out is not None:
@@ -146,17 +148,17 @@ def evaluate(options: argparse.Namespace) -> None:
         say(f"Report: {options.out / 'report.html'}")
 
 
-def _rows_to_evaluate(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any]]:
+def _rows_to_evaluate(model: Predictor, options: argparse.Namespace) -> tuple[Any, NDArray[Any]]:
     if options.features is not None:
         return _labelled_rows(model, options)
     _refuse_options_of_features(options)
     return _test_images(model, options)
 
 
-def _labelled_rows(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[Any], NDArray[Any]]:
+def _labelled_rows(model: Predictor, options: argparse.Namespace) -> tuple[Any, NDArray[Any]]:
     """Those of --features, as the model takes them, or the ones among them that were held out of its training."""
     table = open_table(options.features, options.labels, _columns(options, model))
-    X, labels = table.features[:], table.labels
+    X, labels = table.features, table.labels
     if not options.held_out:
         return X, labels
     if model.trained_rows is None:

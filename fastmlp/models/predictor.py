@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ from fastmlp.datasets.base import IMAGE_SHAPE
 from fastmlp.datasets.images import as_images
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.columns import check_complete
-from fastmlp.features.tables import finite_rows, indices_of
+from fastmlp.features.shards import ShardedRows
+from fastmlp.features.tables import RowArray, finite_rows, indices_of
 from fastmlp.models import metrics, storage
 from fastmlp.models.folder import MODEL
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.models.views import ONE, check_views, mean_answer, views_of
+from fastmlp.network import evaluation
 from fastmlp.network.evaluation import softmax
 from fastmlp.network.trainer import Trainer
 
 ROWS = 256
+PART_BYTES = 2**26  # of features in shards, read at a time
 
 
 def load_model(
@@ -128,8 +131,7 @@ class Predictor:
         if labels.shape != X.shape[:1] or len(labels) == 0:
             raise DataError(f"X has shape {X.shape}, the labels {labels.shape}: give one label per row, and some rows.")
         places = self._places_of(labels)
-        of_views = map(self.network.logit_batches, self._placed(X, views))
-        return metrics.Answers.of(map(mean_answer, *of_views), places)
+        return metrics.Answers.of(self._logit_batches(X, views), places)
 
     def _places_of(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         """Where each label stands among the classes."""
@@ -141,10 +143,28 @@ class Predictor:
 
     def logits(self, X: NDArray[Any], views: str = ONE) -> NDArray[Any]:
         """Logits (n, classes); of several views the logarithms of their mean probabilities."""
-        return mean_answer(*map(self.network.logits, self._placed(self._array(X), views)))
+        batches = list(self._logit_batches(self._array(X), views))
+        return np.concatenate(batches) if batches else np.empty((0, self.network.sizes[-1]), self.network.dtype)
 
-    def _array(self, X: Any) -> NDArray[Any]:
-        """X as an array; of a data frame the columns that the model was trained on, in that order."""
+    def _logit_batches(self, X: Any, views: str) -> Iterator[NDArray[Any]]:
+        """The same, batch by batch."""
+        for placed in self._parts(X, views):
+            yield from map(mean_answer, *map(self.network.logit_batches, placed))
+
+    def _parts(self, X: Any, views: str) -> Iterator[list[Array]]:
+        """Rows as `_placed` has them: those of shards a part at a time."""
+        if not isinstance(X, ShardedRows):
+            yield self._placed(X, views)
+            return
+        self._check_features(X, views)
+        size = evaluation.ROWS * max(1, PART_BYTES // (evaluation.ROWS * X.shape[1] * X.dtype.itemsize))
+        for start in range(0, len(X), size):
+            yield [self._standardised(X, np.arange(start, min(start + size, len(X))))]
+
+    def _array(self, X: Any) -> Any:
+        """X as an array, or in its shards; of a data frame the columns that the model was trained on, in that order."""
+        if isinstance(X, ShardedRows):
+            return X
         names, columns = self.feature_names, list(getattr(X, "columns", ()))
         if names is None or not all(isinstance(name, str) for name in columns) or not columns:
             return np.asarray(on_host(X))
@@ -156,14 +176,13 @@ class Predictor:
         self.check_views(views)
         if X.ndim > 2:
             return [self._standardised(self.features(view)) for view in views_of(X, views)]
-        if views != ONE:
-            raise UsageError(f"Features have no mirror image: give images (n, 3, 32, 32), or leave views at {ONE}.")
-        return [self._standardised(self._checked(X))]
+        self._check_features(X, views)
+        return [self._standardised(X)]
 
-    def _standardised(self, features: NDArray[Any]) -> Array:
-        """Features on the device, as the network takes them."""
+    def _standardised(self, features: RowArray, rows: NDArray[np.int64] | None = None) -> Array:
+        """Features, or those rows of them, on the device, as the network takes them."""
         dtype, names, scaling = self.network.dtype, self.feature_names, self.parameters.scaling
-        return self.backend.asarray(finite_rows(features, None, dtype, "the features", names, scaling))
+        return self.backend.asarray(finite_rows(features, rows, dtype, "the features", names, scaling))
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (n, d) of uint8 images (n, 3, 32, 32)."""
@@ -177,8 +196,10 @@ class Predictor:
                 bar.advance(len(parts[-1]))
         return np.concatenate(parts)
 
-    def _checked(self, features: NDArray[Any]) -> NDArray[Any]:
-        """Features of the network's width."""
+    def _check_features(self, features: RowArray, views: str) -> None:
+        """Raise DataError unless they have the network's width, UsageError for views that features do not have."""
+        if views != ONE:
+            raise UsageError(f"Features have no mirror image: give images (n, 3, 32, 32), or leave views at {ONE}.")
         width = self.network.sizes[0]
         if features.ndim != 2 or features.shape[1] != width or features.dtype.kind not in "fiu":
             one = features.shape == (width,)
@@ -187,7 +208,6 @@ class Predictor:
                 f"The model takes numbers (n, {width}), {width} features per row, not {features.dtype} "
                 f"{features.shape}: {fix}."
             )
-        return features
 
 
 def _check_folder(folder: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from fastmlp.cli.main import main
 from fastmlp.common.files import read_safetensors
 from fastmlp.features.shard_files import write_shard
-from fastmlp.features.shards import Shard
+from fastmlp.features.shards import Shard, open_table
+from fastmlp.models.predictor import load_model
 
 ROWS, WIDTH = 600, 8
 MEMORY = "50KB"  # of which a window of 320 rows is a third, beside what is held of every row
@@ -160,6 +161,27 @@ def test_many_heads_choose_as_they_do_in_memory(run: Run) -> None:
     train(run, "alone", "--learning-rate", "0.01", "--weight-decay", "0")
     best, alone = (read_safetensors(Path(path, "model.safetensors"))[1] for path in ("sweep/best", "alone/head"))
     np.testing.assert_equal(best, alone)
+
+
+def test_answers_to_shards_are_read_in_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(run, "a")
+    model = load_model(Path("a/head"), "numpy")
+    table, read, real = open_table(Path("shards")), [], Shard.read
+    features: Any = table.features
+
+    def noting(shard: Shard, rows: np.ndarray) -> np.ndarray:
+        read.append(len(rows))
+        return real(shard, rows)
+
+    monkeypatch.setattr("fastmlp.models.predictor.PART_BYTES", 0)
+    monkeypatch.setattr("fastmlp.network.evaluation.ROWS", 64)
+    X, figures = np.load("X.npy"), model.evaluate(np.load("X.npy"), table.labels)
+    expected = model.predict_proba(X)
+    monkeypatch.setattr(Shard, "read", noting)
+    np.testing.assert_array_equal(model.predict_proba(features), expected)
+    assert max(read) <= 64
+    assert model.evaluate(features, table.labels) == figures
+    assert figures["rows_trained_on"] == 540
 
 
 def test_folds_are_read_in_windows(run: Run) -> None:
