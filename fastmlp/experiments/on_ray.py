@@ -69,6 +69,9 @@ def cluster(
 def _import_ray() -> Any:
     try:
         import ray
+
+        if not hasattr(ray, "init"):
+            raise ImportError("ray is a folder of that name")
     except ImportError as error:
         raise UsageError(f"--engine ray needs Ray ({first_line(error)}): {INSTALL}.") from None
     return ray

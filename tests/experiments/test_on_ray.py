@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -276,10 +276,12 @@ def test_a_machine_that_does_not_see_the_images_says_so() -> None:
 # Options.
 
 
+@pytest.mark.parametrize("there", [None, ModuleType("ray")])
 def test_ray_that_is_not_installed_is_named_with_its_fix(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    there: ModuleType | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
+    """Nor is a folder called ray, which Python takes for a package."""
+    monkeypatch.setitem(sys.modules, "ray", there)
     extracted("cache", monkeypatch, "--engine", "ray", code=2)
     assert "pip install 'fastmlp[ray]'" in capsys.readouterr().err
 
