@@ -25,7 +25,10 @@ from fastmlp.training.sklearn_steps import UncorrectedAdam, Velocity
 
 LEAST_RATE = 1e-6  # an adaptive learning rate stops training once it is no higher
 SLOWER = 5.0  # what an adaptive learning rate is divided by
-NOT_CONVERGED = "Training ended after max_iter={} epochs, before it had converged: raise max_iter."
+# It begins as scikit-learn's, which filters of warnings may name.
+NOT_CONVERGED = (
+    "Stochastic Optimizer: Maximum iterations ({}) reached and the optimization hasn't converged yet: raise it."
+)
 LARGEST_BATCH = 200  # of batch_size="auto"
 
 

@@ -33,7 +33,7 @@ def minimize(objective: Objective, rows: Rows, settings: Settings) -> tuple[floa
     _load(objective, result.x)
     if result.status != 0:
         warnings.warn(
-            f"lbfgs ended after {result.nit} iterations, before it had converged ({result.message}): raise max_iter or "
+            f"lbfgs failed to converge after {result.nit} iterations ({result.message}): raise max_iter or "
             "max_fun, or scale the features.",
             ConvergenceWarning,
             stacklevel=5,

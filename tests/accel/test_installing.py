@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import pickle
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor, _base
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron as Base
@@ -22,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastmlp.accel
+from fastmlp import MLPClassifier as OwnClassifier
 from fastmlp.accel import refusal
 from fastmlp.common.errors import UsageError
 
@@ -81,12 +84,13 @@ def test_uninstalled_scikit_learn_trains_again(is_ours: Any, installed: None) ->
 
 
 def test_the_last_backend_counts(caplog: pytest.LogCaptureFixture) -> None:
-    backends = ("numpy", "numba", "numpy")
+    pytest.importorskip("torch")
+    backends = ("numpy", "torch", "numpy")
     with caplog.at_level(logging.INFO, "fastmlp.accel"):
         for backend in backends:
             fastmlp.accel.install(backend)
             MLPClassifier(**SHORT).fit(X, Y)
-    assert caplog.messages == [f"MLPClassifier trained by fastmlp, {backend}" for backend in backends]
+    assert [message.partition(", ")[2].partition(":")[0] for message in caplog.messages] == list(backends)
 
 
 @pytest.mark.parametrize("name", ["nunpy", "", "numpy.linalg"])
@@ -159,6 +163,16 @@ def test_filters_for_warnings_of_scikit_learn_still_hold(installed: None, solver
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", module="sklearn")
         MLPClassifier(**SHORT, solver=solver, batch_size=100).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("solver", "text"), [("adam", "Stochastic Optimizer: Maximum iterations (3) reached"), ("lbfgs", "lbfgs failed to")]
+)
+def test_warnings_begin_as_scikit_learns(installed: None, solver: str, text: str) -> None:
+    with pytest.warns(ConvergenceWarning, match=re.escape(text)):
+        MLPClassifier(**SHORT, solver=solver).fit(X, Y)
+    with pytest.warns(ConvergenceWarning, match=re.escape(text)):
+        OwnClassifier(**SHORT, solver=solver, preset="sklearn", backend="numpy").fit(X, Y)
 
 
 def test_partial_fit_with_early_stopping_is_scikit_learns_error(installed: None) -> None:
