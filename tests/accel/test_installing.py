@@ -180,6 +180,17 @@ def test_partial_fit_with_early_stopping_is_scikit_learns_error(installed: None)
         MLPClassifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1])
 
 
+def test_an_interrupt_before_the_first_epoch_is_over(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastmlp.training.as_sklearn.train_epoch", interrupt)
+    with pytest.warns(UserWarning, match="interrupted"):
+        model = MLPClassifier(**SHORT).fit(X, Y)
+    assert model.n_iter_ == 0
+    assert model.loss_curve_ == []
+
+
 # What travels.
 
 
