@@ -107,25 +107,43 @@ class _Pool(ThreadPool):
 
     def __init__(self, threads: int, run: Callable[..., Any]) -> None:
         super().__init__(threads)
-        self._run_job, self._busy, self._changing = run, set[int](), Lock()
+        self._run_job, self._busy, self._ended, self._changing = run, set[int](), False, Lock()
 
     def apply_async(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return super().apply_async(partial(self._interruptible, partial(self._run_job, func)), *args, **kwargs)
 
     def interrupt(self) -> None:
-        """End the jobs that run, at their next line of Python, as an interrupt would in the main thread."""
+        """End all jobs that run, at their next line of Python, as an interrupt does the main thread; start no more."""
         with self._changing:
+            self._ended = True
             for thread in self._busy:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))
+                _raise_in(thread, ctypes.py_object(SystemExit))
 
     def _interruptible(self, job: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with self._changing:
-            self._busy.add(get_ident())
         try:
-            return job(*args, **kwargs)
+            with self._busily():
+                return job(*args, **kwargs)
+        except SystemExit:  # outside of what the job itself catches and returns
+            return None
+
+    @contextmanager
+    def _busily(self) -> Iterator[None]:
+        thread = get_ident()
+        with self._changing:
+            if self._ended:
+                raise SystemExit
+            self._busy.add(thread)
+        try:
+            yield
         finally:
             with self._changing:
-                self._busy.discard(get_ident())
+                self._busy.discard(thread)
+                _raise_in(thread, None)  # nothing more: it is idle now
+
+
+def _raise_in(thread: int, error: Any) -> None:
+    """Have the thread raise it at its next line of Python; None takes back what it has not yet raised."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
 
 # Warnings.
