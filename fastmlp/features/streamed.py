@@ -15,7 +15,7 @@ from fastmlp.features.shards import ShardedRows
 BLOCKS = 256  # of which a window is made of at least: as few rows as are read together, so that windows are well mixed
 BLOCK_BYTES = 2**20  # of features, at most: a larger block is read no faster
 PIECE_BYTES = 2**24  # of features, read at a time: what reading itself needs stays small
-ROW_STATE = 32  # bytes that are held of every row, beside its features: labels, weights, hashes, orders
+ROW_STATE = 96  # bytes of every row beside its features: labels, weights, hashes, orders, and copies as they are made
 WINDOWS = 3  # that fit into memory: one is computed on, one is being filled; the third is for what else is held
 LEAST_ROWS = 16  # of a window
 

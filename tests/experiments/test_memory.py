@@ -15,7 +15,7 @@ from fastmlp.features.shards import Shard, open_table
 from fastmlp.models.predictor import load_model
 
 ROWS, WIDTH = 600, 8
-MEMORY = "50KB"  # of which a window of 320 rows is a third, beside what is held of every row
+MEMORY = "90KB"  # of which a window of 337 rows is a third, beside what is held of every row
 MACHINE = ["--backend", "numpy", "--threads", "1"]
 Run = Callable[..., str]
 
@@ -63,9 +63,9 @@ def results(out: str) -> dict[str, Any]:
 
 def test_windows_learn_and_are_told(run: Run) -> None:
     said = train(run, "a")
-    assert "600 rows are more than fit into --memory: trained on in windows of 320." in said
-    assert results("a")["data"]["window_rows"] == 320
-    assert results("a")["config"]["memory"] == 50_000
+    assert "600 rows are more than fit into --memory: trained on in windows of 337." in said
+    assert results("a")["data"]["window_rows"] == 337
+    assert results("a")["config"]["memory"] == 90_000
     assert results("a")["data"]["rows"] == {"training": 540, "test": 60}
     assert results("a")["figures"]["test_accuracy"] > 0.95
 
@@ -137,7 +137,7 @@ def test_a_shard_that_changed_since_the_run_began_is_named(run: Run, monkeypatch
 
 def test_another_memory_is_another_experiment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(run, monkeypatch)
-    assert "is of another experiment" in train(run, "a", "--resume", "--memory", "48KB", code=2)
+    assert "is of another experiment" in train(run, "a", "--resume", "--memory", "88KB", code=2)
 
 
 def test_a_shard_that_changes_while_it_is_trained_on_ends_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,10 +182,10 @@ def test_how_many_rows_a_window_has() -> None:
     assert window_rows(10**9, 10_000, 512, 4) is None
     rows = window_rows(10**9, 5_000_000, 512, 4)
     assert rows is not None
-    assert 3 * rows * 512 * 4 + 5_000_000 * 32 <= 10**9 < 3 * (rows + 1) * 512 * 4 + 5_000_000 * 32
-    with pytest.raises(UsageError, match=r"--memory is too little .* give 259KB or more"):
-        window_rows(258_000, 5_000, 512, 4)
-    assert window_rows(259_000, 5_000, 512, 4) is not None
+    assert 3 * rows * 512 * 4 + 5_000_000 * 96 <= 10**9 < 3 * (rows + 1) * 512 * 4 + 5_000_000 * 96
+    with pytest.raises(UsageError, match=r"--memory is too little .* give 579KB or more"):
+        window_rows(578_000, 5_000, 512, 4)
+    assert window_rows(579_000, 5_000, 512, 4) is not None
 
 
 def test_a_file_that_no_window_holds_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""What `--memory` costs in memory, time and accuracy: python -m fastmlp.bench.scale.
+
+`--gigabytes` of features are written to shards, and trained on with and without `--memory`; how much the process then
+holds more than before is Linux's own count of its peak. With `--features` and others, rows of which each shard has one
+class are trained on in windows of `--share` of all rows, and in memory, from several seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.common.progress import quietly
+from fastmlp.experiments.config import Config
+from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
+from fastmlp.experiments.machine import Machine
+from fastmlp.experiments.train import train_one
+from fastmlp.features.shard_files import write_manifest, write_shard
+from fastmlp.features.streamed import ROW_STATE, WINDOWS
+
+WIDTH, CLASSES = 512, 10
+ROW_BYTES = 4 * WIDTH
+SHARD_ROWS = 10_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m fastmlp.bench.scale", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="of features (%(default)s)")
+    parser.add_argument("--megabytes", type=int, default=100, help="of them that may be held (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--share", type=float, default=0.05, help="of the rows in a window (%(default)s)")
+    parser.add_argument("--preset", default="fast", help="of the accuracies (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="of the accuracies (%(default)s)")
+    names = ("features", "labels", "test-features", "test-labels")
+    for name in names:
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help="to measure accuracies on, all four")
+    options = parser.parse_args()
+    files = [getattr(options, name.replace("-", "_")) for name in names]
+    with tempfile.TemporaryDirectory() as folder:
+        measured = accuracies(Path(folder), [np.load(file) for file in files], options) if all(files) else None
+        for row in measured or costs(Path(folder), options):
+            print(json.dumps(row), flush=True)
+
+
+def train(features: Path, test_features: Path | None, config: Config) -> dict[str, Any]:
+    """A run's results."""
+    files = (features, None, test_features, None)
+    tables = open_tables(*files, config.seed, streamed=config.memory is not None)
+    with quietly():
+        return train_one(config, Machine(config.backend, config.threads), HEAD, FileFeatures(tables, config))
+
+
+# Memory and time.
+
+
+def costs(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Of a run within the memory, and of one that holds all rows."""
+    rows = int(options.gigabytes * 10**9 / ROW_BYTES)
+    _write_drawn(folder / "few", 2_000)
+    _write_drawn(folder / "many", rows)
+    config = Config(preset="tabular", epochs=options.epochs, out=folder / "out")
+    train(folder / "few", None, config)  # compiles, and loads what draws the report
+    for memory in (options.megabytes * 10**6, None):
+        before = _status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+        results = train(folder / "many", None, replace(config, memory=memory))
+        held = {"rows": rows, "memory": memory, "held_more": _status("VmHWM") - before}
+        yield {**held, "train_seconds": results["seconds"]["train_head"], **results["figures"]}
+
+
+def _write_drawn(folder: Path, rows: int) -> None:
+    """Shards of normal rows around a centre for each class, sorted by class."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    centres, entries = 0.12 * rng.standard_normal((CLASSES, WIDTH), np.float32), []
+    for number, start in enumerate(range(0, rows, SHARD_ROWS)):
+        labels = np.arange(start, min(start + SHARD_ROWS, rows)) * CLASSES // rows
+        features = rng.standard_normal((len(labels), WIDTH), np.float32) + centres[labels]
+        entries.append(write_shard(folder, number, features, labels))
+    write_manifest(folder, entries)
+
+
+def _status(name: str) -> int:
+    """Bytes of this process, by Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+# Accuracy.
+
+
+def accuracies(folder: Path, arrays: list[NDArray[Any]], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """In windows and in memory, from each seed."""
+    X, y, test_X, test_y = arrays
+    order = np.argsort(y, kind="stable")
+    _write(folder / "train", X[order], y[order], len(y) // 100)
+    _write(folder / "test", test_X, test_y, len(y) // 100)
+    window = int(options.share * len(y))
+    memory = WINDOWS * window * 4 * X.shape[1] + ROW_STATE * (len(y) + len(test_y))
+    for seed in range(options.seeds):
+        config = Config(preset=options.preset, seed=seed, out=folder / "out")
+        row: dict[str, Any] = {"preset": options.preset, "seed": seed, "window_rows": window}
+        for name, held in (("in_windows", memory), ("in_memory", None)):
+            results = train(folder / "train", folder / "test", replace(config, memory=held))
+            row[name] = results["figures"]["test_accuracy"]
+        yield row
+
+
+def _write(folder: Path, features: NDArray[Any], labels: NDArray[Any], rows: int) -> None:
+    """Shards of so many rows."""
+    folder.mkdir()
+    parts = [slice(start, start + rows) for start in range(0, len(labels), rows)]
+    entries = [write_shard(folder, number, features[part], labels[part]) for number, part in enumerate(parts)]
+    write_manifest(folder, entries)
+
+
+if __name__ == "__main__":
+    main()
