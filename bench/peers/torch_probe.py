@@ -19,7 +19,7 @@ def train(problem: Probing, loader: bool = True) -> Bound:
     import torch
 
     chosen = problem.reference
-    recipe = problem.protocol.recipe.changed(epochs=problem.epochs).for_rows(len(problem.tables.train))
+    recipe = problem.protocol.recipe.changed(epochs=problem.epochs).for_data(*problem.tables.train.features.shape)
     X, y = (torch.from_numpy(array) for array in (_scaled(problem, problem.tables.train.features),
                                                   problem.tables.train.labels))  # fmt: skip
     test = torch.from_numpy(_scaled(problem, problem.tables.test.features))

@@ -120,7 +120,8 @@ def run_sweep(options: argparse.Namespace) -> None:
     if options.features is None:
         options.preset = options.preset or "fast"
     config, machine, name, features = what_to_train_on(options)
-    grid = Grid.around(config.recipe, options.learning_rates, options.weight_decays, options.widths)
+    recipe = config.recipe.for_data(features.images, features.inputs)
+    grid = Grid.around(recipe, options.learning_rates, options.weight_decays, options.widths)
     results = sweep(config, machine, name, features, grid)
     print(to_json(results) if options.json else table_text(results))
     say(f"Chart: {config.folder / 'sweep.png'}, model: {config.folder / 'best'}")

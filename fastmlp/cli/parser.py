@@ -76,7 +76,7 @@ AUGMENT_HELP = "kinds and ranges, such as crop=4,rotation=15,cutout=8,contrast=0
 PRESET_HELP = (
     "paper (default): the paper's 300 epochs; fast: seven, in a fiftieth of the time, for features of one scale; "
     "best: twelve, each feature standardised; "
-    "tabular (default for --features): 100, each feature standardised"
+    "tabular (default for --features): 50 of a wider network, each feature standardised"
 )
 VIEWS_HELP = "mirror: the mean of the answers to each image and to its mirror image (%(default)s)"
 HELD_OUT_HELP = "only the rows of --features that were held out when the model was trained on that file"
@@ -252,7 +252,7 @@ def _training_options() -> argparse.ArgumentParser:
     _option(
         group, "label-smoothing", number, "the share of each label spread over all classes, instead of the preset's"
     )
-    _option(group, "hidden-layer-sizes", sizes, "widths of the hidden layers, such as 64 or 128,64, or none (64)")
+    _option(group, "hidden-layer-sizes", sizes, "widths of hidden layers, such as 64 or 128,64, or none (the preset's)")
     group.add_argument("--resume", action="store_true", help="continue where an earlier run with this --out stopped")
     return parser
 
@@ -288,7 +288,7 @@ def _add_sweep(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
     grid = sweep.add_argument_group("grid")
     _option(grid, "learning-rates", numbers, "a tenth to ten times the preset's by default")
     _option(grid, "weight-decays", numbers, "0 and the preset's by default")
-    _option(grid, "widths", sizes, "hidden units (64)")
+    _option(grid, "widths", sizes, "hidden units (the preset's)")
     _option(grid, "seeds", positive, "heads per setting, from --seed on (3)")
     _add_features_options(sweep, "train on these features instead of a dataset's", test=True)
 

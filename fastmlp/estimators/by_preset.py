@@ -23,7 +23,7 @@ from fastmlp.estimators.arrays import (
     to_host,
 )
 from fastmlp.estimators.fitting import Fit
-from fastmlp.estimators.parameters import check_parameters, recipe_for, seed_of, widths_of
+from fastmlp.estimators.parameters import check_parameters, recipe_for, seed_of
 from fastmlp.estimators.rows import Floats, Labels, Rows, check_shapes, row_weights, warn_about_scale, warn_of_guessing
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.history import History
@@ -59,7 +59,7 @@ class TrainedByPreset:
         if len(classes) == 1:
             raise UsageError(f"y has only one class, {classes[0]}: pass rows of two classes or more.")
         rows = self._rows(features, labels, sample_weight, classes)
-        recipe = recipe_for(self._given(), len(rows.labels))
+        recipe = recipe_for(self._given(), len(rows.labels), rows.features.shape[1])
         if self.warm_start and hasattr(self, "_fit"):
             fit = replace(self._resumed(rows, recipe, classes), history=History())
         else:
@@ -76,7 +76,8 @@ class TrainedByPreset:
         if not np.isin(targets, known).all():
             raise UsageError("y has labels that are not among the classes: pass all in the first call of partial_fit.")
         rows = self._rows(features, np.searchsorted(known, targets), sample_weight, known)
-        recipe = recipe_for(self._given(), len(rows.labels))
+        seen = 0 if first else self._fit.seen
+        recipe = recipe_for(self._given(), len(rows.labels), rows.features.shape[1], seen)
         fit = self._begun(rows, recipe, known) if first else self._resumed(rows, recipe, known).having_seen(rows)
         self._train(fit, rows, recipe.changed(epochs=fit.history.epochs + 1, schedule="constant"), None, X)
 
@@ -96,7 +97,7 @@ class TrainedByPreset:
         Features that are standardised keep their dtype until then: an offset may need all of its digits.
         """
         check_shapes(X, y)
-        as_they_come = recipe_for(self._given(), rows=1).standardize == "none"
+        as_they_come = recipe_for(self._given(), rows=1, features=1).standardize == "none"
         dtype = dtype_of(X, self.dtype or DTYPE) if as_they_come else "numeric"
         validated: tuple[Any, NDArray[Any]] = validate_data(self, computable(X), to_host(y), dtype=dtype, reset=reset)
         check_classification_targets(validated[1])
@@ -109,12 +110,11 @@ class TrainedByPreset:
     def _begun(self, rows: Rows, recipe: Recipe, classes: NDArray[Any]) -> Fit:
         if recipe.standardize != "each":
             warn_about_scale(rows.features, centred=recipe.standardize == "together")
-        widths, seed = widths_of(self.hidden_layer_sizes), seed_of(self.random_state)
-        return Fit.begin(rows, classes, widths, recipe, seed, self.dtype or DTYPE)
+        return Fit.begin(rows, classes, recipe, seed_of(self.random_state), self.dtype or DTYPE)
 
     def _resumed(self, rows: Rows, recipe: Recipe, classes: NDArray[Any]) -> Fit:
         """The fit so far. Raises UsageError if it is not of the same kind."""
-        if not self._fit.can_resume(rows, classes, widths_of(self.hidden_layer_sizes), recipe, self.dtype or DTYPE):
+        if not self._fit.can_resume(rows, classes, recipe, self.dtype or DTYPE):
             raise UsageError(
                 "warm_start and partial_fit need the features, hidden layers, classes, solver and dtype of before: "
                 "train a clone instead."

@@ -39,14 +39,15 @@ class MLPClassifier(ModelFiles, TrainedAsSklearn, TrainedByPreset, ClassifierMix
     Parameters
     ----------
     hidden_layer_sizes : tuple of int or None, default=None
-        Widths of the hidden layers; () gives multinomial logistic regression. None: (64,), in "sklearn" (100,).
+        Widths of the hidden layers; () gives multinomial logistic regression. None: (256,) in "tabular", (100,) in
+        "sklearn", else (64,).
     activation : {"identity", "logistic", "tanh", "relu"} or None, default=None
         Of the hidden layers; others than "relu" are for "sklearn".
     preset : {"tabular", "best", "fast", "paper", "sklearn"}, default="tabular"
         The values of all parameters that are None. "tabular": each feature standardised, Adam, a one-cycle learning
-        rate, 100 epochs. "best", "fast" and "paper": the presets of the command line; "paper" trains on features as
-        they come, "fast" on features less their means, all divided by one spread. "sklearn": scikit-learn's values and
-        training.
+        rate, 50 epochs, of few rows as many as take 1,000 steps. "best", "fast" and "paper": the presets of the command
+        line; "paper" trains on features as they come, "fast" on features less their means, all divided by one spread.
+        "sklearn": scikit-learn's values and training.
     backend : str, default="auto"
         "numpy", "numba", "torch", "torch:DEVICE", "cupy", or "auto": CuPy on a working GPU, else Numba, else NumPy; for
         PyTorch's and CuPy's arrays under ``array_api_dispatch``, their own library and device.
@@ -58,7 +59,8 @@ class MLPClassifier(ModelFiles, TrainedAsSklearn, TrainedByPreset, ClassifierMix
         the mean loss of a batch, with b = ``batch_size`` (also for the last, smaller batch). "sgd" does exactly that;
         "adam" decouples it from the gradient (Loshchilov and Hutter 2019): each step multiplies the weights by
         1 - learning_rate * alpha / b. The penalty is on the weights of the features as trained on, hence of
-        standardised features. "tabular" has 10, "paper" 0. "sklearn" has 1e-4, with b the rows of each batch, for all
+        standardised features. "tabular" has 30 b sqrt(min(d, n)) / n^(3/4) for n rows of d features (in partial_fit,
+        of the rows so far), "paper" 0. "sklearn" has 1e-4, with b the rows of each batch, for all
         its solvers in the gradient.
     label_smoothing : float or None, default=None
         The share of each label, below 1, that training spreads evenly over all classes (Szegedy et al. 2016): training

@@ -47,25 +47,27 @@ class Fit:
         cls,
         rows: Rows,
         classes: NDArray[Any],
-        widths: tuple[int, ...],
         recipe: Recipe,
         seed: int,
         dtype: str,
     ) -> Fit:
-        """A fit with new weights. widths: of the hidden layers."""
-        initial = initial_parameters(_sizes(rows, classes, widths), recipe.init, seed, dtype)
+        """A fit with new weights."""
+        initial = initial_parameters(_sizes(rows, classes, recipe), recipe.init, seed, dtype)
         moments = None
         if recipe.standardize != "none":
             moments = Moments.of(to_host(rows.features), rows.weights)
             initial = replace(initial, scaling=moments.scaling(recipe.standardize == "each"))
         return cls(initial, classes, recipe, seed, len(rows.labels), moments)
 
-    def can_resume(
-        self, rows: Rows, classes: NDArray[Any], widths: tuple[int, ...], recipe: Recipe, dtype: str
-    ) -> bool:
+    @property
+    def seen(self) -> int:
+        """Rows of all calls so far, where features are standardised, else of the last one."""
+        return self.rows if self.moments is None else self.moments.rows
+
+    def can_resume(self, rows: Rows, classes: NDArray[Any], recipe: Recipe, dtype: str) -> bool:
         """Whether its network and optimizer are the ones asked for."""
         mine = (self.parameters.sizes, self.parameters.dtype, self.recipe.optimizer)
-        same = mine == (_sizes(rows, classes, widths), dtype, recipe.optimizer)
+        same = mine == (_sizes(rows, classes, recipe), dtype, recipe.optimizer)
         return same and np.array_equal(self.classes, classes)
 
     def continue_training(
@@ -139,8 +141,8 @@ class Fit:
         )
 
 
-def _sizes(rows: Rows, classes: NDArray[Any], widths: tuple[int, ...]) -> tuple[int, ...]:
-    return (rows.features.shape[1], *widths, len(classes))
+def _sizes(rows: Rows, classes: NDArray[Any], recipe: Recipe) -> tuple[int, ...]:
+    return (rows.features.shape[1], *recipe.hidden_layer_sizes, len(classes))
 
 
 def _rescaled_state(state: State, parameters: Parameters, ratio: NDArray[np.float64]) -> State:

@@ -19,7 +19,6 @@ from fastmlp.training.recipe import PRESETS, SCHEDULES, Recipe
 
 LARGEST = 2**31
 AS_SKLEARN = "sklearn"  # the preset that is scikit-learn's own training
-PAPERS_WIDTHS = (64,)
 SEEDS_END = 2**32  # the paper's generator takes no larger seeds
 Parameters = Mapping[str, Any]  # as `get_params` returns them
 
@@ -164,12 +163,16 @@ def check(name: str, value: Any, constraint: Constraint) -> None:
         raise UsageError(f"{name} must be {constraint.words}, not {value!r}{near}.")
 
 
-def recipe_for(parameters: Parameters, rows: int) -> Recipe:
-    """The preset's recipe, with what the parameters change, for training on that many rows."""
+def recipe_for(parameters: Parameters, rows: int, features: int, seen: int = 0) -> Recipe:
+    """The preset's recipe, with what the parameters change, for training on that many rows of so many features.
+
+    seen: rows that it was trained on before.
+    """
     preset, given = PRESETS[parameters["preset"]], parameters["standardize"]
     wanted = LARGEST_BATCH if parameters["batch_size"] == "auto" else parameters["batch_size"]
     batch_size = min(preset.changed(batch_size=wanted).batch_size, rows)
     alpha, smoothing, rate = (parameters[name] for name in ("alpha", "label_smoothing", "learning_rate_init"))
+    widths = parameters["hidden_layer_sizes"]
     return preset.changed(
         epochs=parameters["max_iter"],
         batch_size=batch_size,
@@ -182,12 +185,13 @@ def recipe_for(parameters: Parameters, rows: int) -> Recipe:
         nesterov=parameters["nesterovs_momentum"],
         init=parameters["init"],
         standardize=None if given is None else "each" if given else "none",
-    ).for_rows(rows)
+        hidden_layer_sizes=None if widths is None else widths_of(widths),
+    ).for_data(seen + rows, features)
 
 
 def widths_of(hidden_layer_sizes: Any) -> tuple[int, ...]:
-    """The widths of the hidden layers, given as a sequence or as one number; None: the paper's."""
-    return PAPERS_WIDTHS if hidden_layer_sizes is None else tuple(np.atleast_1d(hidden_layer_sizes).tolist())
+    """The widths of the hidden layers, given as a sequence or as one number."""
+    return tuple(np.atleast_1d(hidden_layer_sizes).tolist())
 
 
 def seed_of(random_state: Any) -> int:

@@ -35,7 +35,7 @@ class Config:
     extractor: str = "patches"
     backend: str = "auto"
     preset: str = "paper"
-    hidden_layer_sizes: tuple[int, ...] = (64,)
+    hidden_layer_sizes: tuple[int, ...] | None = None
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -98,6 +98,7 @@ class Config:
         base = PRESETS[self.preset] if self.protocol is None else self.protocol.recipe
         return base.changed(
             init="he" if self.protocol is not None and self.hidden_layer_sizes else None,
+            hidden_layer_sizes=self.hidden_layer_sizes,
             strength=self.strength,
             epochs=self.epochs,
             batch_size=self.batch_size,

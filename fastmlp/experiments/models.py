@@ -176,8 +176,8 @@ class Models:
     def blueprint(self, seed: int | None = None) -> Blueprint:
         """Of every model, by default from the first seed; the augmented one has as many epochs as the original."""
         config, features = self.config, next(iter(self.feature_sets.values()))
-        sizes = (features.inputs, *config.hidden_layer_sizes, len(features.class_names))
-        recipe = config.recipe.for_rows(features.images)
+        recipe = config.recipe.for_data(features.images, features.inputs)
+        sizes = (features.inputs, *recipe.hidden_layer_sizes, len(features.class_names))
         stopping = Stopping() if config.early_stopping else None
         own_seed = config.seed if seed is None else seed
         return Blueprint(sizes, recipe, own_seed, config.dtype, stopping, config.class_weight)

@@ -149,7 +149,7 @@ def _training(models: Models) -> dict[str, Any]:
     return {
         "backend": str(models.machine.backend),
         "preset": config.recipe_name,
-        "hidden_layer_sizes": list(config.hidden_layer_sizes),
+        "hidden_layer_sizes": list(config.recipe.hidden_layer_sizes),
         **described(models.blueprint().recipe),
         "early_stopping": config.early_stopping,
         "class_weight": config.class_weight,

@@ -60,13 +60,13 @@ class Grid:
         weight_decays: Sequence[float] | None = None,
         widths: Sequence[int] | None = None,
     ) -> Grid:
-        """Those values; where None: rates around the recipe's, its weight decay and none, and the paper's width."""
+        """Those values; where None: rates around the recipe's, its weight decay and none, and its width."""
         rates = [float(f"{factor * recipe.learning_rate:.3g}") for factor in FACTORS]
-        decays = sorted({0.0, recipe.weight_decay})
+        decays = sorted({0.0, float(f"{recipe.weight_decay:.3g}")})
         return cls(
             tuple(rates if learning_rates is None else learning_rates),
             tuple(decays if weight_decays is None else weight_decays),
-            tuple((64,) if widths is None else widths),
+            tuple(recipe.hidden_layer_sizes if widths is None else widths),
         )
 
     def settings(self) -> list[Setting]:

@@ -54,6 +54,16 @@ def test_the_page_shows_the_means_and_who_is_behind(found: list[Measurement]) ->
     assert "| wine | 118 | 13 | 3 | **0.250** | **0.250** |" in page
 
 
+@pytest.mark.parametrize("name", ["wine", "blobs", "moons"])
+def test_the_defaults_are_not_behind(name: str) -> None:
+    """One split of small tables; the page has all of them, and five splits."""
+    split = next(BY_NAME[name].splits(seed=7))
+    ours, *theirs = (
+        tabular.fitted(tabular.contender(one, seed=0), split)["accuracy"] for one in (tabular.OURS, *tabular.MLPS)
+    )
+    assert 100 * (max(theirs) - ours) <= tabular.MOST_BEHIND
+
+
 def test_the_page_has_the_tables_of_the_newest_results() -> None:
     page = tabular.PAGE.read_text()
     assert page == tabular.page(page, readme.newest_runs(readme.FOLDER, tabular.SUITE))

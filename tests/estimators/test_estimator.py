@@ -58,8 +58,8 @@ def test_learns_digits_on_every_backend(name: str, digits: Arrays) -> None:
     assert open_backend(name).name == model.backend_.partition(":")[0]
     assert len(model.loss_curve_) == model.n_iter_ == 20
     assert model.loss_ == model.loss_curve_[-1] < 0.1 * model.loss_curve_[0]
-    assert [w.shape for w in model.coefs_] == [(64, 64), (64, 10)]
-    assert [b.shape for b in model.intercepts_] == [(64,), (10,)]
+    assert [w.shape for w in model.coefs_] == [(64, 256), (256, 10)]
+    assert [b.shape for b in model.intercepts_] == [(256,), (10,)]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_partial_fit_continues(digits: Arrays) -> None:
             model.partial_fit(X[part], y[part], classes=np.arange(10))
         assert model.n_iter_ == len(model.loss_curve_) == 2 * epoch
     assert model.score(X[1600:], y[1600:]) > 0.85
-    assert model.history_["learning_rate"] == [0.01] * 20
+    assert model.history_["learning_rate"] == [0.005] * 20
 
 
 def test_partial_fit_is_the_same_after_pickling(digits: Arrays) -> None:

@@ -82,7 +82,7 @@ def test_a_head_learns_and_leaves_a_model_folder(head: Path) -> None:
     left = {path.name for path in head.iterdir()}
     assert left == {"README.md", "config.json", "history.json", "model.safetensors", "results.json", "rows.safetensors"}
     config = json.loads((head / "config.json").read_text())
-    assert config["sizes"] == [8, 64, 3]
+    assert config["sizes"] == [8, 256, 3]
     assert config["class_names"] == WORDS.tolist()
     assert config["rows"] == {"training": 270, "test": 30}
     assert json.loads((head / "history.json").read_text())["test_accuracy"][-1] > 0.9

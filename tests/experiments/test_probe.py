@@ -53,7 +53,7 @@ def test_the_protocols_are_those_of_the_field() -> None:
     assert dino.rates(1024) == pytest.approx([4 * rate for rate in dino.learning_rates])  # lr * batch / 256
     rule = dino.recipe.update_rule
     assert (rule.name, dict(rule.constants), rule.weight_decay) == ("momentum", {"momentum": 0.9, "nesterov": 0.0}, 0)
-    assert dino.recipe.for_rows(50_000).epochs * -(-50_000 // 128) >= 12_500
+    assert dino.recipe.for_data(50_000, 384).epochs * -(-50_000 // 128) >= 12_500
     assert len(clip.weight_decays) == 97
     np.testing.assert_allclose(clip.weight_decays, np.logspace(-6, 2, 97))
     np.testing.assert_allclose(PROTOCOLS["logistic"].strengths, np.logspace(-6, 5, 45))

@@ -289,8 +289,16 @@ def test_the_table_of_presets_has_their_numbers() -> None:
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
     _, *presets = rows[0]
     assert set(presets) == set(PRESETS)
-    table = {title.replace(" ", "_"): cells for title, *cells in rows[2:12]}
-    for name, told in table.items():
+    table = {title.replace(" ", "_"): cells for title, *cells in rows[2:13]}
+    for name, cells in table.items():
         values = [PRESETS[preset].as_dict()[name] for preset in presets]
-        assert told == [f"{value:g}" if isinstance(value, float) else str(value) for value in values], name
-    assert {"epochs", "learning_rate", "weight_decay", "standardize", "label_smoothing", "least_steps"} <= set(table)
+        assert cells == [f"{value:g}" if isinstance(value, float) else str(value) for value in values], name
+    assert {
+        "epochs",
+        "learning_rate",
+        "weight_decay",
+        "standardize",
+        "label_smoothing",
+        "least_steps",
+        "relative_decay",
+    } <= set(table)

@@ -46,6 +46,16 @@ def test_a_recipe_without_a_drop_keeps_its_rate() -> None:
     assert Recipe(schedule="constant").learning_rates(10_000, 2).tolist() == [0.01, 0.01]
 
 
+def test_few_rows_of_many_features_have_more_weight_decay() -> None:
+    recipe = Recipe(relative_decay=30.0)
+    assert recipe.for_data(10_000, 16).weight_decay == pytest.approx(30 * 4 / 1000)
+    assert recipe.for_data(16, 100).weight_decay == pytest.approx(recipe.for_data(16, 16).weight_decay)
+    assert recipe.changed(weight_decay=0.5).for_data(16, 4).weight_decay == 0.5
+    assert recipe.changed(weight_decay=0.0).for_data(16, 4).weight_decay == 0
+    assert recipe.changed(learning_rate=2.0).for_data(16, 4).weight_decay == 0.25
+    assert Recipe(weight_decay=0.1).for_data(16, 4).weight_decay == 0.1
+
+
 def test_one_cycle_rises_and_falls_along_half_cosines() -> None:
     recipe, steps = Recipe(epochs=4, learning_rate=0.5, schedule="one-cycle"), 25
     rates = np.concatenate([recipe.learning_rates(epoch, steps) for epoch in (1, 2, 3, 4)])
