@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,9 @@ class EpochTask:
     (n, outputs) of the network's dtype, logistic, identity or exponential, with the losses of
     `fastmlp.network.objective`. least: losses take probabilities between that and 1 - least. penalties float64
     (steps,): of a batch's summed loss, penalty / 2 times the sum of the squared weights; None: 0.
+
+    memory: where a backend may keep, from epoch to epoch of this network, what it has laid out; the values are always
+    those of the slots.
     """
 
     slots: Sequence[Layers]
@@ -66,6 +69,7 @@ class EpochTask:
     output: str = "softmax"
     least: float = 0.0
     penalties: NDArray[np.float64] | None = None
+    memory: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def sizes(self) -> tuple[int, ...]:

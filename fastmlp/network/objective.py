@@ -80,6 +80,7 @@ class Objective:
         self.forward = Forward(backend, self.weights.values, self.biases.values, activation, output)
         self._squares = [_square_of(weight, backend, self.dtype) for weight in self.weights.values]
         self._layers: dict[int, Layers] = {}
+        self.memory: dict[Any, Any] = {}  # of fused epochs
 
     @property
     def parameters(self) -> Parameters:

@@ -74,6 +74,7 @@ def _in_one_call(
         output=objective.output,
         least=objective.least,
         penalties=penalties if objective.alpha > 0 else None,
+        memory=objective.memory,
     )
     assert isinstance(rows.inputs, DenseInputs)
     targets = rows.labels if objective.output == "softmax" else rows.targets

@@ -54,6 +54,7 @@ class Trainer:
         self.network = Network(parameters, backend, self.optimizer, ops)
         self._batches: dict[int, Batch] = {}
         self._runner: EpochRunner | None = None
+        self._memory: dict[Any, Any] = {}
 
     # What is trained.
 
@@ -164,6 +165,7 @@ class Trainer:
             network.scale,
             row_weights,
             self.smoothing,
+            memory=self._memory,
         )
 
     def fuses(self, weighted: bool) -> bool:

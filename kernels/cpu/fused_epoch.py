@@ -67,18 +67,17 @@ class _Training:
         self.task = task
         pieces = _pieces(len(task.order), task.batch_size, PIECE)
         rows = int(pieces[:, 2].max())
-        self.parts = Parts(task, parts_of(task, most), rows, several=rows < min(task.batch_size, len(task.order)))
+        self.parts = Parts.of(task, parts_of(task, most), rows, several=rows < min(task.batch_size, len(task.order)))
         count = len(self.parts.layers)
         self.epoch = _epoch(task, features, labels, pieces, task.row_weights, task.smoothing)
-        self.team = Team(self.parts.exchange(), new_team(count), pace_of(count, *task.sizes, task.batch_size))
+        self.team = Team(self.parts.exchange, new_team(count), pace_of(count, *task.sizes, task.batch_size))
         self.totals = np.zeros((count, TOTALS))
 
     def calls(self) -> list[Call]:
         """One for each thread of the team."""
         penalties = np.empty(0) if self.task.penalties is None else self.task.penalties
         updates = Updates(rule_of(self.task.rule), self.task.coefficients, penalties)
-        buffers = self.parts.buffers(self.parts.layers)
-        common = self.parts.network, self.epoch, updates, self.team, buffers, self.totals
+        common = self.parts.network, self.epoch, updates, self.team, self.parts.own_buffers, self.totals
         return [partial(train_parts, *common, home) for home in range(len(self.totals))]
 
     def dismiss(self) -> None:
@@ -96,7 +95,7 @@ class _Evaluation:
     def __init__(self, task: EpochTask, features: Floats, labels: Labels, threads: int) -> None:
         _check_indices(task, features, labels)
         self.pieces = _pieces(len(task.order), EVALUATED, EVALUATED)
-        self.parts = Parts(task, 1, min(EVALUATED, len(task.order)))
+        self.parts = Parts.of(task, 1, min(EVALUATED, len(task.order)))
         self.epoch = _epoch(task, features, labels, self.pieces, None, 0.0)
         self.totals = np.zeros((threads, TOTALS))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -40,18 +41,31 @@ class Parts:
         table, segments = np.array(self.layers), np.array(segments_of(self.owns))
         activation = int(Activation[task.activation.upper()])
         self.network = Network(slots, gradients, table, segments, self.height, self.stride, activation)
-        for ours, theirs in self._pairs(task):
+
+    @classmethod
+    def of(cls, task: EpochTask, count: int, rows: int, several: bool = False) -> Parts:
+        """With the task's values, in the memory of its last epoch if that was of the same kind."""
+        key = count, rows, several, task.batch_size
+        parts = task.memory.get(key) or task.memory.setdefault(key, cls(task, count, rows, several))
+        for ours, theirs in parts._pairs(task):
             ours[...] = theirs
+        return parts
 
     def write_back(self, task: EpochTask) -> None:
         for ours, theirs in self._pairs(task):
             theirs[...] = ours
 
+    @cached_property
     def exchange(self) -> Floats:
         """Twice what each part leaves for the others."""
         of_units = max(self.sizes[1:]) * self.stride
         of_inputs = max(map(self._whole, self.sizes[1:])) * self.height
         return zeros((2, len(self.layers), max(of_units, of_inputs)), self.dtype)
+
+    @cached_property
+    def own_buffers(self) -> Buffers:
+        """Those of each part, along a leading axis."""
+        return self.buffers(self.layers)
 
     def buffers(self, layers: Sequence[Sequence[Layer]]) -> Buffers:
         """Those of the parts with these layers, along a leading axis."""
@@ -127,9 +141,11 @@ class Parts:
         if not in_panels:
             yield stored.reshape(layer.units, layer.padded_inputs)[:, : layer.inputs].T, theirs
             return
-        for number, panel in enumerate(stored.reshape(-1, layer.inputs, self.line)):
-            there = theirs[:, number * self.line : (number + 1) * self.line]
-            yield panel[:, : there.shape[1]], there
+        panels, whole = stored.reshape(-1, layer.inputs, self.line), layer.units // self.line
+        filled, rest = np.split(theirs, [whole * self.line], axis=1)
+        yield panels[:whole].swapaxes(0, 1), filled.reshape(layer.inputs, whole, self.line)
+        if rest.shape[1]:
+            yield panels[whole][:, : rest.shape[1]], rest
 
 
 def owners(sizes: Sequence[int], parts: int, batch_size: int) -> list[Owns]:
