@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import count
 from multiprocessing.pool import ThreadPool
 from threading import Lock, get_ident
 from typing import Any
@@ -117,7 +118,7 @@ class _Pool(ThreadPool):
         with self._changing:
             self._ended = True
             for thread in self._busy:
-                _raise_in(thread, ctypes.py_object(SystemExit))
+                _raise_exit_in(thread)
 
     def _interruptible(self, job: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -138,12 +139,27 @@ class _Pool(ThreadPool):
         finally:
             with self._changing:
                 self._busy.discard(thread)
-                _raise_in(thread, None)  # nothing more: it is idle now
+                if self._ended:
+                    _let_no_exit_wait()
 
 
-def _raise_in(thread: int, error: Any) -> None:
-    """Have the thread raise it at its next line of Python; None takes back what it has not yet raised."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
+def _raise_exit_in(thread: int) -> None:
+    """Have the thread raise SystemExit at its next line of Python, once."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))
+
+
+def _let_no_exit_wait() -> None:
+    """Raise, and catch, what this thread may have been told to raise.
+
+    It could be taken back as well; but until it has been raised, CPython looks for it at each call in each thread, and
+    3.11 then never ends where a thread is profiled.
+    """
+    try:
+        _raise_exit_in(get_ident())
+        for _ in count():  # until the next line of Python begins
+            pass
+    except SystemExit:
+        return
 
 
 # Warnings.

@@ -59,7 +59,7 @@ class TrainedByPreset:
         if len(classes) == 1:
             raise UsageError(f"y has only one class, {classes[0]}: pass rows of two classes or more.")
         rows = self._rows(features, labels, sample_weight, classes)
-        recipe = recipe_for(self._given(), len(rows.labels), rows.features.shape[1])
+        recipe = recipe_for(self._given(), len(rows.labels), rows.features.shape[1], rows.copies)
         if self.warm_start and hasattr(self, "_fit"):
             fit = replace(self._resumed(rows, recipe, classes), history=History())
         else:
@@ -77,7 +77,7 @@ class TrainedByPreset:
             raise UsageError("y has labels that are not among the classes: pass all in the first call of partial_fit.")
         rows = self._rows(features, np.searchsorted(known, targets), sample_weight, known)
         seen = 0 if first else self._fit.seen
-        recipe = recipe_for(self._given(), len(rows.labels), rows.features.shape[1], seen)
+        recipe = recipe_for(self._given(), len(rows.labels), rows.features.shape[1], seen + rows.copies)
         fit = self._begun(rows, recipe, known) if first else self._resumed(rows, recipe, known).having_seen(rows)
         self._train(fit, rows, recipe.changed(epochs=fit.history.epochs + 1, schedule="constant"), None, X)
 

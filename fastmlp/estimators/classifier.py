@@ -60,8 +60,8 @@ class MLPClassifier(ModelFiles, TrainedAsSklearn, TrainedByPreset, ClassifierMix
         "adam" decouples it from the gradient (Loshchilov and Hutter 2019): each step multiplies the weights by
         1 - learning_rate * alpha / b. The penalty is on the weights of the features as trained on, hence of
         standardised features. "tabular" has 30 b sqrt(min(d, n)) / n^(3/4) for n rows of d features (in partial_fit,
-        of the rows so far), "paper" 0. "sklearn" has 1e-4, with b the rows of each batch, for all
-        its solvers in the gradient.
+        of the rows so far; if all weights are whole, a row counts that often), "paper" 0. "sklearn" has 1e-4, with b
+        the rows of each batch, for all its solvers in the gradient.
     label_smoothing : float or None, default=None
         The share of each label, below 1, that training spreads evenly over all classes (Szegedy et al. 2016): training
         losses are those of smoothed labels, and probabilities less sure.

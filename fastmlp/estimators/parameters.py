@@ -163,10 +163,10 @@ def check(name: str, value: Any, constraint: Constraint) -> None:
         raise UsageError(f"{name} must be {constraint.words}, not {value!r}{near}.")
 
 
-def recipe_for(parameters: Parameters, rows: int, features: int, seen: int = 0) -> Recipe:
+def recipe_for(parameters: Parameters, rows: int, features: int, counted: int | None = None) -> Recipe:
     """The preset's recipe, with what the parameters change, for training on that many rows of so many features.
 
-    seen: rows that it was trained on before.
+    counted: how many rows the weight decay is for, where that is another number.
     """
     preset, given = PRESETS[parameters["preset"]], parameters["standardize"]
     wanted = LARGEST_BATCH if parameters["batch_size"] == "auto" else parameters["batch_size"]
@@ -186,7 +186,7 @@ def recipe_for(parameters: Parameters, rows: int, features: int, seen: int = 0) 
         init=parameters["init"],
         standardize=None if given is None else "each" if given else "none",
         hidden_layer_sizes=None if widths is None else widths_of(widths),
-    ).for_data(seen + rows, features)
+    ).for_data(rows, features, counted)
 
 
 def widths_of(hidden_layer_sizes: Any) -> tuple[int, ...]:

@@ -41,6 +41,17 @@ class Rows:
         return Rows(rows_of(self.features, index), self.labels[index], self.weights[index])
 
     @property
+    def copies(self) -> int:
+        """How many rows these stand for: one of a whole weight for that many copies, if all weights are whole.
+
+        A factor that all of them have in common does not count, as nowhere in training.
+        """
+        if (self.weights % 1).any():
+            return len(self.labels)
+        counts = self.weights.astype(np.int64)
+        return int(counts.sum() // np.gcd.reduce(counts))
+
+    @property
     def relative_weights(self) -> Floats | None:
         """The weights over their mean; None if all are equal, which trains faster."""
         return relative(self.weights)

@@ -119,13 +119,17 @@ class Recipe:
         relative_decay = 0.0 if "weight_decay" in given else self.relative_decay
         return replace(self, **{"least_steps": least_steps, "relative_decay": relative_decay, **given})
 
-    def for_data(self, rows: int, features: int) -> Recipe:
-        """This recipe with the epochs and the weight decay that it has for so many rows of so many features."""
+    def for_data(self, rows: int, features: int, counted: int | None = None) -> Recipe:
+        """This recipe with the epochs and the weight decay that it has for so many rows of so many features.
+
+        counted: how many rows the weight decay is for, where that is another number.
+        """
+        known = max(1, rows if counted is None else counted)
         steps = max(1, -(-rows // self.batch_size))
         epochs = max(self.epochs, -(-self.least_steps // steps))
         if not self.relative_decay:
             return replace(self, epochs=epochs)
-        decay = self.relative_decay * float(min(features, rows) ** 0.5 / max(1, rows) ** 0.75)
+        decay = self.relative_decay * float(min(features, known) ** 0.5 / known**0.75)
         most = 0.5 / self.learning_rate  # no step takes more than half of a weight
         return replace(self, epochs=epochs, weight_decay=min(decay, most), relative_decay=0.0)
 

@@ -2,11 +2,12 @@
 
 import logging
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -285,6 +286,24 @@ def is_fitting(thread: threading.Thread) -> bool:
 
 def told_by(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "fastmlp.accel"]
+
+
+@pytest.mark.parametrize("alphas", [[0.1, 1.0], [0.1, -1.0]])  # of which a negative one ends the other fits
+def test_no_thread_is_left_with_an_exception_to_come(alphas: list[float]) -> None:
+    """CPython 3.11 looks for one for ever in a thread that is profiled."""
+    settings: dict[str, Any] = ENDLESS if min(alphas) < 0 else {}
+    with together(), suppress(ValueError):
+        GridSearchCV(mlp(**settings), {"alpha": alphas}, cv=2, error_score="raise", n_jobs=3).fit(X, Y)
+    assert_all_jobs_have_ended()
+    thread = threading.Thread(target=call_profiled, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def call_profiled() -> None:
+    sys.setprofile(lambda *_: None)
+    assert mlp().preset == "sklearn"
 
 
 def test_an_estimator_of_others_runs_too_and_is_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from fastmlp import MLPClassifier
 from fastmlp.backends import open_backend, probe
 from fastmlp.common.errors import BackendError, UsageError
+from fastmlp.estimators.rows import Rows
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.training.loop import DivergedError, train
 from fastmlp.training.recipe import PRESETS
@@ -416,3 +417,11 @@ def test_divergence_is_an_error_not_a_model(digits: Arrays) -> None:
     ):
         model.fit(1e4 * X, y)
     assert not hasattr(model, "coefs_")
+
+
+@pytest.mark.parametrize(
+    ("weights", "copies"),
+    [([1, 1, 1], 3), ([1, 2, 4], 7), ([2, 4, 8], 7), ([5, 5, 5], 3), ([0.5, 1, 2], 3), ([1, 2, 1e-9], 3)],
+)
+def test_whole_weights_are_copies_of_rows_whatever_factor_they_share(weights: list[float], copies: int) -> None:
+    assert Rows(np.zeros((3, 2)), np.zeros(3, np.int64), np.array(weights, float)).copies == copies
