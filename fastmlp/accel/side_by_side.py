@@ -8,9 +8,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import count
 from multiprocessing.pool import ThreadPool
-from threading import Lock, get_ident
+from threading import Event, Lock, get_ident
 from typing import Any
 
 from joblib import parallel_config
@@ -108,7 +107,7 @@ class _Pool(ThreadPool):
 
     def __init__(self, threads: int, run: Callable[..., Any]) -> None:
         super().__init__(threads)
-        self._run_job, self._busy, self._ended, self._changing = run, set[int](), False, Lock()
+        self._run_job, self._busy, self._ended, self._changing = run, set[int](), Event(), Lock()
 
     def apply_async(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return super().apply_async(partial(self._interruptible, partial(self._run_job, func)), *args, **kwargs)
@@ -116,7 +115,7 @@ class _Pool(ThreadPool):
     def interrupt(self) -> None:
         """End all jobs that run, at their next line of Python, as an interrupt does the main thread; start no more."""
         with self._changing:
-            self._ended = True
+            self._ended.set()
             for thread in self._busy:
                 _raise_exit_in(thread)
 
@@ -131,7 +130,7 @@ class _Pool(ThreadPool):
     def _busily(self) -> Iterator[None]:
         thread = get_ident()
         with self._changing:
-            if self._ended:
+            if self._ended.is_set():
                 raise SystemExit
             self._busy.add(thread)
         try:
@@ -139,7 +138,7 @@ class _Pool(ThreadPool):
         finally:
             with self._changing:
                 self._busy.discard(thread)
-                if self._ended:
+                if self._ended.is_set():
                     _let_no_exit_wait()
 
 
@@ -156,7 +155,7 @@ def _let_no_exit_wait() -> None:
     """
     try:
         _raise_exit_in(get_ident())
-        for _ in count():  # until the next line of Python begins
+        while True:
             pass
     except SystemExit:
         return
