@@ -419,3 +419,9 @@ def test_numba_is_imported_when_the_backend_is_opened_and_not_before():
         "print(json.dumps([before, 'numba' in sys.modules]))"
     )
     assert run_python(code) == [False, True]
+
+
+def test_no_optimizers_kernel_is_taken_for_anothers():
+    """As it is where two types have one name, a process each has compiled for them, and a third loads both."""
+    rules = [import_module(f"fastmlp.kernels.cpu.optimizers.{name}").Rule for name in optimizers.NAMES]
+    assert len({rule.__name__ for rule in rules}) == len(rules) == len(optimizers.NAMES) > 3

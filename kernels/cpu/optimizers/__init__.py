@@ -6,7 +6,8 @@ moment. Their gradient is mean_factor * sums[:count]; coefficients are those of 
 share of each value that weight decay leaves.
 
 Numba compiles a function for each combination of its arguments' types. As each Rule is a type, `take_step` compiles to
-that optimizer's step alone, in single ops and fused epochs alike.
+that optimizer's step alone, in single ops and fused epochs alike. The types have different names: what Numba has cached
+of two of one name and the same fields, one process would take for the other.
 """
 
 from __future__ import annotations

@@ -13,10 +13,13 @@ import numpy as np
 from fastmlp.kernels.cpu.jit import jit
 
 
-class Rule(NamedTuple):
+class AdamRule(NamedTuple):
     beta_1: float
     beta_2: float
     epsilon: float
+
+
+Rule = AdamRule
 
 
 @jit

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 from fastmlp.kernels.cpu.jit import jit
 
 
-class Rule(NamedTuple):
+class SGDRule(NamedTuple):
     """No constants."""
+
+
+Rule = SGDRule
 
 
 @jit

@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 from fastmlp.kernels.cpu.jit import jit
 
 
-class Rule(NamedTuple):
+class VelocityRule(NamedTuple):
     momentum: float
     nesterov: float
+
+
+Rule = VelocityRule
 
 
 @jit
