@@ -21,7 +21,7 @@ from fastmlp.estimators.arrays import backend_for
 from fastmlp.estimators.sklearn_parameters import NAMES
 from fastmlp.estimators.sklearn_training import Data, objective_of, parameters_of, placed, train_by_descent
 from fastmlp.training.as_sklearn import Settings
-from fastmlp.training.lbfgs import value_and_gradient
+from fastmlp.training.lbfgs import one_pool, value_and_gradient
 
 Method = Callable[..., None]
 
@@ -92,7 +92,7 @@ def _minimize(call: Call, settings: Settings, backend: Backend) -> None:
     rows = placed(call.data, objective)
     estimator._loss_grad_lbfgs = lambda packed, *_: value_and_gradient(objective, rows, packed)
     try:
-        with objective.threading(rows.inputs.rows):
+        with one_pool(objective, rows):
             call.original()
     finally:
         del estimator._loss_grad_lbfgs

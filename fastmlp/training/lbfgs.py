@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import ThreadpoolController
 
+from fastmlp.common.sharing import Shared
 from fastmlp.network.inputs import Rows
 from fastmlp.network.objective import Objective
 from fastmlp.training.as_sklearn import Settings
@@ -26,7 +30,7 @@ def minimize(objective: Objective, rows: Rows, settings: Settings) -> tuple[floa
 
     options = {"maxfun": settings.max_fun, "maxiter": settings.max_iter, "gtol": settings.tol}
     start = _packed(objective, [objective.weights.slots[0, ...], objective.biases.slots[0, ...]])
-    with objective.threading(rows.inputs.rows):
+    with one_pool(objective, rows):
         result = optimize.minimize(
             partial(value_and_gradient, objective, rows), start, method="L-BFGS-B", jac=True, options=options
         )
@@ -39,6 +43,28 @@ def minimize(objective: Objective, rows: Rows, settings: Settings) -> tuple[floa
             stacklevel=5,
         )
     return float(result.fun), min(int(result.nit), settings.max_iter)
+
+
+@contextmanager
+def one_pool(objective: Objective, rows: Rows) -> Iterator[None]:
+    """SciPy's own BLAS on one thread, NumPy's as steps of all rows have it.
+
+    The threads of either spin for work between two calls: where both have several, each call takes several times as
+    long.
+    """
+    with objective.threading(rows.inputs.rows), _SCIPYS_ON_ONE_THREAD.held():
+        yield
+
+
+def _scipys_on_one_thread() -> AbstractContextManager[Any]:
+    from scipy import linalg  # noqa: F401  (loads it)
+
+    pools = ThreadpoolController()
+    own = [pool.filepath for pool in pools.lib_controllers if "scipy.libs" in pool.filepath]
+    return pools.select(filepath=own).limit(limits=1)
+
+
+_SCIPYS_ON_ONE_THREAD = Shared(_scipys_on_one_thread)
 
 
 def value_and_gradient(objective: Objective, rows: Rows, packed: Vector) -> tuple[float, Vector]:
