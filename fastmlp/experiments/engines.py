@@ -12,7 +12,8 @@ from fastmlp.datasets.image_files import ImagesRead, read_here
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.machine import Machine
 from fastmlp.extractors import Extractor, open_extractor
-from fastmlp.features.extraction import Extraction, Here, Shard, Written
+from fastmlp.features.extraction import Extraction, Here, Shard
+from fastmlp.features.shard_files import Entry
 
 
 class Opening(NamedTuple):
@@ -48,7 +49,7 @@ class Engine(Protocol):
 
     def extract(
         self, opening: Opening, extraction: Extraction, shards: Iterable[Shard], advance: Callable[[int], None]
-    ) -> Iterator[Written]:
+    ) -> Iterator[Entry]:
         """As `features.extraction.Engine`, with an extractor that is opened like the extraction's own."""
 
 
@@ -60,7 +61,7 @@ class Local:
 
     def extract(
         self, opening: Opening, extraction: Extraction, shards: Iterable[Shard], advance: Callable[[int], None]
-    ) -> Iterator[Written]:
+    ) -> Iterator[Entry]:
         return Here().extract(extraction, shards, advance)
 
 
@@ -73,5 +74,5 @@ class Opened:
 
     def extract(
         self, extraction: Extraction, shards: Iterable[Shard], advance: Callable[[int], None]
-    ) -> Iterator[Written]:
+    ) -> Iterator[Entry]:
         return self.engine.extract(self.opening, extraction, shards, advance)

@@ -26,7 +26,8 @@ from fastmlp.common.progress import say, warn
 from fastmlp.datasets.image_files import ImagesRead
 from fastmlp.experiments.engines import Opening
 from fastmlp.experiments.ray_worker import IMAGES, LABELS, Job, Worker
-from fastmlp.features.extraction import Extraction, Shard, Written
+from fastmlp.features.extraction import Extraction, Shard
+from fastmlp.features.shard_files import Entry
 
 OBJECT_STORE_BYTES = 100_000_000  # of a cluster of our own: nothing large goes through it
 MOST_DEATHS = 5  # of workers over one call, or of those that are starting, between two results
@@ -158,7 +159,7 @@ class OnRay:
 
     def extract(
         self, opening: Opening, extraction: Extraction, shards: Iterable[Shard], advance: Callable[[int], None]
-    ) -> Iterator[Written]:
+    ) -> Iterator[Entry]:
         folder = extraction.folder.absolute()
         job = Job(opening, json.dumps(extraction.extractor.provenance(), sort_keys=True), folder)
         calls = [Call(number, "extract", (job, shard)) for number, shard in enumerate(shards)]

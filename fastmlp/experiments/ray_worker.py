@@ -16,7 +16,8 @@ from fastmlp.common.errors import BackendError, DataError
 from fastmlp.datasets.image_files import ImagesRead, read_part
 from fastmlp.experiments.engines import Opening
 from fastmlp.extractors import Extractor
-from fastmlp.features.extraction import Extraction, Shard, Written, extract_shard
+from fastmlp.features.extraction import Extraction, Shard, extract_shard
+from fastmlp.features.shard_files import Entry
 
 IMAGES, LABELS = "images.npy", "labels.npy"  # beside the shards, until they are done
 
@@ -52,7 +53,7 @@ class Worker:
                 raise _unseen(path)
         return read_part(paths, max_pixels, self.threads)
 
-    def extract(self, job: Job, shard: Shard) -> Written:
+    def extract(self, job: Job, shard: Shard) -> Entry:
         """As `extract_shard`. Raises DataError if the store is not here, BackendError for another extractor."""
         return extract_shard(self._prepared(job), shard)
 

@@ -7,7 +7,6 @@ same name: what is missing is exactly the shards that are not there.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from fastmlp.common.errors import FastMLPError
-from fastmlp.common.files import write_bytes
 from fastmlp.extractors.base import Extractor
+from fastmlp.features.shard_files import Entry, write_rows
 
 SHARD_BATCHES = 32  # of the extractor: seconds of work, which is what a kill may cost
 SHARD_BYTES = 2**26  # of features, at most, where one batch is not more than that
@@ -35,14 +33,6 @@ class Shard(NamedTuple):
     def name(self) -> str:
         """Sorted by these names, shards are in the order of their rows."""
         return f"rows-{self.start:010}-{self.stop:010}.safetensors"
-
-
-class Written(NamedTuple):
-    """A shard in its file, as a manifest has it: the file's name, how many rows it has, its hexadecimal SHA-256."""
-
-    name: str
-    rows: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,7 @@ class Engine(Protocol):
 
     def extract(
         self, extraction: Extraction, shards: Iterable[Shard], advance: Callable[[int], None]
-    ) -> Iterator[Written]:
+    ) -> Iterator[Entry]:
         """Write the shards, and give each once it is written; advance is told of rows that are extracted."""
 
 
@@ -76,12 +66,12 @@ class Here:
 
     def extract(
         self, extraction: Extraction, shards: Iterable[Shard], advance: Callable[[int], None]
-    ) -> Iterator[Written]:
+    ) -> Iterator[Entry]:
         for shard in shards:
             yield extract_shard(extraction, shard, advance)
 
 
-def extract_shard(extraction: Extraction, shard: Shard, advance: Callable[[int], None] = lambda rows: None) -> Written:
+def extract_shard(extraction: Extraction, shard: Shard, advance: Callable[[int], None] = lambda rows: None) -> Entry:
     """Extract a shard's rows, batch by batch, and write its file."""
     extractor, rows = extraction.extractor, shard.stop - shard.start
     features, done = np.empty((rows, extractor.features), np.float32), 0
@@ -90,9 +80,8 @@ def extract_shard(extraction: Extraction, shard: Shard, advance: Callable[[int],
         features[done : done + count] = _checked(batch, extractor, count)
         done += count
         advance(count)
-    content = save({"features": features, "labels": np.asarray(extraction.labels[shard.start : shard.stop], np.int64)})
-    write_bytes(extraction.folder / shard.name, content)
-    return Written(shard.name, rows, hashlib.sha256(content).hexdigest())
+    labels = np.asarray(extraction.labels[shard.start : shard.stop], np.int64)
+    return write_rows(extraction.folder / shard.name, features, labels)
 
 
 def _checked(features: NDArray[np.float32], extractor: Extractor, rows: int) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ Elsewhere every file of a known kind is a shard, in the order of their names.
 from __future__ import annotations
 
 import glob
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError
-from fastmlp.common.files import atomic_path, read_json, sha256_of, write_json
+from fastmlp.common.files import read_json, write_bytes, write_json
 from fastmlp.common.progress import say
 from fastmlp.features.columns import listed
 from fastmlp.features.contents import SUFFIXES
@@ -121,12 +122,16 @@ def _is_sound(entry: Entry) -> bool:
 
 def write_shard(folder: Path, number: int, features: NDArray[Any], labels: NDArray[np.int64]) -> Entry:
     """Write features (n, d) and labels int64 (n,) as that shard of the folder, whole or not at all."""
-    from safetensors.numpy import save_file
+    return write_rows(folder / f"shard-{number:05d}.safetensors", features, labels)
 
-    path = folder / f"shard-{number:05d}.safetensors"
-    with atomic_path(path) as temporary:
-        save_file({"features": np.ascontiguousarray(features), "labels": np.ascontiguousarray(labels)}, temporary)
-    return Entry(path.name, len(features), sha256_of(path))
+
+def write_rows(path: Path, features: NDArray[Any], labels: NDArray[np.int64]) -> Entry:
+    """Write features (n, d) and labels int64 (n,) as that file, whole or not at all."""
+    from safetensors.numpy import save
+
+    content = save({"features": np.ascontiguousarray(features), "labels": np.ascontiguousarray(labels)})
+    write_bytes(path, content)
+    return Entry(path.name, len(features), hashlib.sha256(content).hexdigest())
 
 
 def write_manifest(folder: Path, entries: Sequence[Entry]) -> None:

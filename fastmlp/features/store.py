@@ -25,11 +25,11 @@ from fastmlp.common.files import locked, read_json, sha256_of, write_json
 from fastmlp.common.progress import progress, say
 from fastmlp.extractors.base import Extractor
 from fastmlp.features import first_format
-from fastmlp.features.extraction import Engine, Extraction, Here, Rows, Shard, Written, read_shard
+from fastmlp.features.extraction import Engine, Extraction, Here, Rows, Shard, read_shard
+from fastmlp.features.shard_files import MANIFEST, Entry, write_manifest
 
 KEYS = 1  # the version of keys
 FORMAT = 2  # of what is written; stores of the first are read
-MANIFEST, MANIFESTS = "manifest.json", 1  # lists the shards; its version
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _fix(path: Path) -> str:
     return f"delete the folder {path} and extract again."
 
 
-def _rows_in(file: Path, path: Path, written: Written | None = None) -> Rows:
+def _rows_in(file: Path, path: Path, written: Entry | None = None) -> Rows:
     """The rows of a store's shard. Raises DataError if they are missing, damaged or not those that were written."""
     try:
         content = file.read_bytes()
@@ -163,11 +163,11 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def _read_manifest(path: Path, sha256: object) -> list[Written]:
+def _read_manifest(path: Path, sha256: object) -> list[Entry]:
     """Its shards. Raises DataError unless they are all rows from the first to the last, as they were written."""
     try:
         intact = sha256_of(path / MANIFEST) == sha256
-        listed = [Written(**shard) for shard in read_json(path / MANIFEST)["shards"]]
+        listed = [Entry(**shard) for shard in read_json(path / MANIFEST)["shards"]]
         start = 0
         for written in listed:
             intact = intact and written.rows > 0 and written.name == Shard(start, start + written.rows).name
@@ -192,14 +192,13 @@ def _extract(extraction: Extraction, engine: Engine, provenance: dict[str, Any],
     partial.mkdir(parents=True, exist_ok=True)
     written = _fill(extraction, engine, f"extract {extraction.extractor.name} {provenance.get('split', '')}".strip())
     _remove_all_but([shard.name for shard in written], partial)
-    shards = [shard._asdict() for shard in written]
-    write_json(partial / MANIFEST, {"format": MANIFESTS, "shards": shards})
+    write_manifest(partial, written)
     sums = {MANIFEST: sha256_of(partial / MANIFEST)}
     write_json(partial / "store.json", {"format": FORMAT, "provenance": provenance, "sha256": sums})
     partial.replace(path)
 
 
-def _fill(extraction: Extraction, engine: Engine, title: str) -> list[Written]:
+def _fill(extraction: Extraction, engine: Engine, title: str) -> list[Entry]:
     """Have the missing shards extracted; all of them, in the order of their rows."""
     shards = extraction.shards()
     found = {written.name: written for shard in shards for written in _there(extraction, shard)}
@@ -213,7 +212,7 @@ def _fill(extraction: Extraction, engine: Engine, title: str) -> list[Written]:
     return [found[shard.name] for shard in shards]
 
 
-def _there(extraction: Extraction, shard: Shard) -> Iterator[Written]:
+def _there(extraction: Extraction, shard: Shard) -> Iterator[Entry]:
     """The shard, if it was written by an earlier run, and is of these rows."""
     try:
         content = (extraction.folder / shard.name).read_bytes()
@@ -222,7 +221,7 @@ def _there(extraction: Extraction, shard: Shard) -> Iterator[Written]:
         return
     labels = extraction.labels[shard.start : shard.stop]
     if rows.features.shape[1] == extraction.extractor.features and np.array_equal(rows.labels, labels):
-        yield Written(shard.name, len(labels), hashlib.sha256(content).hexdigest())
+        yield Entry(shard.name, len(labels), hashlib.sha256(content).hexdigest())
 
 
 def _remove_all_but(names: list[str], folder: Path) -> None:

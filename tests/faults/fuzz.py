@@ -38,7 +38,8 @@ from fastmlp.extractors.pixels import Pixels
 from fastmlp.features import tables
 from fastmlp.features.extraction import Shard
 from fastmlp.features.first_format import FILES
-from fastmlp.features.store import MANIFEST, FeatureStore, key_of, open_or_extract, open_store
+from fastmlp.features.shard_files import MANIFEST
+from fastmlp.features.store import FeatureStore, key_of, open_or_extract, open_store
 from fastmlp.models import storage
 from fastmlp.models.predictor import _read_config
 from fastmlp.network.parameters import initial_parameters
