@@ -46,6 +46,12 @@ class ParameterGroup:
         return [self._xp.reshape(flat[start:end], shape) for start, end, shape in parts]
 
 
+def slots_of(weights: ParameterGroup, biases: ParameterGroup) -> list[list[tuple[Array, Array]]]:
+    """The values, and then each moment, of both: of each the weights and biases of every layer."""
+    both = zip([weights.values, *weights.moments], [biases.values, *biases.moments], strict=True)
+    return [list(zip(*layers, strict=True)) for layers in both]
+
+
 class Batch:
     """What a step on m rows fills, layer by layer: see `Network`."""
 

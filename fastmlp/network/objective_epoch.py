@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
 from fastmlp.kernels import EpochKind, EpochTask
+from fastmlp.network.buffers import slots_of
 from fastmlp.network.inputs import DenseInputs, Index, Rows
 from fastmlp.network.objective import NO_WEIGHT, Objective
 
@@ -64,7 +65,7 @@ def _in_one_call(
         weights = backend.asarray(_of_mean_1(rows.host_weights, order, batch_size, shares))
         penalties *= shares
     task = EpochTask(
-        _slots(objective),
+        slots_of(objective.weights, objective.biases),
         objective.optimizer,
         order,
         batch_size,
@@ -80,12 +81,6 @@ def _in_one_call(
     targets = rows.labels if objective.output == "softmax" else rows.targets
     [(loss, _)] = backend.fused_epoch([task], rows.inputs.features, targets)
     return loss / len(order)
-
-
-def _slots(objective: Objective) -> list[list[tuple[Any, Any]]]:
-    """Values and moments, of each the weights and biases of every layer."""
-    weights, biases = ([group.values, *group.moments] for group in (objective.weights, objective.biases))
-    return [list(zip(*layers, strict=True)) for layers in zip(weights, biases, strict=True)]
 
 
 def _batch_sizes(rows: int, batch_size: int) -> NDArray[np.int64]:

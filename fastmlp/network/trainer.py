@@ -13,7 +13,7 @@ from fastmlp.backends.base import Array, Backend, Data, EpochRunner
 from fastmlp.common.errors import UsageError
 from fastmlp.kernels import EpochTask
 from fastmlp.network import evaluation
-from fastmlp.network.buffers import Batch
+from fastmlp.network.buffers import Batch, slots_of
 from fastmlp.network.evaluation import NO_ROWS, Figures, means
 from fastmlp.network.network import Network
 from fastmlp.network.optimizers import SGD, Optimizer
@@ -153,10 +153,8 @@ class Trainer:
     ) -> EpochTask:
         """This network's epoch over those rows as a fused epoch takes it."""
         network = self.network
-        weights, biases = ([group.values, *group.moments] for group in (network.weights, network.biases))
-        slots = [list(zip(*layers, strict=True)) for layers in zip(weights, biases, strict=True)]
         return EpochTask(
-            slots,
+            slots_of(network.weights, network.biases),
             self.optimizer,
             order,
             self.batch_size,
