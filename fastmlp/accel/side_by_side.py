@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,13 +15,13 @@ from joblib import parallel_config
 from joblib.parallel import SequentialBackend, ThreadingBackend
 from sklearn.exceptions import ConvergenceWarning
 
+from fastmlp.accel.refusal import LOGGER
 from fastmlp.backends import open_backend
 from fastmlp.backends.base import Backend
 from fastmlp.common.environment import available_cores
 from fastmlp.common.sharing import Shared
 from fastmlp.estimators.arrays import beside_others, is_beside_others
 
-LOGGER = logging.getLogger("fastmlp.accel")
 STRANGERS = (
     "fastmlp.accel: %d of %d jobs computed nothing by fastmlp: they ran one per thread, and take turns while they hold "
     "Python's GIL."

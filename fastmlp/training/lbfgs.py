@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -56,15 +56,17 @@ def one_pool(objective: Objective, rows: Rows) -> Iterator[None]:
         yield
 
 
-def _scipys_on_one_thread() -> AbstractContextManager[Any]:
+@cache
+def _scipys_blas() -> ThreadpoolController:
+    """The BLAS library that SciPy brings for itself, or none."""
     from scipy import linalg  # noqa: F401  (loads it)
 
     pools = ThreadpoolController()
     own = [pool.filepath for pool in pools.lib_controllers if "scipy.libs" in pool.filepath]
-    return pools.select(filepath=own).limit(limits=1)
+    return pools.select(filepath=own)
 
 
-_SCIPYS_ON_ONE_THREAD = Shared(_scipys_on_one_thread)
+_SCIPYS_ON_ONE_THREAD = Shared(lambda: _scipys_blas().limit(limits=1))
 
 
 def value_and_gradient(objective: Objective, rows: Rows, packed: Vector) -> tuple[float, Vector]:
