@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.tolerances import EPOCH
 
-from .contenders import Problem
+from .contenders import Bound, Problem
 
 # Of coefficients, over each layer's largest one; in float32, where a value near the kink of ReLU may fall on its other
 # side, of the losses of the epochs.
@@ -129,6 +129,28 @@ class Searching(Imitating):
 
     def check(self, what: str, result: NDArray[Any]) -> None:
         assert_close(what, result, self.reference, COEFFICIENTS)
+
+
+def fitted_by(problem: Fitting, make: Make) -> Bound:
+    """The fit by that class."""
+    model = make(**problem.settings)
+
+    def run() -> None:
+        with few_epochs():
+            model.fit(problem.X, problem.y)
+
+    return Bound(run, lambda: model)
+
+
+def searched_by(problem: Searching, make: Make, context: Callable[[], AbstractContextManager[Any]]) -> Bound:
+    """The search by that class, each time within that context."""
+    found: list[NDArray[Any]] = []
+
+    def run() -> None:
+        with context():
+            found[:] = [problem.found(make)]
+
+    return Bound(run, lambda: found[0])
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from fastmlp.training.samples import Samples
 
 from . import devices
 from .contenders import AbsentError, Bound, Contender, Problem
-from .imitating import Fitting, Imitating, Make, Searching, few_epochs
+from .imitating import Fitting, Imitating, Make, Searching, fitted_by, searched_by
 from .training import PAPER, Training, train_epoch
 
 ON_GPU = ("cupy", "torch")
@@ -131,24 +131,12 @@ def fit(backend: Backend, problem: Training) -> Bound:
 
 
 def fit_as_sklearn(backend: Backend, problem: Fitting) -> Bound:
-    model = _imitating(backend, problem)(**problem.settings)
-
-    def run() -> None:
-        with few_epochs():
-            model.fit(problem.X, problem.y)
-
-    return Bound(run, lambda: model)
+    return fitted_by(problem, _imitating(backend, problem))
 
 
 def search_as_sklearn(backend: Backend, problem: Searching, side_by_side: bool = False) -> Bound:
     """In turn, as by default, or within `together`."""
-    make, found = _imitating(backend, problem), list[NDArray[Any]]()
-
-    def run() -> None:
-        with together() if side_by_side else nullcontext():
-            found[:] = [problem.found(make)]
-
-    return Bound(run, lambda: found[0])
+    return searched_by(problem, _imitating(backend, problem), together if side_by_side else nullcontext)
 
 
 def searching() -> list[Contender]:
