@@ -6,11 +6,10 @@ import json
 import unicodedata
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from fastmlp.cli.main import main
+from tests.photos import draw_photos
 
 SMALL = ["--extractor", "pixels", "--backend", "numpy", "--threads", "1", "--epochs", "1", "--dataset", "folder:pets"]
 MODEL = ["--model", "run/original", "--backend", "numpy"]
@@ -25,13 +24,7 @@ def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes, with one bad image and one of an unknown format."""
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for part, images in (("train", 20), ("test", 2)):
-        for name in ("cat", "dog"):
-            folder = Path("pets", part, name)
-            folder.mkdir(parents=True)
-            for i in range(images):
-                Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    draw_photos(Path("pets"), {"train": 20, "test": 2})
     Path("pets/train/dog/bad.png").write_bytes(b"")
     Path("pets/train/cat/photo.heic").write_bytes(b"")
 

@@ -10,9 +10,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from fastmlp.cli.main import main
 from fastmlp.common.errors import BackendError, DataError, FastMLPError, UsageError
@@ -20,6 +18,7 @@ from fastmlp.experiments.extract import EngineOptions
 from fastmlp.experiments.on_ray import MOST_DEATHS, OnRay, _staff
 from fastmlp.experiments.ray_worker import Worker
 from fastmlp.features import extraction
+from tests.photos import draw_photos
 
 pytestmark = pytest.mark.usefixtures("own_folders")
 
@@ -236,13 +235,7 @@ def test_a_worker_with_another_extractor_is_refused(
 
 @pytest.fixture
 def photos(own_folders: None) -> None:
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 20), ("test", 4)):
-        for name in ("cat", "dog"):
-            folder = Path("photos", part, name)
-            folder.mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
+    draw_photos(Path("photos"), {"train": 20, "test": 4}, digits=2)
     Path("photos/train/cat/00.png").write_bytes(b"")
     Path("photos/train/dog/gone.png").symlink_to("nowhere.png")
 

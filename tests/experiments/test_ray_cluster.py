@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
+
+from tests.photos import draw_photos
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
 pytestmark = pytest.mark.slow
@@ -201,13 +202,7 @@ def test_killed_as_a_whole_it_resumes_with_what_is_missing(cluster: Cluster, unb
 @pytest.fixture
 def photos(place: None) -> None:
     """Two classes, with decoys."""
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 90), ("test", 20)):
-        for name in ("cat", "dog"):
-            folder = Path("photos", part, name)
-            folder.mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"{i:03}.png")
+    draw_photos(Path("photos"), {"train": 90, "test": 20}, size=(40, 50), digits=3)
     whole = Path("photos/train/cat/000.png").read_bytes()
     Path("photos/train/cat/truncated.png").write_bytes(whole[: len(whole) // 2])
     Path("photos/train/dog/empty.jpg").touch()
