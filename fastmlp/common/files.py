@@ -77,12 +77,26 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False)
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file can be reached there: unlike Path's own, without an error for links in a circle, or long names."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises DataError if it is missing or damaged."""
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise DataError(f"{path} is missing: run the step that writes it first.") from None
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}): check that it is a file which you may read."
+        ) from None
     except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
         raise DataError(f"{path} is damaged ({error}): delete it and run the step that wrote it again.") from None
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import BackendError, DataError, first_line
-from fastmlp.common.files import read_safetensors, safetensors_dimensions
+from fastmlp.common.files import is_file, read_safetensors, safetensors_dimensions
 
 SUFFIXES = (".npy", ".npz", ".parquet", ".safetensors")
 TEXTS = (".csv", ".tsv", ".txt")
@@ -72,10 +72,19 @@ def open_contents(path: Path) -> Contents:
         text = path.suffix.lower() in TEXTS
         fix = "read it with numpy.loadtxt and save it with numpy.save" if text else "save it as one of these"
         raise DataError(f"{path} is not a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file: {fix}.")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist or is not a file: check the path.")
+    _check_readable(path)
     with damage_reported(path):
         return reader(path)
+
+
+def _check_readable(path: Path) -> None:
+    """Raise DataError if it cannot be: the libraries tell the reason less well."""
+    if not is_file(path):
+        raise DataError(f"{path} does not exist or is not a file: check the path.")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): give yourself read permission.") from None
 
 
 @contextmanager
@@ -97,7 +106,9 @@ def _whole(path: Path, arrays: Arrays) -> Contents:
 
 def _read_npy(path: Path) -> Contents:
     with path.open("rb") as file:
-        _check_header(file, path.stat().st_size)
+        beyond = _check_header(file, path.stat().st_size)
+    if beyond:
+        raise ValueError(f"there are {beyond:,} bytes after its array; save one array per file")
     # "c", copy on write: some libraries reject read-only arrays; the file is not written
     return _whole(path, {ONLY: np.lib.format.open_memmap(path, mode="c")})
 
@@ -119,15 +130,17 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[A
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _check_header(file: IO[bytes], size: int) -> None:
-    """Raise ValueError unless the array that a .npy header declares fits into a file of that many bytes."""
+def _check_header(file: IO[bytes], size: int) -> int:
+    """How many of so many bytes come after the array that a .npy header declares. ValueError if it does not fit."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
     if dtype.hasobject:
         raise ValueError("it has Python objects, which are never loaded; turn words into strings by y.astype(str)")
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size - file.tell():
+    beyond = size - file.tell() - math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or beyond < 0:
         raise ValueError("it is truncated")
+    return beyond
 
 
 def _open_safetensors(path: Path) -> Contents:

@@ -13,18 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError
-from fastmlp.common.files import sha256_of
+from fastmlp.common.files import read_json, sha256_of
 
 FORMAT = 1
 FILES = ("features.npy", "labels.npy")
 HEADER_BYTES = 256  # longer than the header of a .npy file with one or two dimensions
 
 
+def check(path: Path, fix: str) -> None:
+    """Raise DataError, which ends with fix, unless the files are those that store.json tells of, if there is one."""
+    meta = path / "store.json"
+    if meta.is_file():
+        about = read_json(meta)
+        _check_sums(path, about.get("sha256") if isinstance(about, dict) else None, fix)
+
+
+def _check_sums(path: Path, sums: Any, fix: str) -> None:
+    for name in FILES:
+        if not isinstance(sums, dict) or not _is_intact(path / name, sums.get(name)):
+            raise DataError(f"The feature store's {path / name} is missing or damaged: {fix}")
+
+
 def read(path: Path, sums: Any, fix: str) -> tuple[tuple[int, int], NDArray[np.int64]]:
     """The shape of the features, and the labels; checksums verified. Raises DataError, which ends with fix."""
-    for name in FILES:
-        if not _is_intact(path / name, sums.get(name)):
-            raise DataError(f"The feature store's {path / name} is missing or damaged: {fix}")
+    _check_sums(path, sums, fix)
     features, labels = features_in(path, fix), _mapped(path / "labels.npy", "<i8", fix)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise DataError(f"The feature store {path} does not have features (n, d) with labels (n,): {fix}")

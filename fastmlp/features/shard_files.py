@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError
-from fastmlp.common.files import read_json, write_bytes, write_json
-from fastmlp.common.progress import say
+from fastmlp.common.files import is_file, is_folder, read_json, write_bytes, write_json
+from fastmlp.common.progress import say, warn
 from fastmlp.features.columns import listed
 from fastmlp.features.contents import SUFFIXES
 
 MANIFEST, FORMAT = "manifest.json", 1
+PARTIAL = ".partial"  # ends the name of a feature store that is being extracted
 WILDCARDS = "*?["
 # Names that tell how many shards there are.
 COUNTED = re.compile(r"(?P<before>.*-)(?P<number>\d+)(?P<after>-of-(?P<count>\d+).*)")
@@ -44,15 +46,20 @@ class Entry(NamedTuple):
 
 def is_sharded(place: Path) -> bool:
     """Whether that is a folder or a glob, and not a file."""
-    return place.is_dir() or (not place.exists() and any(sign in str(place) for sign in WILDCARDS))
+    return is_folder(place) or (not os.path.lexists(place) and any(sign in str(place) for sign in WILDCARDS))
 
 
 def shard_paths(place: Path) -> list[Path]:
     """The shards in a folder or glob. Raises DataError if there are none, or if one is known to be missing."""
-    if (place / MANIFEST).is_file():
-        return [place / entry.name for entry in read_manifest(place)]
     found = _entries(place)
     paths = [path for path in found if path.suffix.lower() in SUFFIXES]
+    if has_manifest(place):
+        return _listed(place, paths)
+    if place.suffix == PARTIAL:
+        raise DataError(
+            f"{place} is a feature store whose extraction has not finished: run it again, which resumes, and give "
+            f"{place.with_suffix('')}."
+        )
     if not paths:
         kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise DataError(f"There are no {kinds} files in {place}: check the path, or put it in quotes if it is a glob.")
@@ -63,6 +70,15 @@ def shard_paths(place: Path) -> list[Path]:
     return paths
 
 
+def _listed(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """The shards in the folder's manifest; others of these paths are told of."""
+    listed_ones = [folder / entry.name for entry in read_manifest(folder)]
+    others = [path.name for path in paths if path not in set(listed_ones)]
+    if others:
+        warn(f"Left out {len(others):,} files of {folder} that its {MANIFEST} does not list: {listed(others)}.")
+    return listed_ones
+
+
 def holds_shards(place: Path) -> bool:
     """Whether that is a folder or glob of features, rather than of images."""
     return is_sharded(place) and any(path.suffix.lower() in SUFFIXES for path in _entries(place))
@@ -70,8 +86,11 @@ def holds_shards(place: Path) -> bool:
 
 def _entries(place: Path) -> list[Path]:
     """What is visible in a folder or glob, in the order of names."""
-    found = place.iterdir() if place.is_dir() else glob.glob(str(place), recursive=True)  # noqa: PTH207  (of any path)
-    return [path for path in sorted(map(Path, found)) if not path.name.startswith(".")]
+    try:
+        found = place.iterdir() if is_folder(place) else glob.glob(str(place), recursive=True)  # noqa: PTH207  (of any path)
+        return [path for path in sorted(map(Path, found)) if not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{place} cannot be listed ({error.strerror}): give yourself read permission.") from None
 
 
 def _check_counted(paths: Sequence[Path]) -> None:
@@ -96,6 +115,11 @@ def _check_counted(paths: Sequence[Path]) -> None:
 # The manifest, and shards of our own.
 
 
+def has_manifest(folder: Path) -> bool:
+    """Whether there is one, be it damaged."""
+    return os.path.lexists(folder / MANIFEST)
+
+
 def read_manifest(folder: Path) -> list[Entry]:
     """The shards in a folder, by its manifest. Raises DataError if that is damaged, or of another format."""
     path = folder / MANIFEST
@@ -104,20 +128,27 @@ def read_manifest(folder: Path) -> list[Entry]:
         if content["format"] != FORMAT:
             raise DataError(f"{path} has format {content['format']!r}, not {FORMAT}: write the shards again.")
         entries = [Entry(entry["name"], entry["rows"], entry["sha256"]) for entry in content["shards"]]
-        sound = bool(entries) and all(_is_sound(entry) for entry in entries)
+        names = {entry.name for entry in entries}
+        sound = 0 < len(entries) == len(names) and all(_is_sound(entry) for entry in entries)
     except (LookupError, TypeError):
         sound = False
     if not sound:
         raise DataError(f"{path} is damaged: write it again, or delete it to take every file in the folder as a shard.")
     for entry in entries:
-        if not (folder / entry.name).is_file():
+        if not is_file(folder / entry.name):
             raise DataError(f"The shard {folder / entry.name} is missing, by {path}: write it again.")
     return entries
 
 
 def _is_sound(entry: Entry) -> bool:
-    named = isinstance(entry.name, str) and entry.name not in ("", "..") and Path(entry.name).name == entry.name
-    return named and type(entry.rows) is int and entry.rows > 0 and isinstance(entry.sha256, str)
+    named = isinstance(entry.name, str) and Path(entry.name).name == entry.name
+    return (
+        named
+        and Path(entry.name).suffix.lower() in SUFFIXES
+        and type(entry.rows) is int
+        and entry.rows > 0
+        and isinstance(entry.sha256, str)
+    )
 
 
 def write_shard(folder: Path, number: int, features: NDArray[Any], labels: NDArray[np.int64]) -> Entry:

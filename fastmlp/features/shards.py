@@ -5,27 +5,31 @@ All shards are checked when they are opened; their features are read when rows a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.common.errors import DataError
-from fastmlp.common.files import sha256_of
-from fastmlp.common.progress import say
-from fastmlp.features.columns import ANY, Columns, choose
+from fastmlp.common.errors import DataError, first_line
+from fastmlp.common.files import is_file, sha256_of
+from fastmlp.common.progress import say, warn
+from fastmlp.features import first_format
+from fastmlp.features.columns import ANY, Choice, Columns, choose
 from fastmlp.features.contents import Contents, open_contents
 from fastmlp.features.first_format import FILES
 from fastmlp.features.row_files import Index, PartReader, RowFile, open_rows, read_part
-from fastmlp.features.shard_files import MANIFEST, is_sharded, read_manifest, shard_paths
+from fastmlp.features.shard_files import MANIFEST, has_manifest, is_sharded, read_manifest, shard_paths
 from fastmlp.features.tables import (
     RowArray,
     Table,
     checked_features,
+    choose_features,
     notices,
     read_chosen_labels,
     read_features,
@@ -36,6 +40,7 @@ from fastmlp.features.tables import (
 
 SHARD = "shard "  # begins the name of one
 PARTS_KEPT = 2  # of packed files: one for each of two threads
+Chooser = Callable[[Contents, Columns], Choice]  # of the features, and perhaps labels, in a file
 Stamp = tuple[int, int]  # bytes, and nanoseconds of the last change
 
 
@@ -54,17 +59,28 @@ class Shard:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file, hexadecimal."""
-        self.check_unchanged()
-        return sha256_of(self.path)
+        """SHA-256 of the file, hexadecimal. Errors as for `read`."""
+        with self._unchanged():
+            return sha256_of(self.path)
 
     def read(self, rows: Index) -> NDArray[Any]:
         """Those of its rows, numbered from 0. Raises DataError if the file is not what it was when it was opened."""
-        self.check_unchanged()
-        return self.file.read(rows)
+        with self._unchanged():
+            return self.file.read(rows)
 
-    def check_unchanged(self) -> None:
-        if _stamp(self.path) != self.stamp:
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Let the block read the file, and see to it that it was the one that was opened."""
+        self._check_unchanged()
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise DataError(f"The shard {self.path} cannot be read ({first_line(error)}): save it again.") from None
+        finally:
+            self._check_unchanged()  # which tells more than damage that comes of it
+
+    def _check_unchanged(self) -> None:
+        if _stamp(_about(self.path)) != self.stamp:
             raise DataError(f"The shard {self.path} has changed since it was opened: start again, and leave it alone.")
 
 
@@ -103,7 +119,11 @@ class ShardedRows:
 
     @cached_property
     def names(self) -> list[str]:
-        """Of each shard its file, and a hash of its content."""
+        """Of each shard its file, and a hash of its content. What lies there twice is told."""
+        first: dict[str, Path] = {}
+        for shard in self.shards:
+            if first.setdefault(shard.digest, shard.path) != shard.path:
+                warn(f"The shard {shard.path} is a copy of {first[shard.digest]}: its rows count twice.")
         return [f"{SHARD}{shard.path.name}-{shard.digest[:16]}" for shard in self.shards]
 
 
@@ -119,7 +139,7 @@ def open_features(features: Path, columns: Columns = ANY) -> RowArray:
     """The features in a file, as `read_features` has them, or in a folder or glob of shards. Errors as for both."""
     place, _ = _in_store(features, None)
     return (
-        ShardedRows(_opened(place, columns, with_labels=False).shards)
+        ShardedRows(_opened(place, columns, choose_features).shards)
         if is_sharded(place)
         else read_features(place, columns)
     )
@@ -132,7 +152,8 @@ def open_shards(place: Path, labels: Path | None = None, columns: Columns = ANY)
     with the others, BackendError if pyarrow is missing.
     """
     place, labels = _in_store(place, labels)
-    opener = _opened(place, columns, with_labels=labels is None)
+    inside = labels is None
+    opener = _opened(place, columns, partial(choose, with_labels=inside), with_labels=inside)
     X = ShardedRows(opener.shards)
     y = _joined(opener.labels, X) if labels is None else _labels_beside(X, place, labels, columns)
     told = opener.told(y)
@@ -141,17 +162,21 @@ def open_shards(place: Path, labels: Path | None = None, columns: Columns = ANY)
 
 
 def _in_store(place: Path, labels: Path | None) -> tuple[Path, Path | None]:
-    """The features and labels of a feature store, where the place is one's folder; else the same."""
-    if not all((place / name).is_file() for name in FILES):
+    """The features and labels of a feature store of the first format, where the place is one's folder; else the same.
+
+    Raises DataError where they are not those that were written.
+    """
+    if not all(is_file(place / name) for name in FILES):
         return place, labels
+    first_format.check(place, "extract again.")
     return place / FILES[0], labels or place / FILES[1]
 
 
-def _opened(place: Path, columns: Columns, with_labels: bool) -> _Opener:
-    opener = _Opener(columns, with_labels)
+def _opened(place: Path, columns: Columns, chooser: Chooser, with_labels: bool = False) -> _Opener:
+    opener = _Opener(columns, chooser, with_labels)
     for path in shard_paths(place) if is_sharded(place) else [place]:
         opener.add(path)
-    if (place / MANIFEST).is_file():
+    if has_manifest(place):
         _check_manifest(place, opener.shards)
     return opener
 
@@ -165,25 +190,34 @@ def _check_manifest(folder: Path, shards: Sequence[Shard]) -> None:
 class _Opener:
     """Opens shards one after the other, and holds each against the first."""
 
-    def __init__(self, columns: Columns, with_labels: bool) -> None:
-        self.columns, self.with_labels = columns, with_labels
+    def __init__(self, columns: Columns, chooser: Chooser, with_labels: bool) -> None:
+        self.columns, self._choose, self.with_labels = columns, chooser, with_labels
         self.shards: list[Shard] = []
         self.labels: list[NDArray[Any]] = []
+        self._opened: dict[tuple[int, int], Path] = {}
         self._read_part: PartReader = lru_cache(PARTS_KEPT)(read_part)
 
     def add(self, path: Path) -> None:
-        stamp, contents = _stamp(path), open_contents(path)
-        choice = choose(contents, self._known(contents), self.with_labels)
+        about = _about(path)
+        self._check_once(path, about)
+        contents = open_contents(path)
+        choice = self._choose(contents, self._known(contents))
         if not self.shards:
             self.contents, self.first = contents, choice
         file = open_rows(contents, choice, self._read_part)
         self._check(path, file)
         start = self.shards[-1].start + self.shards[-1].rows if self.shards else 0
-        self.shards.append(Shard(path, start, file, stamp))
+        self.shards.append(Shard(path, start, file, _stamp(about)))
         if self.with_labels:
             labels = read_chosen_labels(contents, choice.label)
             _check_as_many(self.shards[-1], path, labels)
             self.labels.append(labels)
+
+    def _check_once(self, path: Path, about: os.stat_result) -> None:
+        """Raise DataError for a file that was opened under another name: its rows would be trained on, and tested."""
+        other = self._opened.setdefault((about.st_dev, about.st_ino), path)
+        if other != path:
+            raise DataError(f"The shard {path} is the same file as {other}: give it once.")
 
     def _known(self, contents: Contents) -> Columns:
         """What is known of a shard's columns, by those of the first."""
@@ -273,9 +307,14 @@ def _joined(parts: Sequence[NDArray[Any]], X: ShardedRows) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(about: os.stat_result) -> Stamp:
+    return about.st_size, about.st_mtime_ns
+
+
+def _about(path: Path) -> os.stat_result:
     try:
-        found = path.stat()
+        return path.stat()
     except FileNotFoundError:
         raise DataError(f"The shard {path} is gone: put it back, and start again.") from None
-    return found.st_size, found.st_mtime_ns
+    except OSError as error:
+        raise DataError(f"The shard {path} cannot be read ({error.strerror}): replace it, and start again.") from None

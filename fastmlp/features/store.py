@@ -26,7 +26,7 @@ from fastmlp.common.progress import progress, say
 from fastmlp.extractors.base import Extractor
 from fastmlp.features import first_format
 from fastmlp.features.extraction import Engine, Extraction, Here, Rows, Shard, read_shard
-from fastmlp.features.shard_files import MANIFEST, Entry, write_manifest
+from fastmlp.features.shard_files import MANIFEST, PARTIAL, Entry, write_manifest
 
 KEYS = 1  # the version of keys
 FORMAT = 2  # of what is written; stores of the first are read
@@ -89,7 +89,7 @@ def open_or_extract(
         raise UsageError(f"{found}: pass one integer per image.")
     provenance = {**provenance, "extractor": extractor.provenance()}
     path = root / key_of(provenance)
-    extraction = Extraction(images, labels, extractor, path.with_name(f"{path.name}.partial"))
+    extraction = Extraction(images, labels, extractor, path.with_name(path.name + PARTIAL))
     reused = path.is_dir()
     if not reused:
         try:

@@ -96,12 +96,16 @@ def read_features(path: Path, columns: Columns = ANY) -> NDArray[Any]:
     Errors as for `read_table`.
     """
     contents = open_contents(path)
-    # only among columns of numbers without known names do the labels have to be told apart
-    apart = columns.features is not None or any(dimensions > 1 for dimensions in contents.dimensions.values())
-    choice = choose(contents, columns, with_labels=not apart)
+    choice = choose_features(contents, columns)
     X = read_chosen(contents, choice)
     notices(contents, choice, columns, X)
     return X
+
+
+def choose_features(contents: Contents, columns: Columns) -> Choice:
+    """What to read of a file whose labels nobody asks for: among columns without known names they are told apart."""
+    apart = columns.features is not None or any(dimensions > 1 for dimensions in contents.dimensions.values())
+    return choose(contents, columns, with_labels=not apart)
 
 
 def read_labels(path: Path, columns: Columns = ANY) -> NDArray[Any]:
