@@ -20,7 +20,8 @@ from .results import Measurement
 FOLDER = Path(__file__).parent
 ON_GPU = ("augment", "extract", "step", "sweep")  # suites with contenders there
 NEEDED = ("pytest", "pytest_benchmark")
-SMOKE = ("--smoke", "--turns=1", "--benchmark-min-rounds=1", "--benchmark-max-time=0.01")
+QUICK = ("--quick", "--turns=1")
+SMOKE = ("--smoke", *QUICK, "--benchmark-min-rounds=1", "--benchmark-max-time=0.01")
 INTERRUPTED = 2  # exit code of pytest
 
 
@@ -30,13 +31,19 @@ def suites() -> list[str]:
 
 
 def run(
-    only: Sequence[str], smoke: bool, thread_count: int | None, out: Path, json: Path | None, device: str = "cpu"
+    only: Sequence[str],
+    smoke: bool,
+    thread_count: int | None,
+    out: Path,
+    json: Path | None,
+    device: str = "cpu",
+    quick: bool = False,
 ) -> list[Measurement]:
     """Run the suite on that device (cpu, cuda, or emulated): append its measurements to `json`, write the report.
 
-    `json` defaults to OUT/results.jsonl. Returns the measurements; progress goes to stderr. Raises BackendError without
-    pytest-benchmark or that device, UsageError for an unknown suite, and FastMLPError, once the report is written, if a
-    contender failed.
+    quick: one turn each, without contenders whose set-up takes long. `json` defaults to OUT/results.jsonl. Returns the
+    measurements; progress goes to stderr. Raises BackendError without pytest-benchmark or that device, UsageError for
+    an unknown suite, and FastMLPError, once the report is written, if a contender failed.
     """
     missing = [module for module in NEEDED if find_spec(module) is None]
     if missing:
@@ -49,7 +56,8 @@ def run(
     smoke = smoke or device == "emulated"  # which would otherwise take days
     lines = json or out / "results.jsonl"
     before = len(results.read(lines)) if lines.exists() else 0
-    code = _pytest(only, smoke, thread_count or available_cores(), lines, device)
+    how = SMOKE if smoke else QUICK if quick else ()
+    code = _pytest(only, how, thread_count or available_cores(), lines, device)
     measurements = results.read(lines)[before:] if lines.exists() else []
     if measurements:
         report.write(measurements, out)
@@ -68,11 +76,11 @@ def _check_device(device: str, only: Sequence[str]) -> None:
         open_backend("cupy")
 
 
-def _pytest(only: Sequence[str], smoke: bool, thread_count: int, lines: Path, device: str) -> int:
+def _pytest(only: Sequence[str], how: Sequence[str], thread_count: int, lines: Path, device: str) -> int:
     files = [str(FOLDER / f"bench_{name}.py") for name in only] or [str(FOLDER)]
     command = [sys.executable, "-m", "pytest", "-c", str(FOLDER / "pytest.ini"), *files, "-v", "--benchmark-quiet"]
     # "=", because pytest takes a separate word that is a path for a test path, and looks for a conftest.py there
-    command += [f"--threads={thread_count}", f"--results={lines}", f"--device={device}", *(SMOKE if smoke else ())]
+    command += [f"--threads={thread_count}", f"--results={lines}", f"--device={device}", *how]
     shown = subprocess.DEVNULL if is_quiet() else sys.stderr
     process = subprocess.Popen(command, env=os.environ | threads.variables(thread_count, device), stdout=shown)
     while True:

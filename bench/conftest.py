@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--turns", type=int, default=TURNS, help=f"turns per contender ({TURNS})")
     group.addoption("--device", choices=DEVICES, default="cpu", help="where all contenders run (cpu)")
     group.addoption("--smoke", action="store_true", help="tiny problems, to see that everything runs")
+    group.addoption("--quick", action="store_true", help="leave out contenders whose set-up takes long")
     group.addoption("--results", type=Path, help="append the measurements to this file, one JSON line each")
 
 
@@ -63,7 +64,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[Any]:
     from .results import append
 
     config = request.config
-    session = Session(config.getoption("--threads"), config.getoption("--smoke"), config.getoption("--device"))
+    session = Session(*(config.getoption(option) for option in ("--threads", "--smoke", "--device", "--quick")))
     yield session
     if results := config.getoption("--results"):
         append(results, session.measurements())

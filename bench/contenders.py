@@ -81,7 +81,7 @@ class Contender:
     kind   "ours", "peer", or "floor": work that is unavoidable, drawn into the chart
     bind   sets it up on a problem; may raise AbsentError
     needs  the modules outside fastmlp that it imports: it is absent if one is missing
-    slow   whether its set-up takes long, so that a smoke run skips it
+    slow   whether its set-up takes long, so that a quick run skips it
     """
 
     name: str
@@ -90,10 +90,10 @@ class Contender:
     needs: tuple[str, ...] = ()
     slow: bool = False
 
-    def require(self, smoke: bool) -> None:
+    def require(self, quick: bool) -> None:
         """Raise AbsentError if it cannot run or is skipped."""
         missing = [module for module in self.needs if find_spec(module) is None]
         if missing:
             raise AbsentError(f"{' and '.join(missing)} not installed: pip install 'fastmlp[bench]'.")
-        if smoke and self.slow:
-            raise AbsentError("left out of smoke runs: its set-up takes long.")
+        if quick and self.slow:
+            raise AbsentError("left out of quick runs: its set-up takes long.")

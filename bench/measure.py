@@ -14,8 +14,9 @@ from .results import Measurement, Status, commit, machine, new_run, summary
 class Session:
     """One run of the suite: the contenders bound to the current problem, and all measurements so far."""
 
-    def __init__(self, thread_count: int, smoke: bool, device: str = "cpu") -> None:
+    def __init__(self, thread_count: int, smoke: bool, device: str = "cpu", quick: bool = False) -> None:
         self.threads, self.smoke, self.device = thread_count, smoke, device
+        self._quick = quick or smoke
         self.run = new_run()
         self._problem: Problem | None = None
         self._bound: dict[str, Bound | Exception] = {}
@@ -48,7 +49,7 @@ class Session:
             return error
 
     def _checked(self, contender: Contender, problem: Problem, finding: Finding) -> Bound:
-        contender.require(self.smoke)
+        contender.require(self._quick)
         bound = contender.bind(problem)
         threads.pin_loaded(problem.threads)
         bound.run()

@@ -1,7 +1,9 @@
 """scripts/gpu_check: its parts one after another, each in a process of its own with its own time limit.
 
-A part that fails, hangs or crashes is told and the next goes on. All output goes to OUT/gpu-check.log, the outcome and
-the tables to OUT/gpu-check.md, the measurements to OUT/GPU-DATE.jsonl, which may be added to bench/results/ as it is.
+The first two take a minute and tell the essentials: what GPU it is, whether training on it is right, and how fast every
+variant of a step is. A part that fails, hangs or crashes is told and the next goes on. All output goes to
+OUT/gpu-check.log, the outcome and the tables to OUT/gpu-check.md, the measurements to OUT/GPU-DATE.jsonl, which may be
+added to bench/results/ as it is; OUT/gpu-check.tar.gz has them all.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import tomllib
@@ -27,7 +31,7 @@ from extras import needed
 from installer import say
 
 PARTS = ROOT / "scripts" / "gpu_parts.py"
-LOG, REPORT = "gpu-check.log", "gpu-check.md"
+LOG, REPORT, ARCHIVE = "gpu-check.log", "gpu-check.md", "gpu-check.tar.gz"
 MINUTES = 9.5
 PATIENCE = 15.0  # seconds for a part that is told to end, to keep what it has measured
 TAIL = 15  # lines of a failed part's output
@@ -40,18 +44,22 @@ OPTIONAL = {
     "jax": "a peer",
     "kornia": "a peer",
 }
-SANITIZERS = ("memcheck", "racecheck", "synccheck")
-SUITES = {"step": 150, "sweep": 120, "augment": 60, "extract": 120}  # seconds each
+# Tools of compute-sanitizer and their own options. Drivers refuse calls by which libraries ask what they can do: only
+# what kernels do counts. Synccheck follows so many mbarriers as it is told, and otherwise fails at the first launch.
+SANITIZERS = {"memcheck": ["--report-api-errors=no"], "racecheck": [], "synccheck": ["--num-cuda-barriers=65536"]}
+CLEAN = r"(ERROR|RACECHECK) SUMMARY: 0 "  # a tool's last line; where it never ran, there is none
+SUITES = {"step": 90, "sweep": 90, "augment": 60, "extract": 90}  # seconds each
 
 
 @dataclass(frozen=True)
 class Part:
-    """A command, the seconds it may take, and why it is left out, if it is."""
+    """A command, the seconds it may take, why it is left out, if it is, and a pattern of what it says if it held."""
 
     name: str
     command: Sequence[str]
     seconds: float
     absent: str = ""
+    shows: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,9 +89,11 @@ def main(arguments: Sequence[str]) -> int:
         try:
             outcomes = _run_all(chosen, out, variables, 60 * options.minutes)
         except KeyboardInterrupt:
+            _pack(out)
             return INTERRUPTED
         _write(out, outcomes, _tables(python, out, variables))
-        say(f"Report: {out / REPORT}")
+        _pack(out)
+        say(f"Report: {out / REPORT}; all of it: {out / ARCHIVE}")
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
@@ -98,7 +108,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu-check", help="where to write (runs/gpu-check)")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"for everything ({MINUTES:g})")
     parser.add_argument(
-        "--only", nargs="+", default=(), metavar="PART", help="some parts: doctor, parity, bench-step, ..."
+        "--only", nargs="+", default=(), metavar="PART", help="some parts: doctor, essentials, bench-step, ..."
     )
     return parser.parse_args(arguments)
 
@@ -153,23 +163,23 @@ def _parts(python: str, out: Path, scratch: Path, options: argparse.Namespace) -
     def run(name: str, *more: str) -> list[str]:
         return [python, str(PARTS), name, *more, f"--device={device}", f"--out={out}", f"--scratch={scratch}"]
 
-    works = [Part("doctor", run("doctor"), 60), Part("parity", run("parity"), 150), Part("short", run("short"), 60)]
+    doctor, essentials = Part("doctor", run("doctor"), 30), Part("essentials", run("essentials"), 60)
+    works = [Part("parity", run("parity"), 150), Part("short", run("short"), 60)]
     paper = Part("reproduce", run("reproduce"), 120)
     if options.dry_run:  # one process, for the libraries' imports take longest, and time for emulations to be compiled
-        return [replace(part, seconds=300) for part in (*works, paper, Part("bench", run("bench", *SUITES), 300))]
+        bench = Part("bench", run("bench", *SUITES), 300)
+        return [replace(part, seconds=300) for part in (doctor, essentials, *works, paper, bench)]
     step, *others = (Part(f"bench-{suite}", run("bench", suite), seconds) for suite, seconds in SUITES.items())
     sanitized = (_sanitizer(tool, run("short")) for tool in SANITIZERS)
-    return [*works, step, paper, *others, *sanitized, Part("tests", run("tests"), 90)]
+    return [doctor, essentials, step, paper, *works, *others, *sanitized, Part("tests", run("tests"), 90)]
 
 
 def _sanitizer(tool: str, command: Sequence[str]) -> Part:
-    """The short run under one of compute-sanitizer's tools."""
+    """The short run under one of compute-sanitizer's tools, alone on the GPU: a tool takes all memory there is."""
     program = shutil.which("compute-sanitizer")
     absent = "" if program else "compute-sanitizer is not installed"
-    # drivers refuse calls by which libraries ask what they can do: only what kernels do counts
-    of_tool = ["--report-api-errors=no"] if tool == "memcheck" else []
-    options = [f"--tool={tool}", *of_tool, "--error-exitcode=9", "--print-limit=20"]
-    return Part(tool, [str(program), *options, *command], 60, absent)
+    options = [f"--tool={tool}", *SANITIZERS[tool], "--error-exitcode=9", "--print-limit=20"]
+    return Part(tool, [str(program), *options, *command], 60, absent, CLEAN)
 
 
 # Running them.
@@ -198,11 +208,19 @@ def _run(part: Part, log: IO[bytes], variables: Mapping[str, str], left: float) 
     limit = min(part.seconds, left)
     code = _call(part.command, log, variables, limit)
     seconds = time.monotonic() - began
-    if code == 0:
-        return Outcome(part.name, "held", seconds)
-    _show_tail(log, before)
-    note = f"ended after its {limit:.0f} s" if code is None else f"exit code {code}"
-    return Outcome(part.name, "failed", seconds, f"{note}, see {LOG}")
+    if wrong := _wrong(part, code, limit, _output(log, before)):
+        _show_tail(log, before)
+        return Outcome(part.name, "failed", seconds, f"{wrong}, see {LOG}")
+    return Outcome(part.name, "held", seconds)
+
+
+def _wrong(part: Part, code: int | None, limit: float, output: str) -> str:
+    """What is, of a part that has ended with that code and output; empty if it held."""
+    if code is None:
+        return f"ended after its {limit:.0f} s"
+    if code:
+        return f"exit code {code}"
+    return "" if re.search(part.shows, output) else f"it did not say that it ran ({part.shows})"
 
 
 def _call(command: Sequence[str], log: IO[bytes], variables: Mapping[str, str], limit: float) -> int | None:
@@ -224,12 +242,17 @@ def _call(command: Sequence[str], log: IO[bytes], variables: Mapping[str, str], 
 
 
 def _show_tail(log: IO[bytes], start: int) -> None:
+    for line in _output(log, start).splitlines()[-TAIL:]:
+        say(f"    {line}")
+
+
+def _output(log: IO[bytes], start: int) -> str:
+    """What the log has from there on."""
     log.flush()
     log.seek(start)
-    lines = log.read().decode(errors="replace").splitlines()
+    text = log.read().decode(errors="replace")
     log.seek(0, os.SEEK_END)
-    for line in lines[-TAIL:]:
-        say(f"    {line}")
+    return text
 
 
 # The report.
@@ -247,3 +270,11 @@ def _tables(python: str, out: Path, variables: Mapping[str, str]) -> str:
     command = [python, str(PARTS), "report", f"--out={out}"]
     made = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     return made.stdout if made.returncode == 0 else made.stderr
+
+
+def _pack(out: Path) -> None:
+    """All files of the folder as one."""
+    with tarfile.open(out / ARCHIVE, "w:gz") as archive:
+        for path in sorted(out.iterdir()):
+            if path.is_file() and path.name != ARCHIVE:
+                archive.add(path, f"gpu-check/{path.name}")

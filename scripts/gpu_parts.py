@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastmlp.backends import Backend
 
 MEASURED = "measured.jsonl"  # until it is named after the GPU
+ESSENTIALS = "essentials.json"
 TESTED = (
     "testing/test_parity.py",
     "training/test_samples.py",
@@ -83,6 +84,19 @@ def doctor(options: argparse.Namespace) -> int:
     return 0
 
 
+def essentials(options: argparse.Namespace) -> int:
+    """Whether training is right in each tier and each of its variants, and what a step takes in them."""
+    from fastmlp.bench import variants
+    from fastmlp.common.files import write_json
+
+    found: list[dict[str, Any]] = []
+    for one in variants.measured(opened(options), options.device):
+        found.append(one)
+        print(", ".join(f"{name} {value}" for name, value in one.items()), flush=True)
+        write_json(options.out / ESSENTIALS, {"variants": found})  # in case that the time is up
+    return 1 if any("wrong" in one for one in found) else 0
+
+
 def parity(options: argparse.Namespace) -> int:
     """Our own cases: every op, step, epoch, run and augmentation in each tier; a line for each that does not hold."""
     from fastmlp.testing import CASES, assert_parity, check_backend
@@ -130,11 +144,11 @@ def short(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Those suites of the benchmarks, beside all peers that are here."""
+    """Those suites of the benchmarks, beside all peers that are here and quickly set up."""
     from fastmlp.bench import command, report
 
     lines, folder = options.out / MEASURED, options.scratch / "-".join(options.suites)
-    measured = command.run(options.suites, is_dry(options), None, folder, lines, options.device)
+    measured = command.run(options.suites, is_dry(options), None, folder, lines, options.device, quick=True)
     print(report.table(measured))
     return 0
 
@@ -176,8 +190,12 @@ def random_weights(folder: Path) -> Path:
 def report(options: argparse.Namespace) -> int:
     """All tables in Markdown on stdout; the file of measurements gets its name."""
     from fastmlp.bench import report as bench_report
-    from fastmlp.bench import results
+    from fastmlp.bench import results, variants
 
+    essentials = options.out / ESSENTIALS
+    if essentials.is_file():
+        found = json.loads(essentials.read_text())["variants"]
+        print(f"## A step of 512-64-10, batch 64, in every variant\n\n{variants.table(found)}\n")
     paper = options.out / "reproduce.json"
     if paper.is_file():
         print(_paper_table(json.loads(paper.read_text())))
@@ -199,6 +217,7 @@ def _paper_table(found: dict[str, Any]) -> str:
 
 PARTS = {
     "doctor": doctor,
+    "essentials": essentials,
     "parity": parity,
     "short": short,
     "tests": tests,

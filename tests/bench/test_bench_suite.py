@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 
 from fastmlp.backends import open_backend, probe
-from fastmlp.bench import command, imitating, memory, ours, results, training
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.bench import command, imitating, memory, ours, results, training, variants
 from fastmlp.bench.busy import busy_processes
-from fastmlp.bench.contenders import Bound, Contender, Problem
+from fastmlp.bench.contenders import AbsentError, Bound, Contender, Problem
 from fastmlp.bench.measure import Session
 from fastmlp.bench.threads import variables
 from fastmlp.cli.main import main
+from fastmlp.network.tiers import Tier
 
 ROOT = Path(__file__).parents[2]
 MEBIBYTE = 2**20
@@ -30,7 +33,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.bench.contenders import Bound, Contender, Problem
+from fastmlp.bench.contenders import AbsentError, Bound, Contender, Problem
 
 LOG = Path(__file__).with_suffix(".log")
 
@@ -257,10 +260,55 @@ def test_everybody_computes_in_full_float32_on_a_gpu():
     assert "JAX_PLATFORMS" not in found
 
 
+def test_a_quick_run_leaves_out_what_takes_long_to_set_up():
+    slow = Contender("slow", "peer", lambda problem: Bound(lambda: None, check=lambda what: None), slow=True)
+    problem = training.draw("step", 1, rows=100, sizes=(8, 4, 2))
+    with pytest.raises(AbsentError, match="left out of quick runs: its set-up takes long"):
+        Session(1, smoke=False, quick=True).bound(slow, problem)
+    Session(1, smoke=False).bound(slow, problem)
+
+
+def test_variants_go_on_after_one_that_is_wrong_or_absent(monkeypatch):
+    class Ways(NumpyBackend):
+        def epoch_ways(self):
+            yield from (self._confined("wrong"), self._confined("absent"), self._confined("right"))
+
+        def _confined(self, way):
+            confined = copy(self)
+            confined.way = way
+            return confined
+
+    def per_epoch(backend, tier, problem, epochs):
+        if backend.way == "wrong":
+            raise RuntimeError("a launch failure")
+        if backend.way == "absent":
+            raise AbsentError("too little shared memory.")
+        return 1e-6 * (problem.steps + 5)  # and 5 us besides the steps
+
+    monkeypatch.setattr(variants, "_per_epoch", per_epoch)
+    monkeypatch.setattr(variants, "MOST_EMULATED", None)
+    found = list(variants.measured(Ways(), "emulated"))
+    assert [one["variant"] for one in found] == ["tier 3", "tier 2", "tier 3, wrong", "tier 3, absent", "tier 3, right"]
+    assert found[2]["wrong"] == "RuntimeError: a launch failure"
+    assert found[3]["absent"] == "too little shared memory."
+    assert (found[4]["epoch"], found[4]["kernels"]) == (2.67, 1.0)  # of three steps
+    assert variants.table(found).splitlines()[-1] == "| tier 3, right | 2.67 | 1.0 |"
+
+
+def test_a_variant_is_held_to_the_reference():
+    class Wrong(NumpyBackend):
+        def to_numpy(self, array):
+            return 1.5 * super().to_numpy(array)
+
+    problems = [training.draw("step", 1, rows=rows, sizes=(8, 4, 2)) for rows in (130, 64)]
+    assert set(variants._judged(NumpyBackend(), Tier.ARRAY_CODE, problems, 1)) == {"epoch", "kernels"}
+    assert "loss" in variants._judged(Wrong(), Tier.ARRAY_CODE, problems, 1)["wrong"]
+
+
 def test_a_failure_is_reported_after_the_report(monkeypatch, capsys, tmp_path):
     """The suite ends with a failed contender: exit code 1, but a report on what was measured."""
 
-    def fake(only, smoke, thread_count, lines, device):
+    def fake(only, how, thread_count, lines, device):
         problem = training.draw("step", 1, rows=100, sizes=(8, 4, 2))
         session = Session(1, smoke=True)
         session.add(ours.FLOORS[0], problem, [1.0])

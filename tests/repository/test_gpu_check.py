@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def test_the_dry_run_runs_every_part_on_the_emulated_backend(tmp_path):
     assert names[0] == "backends.json"
     assert names[2:] == ["gpu-check.log", "gpu-check.md", "reproduce.json"]
     told = (tmp_path / "gpu-check.md").read_text()
-    for part in ("doctor", "parity", "short", "bench", "reproduce"):
+    for part in ("doctor", "essentials", "parity", "short", "bench", "reproduce"):
         assert f"| {part} | held |" in told
     for suite in ("A step of training", "Many heads at once", "Augmentation", "Features", "The paper, end to end"):
         assert f"## {suite}" in told
@@ -36,10 +37,10 @@ def test_the_dry_run_runs_every_part_on_the_emulated_backend(tmp_path):
     assert {"fastmlp cupy, tier 2", "PyTorch, eager"} <= {one.contender for one in measured}
 
 
-def outcome_of(tmp_path: Path, script: str, seconds: float = 30.0, left: float = 60.0) -> gpu.Outcome:
+def outcome_of(tmp_path: Path, script: str, seconds: float = 30.0, left: float = 60.0, shows: str = "") -> gpu.Outcome:
     command = [str(program(tmp_path / "part", script))]
     with (tmp_path / "log").open("w+b") as log:
-        return gpu._run(Part("part", command, seconds), log, os.environ, left)
+        return gpu._run(Part("part", command, seconds, shows=shows), log, os.environ, left)
 
 
 def test_a_part_that_fails_is_told_with_the_end_of_its_output(tmp_path, capsys):
@@ -72,6 +73,54 @@ def test_a_part_gets_the_chance_to_keep_what_it_has(tmp_path, heed_interrupts):
     outcome = outcome_of(tmp_path, f"trap 'echo kept > {tmp_path}/kept; exit 1' INT; sleep 60 & wait", 1.0)
     assert outcome.status == "failed"
     assert (tmp_path / "kept").read_text() == "kept\n"
+
+
+SUMMARIES = [
+    ("========= ERROR SUMMARY: 0 errors", "held"),
+    ("========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)", "held"),
+    ("========= ERROR SUMMARY: 10 errors", "failed"),
+    ("every weight is right", "failed"),  # the tool was never there
+]
+
+
+@pytest.mark.parametrize(("line", "status"), SUMMARIES)
+def test_a_sanitizer_holds_only_if_it_says_that_it_found_nothing(tmp_path, line, status):
+    outcome = outcome_of(tmp_path, f"echo '{line}'", shows=gpu.CLEAN)
+    assert outcome.status == status
+    assert ("it did not say that it ran" in outcome.note) == (status == "failed")
+
+
+def test_what_an_earlier_part_said_does_not_count(tmp_path):
+    said = Part("said", [str(program(tmp_path / "said", "echo ran"))], 10, shows="ran")
+    silent = Part("silent", [str(program(tmp_path / "silent", "exit 0"))], 10, shows="ran")
+    outcomes = gpu._run_all([said, silent], tmp_path, os.environ, 60)
+    assert [outcome.status for outcome in outcomes] == ["held", "failed"]
+
+
+def test_each_sanitizer_runs_alone_and_sees_every_barrier(monkeypatch, tmp_path):
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
+    parts = {part.name: part for part in gpu._parts("python", tmp_path, tmp_path, gpu._parse([]))}
+    assert [name for name in parts if name in gpu.SANITIZERS] == list(gpu.SANITIZERS)
+    assert all(parts[tool].shows == gpu.CLEAN and f"--tool={tool}" in parts[tool].command for tool in gpu.SANITIZERS)
+    assert "--num-cuda-barriers=65536" in parts["synccheck"].command
+
+
+def test_the_essentials_come_first_and_within_a_minute(tmp_path):
+    parts = gpu._parts("python", tmp_path, tmp_path, gpu._parse([]))
+    assert [part.name for part in parts[:2]] == ["doctor", "essentials"]
+    assert parts[1].seconds == 60
+
+
+def test_all_files_are_one_archive_however_it_ends(monkeypatch, tmp_path):
+    def interrupted(parts, out, variables, seconds):
+        (out / gpu.LOG).write_text("begun")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu, "_run_all", interrupted)
+    for _ in range(2):  # the archive of before is none of its files
+        assert gpu.main(["--here", "--dry-run", "--out", str(tmp_path)]) == 130
+        with tarfile.open(tmp_path / gpu.ARCHIVE) as archive:
+            assert archive.getnames() == [f"gpu-check/{gpu.LOG}"]
 
 
 def test_nothing_begins_when_the_time_for_everything_is_up(tmp_path):
@@ -126,4 +175,4 @@ def test_a_fresh_machine_gets_an_environment_with_all_that_is_measured(monkeypat
 
 def test_an_unknown_part_is_told_with_those_there_are(capsys, tmp_path):
     assert gpu.main(["--here", "--only", "doctor", "speed", "--out", str(tmp_path)]) == 2
-    assert "There is no part speed: choose of doctor, parity, short, bench-step," in capsys.readouterr().err
+    assert "There is no part speed: choose of doctor, essentials, bench-step," in capsys.readouterr().err

@@ -1,0 +1,73 @@
+"""What a training step takes in every variant that a GPU's backend has: each layout of a fused epoch, each tiling.
+
+An epoch's time is that of its steps and of what it costs besides them, on the host. A shorter epoch costs as much
+besides: so the difference of both is the kernels' alone.
+"""
+
+from __future__ import annotations
+
+import timeit
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from statistics import median
+from typing import Any
+
+from fastmlp.backends.base import Backend
+from fastmlp.network.tiers import Tier
+
+from . import ours
+from .contenders import AbsentError
+from .training import Training, draw
+
+ROWS = {"cuda": (50_000, 10_000), "emulated": (130, 64)}  # of an epoch, and of the shorter one
+EPOCHS = {"cuda": 20, "emulated": 1}  # timed, of each
+MOST_EMULATED = 1  # ways of each tier: emulations take seconds to compile
+
+
+def measured(backend: Backend, device: str) -> Iterator[dict[str, Any]]:
+    """Of each variant its name and, in us a step, the whole epoch as called and the kernels alone.
+
+    Or why there is no such variant ("absent"), or what is wrong with it ("wrong"). device: "cuda" or "emulated".
+    """
+    problems = [draw("step", backend.threads, rows=rows, device=device) for rows in ROWS[device]]
+    for name, way, tier in variants(backend, MOST_EMULATED if device == "emulated" else None):
+        yield {"variant": name, **_judged(way, tier, problems, EPOCHS[device])}
+
+
+def variants(backend: Backend, most: int | None = None) -> Iterator[tuple[str, Backend, Tier]]:
+    """What the backend chooses itself in tiers 3 and 2, then each way that it has in either, or that many of them."""
+    yield "tier 3", backend, Tier.FUSED_EPOCH
+    yield "tier 2", backend, Tier.FUSED_OPS
+    for tier, ways in ((Tier.FUSED_EPOCH, backend.epoch_ways()), (Tier.FUSED_OPS, backend.op_ways())):
+        for way in islice(ways, most):
+            yield f"tier {tier.value}, {way.way}", way, tier
+
+
+def _judged(backend: Backend, tier: Tier, problems: Sequence[Training], epochs: int) -> dict[str, Any]:
+    try:
+        seconds = [_per_epoch(backend, tier, problem, epochs) for problem in problems]
+    except AbsentError as absence:
+        return {"absent": str(absence)}
+    except Exception as error:  # noqa: BLE001  (CuPy, NVRTC and the driver each raise their own; the next may run)
+        return {"wrong": f"{type(error).__name__}: {error}"}
+    steps = [problem.steps for problem in problems]
+    kernels = (seconds[0] - seconds[1]) / (steps[0] - steps[1])
+    return {"epoch": round(1e6 * seconds[0] / steps[0], 2), "kernels": round(1e6 * kernels, 2)}
+
+
+def _per_epoch(backend: Backend, tier: Tier, problem: Training, epochs: int) -> float:
+    """The median of the seconds that an epoch takes, once the network that it trains has been found right."""
+    bound = ours.train(backend, problem, tier)
+    bound.run()
+    assert bound.result is not None
+    problem.check(str(backend), bound.result())
+    return median(timeit.repeat(bound.run, number=1, repeat=epochs))
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """In Markdown."""
+    lines = ["| us a step | epoch | kernels alone |", "| --- | ---: | ---: |"]
+    for one in found:
+        cells = [one["epoch"], one["kernels"]] if "epoch" in one else [one.get("wrong") or one["absent"], ""]
+        lines.append(f"| {one['variant']} | {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
