@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Array, Availability, Backend, EpochRunner, Kernel
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.cuda_graphs import RecordedEpochs
+from fastmlp.backends.release import release_with
 from fastmlp.common.errors import BackendError
 from fastmlp.kernels import EpochKind, EpochTask
 from fastmlp.kernels.cuda.augment import image_kernels
@@ -84,6 +85,7 @@ class CupyBackend(CudaBackend):
 
         super().__init__(device, CupyDriver())
         self.xp = xp
+        release_with(self, *_endings())
 
     @classmethod
     def probe(cls) -> Availability:
@@ -148,6 +150,13 @@ class CupyBackend(CudaBackend):
         import cupy
 
         cupy.cuda.get_current_stream().synchronize()
+
+
+def _endings() -> tuple[Callable[[], object], ...]:
+    """What is done before the backend's arrays go: wait for all that uses them, and unpin the host's memory."""
+    import cupy
+
+    return cupy.cuda.Device().synchronize, cupy.get_default_pinned_memory_pool().free_all_blocks
 
 
 def _try_gpu(cupy: Any, backend: CupyBackend) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastmlp.backends.cupy import CudaBackend
+from fastmlp.backends.release import release_with
 
 IN_FLIGHT = 2  # batches: one is computed, one is copied
 WARM_UPS = 3  # before a graph is recorded, so that cuDNN has chosen its algorithms and every kernel is loaded
@@ -78,6 +80,11 @@ class Cuda:
     def event(self) -> Any:
         return torch.cuda.Event()
 
+    def wait(self) -> None:
+        """Until all work in both streams is done."""
+        self._copy.synchronize()
+        self._compute.synchronize()
+
     def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Pinned host memory, so that copies to and from the device are asynchronous."""
         return torch.empty(shape, dtype=dtype, pin_memory=True)
@@ -125,7 +132,9 @@ class Pipeline:
         self._forward, self._cuda, self._rows = forward, cuda, rows
         self._slots = [_Slot(cuda, rows, shape, width) for _ in range(IN_FLIGHT)]
         self._images = torch.empty_like(self._slots[0].images)  # the input of the graph
-        self._graph: Work | None = None
+        self._graph: list[Work] = []  # one, once it is recorded
+        # Pinned memory goes before the events that say when it is free, these before the streams they belong to.
+        release_with(self, cuda.wait, self._slots.clear, self._graph.clear)
 
     def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         """The features, batch by batch, while later batches are in flight; only one such iterator at a time."""
@@ -158,6 +167,6 @@ class Pipeline:
         if slot.count < self._rows:
             return self._forward(slot.images[: slot.count])
         self._images.copy_(slot.images)
-        if self._graph is None:
-            self._graph = self._cuda.record(lambda: self._forward(self._images))
-        return self._graph()
+        if not self._graph:
+            self._graph.append(self._cuda.record(partial(self._forward, self._images)))
+        return self._graph[0]()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Backend, Data
+from fastmlp.backends.release import release_with
 from fastmlp.common.errors import BackendError
 from fastmlp.network.scaling import Scaling
 
@@ -48,6 +49,7 @@ class Chunks:
             )
         self._worker = ThreadPoolExecutor(1)  # kept from epoch to epoch
         self._slots = [_Slot(backend, self._columns, self.rows, dtype, scaling) for _ in range(SLOTS)]
+        release_with(self, self._worker.shutdown, backend.synchronize, self._slots.clear)
 
     def of(self, order: NDArray[np.int64], rows: int) -> Iterator[tuple[int, Data]]:
         """(first place in the order, features, labels and weights, if any) of that many rows each.

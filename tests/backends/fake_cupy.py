@@ -185,7 +185,7 @@ def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
     """What to put into sys.modules."""
     cupy, cuda = _module("cupy"), _module("cupy.cuda")
     attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": H100.shared_memory}
-    device = types.SimpleNamespace(id=0, compute_capability="90", attributes=attributes)
+    device = types.SimpleNamespace(id=0, compute_capability="90", attributes=attributes, synchronize=lambda: None)
     cuda.Device = lambda: device
     cuda.runtime = types.SimpleNamespace(
         getDeviceProperties=lambda number: {"name": b"NVIDIA H100"},
@@ -197,6 +197,7 @@ def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
     cuda.get_current_stream = lambda: gpu.streams[-1]
     cupy.cuda, cupy.RawModule, cupy.asarray, cupy.asnumpy, cupy.empty = cuda, gpu.raw_module, asarray, asnumpy, empty
     cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
+    cupy.get_default_pinned_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
     cupy.__version__ = "14.2.0"
 
     namespace = _module("array_api_compat.cupy")

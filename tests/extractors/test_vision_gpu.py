@@ -1,6 +1,8 @@
 """The GPU path of a backbone, tested on a CPU: our kernel emulated, and a stand-in for CUDA's streams and graphs."""
 
+import gc
 import sys
+import weakref
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,6 +142,9 @@ class NoCuda(Cuda):
     def pinned(self, shape, dtype):
         return torch.empty(shape, dtype=dtype)
 
+    def wait(self):
+        self.log.append("wait")
+
     def record(self, work):
         result = work()
         self.log.append("record graph")
@@ -168,6 +173,32 @@ def test_batches_come_out_whole_and_in_order(rng, count):
         np.testing.assert_array_equal(got, sums(torch.as_tensor(images)).numpy())
 
 
+def test_pinned_memory_goes_before_its_events_and_these_before_the_streams(rng):
+    gone: list[str] = []
+
+    class Watched(NoCuda):
+        def pinned(self, shape, dtype):
+            memory = super().pinned(shape, dtype)
+            weakref.finalize(memory, gone.append, "memory")
+            return memory
+
+        def event(self):
+            event = super().event()
+            weakref.finalize(event, gone.append, "event")
+            return event
+
+        def wait(self):
+            gone.append("wait")
+
+    cuda = Watched()
+    weakref.finalize(cuda, gone.append, "streams")
+    pipeline = Pipeline(sums, cuda, 4, (3, 5, 6), 2)
+    list(pipeline.batches(rng.integers(0, 256, (5, 3, 5, 6), dtype=np.uint8)))
+    del cuda, pipeline
+    gc.collect()
+    assert gone == ["wait", *["memory", "memory", "event", "event"] * IN_FLIGHT, "streams"]
+
+
 def test_strided_and_read_only_images_are_taken(rng):
     images = rng.integers(0, 256, (6, 5, 6, 3), dtype=np.uint8).transpose(0, 3, 1, 2)
     images.flags.writeable = False
@@ -178,7 +209,8 @@ def test_strided_and_read_only_images_are_taken(rng):
 def test_a_batch_is_fetched_while_another_is_computed(rng):
     """Nothing still needed is overwritten: the log shows every wait, in order."""
     cuda = NoCuda()
-    batches = Pipeline(sums, cuda, 4, (3, 5, 6), 2).batches(rng.integers(0, 256, (14, 3, 5, 6), dtype=np.uint8))
+    pipeline = Pipeline(sums, cuda, 4, (3, 5, 6), 2)
+    batches = pipeline.batches(rng.integers(0, 256, (14, 3, 5, 6), dtype=np.uint8))
     next(batches)
     start = ["copy", "record arrived {0}", "compute", "wait arrived {0}"]
     whole = [*start, "launch", "record done {0}"]
