@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import io
 import os
 import sys
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from fastmlp.experiments.machine import Machine
 
 INTERRUPTED = 130
+
+atexit.register(gc.freeze)  # a process that ends need not look for garbage
 
 
 def main(argv: Sequence[str] | None = None) -> int:

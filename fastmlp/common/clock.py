@@ -3,7 +3,7 @@
 import time
 from threading import Lock
 
-BEGUN = time.monotonic()  # for a command: about when its process began
+BEGUN = time.monotonic() - time.process_time()  # for a command: about when its process began
 _lock = Lock()
 _compiled = 0.0
 _compiling_since: float | None = None

@@ -216,12 +216,14 @@ class ImageFeatures:
 
     @cached_property
     def trained_rows(self) -> TrainedRows:
-        return TrainedRows.of(self.images.dataset.train.images)
+        with self.machine.timed("identify"):
+            return TrainedRows.of(self.images.dataset.train.images)
 
     @cached_property
     def test_set(self) -> dict[str, Any]:
         test = self.images.dataset.test
-        return digests(row_hashes(test.images), test.labels)
+        with self.machine.timed("identify"):
+            return digests(row_hashes(test.images), test.labels)
 
     @cached_property
     def opening(self) -> Opening:
@@ -229,7 +231,9 @@ class ImageFeatures:
 
     @cached_property
     def extractor(self) -> Extractor:
-        return self.opening.on(self.machine.backend)
+        opening = self.opening
+        with self.machine.timed("open_extractor"):
+            return opening.on(self.machine.backend)
 
     @cached_property
     def train(self) -> FeatureStore:
@@ -247,10 +251,12 @@ class ImageFeatures:
         return self._store("test", self.images.dataset.test)
 
     def _store(self, name: str, split: Split, augmentation: dict[str, Any] | None = None) -> FeatureStore:
+        with self.machine.timed("identify"):
+            content = split.content_hash
         provenance = {
             "dataset": self.images.dataset.name,
             "split": name,
-            "content": split.content_hash,
+            "content": content,
             "augmentation": augmentation,
             "dtype": "float32",
         }

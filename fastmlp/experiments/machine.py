@@ -18,7 +18,7 @@ class Machine:
     """A backend with its threads; `seconds` has the time of each stage, in the order in which they began.
 
     begun: when the experiment began, by time.monotonic(); None: now. The first stage, "start", imports and opens the
-    backend.
+    backend. One stage is timed at a time, by the thread that runs the experiment: machines are not to be shared.
     """
 
     def __init__(self, backend: str = "auto", threads: int | None = None, begun: float | None = None) -> None:
@@ -26,6 +26,8 @@ class Machine:
         self._begun = now if begun is None else begun
         self._compiled_before = compile_seconds()
         self.seconds = {"start": now - self._begun}
+        self._stage: str | None = None
+        self._since = work_seconds()
         self.threads = threads or environment.available_cores()
         with self.timed("start"):
             self.backend = open_backend(backend, self.threads)
@@ -33,13 +35,26 @@ class Machine:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the block's time to that stage's, less the time that kernels compiled."""
-        start = work_seconds()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + work_seconds() - start
+        """Add the block's time to that stage's, less the time of stages within it, and that kernels compiled."""
+        outer = self._stage
+        self._turn_to(stage)
+        try:
+            yield
+        finally:
+            self._turn_to(outer)
+
+    def _turn_to(self, stage: str | None) -> None:
+        """The time until now is the last stage's; from now on it is that one's, or None's, who is not timed."""
+        now = work_seconds()
+        if self._stage is not None:
+            self.seconds[self._stage] += now - self._since
+        if stage is not None:
+            self.seconds.setdefault(stage, 0.0)
+        self._stage, self._since = stage, now
 
     def seconds_so_far(self) -> dict[str, float]:
         """The time of each stage, of compiling if anything was compiled, and of all there was ("total"), rounded."""
+        self._turn_to(self._stage)
         compiled = compile_seconds() - self._compiled_before
         seconds = {
             **self.seconds,

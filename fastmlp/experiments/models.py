@@ -64,7 +64,8 @@ class Placed:
 
     @cached_property
     def _all(self) -> Samples:
-        return self._weighted(joined(self._parts))
+        with self.machine.timed("prepare"):
+            return self._weighted(joined(self._parts))
 
     @cached_property
     def held_out(self) -> Samples | None:
@@ -89,7 +90,8 @@ class Placed:
     @cached_property
     def scaling(self) -> Scaling | None:
         """What standardises all of them, learned from the training rows without augmented copies."""
-        return scaling_of(self._first, self._parts[0].features, self.config.recipe)
+        with self.machine.timed("prepare"):
+            return scaling_of(self._first, self._parts[0].features, self.config.recipe)
 
     @property
     def _first(self) -> FeatureSet:
@@ -109,7 +111,8 @@ class Placed:
         return self._place(rows, self.row_weights(rows.labels))
 
     def _place(self, rows: Labelled, weights: NDArray[np.float64] | None = None) -> Samples:
-        return placed(self.machine.backend, *rows, self.config.dtype, self.scaling, weights)
+        with self.machine.timed("prepare"):
+            return placed(self.machine.backend, *rows, self.config.dtype, self.scaling, weights)
 
 
 class Models:
@@ -132,7 +135,8 @@ class Models:
         """
         checkpoint = self._folders(self.feature_sets)
         blueprints = [self.blueprint()] * len(self.feature_sets)
-        begun = checkpoint.begin(blueprints, self.machine.backend, self.config.resume)
+        with self.machine.timed("prepare"):
+            begun = checkpoint.begin(blueprints, self.machine.backend, self.config.resume)
         members = dict(zip(self.feature_sets, begun, strict=True))
         groups = [members] if self._side_by_side(begun) else [{name: member} for name, member in members.items()]
         for group in groups:
@@ -155,9 +159,10 @@ class Models:
         checkpoint = self._folders(names)
         with self.machine.timed(title.replace(" ", "_")):
             Run(list(members.values()), checkpoint).train(samples, title, rows=rows, test=test, held_out=held_out)
-        for name, member in members.items():
-            self.write(name, member, self.config.folder / name)
-        checkpoint.remove()
+        with self.machine.timed("write"):
+            for name, member in members.items():
+                self.write(name, member, self.config.folder / name)
+            checkpoint.remove()
 
     def _folders(self, names: Iterable[str]) -> ModelFolders:
         return ModelFolders({self.config.folder / name: self.fingerprint(name) for name in names})

@@ -11,6 +11,7 @@ from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import SCHEMA, describe, node, on_test_images, over_seeds, write
+from fastmlp.training.member import Member
 
 
 def reproduce(config: Config, begun: float | None = None) -> dict[str, Any]:
@@ -28,6 +29,23 @@ def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
     features.stores()  # all of them, before any training
     models = Models(config, machine, features.by_model())
     trained = models.train()
+    with machine.timed("evaluate"):
+        results = _evaluated(models, features, trained)
+    with machine.timed("write"):
+        for name, member in trained.items():
+            row, evaluation = results["table1"][name], results["evaluation"][name]
+            write(models, name, member, row, evaluation, config.folder / name)
+    with machine.timed("report"):
+        drawn = report.draw(results, config.folder, features.images.sheet())
+        results["seconds"] = machine.seconds_so_far()
+        report.write(results, config.folder, drawn)
+    results["seconds"] = machine.seconds_so_far()  # the report itself, which cannot tell it, included
+    write_json(config.folder / "results.json", results)
+    return results
+
+
+def _evaluated(models: Models, features: ImageFeatures, trained: dict[str, Member]) -> dict[str, Any]:
+    """What results.json holds, but for the time of each stage."""
     results = {
         "schema": SCHEMA,
         "table1": {name: models.table_rows(name, [member.network])[0] for name, member in trained.items()},
@@ -36,15 +54,7 @@ def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
         **on_test_images(models, {name: member.network for name, member in trained.items()}),
         "node": node(models, trained[paper.MODELS[0]].network),
     }
-    if config.seeds > 1:
+    if models.config.seeds > 1:
         results["over_seeds"] = over_seeds(models, results["table1"])
     results["claims"] = report.check_claims(results)
-    for name, member in trained.items():
-        row, evaluation = results["table1"][name], results["evaluation"][name]
-        write(models, name, member, row, evaluation, config.folder / name)
-    with machine.timed("report"):
-        drawn = report.draw(results, config.folder, features.images.sheet())
-    results["seconds"] = machine.seconds_so_far()
-    report.write(results, config.folder, drawn)
-    write_json(config.folder / "results.json", results)
     return results

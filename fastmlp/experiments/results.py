@@ -70,14 +70,15 @@ def judge(
 
     validated: what its cross-validation found, whose answers judge it where its training rows are its test rows.
     """
-    [row] = models.table_rows(name, [member.network])
-    features = models.feature_sets[name]
-    if validated is not None and features.out_of_fold:
-        answers = validated.answers
-        row |= {"test_accuracy": answers.accuracy, "test_loss": answers.loss}
-    else:
-        answers = answers_of(models, {name: member.network})[name]
-    evaluation = metrics.evaluate(answers, features.class_names)
+    with models.machine.timed("evaluate"):
+        [row] = models.table_rows(name, [member.network])
+        features = models.feature_sets[name]
+        if validated is not None and features.out_of_fold:
+            answers = validated.answers
+            row |= {"test_accuracy": answers.accuracy, "test_loss": answers.loss}
+        else:
+            answers = answers_of(models, {name: member.network})[name]
+        evaluation = metrics.evaluate(answers, features.class_names)
     return write(models, name, member, row, evaluation, folder, validated)
 
 

@@ -85,7 +85,8 @@ class Patches(Extractor):
         self._ops = backend.patch_ops
         self._part = PART_ON_CPU if backend.device == "cpu" else PART_ON_GPU
         whitening, centroids = codebook.whitening.T.astype(np.float64), codebook.centroids.astype(np.float64)
-        triangle = np.linalg.qr(whitening).R
+        with backend.one_thread():  # a second one would only be waited for
+            triangle = np.linalg.qr(whitening).R
         self._mean = self._placed(codebook.mean)
         self._blocks = [(k, self._placed(triangle[k : k + BLOCK, k:])) for k in range(0, PATCH, BLOCK)]
         self._centroids, self._lengths = self._placed(centroids @ whitening), self._placed((centroids**2).sum(axis=1))

@@ -20,7 +20,7 @@ from fastmlp.common.files import read_safetensors, write_bytes
 from fastmlp.features.tables import RowArray
 
 NAME = "rows.safetensors"  # in the model's folder
-BLOCK = 2**20  # numbers at a time
+BLOCK = 2**16  # numbers at a time: they stay in a cache, and in memory that the process has already
 
 Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
