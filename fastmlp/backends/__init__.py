@@ -36,9 +36,11 @@ def names() -> list[str]:
 
 
 def probe(name: str) -> Availability:
-    """Whether that backend can run here, and why not."""
+    """Whether the backend `name`, or `name:device`, can run here, and why not."""
+    name, _, device = name.partition(":")
     try:
-        return _class_of(name).probe()
+        found = _class_of(name)
+        return found.probe_device(device) if device else found.probe()
     except ImportError as error:
         fix = f"Install it: {INSTALL[name]}." if name in INSTALL else "Reinstall the package that brings it."
         return Availability(False, f"It cannot be imported ({error}).", fix)
@@ -54,7 +56,7 @@ def open_backend(name: str = AUTO, threads: int | None = None) -> Backend:
     name, _, device = name.partition(":")
     if name == AUTO:
         name = next(candidate for candidate in AUTO_ORDER if probe(candidate).usable)
-    availability = probe(name)
+    availability = probe(f"{name}:{device}" if device else name)
     if not availability.usable:
         raise BackendError(f"Backend {name} cannot run here. {availability.reason} {availability.fix}")
     backend = _class_of(name)(device or None)

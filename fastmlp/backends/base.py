@@ -63,6 +63,7 @@ class Backend(ABC):
     resize: Kernel | None = None
     device: str = "cpu"
     fuses_evaluation: ClassVar[bool] = False  # where it has a fused epoch
+    devices: Sequence[str] = ()  # names of backends, one for each device that heads may be spread over
     way: str = ""  # to which it is confined, see `epoch_ways`
     beside_host: ClassVar[bool] = False  # it computes while the host does other work, and has room for more
     one_thread_per_op: ClassVar[bool] = False  # of array code, products left out: rows are worth sharing out
@@ -82,6 +83,11 @@ class Backend(ABC):
     @abstractmethod
     def probe(cls) -> Availability:
         """Try it for real, but cheaply: allocate, compute, compare."""
+
+    @classmethod
+    def probe_device(cls, device: str) -> Availability:
+        """The same of that device, in a backend that can tell them apart."""
+        return cls.probe()
 
     @cached_property
     def network_ops(self) -> NetworkOps:

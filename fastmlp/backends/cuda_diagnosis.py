@@ -35,6 +35,12 @@ class Installed:
         return int(match[1]) if match else None
 
     @property
+    def too_old(self) -> bool:
+        """Whether the driver is, for any CuPy of our extras."""
+        ours = self.wheel_cuda is None or self.wheel_cuda >= OLDEST_CUDA
+        return self.driver is not None and self.driver < 1000 * OLDEST_CUDA and ours
+
+    @property
     def extra(self) -> str:
         """The command that installs the CuPy for this driver, with the CUDA libraries that it loads."""
         newest = self.driver is None or self.driver >= 13_000
@@ -71,6 +77,8 @@ def diagnose(error: BaseException, installed: Installed) -> Diagnosis:
     """The reason and the fix for an error that CuPy, CUDA or NVRTC raised in a trial run."""
     if len(installed.wheels) > 1:
         return _several_wheels(installed)
+    if installed.too_old:
+        return _old_driver(installed)
     if isinstance(error, ModuleNotFoundError):
         return _module_missing(error, installed)
     text = f"{type(error).__name__}: {error}"
@@ -148,9 +156,17 @@ def _insufficient_driver(_: re.Match[str], installed: Installed) -> Diagnosis:
         return _no_driver()
     of_wheel = f", and {installed.wheels[0]} needs CUDA {needed}" if needed else ", and CuPy needs a newer one"
     reason = f"The NVIDIA driver is too old: it supports CUDA {cuda_version(found)}{of_wheel}."
-    if found < 1000 * OLDEST_CUDA or not installed.wheels or (needed and found >= 1000 * needed):
+    if not installed.wheels or (needed and found >= 1000 * needed):
         return reason, "Install a newer driver (nvidia.com/drivers)."
     return reason, f"Install a newer driver, or: pip uninstall -y {installed.wheels[0]}; {installed.extra}."
+
+
+def _old_driver(installed: Installed) -> Diagnosis:
+    """For any CuPy that we know."""
+    found = cuda_version(installed.driver or 0)
+    reason = f"The NVIDIA driver is too old: it supports CUDA {found}, and fastmlp needs CUDA {OLDEST_CUDA} or newer."
+    then = "" if installed.wheels else f", then: pip install 'fastmlp[cuda{OLDEST_CUDA}]'"
+    return reason, f"Install a newer driver (nvidia.com/drivers){then}."
 
 
 def _no_driver() -> Diagnosis:
@@ -182,7 +198,7 @@ def _library_missing(match: re.Match[str], installed: Installed) -> Diagnosis:
 def _memory(_: re.Match[str], __: Installed) -> Diagnosis:
     return (
         "The GPU has no free memory: not even a small array fits.",
-        "End other programs on it (nvidia-smi lists them), or choose another GPU with CUDA_VISIBLE_DEVICES.",
+        "End other programs on it (nvidia-smi lists them), or choose another GPU, as in --backend cupy:1.",
     )
 
 

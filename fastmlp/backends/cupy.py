@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend, EpochRunner, Kernel
+from fastmlp.backends.cuda_devices import ALL, CUDA, Gpu, NoSuchDeviceError, gpus, number_of
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.cuda_graphs import RecordedEpochs
 from fastmlp.backends.release import release_with
@@ -81,32 +82,51 @@ class CupyBackend(CudaBackend):
     device = "cuda"
 
     def __init__(self, device: str | None = None) -> None:
+        """device: a GPU's number; "all": the first of them, and `devices` has every one."""
         import array_api_compat.cupy as xp
 
-        super().__init__(device, CupyDriver())
+        number = number_of(device)
+        self._gpu = Gpu(number)
+        if number is not None:
+            self.device = f"{CUDA}:{number}"
+        if device == ALL:
+            self.devices = tuple(f"{self.name}:{other}" for other in range(gpus()))
+        super().__init__(None, CupyDriver())
         self.xp = xp
-        release_with(self, *_endings())
+        release_with(self, self._gpu.wait, _unpin)
 
     @classmethod
     def probe(cls) -> Availability:
         """Allocate, launch one of our kernels, multiply: that a GPU is listed does not mean that it works."""
+        return cls._probe(None)
+
+    @classmethod
+    def probe_device(cls, device: str) -> Availability:
+        return cls._probe(device)
+
+    @classmethod
+    def _probe(cls, device: str | None) -> Availability:
         installed = Installed.here()
         try:
             import cupy
 
-            details = _try_gpu(cupy, cls())
+            details = _try_gpu(cupy, cls(device))
+        except NoSuchDeviceError as error:
+            return Availability(False, error.reason, error.fix)
         except Exception as error:  # noqa: BLE001  (CuPy, CUDA, NVRTC and cuBLAS each raise their own)
             return Availability(False, *diagnose(error, installed))
         return Availability(True, details=details | {"wheel": " and ".join(installed.wheels) or "built here"})
 
     def asarray(self, array: NDArray[Any]) -> Array:
         """Like `empty`, raises BackendError, with the number of rows that fit, if the GPU's memory is too small."""
+        self._gpu.use()
         try:
             return self.xp.asarray(array)
         except MemoryError:
             raise self._too_little_memory(array.shape, array.nbytes) from None
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        self._gpu.use()
         try:
             return self.xp.empty(shape, dtype=dtype)
         except MemoryError:
@@ -132,6 +152,7 @@ class CupyBackend(CudaBackend):
 
     def upload(self, source: NDArray[Any], out: Array) -> None:
         """Copy in a separate stream, so that the copy overlaps with kernels of other streams."""
+        self._gpu.use()
         out.set(source, stream=self._uploads)
         self._uploads.synchronize()
 
@@ -152,11 +173,11 @@ class CupyBackend(CudaBackend):
         cupy.cuda.get_current_stream().synchronize()
 
 
-def _endings() -> tuple[Callable[[], object], ...]:
-    """What is done before the backend's arrays go: wait for all that uses them, and unpin the host's memory."""
+def _unpin() -> None:
+    """The host's memory that no array has any more."""
     import cupy
 
-    return cupy.cuda.Device().synchronize, cupy.get_default_pinned_memory_pool().free_all_blocks
+    cupy.get_default_pinned_memory_pool().free_all_blocks()
 
 
 def _try_gpu(cupy: Any, backend: CupyBackend) -> dict[str, str]:

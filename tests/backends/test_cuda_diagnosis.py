@@ -18,6 +18,7 @@ from fastmlp.common.errors import BackendError
 from fastmlp.kernels.cuda.driver import Device, Launch, Program
 from tests.shell import is_one_sentence
 
+GPUS = 2
 CUDA_13 = Installed(("cupy-cuda13x",), 13000)
 
 
@@ -83,16 +84,24 @@ NO_CUPY = ModuleNotFoundError("No module named 'cupy'", name="cupy")
         (
             OLD_DRIVER,
             Installed(("cupy-cuda12x",), 11080),
-            "it supports CUDA 11.8",
-            "Install a newer driver (nvidia.com",
+            "it supports CUDA 11.8, and fastmlp needs CUDA 12 or newer",
+            "Install a newer driver (nvidia.com/drivers).",
         ),
+        (
+            NO_CUPY,
+            Installed((), 11080),
+            "it supports CUDA 11.8",
+            "newer driver (nvidia.com/drivers), then: pip install",
+        ),
+        (NO_NVRTC, Installed(("cupy-cuda13x",), 11040), "it supports CUDA 11.4", "newer driver (nvidia.com"),
+        (RuntimeError("anything"), Installed(("cupy-cuda12x",), 10020), "it supports CUDA 10.2", "newer driver"),
         (NO_DEVICE, CUDA_13, "finds no GPU", "CUDA_VISIBLE_DEVICES"),
         (NO_DEVICE, Installed(("cupy-cuda13x",)), "no NVIDIA driver", "Install the driver"),
         (NO_NVRTC, CUDA_13, "NVRTC, which compiles our kernels, cannot be loaded (libnvrtc.so.13", "fastmlp[cuda13]"),
         (ImportError(IMPORT_ERROR), Installed(("cupy-cuda12x",), 13000), "libcublas.so.12", "fastmlp[cuda12]"),
         (ImportError(IMPORT_ERROR), Installed(("cupy-cuda13x",), 12040), "driver is too old", "fastmlp[cuda12]"),
         (ImportError("\n====\nOriginal error:\n  bad magic.\n====\n"), CUDA_13, "(bad magic)", "fastmlp[cuda13]"),
-        (FULL, CUDA_13, "no free memory", "nvidia-smi lists them"),
+        (FULL, CUDA_13, "no free memory", "(nvidia-smi lists them), or choose another GPU, as in --backend cupy:1"),
         (NO_IMAGE, CUDA_13, "cupy-cuda13x has no code for this GPU", "fastmlp[cuda12]"),
         (
             CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)"),
@@ -161,16 +170,38 @@ class FakeDriver:
         return launch
 
 
+class FakeDevice:
+    """One of GPUS; `used` is the one that was made current last."""
+
+    used: int | None = None
+
+    def __init__(self, number: int = 0) -> None:
+        assert 0 <= number < GPUS
+        self.number = number
+
+    def use(self) -> None:
+        FakeDevice.used = self.number
+
+    def synchronize(self) -> None:
+        pass
+
+
 def fake_cupy() -> types.SimpleNamespace:
     runtime = types.SimpleNamespace(
+        getDeviceCount=lambda: GPUS,
         memGetInfo=lambda: (79 * 2**30, 80 * 2**30),
         driverGetVersion=lambda: 13020,
         runtimeGetVersion=lambda: 13000,
     )
     pool = types.SimpleNamespace(free_bytes=lambda: 2**30)
-    cuda = types.SimpleNamespace(runtime=runtime)
+    cuda = types.SimpleNamespace(runtime=runtime, Device=FakeDevice)
+    pinned = types.SimpleNamespace(free_all_blocks=lambda: None)
     return types.SimpleNamespace(
-        __version__="14.2.0", cuda=cuda, asnumpy=np.asarray, get_default_memory_pool=lambda: pool
+        __version__="14.2.0",
+        cuda=cuda,
+        asnumpy=np.asarray,
+        get_default_memory_pool=lambda: pool,
+        get_default_pinned_memory_pool=lambda: pinned,
     )
 
 
@@ -227,6 +258,68 @@ def test_auto_passes_by_a_gpu_that_fails_and_the_name_says_why(install) -> None:
     with pytest.raises(BackendError) as raised:
         backends.open_backend("cupy")
     assert "no free memory" in str(raised.value)
+
+
+# Several GPUs.
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "told"),
+    [
+        ("cupy", None, "cupy:cuda"),
+        ("cupy:cuda", None, "cupy:cuda"),
+        ("cupy:0", 0, "cupy:cuda:0"),
+        ("cupy:1", 1, "cupy:cuda:1"),
+        ("cupy:cuda:1", 1, "cupy:cuda:1"),
+        ("cupy:all", 0, "cupy:cuda:0"),
+    ],
+)
+def test_a_gpu_is_chosen_by_its_number(install, monkeypatch, name: str, number: int | None, told: str) -> None:
+    install()
+    monkeypatch.setattr(FakeDevice, "used", None)
+    backend = backends.open_backend(name)
+    assert FakeDevice.used == number
+    assert str(backend) == told
+    assert backend.devices == (("cupy:0", "cupy:1") if name.endswith("all") else ())
+
+
+def test_whatever_thread_places_data_does_so_on_the_backends_gpu(install, monkeypatch) -> None:
+    install()
+    first, second = backends.open_backend("cupy:0"), backends.open_backend("cupy:1")
+    for place in (lambda backend: backend.asarray(np.ones(2)), lambda backend: backend.empty((2,), "float32")):
+        for backend, number in ((first, 0), (second, 1), (first, 0)):
+            place(backend)
+            assert FakeDevice.used == number
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        ("2", "There is no GPU 2 here: only GPUs 0 to 1 are visible. Choose one"),
+        ("cuda:7", "There is no GPU 7 here: only GPUs 0 to 1 are visible."),
+        ("99999999999999999999", "There is no GPU 99999999999999999999 here"),
+        ("-1", "It has no device '-1'. Give a GPU's number, as in cupy:0, or cupy:all."),
+        ("1.0", "It has no device '1.0'."),
+        ("first", "It has no device 'first'."),
+        ("cuda:", "It has no device 'cuda:'."),
+        ("²", "It has no device '²'."),
+        ("0,1", "It has no device '0,1'."),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_told_with_those_that_are(install, device: str, reason: str) -> None:
+    install()
+    with pytest.raises(BackendError) as raised:
+        backends.open_backend(f"cupy:{device}")
+    assert raised.value.exit_code == 3
+    assert str(raised.value).startswith(f"Backend cupy cannot run here. {reason}")
+
+
+def test_where_there_is_one_gpu_a_second_one_is_not(install, monkeypatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "GPUS", 1)
+    install()
+    with pytest.raises(BackendError, match="no GPU 1 here: only GPU 0 is visible"):
+        backends.open_backend("cupy:1")
+    assert backends.open_backend("cupy:all").devices == ("cupy:0",)
 
 
 # Memory that runs out later.
