@@ -21,7 +21,7 @@ from fastmlp.kernels.cuda.augment import image_kernels
 from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
-from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, refusal
+from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, UNMEASURED, Layout, refusal
 from fastmlp.kernels.cuda.resize import Resize
 from fastmlp.ops.network import NetworkOps
 
@@ -47,12 +47,16 @@ class CudaBackend(Backend):
         return CudaOps(self.xp, self.driver, self.asarray)
 
     def epoch_ways(self) -> Iterator[CudaBackend]:
-        """By each layout that the device may have."""
-        for layout in LAYOUTS:
+        """By each layout that the device may have, also by one of each kind that is not measured."""
+        for layout in (*LAYOUTS, UNMEASURED[0]):
             if not layout.cluster or self.driver.device.compute_capability >= CLUSTERS:
-                confined = self._confined(f"layout {layout}")
-                confined._fused = FusedEpoch(self.driver, self.asarray, [layout])
-                yield confined
+                yield self.by_layout(layout)
+
+    def by_layout(self, layout: Layout) -> CudaBackend:
+        """The same backend, whose fused epochs have that layout or none."""
+        confined = self._confined(f"layout {layout}")
+        confined._fused = FusedEpoch(self.driver, self.asarray, [layout])
+        return confined
 
     def op_ways(self) -> Iterator[CudaBackend]:
         """By each tiling of products."""

@@ -152,6 +152,12 @@ struct Fiber {
     void* shadow = nullptr; // the address sanitizer's handle of the stack
 };
 
+struct Copy {
+    void* shared;
+    const void* global; // null: zero
+    size_t bytes;
+};
+
 struct Thread {
     Here here;
     int number = 0; // in its block
@@ -161,7 +167,7 @@ struct Thread {
     unsigned shuffles = 0;
     races::Known known;
     size_t taken = 0; // bytes of shared memory that it has claimed so far
-    std::vector<std::function<void()>> copies; // started and not yet waited for
+    std::vector<Copy> copies; // started and not yet waited for
 };
 
 struct Barrier { // for a known number of threads
@@ -190,6 +196,7 @@ struct Block {
     std::vector<Thread> threads;
     std::vector<Warp> warps;
     Barrier barrier;
+    std::map<int, Barrier> others; // by their number
     std::vector<unsigned char> shared;
     std::map<size_t, Mailbox> mailboxes; // by their offset in shared memory
     bool in_use = false; // by other blocks, which have sent to it
@@ -319,6 +326,14 @@ Warp& my_warp() { return current->block->warps[current->number / WARP]; }
 
 void meet_warp(int line) { arrive_and_wait(my_warp().barrier, line); }
 void meet_block(int line) { arrive_and_wait(current->block->barrier, line); }
+void meet_some(int number, int threads, int line) {
+    Barrier& barrier = current->block->others[number];
+    if (number < 1 || number > 15 || threads % WARP) fail("no barrier has such a number, or so many threads");
+    if (barrier.expected != threads && !barrier.waiting.empty()) fail("threads expect different numbers at a barrier");
+    barrier.expected = threads;
+    arrive_and_wait(barrier, line);
+}
+
 void meet_cluster(int line) { arrive_and_wait(group->cluster_barrier, line); }
 
 void fence() { races::fence(current->known); }
@@ -331,6 +346,12 @@ void exchange_in_warp(unsigned mask, const void* value, void* result, size_t byt
     std::memcpy(&values[here.lane], value, bytes);
     arrive_and_wait(warp.barrier, line, warp.shuffled);
     std::memcpy(result, &values[lane], bytes);
+}
+
+void collect_in_warp(unsigned mask, unsigned value, unsigned (&values)[WARP], int line) {
+    const uint64_t* all = current->block->warps[current->number / WARP].values[current->shuffles % 2];
+    exchange_in_warp(mask, &value, &values[0], sizeof value, here.lane, line);
+    for (int lane = 0; lane < WARP; ++lane) std::memcpy(&values[lane], &all[lane], sizeof value);
 }
 
 // Shared memory.
@@ -372,19 +393,30 @@ void check_place([[maybe_unused]] const char* who, [[maybe_unused]] const void* 
 void start_copy(void* shared, const void* global, size_t bytes) {
     offset_of(shared);
     check_place("a copy", shared, bytes);
-    check_place("a copy", global, bytes);
+    if (global) check_place("a copy", global, bytes);
     races::seen(current->known, shared, bytes, races::COPY, true);
     std::memset(shared, 0xff, bytes);
-    current->copies.push_back([=] {
-        races::seen(current->known, global, bytes, races::COPY, false);
-        races::seen(current->known, shared, bytes, races::COPY, true);
-        std::memcpy(shared, global, bytes);
-    });
+    current->copies.push_back({shared, global, bytes});
+}
+
+void copy(const Copy& what) {
+    if (what.global)
+        std::memcpy(what.shared, what.global, what.bytes);
+    else
+        std::memset(what.shared, 0, what.bytes);
+}
+
+// The thread's copies, which from here on are over for whoever hears of it.
+std::vector<Copy> take_copies() {
+    for (const Copy& each : current->copies) {
+        if (each.global) races::seen(current->known, each.global, each.bytes, races::COPY, false);
+        races::seen(current->known, each.shared, each.bytes, races::COPY, true);
+    }
+    return std::exchange(current->copies, {});
 }
 
 void finish_copies() {
-    for (auto& copy : current->copies) copy();
-    current->copies.clear();
+    for (const Copy& each : take_copies()) copy(each);
 }
 
 // Mailboxes.
@@ -415,6 +447,21 @@ void announce(uint64_t* bar, long bytes) {
     if (--box.pending < 0) fail("more arrivals in a phase than the mailbox was made for");
     races::deliver(box.post, current->known, races::tell(current->known));
     end_phase_if_complete(box);
+}
+
+void arrive_with_copies(uint64_t* bar) {
+    races::seen(current->known, bar, sizeof *bar, races::MAILBOX, false);
+    group->spinning = false;
+    Mailbox* box = &mailbox(*current->block, offset_of(bar));
+    Thread* sender = current;
+    const auto copies = take_copies();
+    const auto told = races::tell(sender->known);
+    group->messages.push_back([=] {
+        for (const Copy& each : copies) copy(each);
+        races::deliver(box->post, sender->known, told);
+        --box->pending;
+        end_phase_if_complete(*box);
+    });
 }
 
 void wait_for_phase(uint64_t* bar, unsigned parity) {

@@ -21,6 +21,9 @@
 struct dim3 {
     unsigned x, y, z;
 };
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(16) float4 {
     float x, y, z, w;
 };
@@ -54,8 +57,10 @@ extern Here here;
 void meet_warp(int line);
 void meet_block(int line);
 void meet_cluster(int line);
+void meet_some(int number, int threads, int line); // of a block, at a barrier of that number
 void spin(); // called by a loop that polls global memory, between two reads
 void exchange_in_warp(unsigned mask, const void* value, void* result, size_t bytes, int lane, int line);
+void collect_in_warp(unsigned mask, unsigned value, unsigned (&values)[WARP], int line);
 
 template <class T> T exchange_in_warp(unsigned mask, T value, int lane, int line) {
     T result;
@@ -63,16 +68,24 @@ template <class T> T exchange_in_warp(unsigned mask, T value, int lane, int line
     return result;
 }
 
+template <class F> unsigned reduce_in_warp(unsigned mask, unsigned value, F combine, int line) {
+    unsigned values[WARP];
+    collect_in_warp(mask, value, values, line);
+    for (int lane = 1; lane < WARP; ++lane) values[0] = combine(values[0], values[lane]);
+    return values[0];
+}
+
 // Where the kernel's next array in shared memory starts; `used` is the kernel's own count, without guard zones.
 unsigned char* take_shared(size_t used, size_t bytes);
 
-// Copies that a thread has started arrive when it waits for them; until then their destination is NaN.
-void start_copy(void* shared, const void* global, size_t bytes);
+// Copies that a thread has started arrive when it waits for them, or with a message; until then their destination is NaN.
+void start_copy(void* shared, const void* global, size_t bytes); // zero if global is null
 void finish_copies();
 
 // Mailboxes.
 void make_mailbox(uint64_t* box, int arrivals);
 void announce(uint64_t* box, long bytes); // arrive, and expect that many bytes in this phase
+void arrive_with_copies(uint64_t* box); // once the thread's copies are there, at some time
 void wait_for_phase(uint64_t* box, unsigned parity);
 void send(void* mine, unsigned rank, const void* value, size_t bytes, uint64_t* box);
 
@@ -131,6 +144,10 @@ template <class... A, void (*KERNEL)(A...)> struct Host<KERNEL> {
 #define __shfl_sync(mask, value, lane) emulation::exchange_in_warp(mask, value, (lane) % emulation::WARP, __LINE__)
 #define __shfl_xor_sync(mask, value, bits)                                                                            \
     emulation::exchange_in_warp(mask, value, emulation::here.lane ^ (bits), __LINE__)
+#define __reduce_max_sync(mask, value)                                                                                \
+    emulation::reduce_in_warp(mask, value, [](unsigned a, unsigned b) { return std::max(a, b); }, __LINE__)
+#define __reduce_min_sync(mask, value)                                                                                \
+    emulation::reduce_in_warp(mask, value, [](unsigned a, unsigned b) { return std::min(a, b); }, __LINE__)
 #define __nanosleep(time) emulation::spin()
 #define __threadfence() emulation::fence()
 
@@ -143,6 +160,7 @@ unsigned atomicAdd(unsigned* address, unsigned value);
 // Each rounds separately: the emulation is compiled without contraction.
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fdividef(float a, float b) { return a / b; }
 template <class To, class From> To same_bits(From value) {
     static_assert(sizeof(To) == sizeof(From));
     To result;

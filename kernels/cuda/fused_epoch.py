@@ -12,7 +12,7 @@ from fastmlp.common.errors import BackendError, UsageError
 from fastmlp.kernels import EpochTask
 
 from .driver import Array, Driver, LaunchRefusedError
-from .layout import ALIGNMENT, LAYOUTS, MOST_SLOTS, THREADS, WARPS, Layout, Shape, candidates
+from .layout import ALIGNMENT, LAYOUTS, MOST_SLOTS, WARPS, Layout, Shape, candidates
 
 KINDS = 3  # of messages, see exchange.cuh
 TASK = np.dtype(
@@ -83,7 +83,7 @@ class FusedEpoch:
         """How many tasks one launch may have: any number of clusters, but all blocks of a grid have to run at once."""
         if layout.cluster:
             return 2**16
-        running = self._driver.blocks_at_once(layout.program(shape), THREADS)
+        running = self._driver.blocks_at_once(layout.program(shape), layout.threads)
         if running < layout.blocks:
             raise LaunchRefusedError(f"{running} blocks run at once, and not {layout.blocks}")
         return running // layout.blocks
@@ -97,7 +97,7 @@ class FusedEpoch:
         inboxes = 0 if layout.cluster else blocks * layout.inbox(shape)
         messages = self._place(np.zeros(max(inboxes, 1), np.float32)), self._place(np.zeros(blocks * KINDS, np.uint32))
         launch = self._driver.load(layout.program(shape))
-        launch((blocks,), (THREADS,), (features, labels, table, losses, hits, *messages))
+        launch((blocks,), (layout.threads,), (features, labels, table, losses, hits, *messages))
         losses, hits = self._driver.to_host(losses), self._driver.to_host(hits)
         del placed  # the kernel reads it until here
         of_tasks = zip(losses.reshape(len(tasks), -1), hits.reshape(len(tasks), -1), strict=True)

@@ -11,12 +11,13 @@ from fastmlp.ops.network import Rule
 from .driver import PORTABLE_CLUSTER, Device, Program
 from .sources import define, define_optimizer, optimizers
 
-FILE, KERNEL = "train_epoch.cu", "train_epoch"
-WARPS = 8
-THREADS = 32 * WARPS
+FILE, SPECIALISED, KERNEL = "train_epoch.cu", "train_epoch_specialised.cu", "train_epoch"
+WARP = 32  # threads
+WARPS = 8  # of a block, that compute
 CLUSTERS = 90  # the first compute capability that has them
 MOST_SLOTS = 4  # as in train_epoch.cu
 MOST_UNITS = 32  # of a block: a lane's sums of them over four rows still fit into registers
+MOST_SPECIALISED_UNITS = 16  # likewise, where nine warps leave 168 registers to a thread
 ALIGNMENT = 16  # bytes
 FEW_TASKS = 4  # the paper's two models, and some more
 
@@ -57,25 +58,35 @@ class Shape:
 
 @dataclass(frozen=True)
 class Layout:
-    """split_k blocks share the inputs, split_n the hidden units; train_epoch.cu explains the rest."""
+    """split_k blocks share the inputs, split_n the hidden units; train_epoch.cu explains the rest.
+
+    specialised: by train_epoch_specialised.cu.
+    """
 
     split_k: int
     split_n: int
     cluster: bool
     buffers: int
     passes: int
+    specialised: bool = False
 
     @property
     def blocks(self) -> int:
         return self.split_k * self.split_n
 
+    @property
+    def threads(self) -> int:
+        """Of a block; specialised, with a warp that copies."""
+        return WARP * (WARPS + self.specialised)
+
     def __str__(self) -> str:
         kind = "cluster" if self.cluster else "grid"
-        return f"{kind} {self.split_k}x{self.split_n} {self.buffers} buffers {self.passes} passes"
+        specialised = " specialised" if self.specialised else ""
+        return f"{kind} {self.split_k}x{self.split_n} {self.buffers} buffers {self.passes} passes{specialised}"
 
     def program(self, shape: Shape) -> Program:
         return Program(
-            FILE,
+            SPECIALISED if self.specialised else FILE,
             KERNEL,
             define(
                 INPUTS=shape.inputs,
@@ -105,26 +116,35 @@ class Layout:
         """The first layer's units of a block, padded likewise."""
         return _round_up(shape.width, 4 * self.split_n) // self.split_n
 
+    def sent_classes(self, shape: Shape) -> int:
+        """The classes as blocks send each other logits and deltas, padded for messages of four."""
+        return _round_up(shape.classes, 4) if self.specialised else shape.classes
+
     def coming_classes(self, shape: Shape) -> int:
         """Whose deltas a block is sent: without a hidden layer, its own."""
-        return shape.classes if shape.hidden else self.units(shape)
+        return self.sent_classes(shape) if shape.hidden else self.units(shape)
 
     def inbox(self, shape: Shape) -> int:
         """How many numbers a block's inboxes hold: whole float4."""
         rows, units = self.batch_rows(shape), self.units(shape)
         sums = self.split_k * rows * units if self.split_k > 1 else 0
-        logits = (self.split_n if shape.hidden else 1) * (rows // self.blocks) * shape.classes
+        logits = (self.split_n if shape.hidden else 1) * (rows // self.blocks) * self.sent_classes(shape)
         return _round_up(2 * (sums + logits + rows * self.coming_classes(shape)), 4)
 
     def shared_memory(self, shape: Shape) -> int:
         """Bytes that a block takes, array by array like the kernel's `Share` and `Exchange`."""
-        rows, units = self.batch_rows(shape), self.units(shape)
+        rows, units, classes = self.batch_rows(shape), self.units(shape), self.sent_classes(shape)
         columns = _round_up(-(-shape.inputs // self.split_k), 4 * WARPS)
-        of_slot = [units * (columns + 4), units, *([units * shape.classes, shape.classes] if shape.hidden else [])]
-        floats = [self.buffers * rows * (columns + 4)] + of_slot * shape.slots
+        rest = units * classes + units + classes
+        of_rest = [rest] if self.specialised else [units, *([units * classes, classes] if shape.hidden else [])]
+        floats = [self.buffers * rows * (columns + 4)] + [units * (columns + 4), *of_rest] * shape.slots
         floats += [WARPS * rows // self.passes * units, rows * units, rows * units if shape.hidden else 0, columns]
         floats += [self.inbox(shape)] if self.cluster else [rows * self.coming_classes(shape)]
-        wide = [3 * rows, 6] if self.cluster else [3 * rows]
+        if self.specialised:
+            floats.append(WARPS * rest)
+            wide = [self.buffers, self.buffers, 6]
+        else:
+            wide = [3 * rows, 6] if self.cluster else [3 * rows]
         return sum(_round_up(4 * count, ALIGNMENT) for count in floats) + sum(
             _round_up(8 * count, ALIGNMENT) for count in wide
         )
@@ -135,10 +155,15 @@ class Layout:
             device.compute_capability >= (CLUSTERS if self.cluster else 0)
             and rows % self.blocks == 0
             and rows // self.passes % 16 == 0
-            and self.units(shape) <= MOST_UNITS
+            and self._has_kernel(shape)
             and self.blocks <= device.multiprocessors
             and self.shared_memory(shape) <= device.shared_memory
         )
+
+    def _has_kernel(self, shape: Shape) -> bool:
+        if self.specialised:
+            return shape.hidden > 0 and self.units(shape) <= MOST_SPECIALISED_UNITS
+        return self.units(shape) <= MOST_UNITS
 
 
 # For one network, what should be fastest comes first. A cluster's messages are faster than a grid's. Splitting the
@@ -154,6 +179,12 @@ LAYOUTS = (
     Layout(2, 8, cluster=False, buffers=1, passes=2),
     Layout(4, 8, cluster=False, buffers=1, passes=1),
     Layout(8, 8, cluster=False, buffers=1, passes=2),
+)
+
+# What no GPU has measured yet, and nobody chooses but by name; what turns out faster is to come first above.
+UNMEASURED = (
+    Layout(2, 8, cluster=True, buffers=2, passes=1, specialised=True),
+    Layout(2, 4, cluster=True, buffers=2, passes=1, specialised=True),
 )
 
 

@@ -14,11 +14,12 @@ from fastmlp.common.errors import BackendError, UsageError
 from fastmlp.kernels import EpochKind
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
-from fastmlp.kernels.cuda.layout import LAYOUTS, Layout, Shape, candidates, refusal
+from fastmlp.kernels.cuda.layout import LAYOUTS, UNMEASURED, Layout, Shape, candidates, refusal
 from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
+from fastmlp.testing import check_backend
 from fastmlp.testing.compare import assert_close, error
 
 PLAIN = SGD()
@@ -33,6 +34,7 @@ GPUS = {
 PAPER = Shape.of((512, 64, 10), 64, PLAIN, centred=False)
 SMALL = Shape.of((24, 16, 5), 16, PLAIN, centred=False)
 CLUSTER, GRID = LAYOUTS[0], next(layout for layout in LAYOUTS if not layout.cluster)
+KINDS = {"cluster": CLUSTER, "grid": GRID, "specialised": UNMEASURED[0]}
 
 
 class Problem:
@@ -83,10 +85,9 @@ def assert_same(got, exact, tolerance=TOLERANCE):
         assert_close(name, values, exact_state[name], tolerance)
 
 
-@pytest.mark.parametrize("cluster", [True, False], ids=["cluster", "grid"])
-def test_networks_train_together_as_if_alone_emulated(emulated, cluster):
+@pytest.mark.parametrize("layout", KINDS.values(), ids=KINDS)
+def test_networks_train_together_as_if_alone_emulated(emulated, layout):
     """Their epochs may differ in length: blocks of one never wait for those of another."""
-    layout = CLUSTER if cluster else GRID
     problems = [Problem((24, 16, 5), 16, 60, seed=seed) for seed in range(3)]
     for problem, rows in zip(problems, (60, 17, 33), strict=True):
         problem.features, problem.labels = problems[0].features, problems[0].labels
@@ -120,10 +121,9 @@ def test_a_layout_that_the_device_refuses_is_not_tried_again_emulated(emulated, 
     assert first not in fused._layouts(SMALL, 1)
 
 
-@pytest.mark.parametrize("cluster", [True, False], ids=["cluster", "grid"])
-def test_no_schedule_changes_a_bit_emulated(emulated, cluster):
+@pytest.mark.parametrize("layout", KINDS.values(), ids=KINDS)
+def test_no_schedule_changes_a_bit_emulated(emulated, layout):
     """Threads, blocks and messages come in another order every time."""
-    layout = CLUSTER if cluster else GRID
     problem = Problem((24, 16, 5), 16, 60)
     (first,) = train(emulated, [problem], layout)
     for _ in range(4):
@@ -141,7 +141,29 @@ def test_a_row_that_is_not_there_is_refused_emulated(emulated):
         train(emulated, [problem])
 
 
+@pytest.mark.parametrize(
+    "checks",
+    [
+        "33-16-10 37 rows in batches of 12, best tier, float32",  # NaN, infinity, ties
+        "momentum decay 0.3 epoch, 33-16-10 90 rows in batches of 37 centred weighted, best tier, float32",
+        "adam decay 0.3 epoch, 33-16-10 90 rows in batches of 37 centred smoothing 0.1, best tier, float32",
+        "low probabilities, 5-4-300 16 rows in batches of 16, best tier, float32",
+        "exact sum of losses, 1-1-2 12 rows in batches of 1, best tier, float32",
+    ],
+)
+def test_specialised_warps_hold_to_what_the_chosen_layout_does_emulated(emulated, checks):
+    way = emulated.by_layout(UNMEASURED[0])
+    assert not way.fused_epoch_refusal(EpochKind((33, 16, 10), "float32", 37, PLAIN))
+    report = check_backend(way, only=checks)
+    assert report.ok, report
+
+
 # Layouts, which are arithmetic.
+
+
+def test_what_is_not_measured_is_chosen_for_nothing():
+    assert not any(layout.specialised for layout in LAYOUTS)
+    assert all(layout.fits(PAPER, GPUS["H100"]) for layout in UNMEASURED)
 
 
 def test_every_family_of_gpus_has_a_layout_for_the_papers_network():
@@ -155,11 +177,11 @@ def test_every_family_of_gpus_has_a_layout_for_the_papers_network():
 
 def test_a_block_takes_exactly_the_shared_memory_that_it_is_given_emulated(emulated):
     """A launch with less fails; see also emulation's own check that no more is taken."""
-    for layout in (CLUSTER, GRID):
+    for layout in KINDS.values():
         less = replace(layout.program(SMALL), shared_memory=layout.shared_memory(SMALL) - 16)
         arrays = [np.zeros(1, dtype) for dtype in ("f4", "i8", "u1", "f8", "i8", "f4", "u4")]
         with pytest.raises(RuntimeError, match=f"{layout.shared_memory(SMALL)} of {less.shared_memory} bytes"):
-            emulated.driver.load(less)((layout.blocks,), (256,), arrays)
+            emulated.driver.load(less)((layout.blocks,), (layout.threads,), arrays)
 
 
 @pytest.mark.parametrize(

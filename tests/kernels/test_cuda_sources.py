@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastmlp.kernels.cuda.dense import ELEMENT, TILINGS
-from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, Shape
+from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, UNMEASURED, Shape
 from fastmlp.kernels.cuda.sources import FOLDER, define, define_optimizer, kernels, names, optimizers, source
 from fastmlp.network.optimizers import OPTIMIZERS, SGD
 
@@ -42,6 +42,10 @@ VARIANTS = {
         *(layout.program(shape).options for shape in OTHERS for layout in LAYOUTS),
         *(layout.program(LINEAR).options for layout in ONE_OF_EACH),
     ],
+    "train_epoch_specialised.cu": [
+        *(layout.program(PAPER).options for layout in UNMEASURED),
+        *(UNMEASURED[0].program(shape).options for shape in OTHERS),
+    ],
 }
 
 
@@ -56,7 +60,7 @@ def test_headers_are_pasted_in_once():
         assert source(name, options).count("struct SharedMemory") == 1
 
 
-@pytest.mark.parametrize("name", ["update.cu", "train_epoch.cu"])
+@pytest.mark.parametrize("name", ["update.cu", "train_epoch.cu", "train_epoch_specialised.cu"])
 def test_a_source_with_a_step_is_compiled_for_every_optimizer(name):
     compiled_for = {option for one, options, _ in compiled() if one == name for option in options}
     assert {f"-DOPTIMIZER={optimizer}" for optimizer in optimizers()} <= compiled_for
