@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,13 @@ class Shard:
         with self._unchanged():
             return sha256_of(self.path)
 
-    def read(self, rows: Index) -> NDArray[Any]:
-        """Those of its rows, numbered from 0. Raises DataError if the file is not what it was when it was opened."""
+    def read(self, rows: Index, out: NDArray[Any]) -> None:
+        """Write those of its rows, numbered from 0, to out (m, d).
+
+        Raises DataError if the file is not what it was when it was opened.
+        """
         with self._unchanged():
-            return self.file.read(rows)
+            self.file.read(rows, out)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -106,11 +110,16 @@ class ShardedRows:
             return self[np.array([range(len(self))[rows]])][0]
         index = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
         out = np.empty((len(index), self.shape[1]), self.dtype)
-        owners = np.searchsorted(self._ends, index, side="right")
-        for owner in np.unique(owners).tolist():
-            places, shard = np.flatnonzero(owners == owner), self.shards[owner]
-            out[places] = shard.read(index[places] - shard.start)
+        self.read(index, out)
         return out
+
+    def read(self, rows: Index, out: NDArray[Any]) -> None:
+        """Write those rows, in that order, to out (m, d), of any dtype."""
+        owners = np.searchsorted(self._ends, rows, side="right")
+        firsts = np.flatnonzero(np.diff(owners, prepend=-1))
+        for start, stop in pairwise([*firsts.tolist(), len(rows)]):
+            shard = self.shards[owners[start]]
+            shard.read(rows[start:stop] - shard.start, out[start:stop])
 
     def place_of(self, row: int) -> tuple[int, Path]:
         """The number of a row in its shard, and that shard's file."""
@@ -254,7 +263,9 @@ class _Opener:
         """What is said of how the shards were read, judged by the first rows of the first."""
         file = self.shards[0].file
         rows = np.arange(file.shape[0] if file.parts is None else file.parts[1])
-        few = file.read(rows) if self.first.columnar else np.empty((0, 0))
+        few = np.empty((len(rows) if self.first.columnar else 0, file.shape[1]), file.dtype)
+        if self.first.columnar:
+            file.read(rows, few)
         if self.names is not None:
             refuse_copies(self.names, few, labels[: len(few)], self.contents.path)
         return notices(self.contents, self.first, self.columns, few)

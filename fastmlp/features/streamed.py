@@ -14,7 +14,7 @@ from fastmlp.features.shards import ShardedRows
 
 BLOCKS = 256  # of which a window is made of at least: as few rows as are read together, so that windows are well mixed
 BLOCK_BYTES = 2**20  # of features, at most: a larger block is read no faster
-PIECE_BYTES = 2**24  # of features, read at a time: what reading itself needs stays small
+PIECE_BYTES = 2**20  # of features that are standardised at a time
 ROW_STATE = 96  # bytes of every row beside its features: labels, weights, hashes, orders, and copies as they are made
 WINDOWS = 3  # that fit into memory: one is computed on, one is being filled; the third is for what else is held
 LEAST_ROWS = 16  # of a window
@@ -51,6 +51,10 @@ class StreamedRows:
             return self.source[places]
         return self.source[self.rows[places]]
 
+    def read(self, places: Index, out: NDArray[Any]) -> None:
+        """See `ShardedRows`."""
+        self.source.read(places if self.rows is None else self.rows[places], out)
+
     def take(self, places: Index) -> StreamedRows:
         """Only those rows; nothing is read."""
         return replace(self, rows=places if self.rows is None else self.rows[places])
@@ -61,7 +65,7 @@ class StreamedRows:
 
     @property
     def piece_rows(self) -> int:
-        """How many rows are read at a time."""
+        """How many rows are read at a time, where they are not read to where they are wanted."""
         return max(1, min(self.window_rows // 8, PIECE_BYTES // (self.shape[1] * self.dtype.itemsize)))
 
     def borders(self) -> Index:

@@ -25,7 +25,7 @@ from fastmlp.features.contents import ONLY, Contents, open_contents
 from fastmlp.network.scaling import Scaling
 
 LARGEST_LABEL = 2**31 - 1
-BLOCK = 4096  # rows to check or copy at a time
+BLOCK = 2**18  # numbers to check or copy at a time
 FEWEST_NUMBERED = 10  # rows: fewer may be in order by chance
 NOT_NUMBERS = {"U": "words", "O": "objects", "S": "bytes", "M": "dates", "m": "durations"}  # by kind of dtype
 
@@ -147,7 +147,7 @@ def finite_rows(
     count = len(features) if rows is None else len(rows)
     whole = scaling is None and rows is None and _is_ready(features, dtype)
     taken: Any = features if whole else np.empty((count, features.shape[1]), dtype)
-    for block in _blocks(len(taken)):
+    for block in _blocks(len(taken), features.shape[1]):
         if not whole:
             source = features[block if rows is None else rows[block]]
             with np.errstate(over="ignore"):  # infinity is detected below
@@ -164,7 +164,7 @@ def check_finite(
     names: Sequence[str] | None = None,
 ) -> None:
     """Raise what `finite_rows` raises, and keep nothing of what is read."""
-    for block in _blocks(len(features) if rows is None else len(rows)):
+    for block in _blocks(len(features) if rows is None else len(rows), features.shape[1]):
         with np.errstate(over="ignore"):
             read = features[block if rows is None else rows[block]].astype(dtype, copy=False)
         _check_block(read, block, features, rows, place, names)
@@ -220,8 +220,9 @@ def indices_of(labels: NDArray[Any], classes: NDArray[Any], place: object) -> ND
     return indices.astype(np.int64)
 
 
-def _blocks(rows: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
+def _blocks(rows: int, width: int) -> Iterator[slice]:
+    size = max(1, BLOCK // width)
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 # Reading what was chosen.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1024  # rows at a time, so that their float64 copy stays small
+BLOCK, BLOCK_NUMBERS = 1024, 2**20  # rows and numbers at a time, at most, so that their float64 copy stays small
+CACHED = 2**17  # numbers in float64 that stay in a core's cache
 ROUNDING = 10  # a feature is constant if its deviation is within this many rounding errors of its mean
 
 Floats = NDArray[Any]
@@ -39,12 +41,17 @@ class Scaling:
 
     def apply(self, rows: Floats, out: Floats) -> None:
         """Write the standardised rows (n, d) to out, rounded to its dtype last: an offset costs no digits."""
-        wide = np.result_type(rows.dtype, np.float64)
+        count, width = rows.shape
+        size = max(1, CACHED // width)
+        room = np.empty((min(size, count), width), np.result_type(rows.dtype, np.float64))
         with np.errstate(over="ignore", invalid="ignore"):  # infinity is found by those who look for it
-            for block in blocks(len(rows)):
-                source = rows[block] / _lengths(rows[block], wide) if self.unit else rows[block]
-                centred = np.subtract(source, self.mean, dtype=wide)
-                out[block] = np.multiply(centred, self.scale, out=centred)
+            for block in blocks(count, size):
+                wide = room[: block.stop - block.start]
+                wide[...] = rows[block]
+                if self.unit:
+                    wide /= _lengths(wide)
+                np.subtract(wide, self.mean, out=wide)
+                out[block] = np.multiply(wide, self.scale, out=wide)
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,8 @@ class Moments:
     def of(cls, rows: Floats, weights: NDArray[np.float64] | None = None) -> Moments:
         """Those of rows (n, d), one or more, with weights (n,), all positive; None: all 1."""
         weights = np.ones(len(rows)) if weights is None else weights
-        first, *others = (_of_block(rows[block], weights[block]) for block in blocks(len(rows)))
-        for other in others:
-            first = first.merged(other)
-        return first
+        size = max(1, min(BLOCK, BLOCK_NUMBERS // rows.shape[1]))
+        return reduce(cls.merged, (_of_block(rows[block], weights[block]) for block in blocks(len(rows), size)))
 
     def merged(self, other: Moments) -> Moments:
         """Those of the rows of both (Chan, Golub and LeVeque 1979)."""
@@ -88,9 +93,9 @@ class Moments:
         return Scaling(self.mean, 1 / np.where(constant, np.maximum(deviation, 1), deviation))
 
 
-def _lengths(rows: Floats, wide: np.dtype[Any]) -> Floats:
+def _lengths(rows: Floats) -> Floats:
     """The Euclidean length of each row (n, 1), 1 where it is 0."""
-    lengths = np.linalg.norm(rows.astype(wide), axis=1, keepdims=True)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.where(lengths == 0, 1, lengths)
 
 

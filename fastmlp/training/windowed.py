@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Array, Backend, Data
 from fastmlp.features.streamed import StreamedRows
 from fastmlp.features.tables import RowArray
-from fastmlp.network.scaling import Scaling
+from fastmlp.network.scaling import Scaling, blocks
 from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.training.samples import Figures, Samples
 from fastmlp.training.windows import Index, WindowedOrder, plan, plan_in_order
 
-EVALUATED = 8  # parts of a window, of which one is held at a time where rows are only looked at
+EVALUATED = 8  # parts of a window, of which two are held at a time where rows are only looked at
 
 
 def placed(
@@ -65,10 +65,10 @@ class WindowedSamples(Samples):
         learning_rates: Sequence[NDArray[np.float64]],
     ) -> list[Figures]:
         batch, different = networks[0].batch_size, {id(order): order for order in orders}
-        slots = self._slots(self.features.window_rows, room=len(different) * (batch - 1))
         shuffles = {key: order.shuffled() for key, order in different.items()}
         left: dict[int, list[Array]] = {key: [] for key in different}
         windows, totals, step = len(orders[0].windows), np.zeros((len(networks), 2)), 0
+        slots = self._slots(min(2, windows), max(orders[0].sizes), room=len(different) * (batch - 1))
         for number, slot in enumerate(self._read(orders[0].rows(), slots), start=1):
             turns = {key: np.concatenate([slot.append(left[key]), next(shuffles[key])]) for key in different}
             count = len(turns[id(orders[0])])
@@ -83,6 +83,7 @@ class WindowedSamples(Samples):
                     return figures
                 totals, step = totals + rows * np.array(figures), step + steps
             left = {key: slot.take(turn[rows:]) for key, turn in turns.items()}
+            self.backend.synchronize()  # before the slot is filled again, beside the work on the device
         return [(float(loss), float(hits)) for loss, hits in totals / len(self)]
 
     def evaluate(self, network: Trainer) -> Figures:
@@ -105,36 +106,35 @@ class WindowedSamples(Samples):
         return np.asarray(self.labels), np.asarray(self.weights)
 
     def _in_order(self) -> Iterator[Data]:
+        """All rows in parts, which together are kept where they fit into the memory of two."""
         rows = max(1, self.features.window_rows // EVALUATED)
+        if len(self) <= 2 * rows:
+            yield self._kept.data
+            return
         parts = (np.arange(start, min(start + rows, len(self))) for start in range(0, len(self), rows))
-        return (slot.data for slot in self._read(parts, self._slots(rows)))
+        for slot in self._read(parts, self._slots(2, rows)):
+            yield slot.data
+
+    @cached_property
+    def _kept(self) -> Slot:
+        return Slot(self, len(self)).fill(np.arange(len(self)))
 
     # Reading ahead.
 
     def _read(self, parts: Iterable[Index], slots: Sequence[Slot]) -> Iterator[Slot]:
         """A slot with the rows of each part, which is valid until the next is asked for."""
         coming: deque[Future[Slot]] = deque()
-        for number, rows in enumerate(parts):
-            coming.append(self._worker.submit(slots[number % len(slots)].fill, rows))
-            if len(coming) == len(slots):
-                yield coming.popleft().result()
-        for future in coming:
-            yield future.result()
+        with ThreadPoolExecutor(1) as worker:
+            for number, rows in enumerate(parts):
+                coming.append(worker.submit(slots[number % len(slots)].fill, rows))
+                if len(coming) == len(slots):
+                    yield coming.popleft().result()
+            for future in coming:
+                yield future.result()
 
-    def _slots(self, rows: int, room: int = 0) -> list[Slot]:
-        """Two, for so many rows and those left over from the one before; kept from epoch to epoch."""
-        key = min(rows, len(self)), room
-        if key not in self._made:
-            self._made[key] = [Slot(self, *key) for _ in range(2)]
-        return self._made[key]
-
-    @cached_property
-    def _made(self) -> dict[tuple[int, int], list[Slot]]:
-        return {}
-
-    @cached_property
-    def _worker(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1)
+    def _slots(self, count: int, rows: int, room: int = 0) -> list[Slot]:
+        """For so many rows and, of each, those left over from the one before."""
+        return [Slot(self, rows, room) for _ in range(count)]
 
     @cached_property
     def _borders(self) -> Index:
@@ -144,7 +144,7 @@ class WindowedSamples(Samples):
 class Slot:
     """Room for a window on the host and, where that is other memory, on the device."""
 
-    def __init__(self, samples: WindowedSamples, rows: int, room: int) -> None:
+    def __init__(self, samples: WindowedSamples, rows: int, room: int = 0) -> None:
         backend, width, dtype = samples.backend, samples.features.shape[1], samples.dtype
         shapes = [((rows + room, width), dtype), ((rows + room,), "int64"), ((rows + room,), dtype)]
         self._samples, self._backend, self.rows = samples, backend, 0
@@ -157,18 +157,25 @@ class Slot:
         """Read these rows of the samples."""
         samples, self.rows = self._samples, len(rows)
         features, *others = self._host
-        for piece in _pieces(len(rows), samples.features.piece_rows):
-            source = samples.features[rows[piece]]
-            if samples.scaling is None:
-                features[piece] = source
-            else:
-                samples.scaling.apply(source, features[piece])
+        if samples.scaling is None:
+            samples.features.read(rows, features[: len(rows)])
+        else:
+            self._fill_scaled(samples.scaling, rows, features)
         for out, column in zip(others, (samples.labels, samples.weights), strict=False):
             out[: len(rows)] = column[rows]
         if not self._shared:
             for host, device in zip(self._host, self._device, strict=True):
                 self._backend.upload(host[: len(rows)], device[: len(rows), ...])
         return self
+
+    def _fill_scaled(self, scaling: Scaling, rows: Index, out: NDArray[Any]) -> None:
+        """Piece by piece, each standardised while it is in a core's cache."""
+        source = self._samples.features
+        room = np.empty((source.piece_rows, *source.shape[1:]), source.dtype)
+        for piece in blocks(len(rows), len(room)):
+            read = room[: piece.stop - piece.start]
+            source.read(rows[piece], read)
+            scaling.apply(read, out[piece])
 
     def append(self, columns: Sequence[Array]) -> Index:
         """Write rows behind the others; their places."""
@@ -187,7 +194,3 @@ class Slot:
     def data(self) -> Data:
         features, labels, *weights = (device[: self.rows, ...] for device in self._device)
         return features, labels, weights[0] if weights else None
-
-
-def _pieces(rows: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))

@@ -63,6 +63,12 @@ class WindowedOrder:
     def __len__(self) -> int:
         return int(self.borders[-1])
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many rows each window has."""
+        sizes = np.diff(self.borders)
+        return [int(sizes[blocks].sum()) for blocks in self.windows]
+
     def rows(self) -> Iterator[Index]:
         """Those of each window, ascending."""
         return (rows_of(blocks, self.borders) for blocks in self.windows)
@@ -70,5 +76,5 @@ class WindowedOrder:
     def shuffled(self) -> Iterator[Index]:
         """The places of the rows of each window among these, in the order to take them."""
         rng = generator(self.seed, Purpose.BATCH_ORDER, self.epoch)
-        for rows in self.rows():
-            yield rng.permutation(len(rows)) if self.shuffle else np.arange(len(rows))
+        for size in self.sizes:
+            yield rng.permutation(size) if self.shuffle else np.arange(size)

@@ -289,10 +289,10 @@ def test_a_shard_that_changes_is_named_when_it_is_read_again(
     features = open_table(Path("shards"), LABELS if labels else None).features
     real, moments = Shard.read, iter(range(1000))
 
-    def changing(shard: Shard, places: np.ndarray) -> np.ndarray:
+    def changing(shard: Shard, places: np.ndarray, out: np.ndarray) -> None:
         if next(moments) == moment:
             change(bad)
-        return real(shard, places)
+        real(shard, places, out)
 
     monkeypatch.setattr(Shard, "read", changing)
     with pytest.raises(DataError, match=rf"The shard {bad} (has changed since it was opened|is gone)"):
@@ -309,10 +309,10 @@ def test_a_shard_that_changes_as_it_is_read(
     file = type(features.shards[BAD].file)
     real = file.read
 
-    def changing(own: Any, places: np.ndarray) -> np.ndarray:
+    def changing(own: Any, places: np.ndarray, out: np.ndarray) -> None:
         if own.path == bad:
             change(bad)
-        return real(own, places)
+        real(own, places, out)
 
     monkeypatch.setattr(file, "read", changing)
     with pytest.raises(DataError, match=f"{bad} (has changed since it was opened|is gone)"):

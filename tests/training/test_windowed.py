@@ -152,9 +152,9 @@ def test_an_epoch_reads_each_row_once_whatever_the_number_of_heads(
     read: list[np.ndarray] = []
     real = Shard.read
 
-    def counting(shard: Shard, rows: np.ndarray) -> np.ndarray:
+    def counting(shard: Shard, rows: np.ndarray, out: np.ndarray) -> None:
         read.append(shard.start + rows)
-        return real(shard, rows)
+        real(shard, rows, out)
 
     samples = placed(backend, stream(), data()[1], "float32")
     recipe = Recipe(epochs=1, batch_size=BATCH, learning_rate=0.1)
@@ -162,6 +162,23 @@ def test_an_epoch_reads_each_row_once_whatever_the_number_of_heads(
     train_together(networks_of(backend, "sgd", False, heads), samples, [recipe] * heads, list(range(heads)))
     np.testing.assert_array_equal(np.sort(np.concatenate(read)), np.arange(ROWS))
     assert max(map(len, read)) <= WINDOW
+
+
+@pytest.mark.parametrize(("held", "reads"), [(2 * (WINDOW // 8), 1), (2 * (WINDOW // 8) + 1, 3)])
+def test_rows_to_look_at_are_kept_where_they_are_few(
+    backend: Backend, stream: Stream, held: int, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = placed(backend, stream(rows=np.arange(0, 3 * held, 3)), data()[1][: 3 * held : 3], "float32")
+    network, real = networks_of(backend, "sgd", weighted=False, seeds=1)[0], Shard.read
+    read: list[int] = []
+
+    def counting(shard: Shard, rows: np.ndarray, out: np.ndarray) -> None:
+        read.append(len(rows))
+        real(shard, rows, out)
+
+    monkeypatch.setattr(Shard, "read", counting)
+    assert len({samples.evaluate(network) for _ in range(3)}) == 1
+    assert sum(read) == reads * held
 
 
 def test_rows_in_order_are_read_in_windows_too(backend: Backend, stream: Stream) -> None:
