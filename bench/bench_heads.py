@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from fastmlp.backends.cupy import FUSED_STEPS, OP_BY_OP
 from fastmlp.network.tiers import Tier
 
 from . import ours
 from .contenders import Contender
 from .peers import jax, torch
-from .training import PAPER, Training, draw
+from .training import PAPER, SMOKE_ROWS, Training, draw
 
 HEADS = {"768-1000": (768, 1000), "512-10": (512, 10), "512-128-64-10": (512, 128, 64, 10), "512-64-10": PAPER}
 WEIGHTED = "weighted 512-64-10"
@@ -25,6 +27,10 @@ CONTENDERS = (
     Contender("JAX, jit + scan", "peer", jax.train, needs=("jax",)),
     Contender("PyTorch, eager", "peer", torch.train_eager, needs=("torch",)),
 )
+GPU_CONTENDERS = (
+    *(Contender(f"fastmlp cupy, {way}", "ours", partial(ours.train_in_steps, way)) for way in (FUSED_STEPS, OP_BY_OP)),
+    Contender("JAX, jit + scan", "peer", jax.train, needs=("jax",)),
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -35,19 +41,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def problem(request: pytest.FixtureRequest, threads: int, smoke: bool) -> Training:
+def problem(request: pytest.FixtureRequest, threads: int, smoke: bool, device: str) -> Training:
     head, batch = request.param
     return draw(
         "heads",
         threads,
-        rows=1_000 if smoke else ROWS,
+        rows=SMOKE_ROWS[device] if smoke else ROWS,
         sizes=HEADS.get(head, PAPER),
         batch_size=batch,
         weighted=head == WEIGHTED,
         rounds=2,
+        device=device,
     )
 
 
 @pytest.mark.contenders(*CONTENDERS)
+@pytest.mark.contenders(*GPU_CONTENDERS, device="gpu")
 def bench_heads(measure: Callable[[Training], None], problem: Training) -> None:
     measure(problem)

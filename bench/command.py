@@ -18,7 +18,7 @@ from . import report, results, threads
 from .results import Measurement
 
 FOLDER = Path(__file__).parent
-ON_GPU = ("augment", "extract", "step", "sweep")  # suites with contenders there
+ON_GPU = ("augment", "extract", "heads", "step", "sweep")  # suites with contenders there
 NEEDED = ("pytest", "pytest_benchmark")
 QUICK = ("--quick", "--turns=1")
 SMOKE = ("--smoke", *QUICK, "--benchmark-min-rounds=1", "--benchmark-max-time=0.01")

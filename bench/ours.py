@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastmlp.accel import together
 from fastmlp.backends import names, open_backend, probe
 from fastmlp.backends.base import Backend
+from fastmlp.backends.cupy import OP_BY_OP
 from fastmlp.backends.numpy import blas
 from fastmlp.estimators.classifier import MLPClassifier
 from fastmlp.estimators.regressor import MLPRegressor
@@ -60,6 +61,7 @@ def training_on_gpu() -> Iterator[Contender]:
     for tier, label in ((Tier.FUSED_EPOCH, "tier 3"), (Tier.FUSED_OPS, "tier 2"), (Tier.ARRAY_CODE, "array code")):
         bind = partial(_with_backend, "cupy", partial(train, tier=tier))
         yield Contender(f"fastmlp cupy, {label}", "ours", bind)
+    yield Contender("fastmlp cupy, tier 2, op by op", "ours", partial(train_in_steps, OP_BY_OP))
     yield Contender("fastmlp torch", "ours", partial(_with_backend, "torch", partial(train, tier=None)))
 
 
@@ -80,6 +82,16 @@ def fitting() -> list[Contender]:
 
 def train_with(name: str, problem: Training, tier: Tier | None) -> Bound:
     return _with_backend(name, partial(train, tier=tier), problem)
+
+
+def train_in_steps(way: str, problem: Training) -> Bound:
+    """By CuPy, in tier 2, in that way whatever the size of the batches."""
+
+    def bind(backend: Backend, problem: Training) -> Bound:
+        (confined,) = (one for one in backend.step_ways() if one.way == way)
+        return train(confined, problem, Tier.FUSED_OPS)
+
+    return _with_backend("cupy", bind, problem)
 
 
 def _with_backend(name: str, bind: Callable[..., Bound], problem: Problem) -> Bound:

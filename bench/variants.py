@@ -1,4 +1,4 @@
-"""What a training step takes in every variant that a GPU's backend has: each layout of a fused epoch, each tiling.
+"""What a training step takes in every variant of a GPU's backend: each layout of a fused epoch, steps fused or not.
 
 An epoch's time is that of its steps and of what it costs besides them, on the host. A shorter epoch costs as much
 besides: so the difference of both is the kernels' alone.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import timeit
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from statistics import median
 from typing import Any
 
@@ -38,7 +38,8 @@ def variants(backend: Backend, most: int | None = None) -> Iterator[tuple[str, B
     """What the backend chooses itself in tiers 3 and 2, then each way that it has in either, or that many of them."""
     yield "tier 3", backend, Tier.FUSED_EPOCH
     yield "tier 2", backend, Tier.FUSED_OPS
-    for tier, ways in ((Tier.FUSED_EPOCH, backend.epoch_ways()), (Tier.FUSED_OPS, backend.op_ways())):
+    of_tier_2 = chain(backend.step_ways(), backend.op_ways())
+    for tier, ways in ((Tier.FUSED_EPOCH, backend.epoch_ways()), (Tier.FUSED_OPS, of_tier_2)):
         for way in islice(ways, most):
             yield f"tier {tier.value}, {way.way}", way, tier
 

@@ -144,6 +144,10 @@ class Backend(ABC):
         """The same of its single ops."""
         yield from ()
 
+    def step_ways(self) -> Iterator[Backend]:
+        """The same of its steps, if it has fused ones."""
+        yield from ()
+
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
         """Returns the callable that runs an epoch of one network; by default step by step.
 
@@ -166,6 +170,11 @@ class Backend(ABC):
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         """An uninitialised array on this backend's device."""
         return self.asarray(np.empty(shape, dtype))
+
+    def fused_steps(self, task: EpochTask) -> Steps | None:
+        """Steps of the task's network by kernels of several ops each, for networks that are not trained by fused
+        epochs; None to take them op by op. Of the task, order, coefficients and row weights are not read."""
+        return None
 
     def split(self, array: Array, rows: int) -> Sequence[Array]:
         """Consecutive views of that many rows each; the last may have fewer."""

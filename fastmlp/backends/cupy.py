@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Availability, Backend, EpochRunner, Kernel
+from fastmlp.backends.base import Array, Availability, Backend, EpochRunner, Kernel, Steps
 from fastmlp.backends.cuda_devices import ALL, CUDA, Gpu, NoSuchDeviceError, gpus, number_of
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.cuda_graphs import RecordedEpochs
@@ -21,10 +21,12 @@ from fastmlp.kernels.cuda.augment import image_kernels
 from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
+from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, MANY_ROWS, FusedSteps, fuses_steps
 from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, UNMEASURED, Layout, refusal
 from fastmlp.kernels.cuda.resize import Resize
 from fastmlp.ops.network import NetworkOps
 
+FUSED_STEPS, OP_BY_OP = "fused steps", "steps op by op"
 SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and libraries
 
 
@@ -34,6 +36,7 @@ class CudaBackend(Backend):
     beside_host = True
     driver: Driver
     resize: Kernel
+    fused_rows = FEW_ROWS  # the largest batch whose steps are fused; those of larger ones run op by op
 
     def __init__(self, device: str | None, driver: Driver) -> None:
         super().__init__(device)
@@ -63,6 +66,14 @@ class CudaBackend(Backend):
         for tiling in TILINGS:
             confined = self._confined(f"tiling {tiling}")
             confined.network_ops = CudaOps(self.xp, self.driver, self.asarray, tiling)
+            confined.fused_rows = 0
+            yield confined
+
+    def step_ways(self) -> Iterator[CudaBackend]:
+        """Fused, or op by op, whatever the size of the batches."""
+        for way, rows in ((FUSED_STEPS, MANY_ROWS), (OP_BY_OP, 0)):
+            confined = self._confined(way)
+            confined.fused_rows = rows
             yield confined
 
     def _confined(self, way: str) -> CudaBackend:
@@ -73,6 +84,11 @@ class CudaBackend(Backend):
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
         recorded = RecordedEpochs(self, self.driver, batch_size)
         return recorded if kernels else super().epoch_runner(batch_size, kernels)
+
+    def fused_steps(self, task: EpochTask) -> Steps | None:
+        if not fuses_steps(task, self.fused_rows):
+            return None
+        return FusedSteps(self.driver, self.asarray, self.empty, task)
 
     def fused_epoch_refusal(self, kind: EpochKind) -> str:
         return refusal(kind, self.driver.device, self._fused.layouts)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Backend, Data, EpochRunner
+from fastmlp.backends.base import Array, Backend, Data, EpochRunner, Steps
 from fastmlp.common.errors import UsageError
 from fastmlp.kernels import EpochTask
 from fastmlp.network import evaluation
@@ -21,6 +21,7 @@ from fastmlp.network.parameters import Parameters
 from fastmlp.network.tiers import Tier, TierChoice, choose_tier
 from fastmlp.ops.network import NetworkOps
 
+NO_ORDER, NO_COEFFICIENTS = np.empty(0, np.int64), np.empty((0, 1))
 FLOPS_WORTH_THREADS = 16_000_000  # of one product: about 0.1 ms on one core
 
 
@@ -54,6 +55,7 @@ class Trainer:
         self.network = Network(parameters, backend, self.optimizer, ops)
         self._batches: dict[int, Batch] = {}
         self._runner: EpochRunner | None = None
+        self._fused_steps: Steps | None = None
         self._memory: dict[Any, Any] = {}
 
     # What is trained.
@@ -135,9 +137,11 @@ class Trainer:
         losses = self.backend.empty((len(coefficients),), self.dtype)
         hits = self.backend.empty((len(coefficients),), "int64")
         if self._runner is None:
-            self._runner = self.backend.epoch_runner(self.batch_size, kernels=self.tier.tier > Tier.ARRAY_CODE)
+            kernels = self.tier.tier > Tier.ARRAY_CODE
+            self._runner = self.backend.epoch_runner(self.batch_size, kernels)
+            self._fused_steps = self.backend.fused_steps(self.task()) if kernels else None
         with self.backend.without_autograd(), self._threading():
-            self._runner(self._take_steps, data, order, coefficients, losses, hits)
+            self._runner(self._fused_steps or self._take_steps, data, order, coefficients, losses, hits)
         return losses, hits
 
     def _take_steps(self, data: Data, order: Array, coefficients: Sequence[Any], losses: Array, hits: Array) -> None:
@@ -149,7 +153,10 @@ class Trainer:
             self.network.update(row)
 
     def task(
-        self, order: NDArray[np.int64], coefficients: NDArray[np.float64], row_weights: Array | None = None
+        self,
+        order: NDArray[np.int64] = NO_ORDER,
+        coefficients: NDArray[np.float64] = NO_COEFFICIENTS,
+        row_weights: Array | None = None,
     ) -> EpochTask:
         """This network's epoch over those rows as a fused epoch takes it."""
         network = self.network
@@ -192,7 +199,7 @@ class Trainer:
         count = features.shape[0]
         if self.tier.tier < Tier.FUSED_EPOCH or not self.backend.fuses_evaluation or count == 0:
             return evaluation.evaluate(self.network, features, labels)
-        every_row = self.task(np.arange(count), np.empty((0, 1)))
+        every_row = self.task(np.arange(count))
         [(loss, hits)] = self.backend.fused_evaluation([every_row], features, labels)
         return loss / count, hits / count
 

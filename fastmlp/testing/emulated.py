@@ -21,6 +21,7 @@ DEVICES = (
     Device("small Ada", 89, 16, 101_376),
     Device("T4", 75, 40, 65_536),
 )
+SMALLEST = min(DEVICES, key=lambda device: device.multiprocessors)
 
 
 class EmulatedBackend(CudaBackend):
@@ -47,7 +48,16 @@ class EmulatedBackend(CudaBackend):
     def op_ways(self) -> Iterator[CudaBackend]:
         """Also on other devices, each of which chooses other tilings."""
         yield from super().op_ways()
-        yield from self._on_other_devices()
+        for other in self._on_other_devices():
+            other.fused_rows = 0
+            yield other
+
+    def step_ways(self) -> Iterator[CudaBackend]:
+        """Also on a small device, whose tiles are the largest."""
+        yield from super().step_ways()
+        small = EmulatedBackend(EmulatedDriver(SMALLEST))
+        small.way = f"fused steps of {SMALLEST.name}"
+        yield small
 
     def _on_other_devices(self) -> Iterator[CudaBackend]:
         for device in DEVICES:

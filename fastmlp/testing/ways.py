@@ -29,10 +29,13 @@ OTHERS = (
 
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
-    """In each way that ops may run, an epoch; in each way that fused epochs may, some, and of networks together."""
+    """In each way that ops may run, an epoch; in each that steps and fused epochs may, some, and networks together."""
     for dtype in () if quick else DTYPES:
         for way in backend.op_ways():
             yield _check(way, CASES[0], dtype, Tier.FUSED_OPS, seed)
+        for way in backend.step_ways():
+            for case in (CASES[0], *OTHERS):
+                yield _check(way, case, dtype, Tier.FUSED_OPS, seed)
         for way in backend.epoch_ways():
             fused = [case for case in CASES if _tier(way, case, dtype) == Tier.FUSED_EPOCH]
             others = [case for case in OTHERS if _tier(way, case, dtype) == Tier.FUSED_EPOCH]

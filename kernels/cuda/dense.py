@@ -123,7 +123,7 @@ class CudaOps(NetworkOps):
             shared = SUM_THREADS * values.dtype.itemsize
             launch = self._load("dense.cu", "column_sum", shared, REAL=REAL[values.dtype.name])
             sizes = (np.int64(rows), np.int64(columns))
-            launch((-(-columns // WARP),), (SUM_THREADS,), _contiguous(values, out, *sizes))
+            launch((-(-columns // WARP),), (SUM_THREADS,), contiguous(values, out, *sizes))
 
     # Products.
 
@@ -162,7 +162,7 @@ class CudaOps(NetworkOps):
         launch = self._load("matmul.cu", "matmul", tiling.shared_memory, REAL=real, **tiling.constants)
         sizes = (np.int64(m), np.int64(k), np.int64(n))
         how = (np.bool_(a_transposed), np.bool_(b_transposed), np.int32(finish))
-        arguments = _contiguous(a, b, given, out, column_sums, *sizes, *how)
+        arguments = contiguous(a, b, given, out, column_sums, *sizes, *how)
         launch((tiling.tiles(rows, n),), (tiling.threads,), arguments)
 
     def _best_tiling(self, m: int, n: int, k: int) -> Tiling:
@@ -188,7 +188,7 @@ class CudaOps(NetworkOps):
         threads = min(max(-(-rows * lanes // WARP), 1) * WARP, MOST_THREADS)
         shared = 2 * (-(-threads // lanes * 8 // 16) * 16)
         launch = self._load("softmax_xent.cu", kernel, shared, REAL=REAL[logits.dtype.name])
-        launch((1,), (threads,), _contiguous(logits, *arrays, np.int64(rows), np.int32(classes), np.int32(lanes)))
+        launch((1,), (threads,), contiguous(logits, *arrays, np.int64(rows), np.int32(classes), np.int32(lanes)))
 
     # The optimizer's step.
 
@@ -206,7 +206,7 @@ class CudaOps(NetworkOps):
 
 def _launch_each(launch: Launch, count: int, *arguments: Any) -> None:
     """Launch enough threads for `count` numbers, EACH of them per thread."""
-    launch((-(-count // (THREADS * EACH)),), (THREADS,), _contiguous(*arguments))
+    launch((-(-count // (THREADS * EACH)),), (THREADS,), contiguous(*arguments))
 
 
 def _stored(matrix: Array) -> tuple[Array, bool]:
@@ -215,7 +215,7 @@ def _stored(matrix: Array) -> tuple[Array, bool]:
     return (matrix.T if transposed else matrix), transposed
 
 
-def _contiguous(*arguments: Any) -> tuple[Any, ...]:
+def contiguous(*arguments: Any) -> tuple[Any, ...]:
     """The arguments; UsageError if one is an array with gaps, which kernels would ignore."""
     for argument in arguments:
         if hasattr(argument, "flags") and not argument.flags.c_contiguous:

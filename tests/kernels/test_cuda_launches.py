@@ -8,6 +8,7 @@ import re
 import sys
 import weakref
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from fastmlp.backends.cupy import CudaBackend
 from fastmlp.common.errors import UsageError
 from fastmlp.kernels.cuda.dense import CudaOps, Finish
 from fastmlp.kernels.cuda.driver import CupyDriver, Device, Program
+from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, LAYER, MOST_SLOTS
 from fastmlp.kernels.cuda.sources import source
 from fastmlp.network.optimizers import OPTIMIZERS, SGD, make_optimizer
 from fastmlp.network.parameters import initial_parameters
@@ -270,9 +272,15 @@ STEPS = RECORDED_STEPS + 7  # a whole part and another
 ROWS = BATCH * STEPS - 1  # the last batch has one row
 
 
+@pytest.fixture(params=["fused steps", "steps op by op"])
+def backend(request):
+    (way,) = (way for way in NotingBackend().step_ways() if way.way == request.param)
+    return way
+
+
 @pytest.fixture
-def backend():
-    return NotingBackend()
+def op_by_op(backend):
+    return backend.fused_rows == 0
 
 
 @pytest.fixture
@@ -307,41 +315,57 @@ def test_an_epoch_is_recorded_once_and_repeated(backend, data):
 
 
 def of_kernel(recording, kernel):
-    return [noted.arguments for noted in recording if noted.program.kernel == kernel]
+    """The arguments of each of its launches, by name."""
+    launches = [noted for noted in recording if noted.program.kernel == kernel]
+    return [
+        dict(zip((name for _, name in parameters(noted.program)), noted.arguments, strict=True)) for noted in launches
+    ]
 
 
-def test_what_changes_from_epoch_to_epoch_is_in_memory_that_is_bound(backend, data):
+def test_what_changes_from_epoch_to_epoch_is_in_memory_that_is_bound(backend, op_by_op, data):
     trainer = bound(backend)
     for epoch in range(4):
         order, rates = train(trainer, data, epoch)
     recording = backend.driver.recordings[0]
-    features = of_kernel(recording, "gather")[::2]  # in turns with labels
-    assert all(arguments[0] is data[0] for arguments in features)
     # the second, last part was sent after the first: its memory is the recording's that stayed behind
     rows = RECORDED_STEPS * BATCH
-    np.testing.assert_array_equal(np.concatenate([arguments[1] for arguments in features]), order[:rows])
-    updates = of_kernel(recording, "update")
-    groups = (trainer.network.weights, trainer.network.biases)
-    for group, of_group in zip(groups, (updates[::2], updates[1::2]), strict=True):
-        np.testing.assert_array_equal([u[2][1] for u in of_group], rates[:RECORDED_STEPS])
-        assert all(u[0] is group.slots and u[4] is group.slots and u[1] is group.gradient for u in of_group)
-    losses = [arguments[3].ctypes.data for arguments in of_kernel(recording, "softmax_xent")]
-    np.testing.assert_array_equal(np.diff(losses), 4)  # a float32 a step, one after another
+    if op_by_op:
+        gathered = of_kernel(recording, "gather")[::2]  # in turns with labels
+        assert all(arguments["source"] is data[0] for arguments in gathered)
+        orders = [arguments["index"] for arguments in gathered]
+        updates = of_kernel(recording, "update")
+        groups = (trainer.network.weights, trainer.network.biases)
+        for group, of_group in zip(groups, (updates[::2], updates[1::2]), strict=True):
+            assert all(u["slots"] is group.slots and u["out"] is group.slots for u in of_group)
+            assert all(u["gradient"] is group.gradient for u in of_group)
+        updates, losses = updates[::2], of_kernel(recording, "softmax_xent")
+    else:
+        orders, updates = [], of_kernel(recording, "descend")
+        for kernel in ("gather_forward", "descend"):
+            assert all(arguments["features"] is data[0] for arguments in of_kernel(recording, kernel))
+        for kernel in ("gather_forward", "head", "descend"):
+            orders = [arguments["order"] for arguments in of_kernel(recording, kernel)]
+            np.testing.assert_array_equal(np.concatenate(orders), order[:rows])
+        losses = updates
+    np.testing.assert_array_equal(np.concatenate(orders), order[:rows])
+    np.testing.assert_array_equal([u["coefficients"][1] for u in updates], rates[:RECORDED_STEPS])
+    # a float32 a step, one after another
+    np.testing.assert_array_equal(np.diff([arguments["loss"].ctypes.data for arguments in losses]), 4)
 
 
-def test_losses_and_hits_of_all_parts_come_back(backend, data):
+def test_losses_and_hits_of_all_parts_come_back(backend, op_by_op, data):
     trainer = bound(backend)
     train(trainer, data)
     train(trainer, data)
     for part, recording in enumerate(backend.driver.recordings):
-        for arguments in of_kernel(recording, "softmax_xent"):
-            arguments[3][...], arguments[4][...] = part + 1, 1  # as the kernel would
+        for arguments in of_kernel(recording, "softmax_xent" if op_by_op else "descend"):
+            arguments["loss"][...], arguments["hits"][...] = part + 1, 1  # as the kernel would
     loss, accuracy = trainer.train_epoch(*data, np.arange(ROWS), np.ones(STEPS))
     assert loss == pytest.approx((RECORDED_STEPS * 1 + 7 * 2) / ROWS)
     assert accuracy == STEPS / ROWS
 
 
-def test_weights_set_between_epochs_are_set_where_the_recording_reads_them(backend, data):
+def test_weights_set_between_epochs_are_set_where_the_recording_reads_them(backend, op_by_op, data):
     trainer = bound(backend)
     for _ in range(2):
         train(trainer, data)
@@ -349,11 +373,17 @@ def test_weights_set_between_epochs_are_set_where_the_recording_reads_them(backe
     trainer.state = state
     train(trainer, data)
     assert len(backend.driver.recordings) == 2
-    arguments = of_kernel(backend.driver.recordings[0], "update")[0]
-    np.testing.assert_array_equal(arguments[0], state["weights"][None])
+    recording, first = backend.driver.recordings[0], trainer.network.weights.values[0]
+    if op_by_op:
+        np.testing.assert_array_equal(of_kernel(recording, "update")[0]["slots"], state["weights"][None])
+    else:
+        table = of_kernel(recording, "descend")[0]["table"].view(LAYER)
+        assert table["weights"][0, 0] == first.ctypes.data
+        assert of_kernel(recording, "gather_forward")[0]["weights"].ctypes.data == first.ctypes.data
+    np.testing.assert_array_equal(first.ravel(), state["weights"][: first.size])
 
 
-def test_what_a_recording_has_not_bound_is_recorded_anew(backend, data):
+def test_what_a_recording_has_not_bound_is_recorded_anew(backend, op_by_op, data):
     trainer, driver = bound(backend), backend.driver
     short = tuple(array[: 3 * BATCH] for array in data)
     others = tuple(array.copy() for array in short)
@@ -367,7 +397,59 @@ def test_what_a_recording_has_not_bound_is_recorded_anew(backend, data):
     for _ in range(3):
         train(trainer, short)
     assert len(driver.recordings) == 4
-    assert of_kernel(driver.recordings[3], "standardize")[0][1] is trainer.network.mean
+    arguments = of_kernel(driver.recordings[3], "standardize" if op_by_op else "gather_forward")[0]
+    assert arguments["mean"] is trainer.network.mean
+
+
+LAUNCHES_OF_A_STEP = [
+    ((6, 5, 3), ["gather_forward", "head", "descend"]),
+    ((6, 3), ["gather_forward", "softmax_rows", "descend"]),
+    ((6, 5, 40), ["gather_forward", "forward", "softmax_rows", "backward", "descend"]),
+    ((6, 2000, 10), ["gather_forward", "forward", "softmax_rows", "backward", "descend"]),  # the head has no room
+    ((6, 5, 4, 7, 3), ["gather_forward", "forward", "forward", "head", "backward", "backward", "descend"]),
+]
+
+
+@pytest.mark.parametrize(("sizes", "kernels"), LAUNCHES_OF_A_STEP)
+def test_a_step_of_small_batches_is_few_launches(sizes, kernels):
+    """Of L layers 2 L - 1 with few classes, 2 L + 1 otherwise, with the memory that each block may take."""
+    backend = NotingBackend()
+    trainer = Trainer(initial_parameters(sizes), backend, FEW_ROWS, Tier.FUSED_OPS)
+    rows = FEW_ROWS + 1
+    train_epoch_together(
+        [trainer], np.zeros((rows, sizes[0]), "f4"), np.zeros(rows, np.int64), [np.arange(rows)], [np.ones(2)]
+    )
+    driver = backend.driver
+    assert isinstance(driver, RecordingDriver)
+    launched = driver.launched
+    assert [noted.program.kernel for noted in launched] == 2 * kernels
+    for noted in launched:
+        assert noted.block == (256,)
+        assert noted.program.shared_memory <= 48 * 1024
+        assert [type(argument) for argument in noted.arguments if isinstance(argument, int)] == []
+    table = launched[-1].arguments[5].view(LAYER)
+    blocks = [
+        -(-k // int(tile)) * -(-n // int(tile)) for k, n in pairwise(sizes) for tile in [launched[-1].constants["TILE"]]
+    ]
+    assert table["first_block"].tolist() == [sum(blocks[:layer]) for layer in range(len(blocks))]
+    assert launched[-1].grid == (sum(blocks) + 1,)
+
+
+def test_large_batches_and_what_has_no_fused_step_run_op_by_op():
+    class Halving(SGD):
+        name = "halving"
+
+    class Many(SGD):
+        moments = ("a",) * MOST_SLOTS
+
+    def steps(batch, optimizer):
+        backend = NotingBackend()
+        return backend.fused_steps(Trainer(initial_parameters(SIZES), backend, batch, None, optimizer).task())
+
+    assert steps(FEW_ROWS, SGD()) is not None
+    assert steps(FEW_ROWS + 1, SGD()) is None
+    assert steps(2, Halving()) is None
+    assert steps(2, Many()) is None
 
 
 def test_array_code_is_not_recorded(backend, data):

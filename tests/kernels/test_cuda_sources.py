@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.kernels.cuda.dense import ELEMENT, TILINGS
+from fastmlp.kernels.cuda.dense import ELEMENT, REAL, TILINGS
+from fastmlp.kernels.cuda.fused_steps import TILES
 from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, UNMEASURED, Shape
 from fastmlp.kernels.cuda.sources import FOLDER, define, define_optimizer, kernels, names, optimizers, source
 from fastmlp.network.optimizers import OPTIMIZERS, SGD
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_120")
-REALS = ("float", "double")
+REALS = REAL.values()
 BOTH = [define(REAL=real) for real in REALS]
 STAGED = (define(STAGED=0), define(STAGED=1))
 
@@ -34,6 +35,14 @@ VARIANTS = {
     "gather.cu": [define(ELEMENT=element) for element in ELEMENT.values()],
     "matmul.cu": [define(REAL=real, **tiling.constants) for real in REALS for tiling in TILINGS[:-1]],
     "softmax_xent.cu": BOTH,
+    "head.cu": BOTH,
+    "layers.cu": [define(REAL=REAL[dtype], TILE=tile) for dtype, tiles in TILES.items() for tile in tiles],
+    "descend.cu": [
+        define(REAL=REAL[dtype], TILE=tile, **define_optimizer(OPTIMIZERS[name]()))
+        for name in sorted(optimizers())
+        for dtype, tiles in TILES.items()
+        for tile in tiles
+    ],
     "update.cu": [
         define(REAL=real, **define_optimizer(OPTIMIZERS[name]())) for name in sorted(optimizers()) for real in REALS
     ],
@@ -60,7 +69,7 @@ def test_headers_are_pasted_in_once():
         assert source(name, options).count("struct SharedMemory") == 1
 
 
-@pytest.mark.parametrize("name", ["update.cu", "train_epoch.cu", "train_epoch_specialised.cu"])
+@pytest.mark.parametrize("name", ["update.cu", "descend.cu", "train_epoch.cu", "train_epoch_specialised.cu"])
 def test_a_source_with_a_step_is_compiled_for_every_optimizer(name):
     compiled_for = {option for one, options, _ in compiled() if one == name for option in options}
     assert {f"-DOPTIMIZER={optimizer}" for optimizer in optimizers()} <= compiled_for

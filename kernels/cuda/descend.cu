@@ -1,0 +1,120 @@
+// The end of a step of few launches: all layers' gradients and the optimizer's step along them, and the batch's loss and
+// hits. A block has a tile of one layer's weights, see product.cuh, and the first ones of a layer its biases too; the last
+// block adds up the losses. OPTIMIZER, set by the compiler's options, names the header with its `step`.
+#include "product.cuh"
+#include "optimizers/OPTIMIZER.cuh"
+
+constexpr int NUMBERS = (TILE * TILE + THREADS - 1) / THREADS; // of the tile, that a thread has
+constexpr int SLOTS = 1 + MOMENTS; // of a parameter: its value, then each moment
+constexpr int MOST_SLOTS = 4;      // that fit into the host's table
+static_assert(SLOTS <= MOST_SLOTS, "the table of slots is too short");
+
+// A layer as the host lays it out (fused_steps.py).
+struct Layer {
+    REAL* weights[MOST_SLOTS]; // (k, n)
+    REAL* biases[MOST_SLOTS];  // (n,)
+    const REAL* inputs;        // (m, k); of the first layer, the features are
+    const REAL* delta;         // (m, n)
+    int k, n, blocks_in_row;
+    unsigned first_block;
+};
+
+struct Update {
+    REAL kept, own[COEFFICIENTS];
+};
+
+// A parameter, read long before it is written.
+struct Parameter {
+    REAL slots[SLOTS];
+
+    __device__ void read(REAL* const* from, int64 i) {
+#pragma unroll
+        for (int slot = 0; slot < SLOTS; ++slot) slots[slot] = from[slot][i];
+    }
+    __device__ void take_step(REAL gradient, const Update& by, REAL kept, REAL* const* to, int64 i) {
+        step(slots, gradient, by.own, kept);
+#pragma unroll
+        for (int slot = 0; slot < SLOTS; ++slot) to[slot][i] = slots[slot];
+    }
+};
+
+template <class Batch> __device__ void descend_tile(const Layer& layer, const Batch& batch, const Update& by, REAL* sums) {
+    const int tile = static_cast<int>(blockIdx.x - layer.first_block), n = layer.n, thread = threadIdx.x;
+    const int first_row = tile / layer.blocks_in_row * TILE, first_column = tile % layer.blocks_in_row * TILE;
+    const bool has_biases = first_row == 0 && thread < TILE && first_column + thread < n;
+    Parameter weights[NUMBERS] = {}, bias = {};
+    const auto is_there = [&](int place) {
+        return place < TILE * TILE && first_row + place / TILE < layer.k && first_column + place % TILE < n;
+    };
+    const auto index = [&](int place) {
+        return static_cast<int64>(first_row + place / TILE) * n + first_column + place % TILE;
+    };
+#pragma unroll
+    for (int i = 0; i < NUMBERS; ++i) {
+        const int place = thread + i * THREADS;
+        if (is_there(place)) weights[i].read(layer.weights, index(place));
+    }
+    if (has_biases) bias.read(layer.biases, first_column + thread);
+    const Side<false, Batch> inputs(batch, first_row);
+    const Side<false, Matrix> delta({layer.delta, batch.rows, n}, first_column);
+    multiply<true>(inputs, delta, batch.rows, sums);
+#pragma unroll
+    for (int i = 0; i < NUMBERS; ++i) {
+        const int place = thread + i * THREADS;
+        if (is_there(place)) weights[i].take_step(total(sums, place), by, by.kept, layer.weights, index(place));
+    }
+    if (has_biases) bias.take_step(total(sums, COLUMN_SUMS + thread), by, REAL(1), layer.biases, first_column + thread);
+}
+
+// loss, hits (1,) = the sums of the rows' (m,), of losses in float64, so that a sum of a thousand loses no digit.
+__device__ void add_up(const REAL* losses, const int* hits_of_rows, int m, void* memory, REAL* loss, int64* hits) {
+    double* losses_of_warps = static_cast<double*>(memory);
+    int* hits_of_warps = reinterpret_cast<int*>(losses_of_warps + WARPS);
+    const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+    double sum = 0;
+    int count = 0;
+    for (int row = threadIdx.x; row < m; row += THREADS) {
+        sum += losses[row];
+        count += hits_of_rows[row];
+    }
+    for (int bits = LANES / 2; bits; bits /= 2) {
+        sum += __shfl_xor_sync(ALL_LANES, sum, bits);
+        count += __shfl_xor_sync(ALL_LANES, count, bits);
+    }
+    if (lane == 0) {
+        losses_of_warps[warp] = sum;
+        hits_of_warps[warp] = count;
+    }
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    for (int other = 1; other < WARPS; ++other) {
+        sum += losses_of_warps[other];
+        count += hits_of_warps[other];
+    }
+    *loss = static_cast<REAL>(sum);
+    *hits = count;
+}
+
+// features, order (m,), mean, scale, centred: of the batch, see product.cuh. table: a Layer each. coefficients
+// double (1 + COEFFICIENTS), see update.cu: weights decay, biases do not. Shared memory: WARPS * OF_WARP numbers.
+extern "C" __global__ void __launch_bounds__(256, 1)
+    descend(const REAL* features, const int64* order, const REAL* mean, REAL scale, bool centred, const uint8* table,
+            int layers, const double* coefficients, const REAL* losses, const int* hits_of_rows, REAL* loss, int64* hits,
+            int m) {
+    SharedMemory memory;
+    REAL* sums = memory.take<REAL>(WARPS * OF_WARP);
+    if (blockIdx.x == gridDim.x - 1) {
+        add_up(losses, hits_of_rows, m, sums, loss, hits);
+        return;
+    }
+    Update by;
+    by.kept = static_cast<REAL>(coefficients[0]);
+#pragma unroll
+    for (int i = 0; i < COEFFICIENTS; ++i) by.own[i] = static_cast<REAL>(coefficients[1 + i]);
+    const Layer *first = reinterpret_cast<const Layer*>(table), *layer = first;
+    while (layer + 1 < first + layers && blockIdx.x >= layer[1].first_block) ++layer;
+    if (layer == first)
+        descend_tile(*layer, BatchOf{features, m, layer->k, order, mean, scale, centred}, by, sums);
+    else
+        descend_tile(*layer, Matrix{layer->inputs, m, layer->k}, by, sums);
+}
