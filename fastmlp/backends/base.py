@@ -135,6 +135,10 @@ class Backend(ABC):
         """Each network's summed loss and hits over the rows of its order, if the backend `fuses_evaluation`."""
         raise NotImplementedError(f"Backend {self} has no fused evaluation: it evaluates by single ops.")
 
+    def least_alike(self, threads: int) -> int:
+        """Of so many networks and more that train together on that many threads, each has the same bits."""
+        return 1
+
     def epoch_ways(self) -> Iterator[Backend]:
         """This backend confined to each way in which it may run a fused epoch, if it chooses among several: by the
         network's size, by the device, by the number of threads. For checks, which must not depend on that choice."""

@@ -22,7 +22,7 @@ from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, MANY_ROWS, FusedSteps, fuses_steps
-from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, UNMEASURED, Layout, refusal
+from fastmlp.kernels.cuda.layout import CLUSTERS, FEW_TASKS, LAYOUTS, UNMEASURED, Layout, refusal
 from fastmlp.kernels.cuda.resize import Resize
 from fastmlp.ops.network import NetworkOps
 
@@ -89,6 +89,9 @@ class CudaBackend(Backend):
         if not fuses_steps(task, self.fused_rows):
             return None
         return FusedSteps(self.driver, self.asarray, self.empty, task)
+
+    def least_alike(self, threads: int) -> int:
+        return FEW_TASKS + 1  # fewer may have larger clusters
 
     def fused_epoch_refusal(self, kind: EpochKind) -> str:
         return refusal(kind, self.driver.device, self._fused.layouts)

@@ -84,6 +84,9 @@ class NumbaBackend(NumpyBackend):
         super().set_threads(threads)
         parallel.set_threads(threads)
 
+    def least_alike(self, threads: int) -> int:
+        return threads  # fewer may have several each
+
     def epoch_ways(self) -> Iterator[NumbaBackend]:
         """By some threads, fewer and more than there may be cores."""
         for threads in (1, 2, 4):

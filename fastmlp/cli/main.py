@@ -21,6 +21,7 @@ from fastmlp.common.progress import printable, quietly, say, warn
 
 if TYPE_CHECKING:
     from fastmlp.experiments.config import Config
+    from fastmlp.experiments.engine_options import EngineOptions
     from fastmlp.experiments.feature_sets import FeatureSet
     from fastmlp.experiments.machine import Machine
 
@@ -89,11 +90,9 @@ def run_reproduce(options: argparse.Namespace) -> None:
 
 
 def run_extract(options: argparse.Namespace) -> None:
-    from fastmlp.experiments.extract import EngineOptions, extract
+    from fastmlp.experiments.extract import extract
 
-    given = {name: vars(options)[name] for name in EngineOptions.__dataclass_fields__}
-    engine = EngineOptions(**{name: value for name, value in given.items() if value is not None})
-    stores = extract(config_of(options), engine)
+    stores = extract(config_of(options), engine_of(options))
     if options.json:
         found = {name: {"path": str(store.path), "shape": store.shape} for name, store in stores.items()}
         print(to_json(found))
@@ -120,13 +119,14 @@ def run_sweep(options: argparse.Namespace) -> None:
     from fastmlp.experiments.sweep import Grid, sweep
     from fastmlp.report.sweep import table_text
 
+    engine = engine_of(options)
     options.seeds = options.seeds or 3
     if options.features is None:
         options.preset = options.preset or "fast"
     config, machine, name, features = what_to_train_on(options)
     recipe = config.recipe.for_data(features.images, features.inputs)
     grid = Grid.around(recipe, options.learning_rates, options.weight_decays, options.widths)
-    results = sweep(config, machine, name, features, grid)
+    results = sweep(config, machine, name, features, grid, engine)
     print(to_json(results) if options.json else table_text(results))
     say(f"Chart: {config.folder / 'sweep.png'}, model: {config.folder / 'best'}")
 
@@ -206,6 +206,13 @@ def config_of(options: argparse.Namespace) -> Config:
     if known.get("dtype") == "bfloat16":  # in which only backbones compute
         known |= {"dtype": "float32", "extractor_dtype": "bfloat16"}
     return Config(**known)
+
+
+def engine_of(options: argparse.Namespace) -> EngineOptions:
+    from fastmlp.experiments.engine_options import EngineOptions
+
+    given = {name: vars(options)[name] for name in EngineOptions.__dataclass_fields__}
+    return EngineOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def what_to_train_on(options: argparse.Namespace) -> tuple[Config, Machine, str, FeatureSet]:

@@ -148,7 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     experiment = [*recipe, _training_options()]
     reproduce = _add(commands, "reproduce", experiment, "the paper: data to Table 1, figures and report")
     _option(reproduce, "seeds", positive, "train this many models of each kind, from --seed on, for intervals (1)")
-    _add_engine_options(_add(commands, "extract", experiment, "the features of a dataset, stored"))
+    _add_engine_options(_add(commands, "extract", experiment, "the features of a dataset, stored"), "extract")
     train = _add(commands, "train", experiment, "one model on stored features, or on features made elsewhere")
     _add_fitting_options(train)
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
@@ -257,11 +257,11 @@ def _training_options() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+def _add_engine_options(parser: argparse.ArgumentParser, verb: str) -> None:
     group = parser.add_argument_group("engine")
     _option(group, "engine", str, "auto (default), local: this process, or ray: workers of a Ray cluster")
     _option(group, "address", str, "of a running Ray cluster (one is started on this machine by default)")
-    _option(group, "workers", positive, "processes that extract (one per GPU or machine by default)")
+    _option(group, "workers", positive, f"processes that {verb} (one per GPU or machine by default)")
     _option(group, "stall", positive, "seconds without progress after which --engine ray gives up (300)")
 
 
@@ -290,6 +290,7 @@ def _add_sweep(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
     _option(grid, "weight-decays", numbers, "0 and the preset's by default")
     _option(grid, "widths", sizes, "hidden units (the preset's)")
     _option(grid, "seeds", positive, "heads per setting, from --seed on (3)")
+    _add_engine_options(sweep, "train")
     _add_features_options(sweep, "train on these features instead of a dataset's", test=True)
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.backends.base import Backend
 from fastmlp.common import environment
 from fastmlp.common.errors import UsageError
-from fastmlp.common.progress import Progress, progress, say, warn
+from fastmlp.common.progress import progress, say, warn
 from fastmlp.common.statistics import summarize
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import FeatureSet, Labelled, Trial, joined, scaling_of
@@ -27,7 +29,7 @@ from fastmlp.models.folder import MODEL
 from fastmlp.training.checkpoint import ModelFolders
 from fastmlp.training.logistic import LogisticFit, fit_logistic
 from fastmlp.training.loop import DivergedError, train_together
-from fastmlp.training.member import Member
+from fastmlp.training.member import Blueprint, Member
 from fastmlp.training.run import Run
 from fastmlp.training.samples import Samples
 from fastmlp.training.windowed import placed
@@ -80,6 +82,13 @@ def check_settings(settings: Iterable[Setting], config: Config) -> None:
         _ = replace(config, **setting.options()).recipe
 
 
+class Head(NamedTuple):
+    """A candidate that is to be trained."""
+
+    setting: Setting
+    blueprint: Blueprint
+
+
 @dataclass
 class Candidate:
     """One network: its setting, its training, (loss, accuracy) on the held-out rows, and the fold that these are.
@@ -92,6 +101,10 @@ class Candidate:
     validation: tuple[float, float] = (math.nan, math.nan)
     fold: int | None = None
     fit: LogisticFit | None = None
+
+    @classmethod
+    def new(cls, head: Head, backend: Backend, fold: int | None = None) -> Candidate:
+        return cls(head.setting, Member.new(head.blueprint, backend), fold=fold)
 
     @property
     def tier(self) -> dict[str, Any]:
@@ -116,11 +129,15 @@ class Candidate:
 
 
 class Known(NamedTuple):
-    """A candidate that an earlier run trained: what it wrote of it."""
+    """A candidate that an earlier run, or another process, trained: what it wrote of it."""
 
     setting: Setting
     figures: dict[str, Any]
     tier: dict[str, Any]
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Known:
+        return cls(candidate.setting, candidate.as_dict(), candidate.tier)
 
     def as_dict(self) -> dict[str, Any]:
         return self.figures
@@ -140,43 +157,49 @@ def train_candidates(
     total, epochs = len(settings) * config.seeds, models.blueprint().recipe.epochs
     with progress(f"{title} of {total} heads", total * epochs, "epochs of heads") as bar:
         for width, alike in itertools.groupby(settings, key=lambda setting: setting.width):
-            group = [_new(models, setting, seed, fold) for setting in alike for seed in config.all_seeds]
+            group = [Candidate.new(one, backend, fold) for one in heads_of(models, alike)]
             count = f"{len(group)} {'head' if len(group) == 1 else 'heads'}"
             kind = f"{count} with {width} hidden units" if width else f"{count} without a hidden layer"
             say(f"{kind}. {group[0].member.network.tier}")
             if group[0].setting.strength is None:
-                _train_group(group, kept, held_out, bar)
+                train_group(group, kept, held_out, partial(bar.advance, len(group)))
             else:
                 fits = fit_members([candidate.member for candidate in group], trial.kept, kept)
                 for candidate, fit in zip(group, fits, strict=True):
                     candidate.fit = fit
                 bar.advance(total * epochs)
-            _judge_group(group, held_out)
+                _judge(group, held_out)
             candidates += group
     return candidates
 
 
-def _new(models: Models, setting: Setting, seed: int, fold: int | None) -> Candidate:
-    member = Member.new(models.changed(**setting.options()).blueprint(seed), models.machine.backend)
-    return Candidate(setting, member, fold=fold)
+def heads_of(models: Models, settings: Iterable[Setting]) -> list[Head]:
+    """What is to be trained: of every setting, from every seed."""
+    each = itertools.product(settings, models.config.all_seeds)
+    return [Head(setting, models.changed(**setting.options()).blueprint(seed)) for setting, seed in each]
 
 
-def _train_group(group: Sequence[Candidate], kept: Samples, held_out: Samples, bar: Progress) -> None:
-    """Train all candidates of one shape. Where every one diverges, training stops there."""
+def train_group(group: Sequence[Candidate], kept: Samples, held_out: Samples, on_epoch: Callable[[], None]) -> None:
+    """Train candidates of one shape together, and judge them on the held-out rows.
+
+    Where every one diverges, training stops there, and none is judged: so what is told of each is the same whichever
+    others it trains with.
+    """
     members = [candidate.member for candidate in group]
     networks, histories = zip(*((member.network, member.history) for member in members), strict=True)
     recipes, seeds = zip(*((member.blueprint.recipe, member.blueprint.seed) for member in members), strict=True)
     try:
-        train_together(networks, kept, recipes, seeds, histories=histories, on_epoch=lambda _: bar.advance(len(group)))
+        train_together(networks, kept, recipes, seeds, histories=histories, on_epoch=lambda _: on_epoch())
     except DivergedError as error:
         warn(str(error))
+    else:
+        _judge(group, held_out)
 
 
-def _judge_group(group: Sequence[Candidate], held_out: Samples) -> None:
+def _judge(group: Sequence[Candidate], held_out: Samples) -> None:
     with np.errstate(over="ignore", invalid="ignore"):  # one that diverged
         for candidate in group:
-            if candidate.member.history.epochs:
-                candidate.validation = held_out.evaluate(candidate.member.network)
+            candidate.validation = held_out.evaluate(candidate.member.network)
 
 
 def fit_members(members: Sequence[Member], rows: Labelled, samples: Samples) -> list[LogisticFit]:

@@ -1,4 +1,4 @@
-"""Extraction on Ray, which only moves calls: what a worker wrote is there or not, whoever died meanwhile.
+"""Extraction and sweeps on Ray, which only moves calls: what a worker wrote is there or not, whoever died meanwhile.
 
 Nothing but descriptors and manifest rows passes through Ray, and the small images of files that were read. A call whose
 worker died is given to another worker; a call that was done twice has written the same bytes twice.
@@ -24,7 +24,9 @@ from fastmlp.common.errors import BackendError, FastMLPError, UsageError, first_
 from fastmlp.common.files import atomic_path
 from fastmlp.common.progress import say, warn
 from fastmlp.datasets.image_files import ImagesRead
+from fastmlp.experiments.candidates import Known
 from fastmlp.experiments.engines import Opening
+from fastmlp.experiments.parts import Part, Search
 from fastmlp.experiments.ray_worker import IMAGES, LABELS, Job, Worker
 from fastmlp.features.extraction import Extraction, Shard
 from fastmlp.features.shard_files import Entry
@@ -53,7 +55,7 @@ def cluster(
 
     Raises UsageError where Ray is missing, BackendError for a cluster that cannot be reached or has no room.
     """
-    ray = _import_ray()
+    ray = import_ray()
     _connect(ray, address or os.environ.get("RAY_ADDRESS") or "local")
     try:
         staff = _staff(ray.nodes(), workers, threads, on_gpu)
@@ -67,7 +69,8 @@ def cluster(
         ray.shutdown()
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """Raises UsageError where it is missing."""
     try:
         import ray
 
@@ -139,7 +142,9 @@ class _Node(NamedTuple):
 
 
 class OnRay:
-    """An engine of `engines.Engine` on a cluster that is connected; for one thread at a time.
+    """A cluster that is connected, as an engine of `engines.Engine` and a trainer of `parts.Trainer`.
+
+    For one thread at a time.
 
     Raises FastMLPError if nothing is done for `stall` seconds, or if workers die again and again.
     """
@@ -171,16 +176,26 @@ class OnRay:
             advance(written.rows)
             yield written
 
+    @property
+    def threads(self) -> int:
+        """Of each worker."""
+        return self._staff.threads
+
+    def train(self, search: Search, parts: Sequence[Part]) -> Iterator[tuple[Part, list[Known]]]:
+        calls = [Call(number, "train", (search, part)) for number, part in enumerate(parts)]
+        for call, known in self._results(calls, search.beats):
+            yield parts[call.number], known
+
     def dismiss(self) -> None:
         """End all workers."""
         for worker in [*self._starting.values(), *self._idle]:
             self._end(worker)
         self._starting, self._idle = {}, []
 
-    def _results(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Any]]:
-        """Each call and its result, as they come."""
+    def _results(self, calls: Sequence[Call], beats: Callable[[], int] = lambda: 0) -> Iterator[tuple[Call, Any]]:
+        """Each call and its result, as they come; beats: a number that grows while workers get on with their calls."""
         waiting, running, deaths = deque(calls), dict[Any, tuple[Any, Call]](), Counter[int]()
-        progressed = time.monotonic()
+        progressed, beaten = time.monotonic(), beats()
         try:
             while waiting or running:
                 self._hire(min(self._staff.workers, len(waiting) + len(running)) - len(running))
@@ -188,6 +203,8 @@ class OnRay:
                     worker, call = self._idle.pop(), waiting.popleft()
                     running[getattr(worker, call.method).remote(*call.arguments)] = worker, call
                 done, _ = self._ray.wait([*running, *self._starting], timeout=POLL)
+                if not done and beats() > beaten:
+                    progressed, beaten = time.monotonic(), beats()
                 if not done and time.monotonic() - progressed > self._stall:
                     raise self._stalled(running, waiting)
                 for answer in done:

@@ -255,7 +255,7 @@ class _Probe:
                 if not self._knows(settings, fold):
                     trial = Trial.of(self.features, *split)
                     trained = train_candidates(self.models, settings, trial, "probe", fold)
-                    self.heads += [Known(one.setting, one.as_dict(), one.tier) for one in trained]
+                    self.heads += map(Known.of, trained)
                     self._keep()
 
     # What an interrupted run leaves.

@@ -12,12 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmlp._version import __version__
+from fastmlp.backends import open_backend
+from fastmlp.backends.base import Backend
 from fastmlp.common.errors import BackendError, DataError
 from fastmlp.datasets.image_files import ImagesRead, read_part
+from fastmlp.experiments import parts
+from fastmlp.experiments.candidates import Known
 from fastmlp.experiments.engines import Opening
 from fastmlp.extractors import Extractor
 from fastmlp.features.extraction import Extraction, Shard, extract_shard
 from fastmlp.features.shard_files import Entry
+from fastmlp.training.samples import Samples
 
 IMAGES, LABELS = "images.npy", "labels.npy"  # beside the shards, until they are done
 
@@ -31,12 +36,16 @@ class Job(NamedTuple):
 
 
 class Worker:
-    """A process that extracts. It keeps one job's images, memory-mapped, and the extractor it last used."""
+    """A process that extracts or trains.
+
+    It keeps one job's images, memory-mapped, and the extractor it last used, or the rows of the sweep it last trained.
+    """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._opened = lru_cache(1)(self._open)
         self._prepared = lru_cache(1)(self._prepare)
+        self._placed = lru_cache(1)(self._place)
 
     def begin(self, version: str) -> str:
         """The machine's name. Raises BackendError if it has another fastmlp than the driver's, of that version."""
@@ -57,6 +66,21 @@ class Worker:
         """As `extract_shard`. Raises DataError if the store is not here, BackendError for another extractor."""
         return extract_shard(self._prepared(job), shard)
 
+    def train(self, search: parts.Search, part: parts.Part) -> list[Known]:
+        """As `train_part`. Raises DataError if the sweep's folder is not here, BackendError for another backend."""
+        kept, held_out, backend = self._placed(search)
+        return parts.train_part(search, part, kept, held_out, backend)
+
+    def _place(self, search: parts.Search) -> tuple[Samples, Samples, Backend]:
+        if not search.folder.is_dir():
+            raise _unseen(search.folder)
+        backend = open_backend(search.backend, self.threads)
+        if str(backend) != search.named:
+            raise BackendError(
+                f"{socket.gethostname()} would train on {backend}, not {search.named}: make all machines alike."
+            )
+        return *parts.place(search, backend), backend
+
     def _prepare(self, job: Job) -> Extraction:
         if not job.folder.is_dir():
             raise _unseen(job.folder)
@@ -75,6 +99,6 @@ class Worker:
 
 def _unseen(path: Path) -> DataError:
     return DataError(
-        f"{socket.gethostname()} does not see {path}: images, weights and FASTMLP_CACHE_DIR must lie on storage that "
-        "all machines of the cluster share."
+        f"{socket.gethostname()} does not see {path}: images, weights, features, FASTMLP_CACHE_DIR and --out must "
+        "lie on storage that all machines of the cluster share."
     )

@@ -17,6 +17,8 @@ from fastmlp.common.errors import UsageError
 from fastmlp.common.files import claimed, write_json
 from fastmlp.experiments.candidates import (
     BEST,
+    Candidate,
+    Known,
     Setting,
     check_settings,
     describe,
@@ -25,15 +27,18 @@ from fastmlp.experiments.candidates import (
     train_chosen,
 )
 from fastmlp.experiments.config import Config
+from fastmlp.experiments.engine_options import EngineOptions
 from fastmlp.experiments.feature_sets import FeatureSet, Trial, tenth
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
+from fastmlp.experiments.parts import forget_parts, train_in_parts
 from fastmlp.experiments.results import SCHEMA
 from fastmlp.report.style import save
 from fastmlp.report.sweep import draw_sweep
 from fastmlp.training.loop import DivergedError
 from fastmlp.training.recipe import Recipe
 
+HERE = EngineOptions()
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the preset's learning rate, where no learning rates are given
 
 
@@ -79,23 +84,33 @@ def _check_numbers(rule: str, values: Sequence[float], allows: Callable[[float],
             raise UsageError(f"{rule}, not {value:g}.")
 
 
-def sweep(config: Config, machine: Machine, name: str, features: FeatureSet, grid: Grid) -> dict[str, Any]:
+def sweep(
+    config: Config,
+    machine: Machine,
+    name: str,
+    features: FeatureSet,
+    grid: Grid,
+    options: EngineOptions = HERE,
+) -> dict[str, Any]:
     """Train all candidates of the grid, choose, train the chosen setting on all training rows, and test that model.
 
     Writes config.folder/best/, the model that `train_one` would write for the chosen setting, sweep.png and, last,
-    sweep.json. Raises DivergedError if no setting is left.
+    sweep.json. On Ray, candidates train in parts, of which an interrupted sweep keeps those that are done; the chosen
+    setting trains here. Raises DivergedError if no setting is left.
     """
     check_settings(grid.settings(), config)
     with claimed(config.folder):
-        return _sweep(Models(config, machine, {name: features}), grid)
+        results = _sweep(Models(config, machine, {name: features}), grid, options)
+        forget_parts(config.folder)
+    return results
 
 
-def _sweep(models: Models, grid: Grid) -> dict[str, Any]:
+def _sweep(models: Models, grid: Grid, options: EngineOptions) -> dict[str, Any]:
     config, machine = models.config, models.machine
     [(name, features)] = models.feature_sets.items()
     split = tenth(features, config.seed)
     with machine.timed("sweep"):
-        candidates = train_candidates(models, grid.settings(), Trial.of(features, *split))
+        candidates = _candidates(models, grid.settings(), Trial.of(features, *split), options)
     settings = ranked(candidates)
     if settings[0]["diverged"]:
         raise DivergedError("Of every setting a candidate diverged: lower the --learning-rates.")
@@ -114,3 +129,12 @@ def _sweep(models: Models, grid: Grid) -> dict[str, Any]:
     save(draw_sweep(results), config.folder / "sweep.png")
     write_json(config.folder / "sweep.json", results)
     return results
+
+
+def _candidates(
+    models: Models, settings: Sequence[Setting], trial: Trial, options: EngineOptions
+) -> Sequence[Candidate | Known]:
+    if not options.on_ray:
+        return train_candidates(models, settings, trial)
+    with options.cluster(models.config, models.machine) as cluster:
+        return train_in_parts(models, settings, trial, cluster)

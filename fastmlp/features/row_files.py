@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from fastmlp.features.columns import Choice
 from fastmlp.features.contents import Contents, damage_reported, open_contents
 from fastmlp.features.tables import read_chosen
 
+PARTS_KEPT = 2  # of packed files: one for each of two threads
 Index = NDArray[np.int64]
 PartReader = Callable[[Path, Choice, int | None], NDArray[Any]]
 NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "|u1", "I8": "|i1"} | {
@@ -48,6 +50,9 @@ class RowFile(Protocol):
 
     def read(self, rows: Index, out: NDArray[Any]) -> None:
         """Write those rows, in that order, to out (m, d), of any dtype."""
+
+    def at(self, path: Path) -> RowFile:
+        """The same by another path, and fit to be sent to another process."""
 
 
 def open_rows(contents: Contents, choice: Choice, read_part: PartReader) -> RowFile:
@@ -120,6 +125,9 @@ class PlainRows:
         if file.readinto(out.data) != out.nbytes:
             raise DataError(f"{self.path} ends before its rows do: it has changed since it was opened.")
 
+    def at(self, path: Path) -> PlainRows:
+        return replace(self, path=path)
+
 
 def _stretches(rows: Index, gap: int, longest: int) -> Iterator[slice]:
     """Parts of the rows, each of which ascends by no more than a gap, and goes over no more than so many."""
@@ -180,6 +188,9 @@ class PackedRows:
             places = np.flatnonzero(owners == part)
             out[places] = self._part(part)[rows[places] - self.parts[part]]
 
+    def at(self, path: Path) -> PackedRows:
+        return replace(self, path=path, read_part=kept_part)
+
     def _part(self, number: int) -> NDArray[Any]:
         return self.read_part(self.path, self.choice, number if self.grouped else None)
 
@@ -187,3 +198,9 @@ class PackedRows:
 def read_part(path: Path, choice: Choice, group: int | None) -> NDArray[Any]:
     """The chosen features of a file, or their rows in one row group."""
     return read_chosen(open_contents(path), choice, group)
+
+
+@lru_cache(PARTS_KEPT)
+def kept_part(path: Path, choice: Choice, group: int | None) -> NDArray[Any]:
+    """The same, of the last few that the process has read."""
+    return read_part(path, choice, group)

@@ -24,7 +24,7 @@ from fastmlp.features import first_format
 from fastmlp.features.columns import ANY, Choice, Columns, choose
 from fastmlp.features.contents import Contents, open_contents
 from fastmlp.features.first_format import FILES
-from fastmlp.features.row_files import Index, PartReader, RowFile, open_rows, read_part
+from fastmlp.features.row_files import PARTS_KEPT, Index, PartReader, RowFile, open_rows, read_part
 from fastmlp.features.shard_files import MANIFEST, has_manifest, is_sharded, read_manifest, shard_paths
 from fastmlp.features.tables import (
     RowArray,
@@ -40,7 +40,6 @@ from fastmlp.features.tables import (
 )
 
 SHARD = "shard "  # begins the name of one
-PARTS_KEPT = 2  # of packed files: one for each of two threads
 Chooser = Callable[[Contents, Columns], Choice]  # of the features, and perhaps labels, in a file
 Stamp = tuple[int, int]  # bytes, and nanoseconds of the last change
 
@@ -125,6 +124,14 @@ class ShardedRows:
         """The number of a row in its shard, and that shard's file."""
         shard = self.shards[int(np.searchsorted(self._ends, row, side="right"))]
         return row - shard.start, shard.path
+
+    def absolute(self) -> ShardedRows:
+        """The same, fit to be sent to a process that sees the files, in whatever folder it runs."""
+        paths = [shard.path.absolute() for shard in self.shards]
+        moved = [
+            replace(shard, path=path, file=shard.file.at(path)) for shard, path in zip(self.shards, paths, strict=True)
+        ]
+        return ShardedRows(moved)
 
     @cached_property
     def names(self) -> list[str]:

@@ -62,6 +62,9 @@ NOT_RUN = {
     "fastmlp extract --dataset digits --engine ray --workers 2 --threads 1": RAY,
     "fastmlp extract --dataset folder:photos --extractor resnet18 --on-bad-image skip --engine ray "
     "--address head:6379": RAY,
+    "fastmlp sweep --features X.npy --labels y.npy --out runs/mine --engine ray --workers 2 --threads 1": RAY,
+    "fastmlp sweep --features /shared/X.npy --labels /shared/y.npy --out /shared/mine --engine ray --address head:6379 "
+    "--threads 4": RAY,
     "fastmlp bench --only step growth": MEASURES,
     "fastmlp bench --only probe": MEASURES,
 }
