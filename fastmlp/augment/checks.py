@@ -33,7 +33,7 @@ def integers(name: str, value: ArrayLike, n: int, low: int | None = None, high: 
         raise UsageError(f"{name} must be whole numbers, not {array.dtype}.")
     if low is not None and high is not None and array.size and (array.min() < low or array.max() > high):
         raise UsageError(f"{name} must lie in {low}..{high}, but {array.min()}..{array.max()} was given.")
-    return _per_image(name, array.astype(np.int64), n)
+    return _per_image(name, array.astype(np.int64, copy=False), n)
 
 
 def numbers(name: str, value: ArrayLike, n: int) -> NDArray[np.float64]:
@@ -50,7 +50,8 @@ def flags(name: str, value: ArrayLike, n: int) -> NDArray[np.bool_]:
 def _per_image(name: str, array: NDArray[Any], n: int) -> NDArray[Any]:
     if array.ndim > 1 or array.shape not in ((), (n,)):
         raise UsageError(f"{name} must be one number, or one per image ({n}), not of shape {array.shape}.")
-    return np.broadcast_to(array, (n,)).copy()  # PyTorch warns of the read-only view
+    # kernels are compiled for arrays without gaps, and PyTorch warns of read-only ones
+    return np.full(n, array) if array.shape == () else np.require(array, requirements=["C", "W"])
 
 
 # Ranges.

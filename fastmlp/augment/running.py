@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial, wraps
+from itertools import islice
 from typing import Any
 
 import array_api_compat
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.augment.checks import check_images, integers
-from fastmlp.augment.kind import Op
+from fastmlp.augment.kind import Kind, Op
 from fastmlp.augment.policy import Plan
 from fastmlp.backends.base import Array, Backend
 from fastmlp.common.errors import UsageError
@@ -65,14 +66,24 @@ def _rows_at_once(backend: Backend, images: NDArray[np.uint8], plan: Plan) -> in
 def _apply(backend: Backend, images: Array, plan: Plan) -> Array:
     """The images, on the device, kind by kind: each image has one, so that together they fill the result."""
     out = backend.xp.empty_like(images)
+    chosen: list[tuple[Kind, int]] = []
+    placed = iter(backend.place(_packed(plan, chosen)))
+    for kind, count in chosen:
+        run_rows = backend.image_kernels.get(kind.op.__name__) or partial(on_rows(kind.op), backend.xp)
+        run_rows(images, *islice(placed, count), out)
+    return out
+
+
+def _packed(plan: Plan, chosen: list[tuple[Kind, int]]) -> Iterator[NDArray[Any]]:
+    """For every kind that happens to some images their rows, then its arguments for them; tells how many these are."""
     for number, kind in enumerate(plan.policy.kinds):
         rows = np.flatnonzero(plan.kind == number)
         if rows.size:
-            parameters = {name: values[rows] for name, values in plan.parameters[kind.word].items()}
-            arguments = kind.arguments(len(rows), parameters)
-            run_rows = backend.image_kernels.get(kind.op.__name__) or partial(on_rows(kind.op), backend.xp)
-            run_rows(images, backend.asarray(rows), *map(backend.asarray, arguments), out)
-    return out
+            own = plan.parameters[kind.word].items()
+            parameters = {name: values if rows.size == len(plan) else values[rows] for name, values in own}
+            arguments = kind.arguments(rows.size, parameters)
+            chosen.append((kind, 1 + len(arguments)))
+            yield from (rows, *arguments)
 
 
 def on_rows(op: Op) -> Callable[..., None]:

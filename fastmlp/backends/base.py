@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -188,6 +188,10 @@ class Backend(ABC):
     def memory_budget(self) -> int | None:
         """How many bytes of the device's memory data may take now; None where the device uses the host's memory."""
         return None
+
+    def place(self, arrays: Iterable[NDArray[Any]]) -> list[Array]:
+        """Small host arrays on this backend's device, in as few copies as it can."""
+        return [self.asarray(array) for array in arrays]
 
     def upload_buffer(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Host memory, not set, from which `upload` is fast."""

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp.backends.base import Array
 
 CUDA, ALL = "cuda", "all"
 
@@ -36,6 +42,16 @@ class Gpu:
     def wait(self) -> None:
         """Until all its work is done."""
         self._device.synchronize()
+
+    def send(self, source: NDArray[np.uint8]) -> tuple[Array, Callable[[], object]]:
+        """Start copying pinned memory, in the current stream; returns its copy, and what waits until it is made."""
+        import cupy
+
+        stream, copied = cupy.cuda.get_current_stream(), cupy.cuda.Event(disable_timing=True)
+        copy = cupy.empty(source.shape, source.dtype)
+        copy.set(source, stream=stream)
+        copied.record(stream)
+        return copy, copied.synchronize
 
 
 def number_of(device: str | None) -> int | None:

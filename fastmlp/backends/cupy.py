@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from fastmlp.backends.base import Array, Availability, Backend, EpochRunner, Ker
 from fastmlp.backends.cuda_devices import ALL, CUDA, Gpu, NoSuchDeviceError, gpus, number_of
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.cuda_graphs import RecordedEpochs
+from fastmlp.backends.cuda_uploads import Staging
 from fastmlp.backends.release import release_with
 from fastmlp.common.errors import BackendError
 from fastmlp.kernels import EpochKind, EpochTask
@@ -116,7 +117,8 @@ class CupyBackend(CudaBackend):
             self.devices = tuple(f"{self.name}:{other}" for other in range(gpus()))
         super().__init__(None, CupyDriver())
         self.xp = xp
-        release_with(self, self._gpu.wait, _unpin)
+        self._staging = Staging(_pinned_bytes, self._gpu.send)
+        release_with(self, self._gpu.wait, self._staging.clear, _unpin)
 
     @classmethod
     def probe(cls) -> Availability:
@@ -168,6 +170,10 @@ class CupyBackend(CudaBackend):
     def memory_budget(self) -> int:
         return int(SHARE_OF_MEMORY * self._free_memory())
 
+    def place(self, arrays: Iterable[NDArray[Any]]) -> list[Array]:
+        self._gpu.use()
+        return self._staging.place(arrays)
+
     def upload_buffer(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         import cupyx
 
@@ -194,6 +200,12 @@ class CupyBackend(CudaBackend):
         import cupy
 
         cupy.cuda.get_current_stream().synchronize()
+
+
+def _pinned_bytes(count: int) -> NDArray[np.uint8]:
+    import cupyx
+
+    return cupyx.empty_pinned((count,), "uint8")
 
 
 def _unpin() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastmlp import augment
 from fastmlp.augment import KINDS, Plan, Policy, running
+from fastmlp.augment.kinds.rotation import cosine_and_sine
 from fastmlp.backends import open_backend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
@@ -152,6 +153,28 @@ def test_rotation_stays_within_the_images_levels(images: Images, degrees: float)
 def test_less_contrast_brings_no_pixel_further_from_the_mean(images: Images, factor: float) -> None:
     mean = images.mean(axis=(1, 2, 3), keepdims=True)
     assert (np.abs(augment.contrast(images, factor) - mean) <= np.abs(images - mean) + 0.5 + 1e-3).all()
+
+
+@pytest.mark.parametrize("most", [0.5, 15, 180, 1e6])
+def test_cosine_and_sine_are_numpys_to_the_bit(rng: Rng, most: float) -> None:
+    degrees = np.concatenate([rng.uniform(-most, most, 20_000), [0, most, -most, 90, 180, 270, 45, -90, -180, 360]])
+    radians = np.deg2rad(degrees)
+    cosine, sine = cosine_and_sine(degrees)
+    np.testing.assert_allclose(cosine, np.cos(radians), rtol=0, atol=6e-8)
+    np.testing.assert_allclose(sine, np.sin(radians), rtol=0, atol=6e-8)
+    np.testing.assert_array_equal(cosine[:-10], np.cos(radians[:-10]).astype(np.float32))
+    np.testing.assert_array_equal(sine[:-10], np.sin(radians[:-10]).astype(np.float32))
+
+
+@pytest.mark.parametrize("spoil", [lambda array: array[::-1], lambda array: np.broadcast_to(array[:1], array.shape)])
+def test_parameters_may_be_views_and_are_left_alone(rng: Rng, spoil: Callable[[Any], Any]) -> None:
+    images, degrees = noise(rng, (6, 3, 9, 9)), rng.uniform(-90, 90, 6)
+    given = spoil(degrees)
+    before = given.copy()
+    for backend in map(open_backend, ("numpy", "numba")):
+        whole = augment.rotate(images, given, backend=backend)
+        np.testing.assert_array_equal(whole, augment.rotate(images, before, backend=backend))
+    np.testing.assert_array_equal(given, before)
 
 
 def test_no_image_gives_no_image() -> None:

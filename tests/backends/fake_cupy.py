@@ -193,6 +193,7 @@ def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
         runtimeGetVersion=lambda: 13000,
         driverGetVersion=lambda: 13000,
     )
+    cuda.Event = lambda **options: types.SimpleNamespace(record=lambda stream: None, synchronize=lambda: None)
     cuda.Stream = lambda **options: Stream(gpu, **options)
     cuda.get_current_stream = lambda: gpu.streams[-1]
     cupy.cuda, cupy.RawModule, cupy.asarray, cupy.asnumpy, cupy.empty = cuda, gpu.raw_module, asarray, asnumpy, empty
@@ -213,7 +214,9 @@ def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
     api.driver.occupancyMaxActiveBlocksPerMultiprocessor = gpu.occupancy
     top = _module("cupy_backends")
     top.cuda, backends.api = backends, api
-    found = (cupy, cuda, namespace, top, backends, api, api.driver)
+    extension = _module("cupyx")
+    extension.empty_pinned = np.empty
+    found = (cupy, extension, cuda, namespace, top, backends, api, api.driver)
     return {module.__name__: module for module in found}
 
 

@@ -67,7 +67,16 @@ def test_augmentation_through_cupy_emulated(gpu):
     rng = np.random.default_rng(0)
     images = noise(rng, (60, 3, 32, 32))
     plan = augment.draw(rng, len(images))
-    assert_levels("augmented", augment.apply(CupyBackend(), images, plan), augment.apply(NumpyBackend(), images, plan))
+    backend, sent = CupyBackend(), []
+    send = backend._gpu.send
+
+    def counted(source):
+        sent.append(source.nbytes)
+        return send(source)
+
+    backend._staging._send = counted
+    assert_levels("augmented", augment.apply(backend, images, plan), augment.apply(NumpyBackend(), images, plan))
+    assert len(sent) == 1  # the parameters of all kinds, by one copy
 
 
 def test_the_probe_tries_a_kernel_emulated(gpu):
