@@ -25,7 +25,7 @@ EXAMPLES = {
     "extract": (
         "fastmlp extract --dataset cifar10 --extractor resnet18 --weights resnet18.safetensors",
         "fastmlp extract --dataset folder:photos --json",
-        "fastmlp extract --dataset folder:photos --engine ray --workers 2 --threads 1",
+        "fastmlp extract --dataset 'tar:s3://bucket/photos-{0000..0099}.tar' --engine ray --address head:6379",
     ),
     "train": (
         "fastmlp train --dataset digits --on augmented --epochs 30 --out runs/digits",
@@ -188,7 +188,7 @@ def _output_options() -> argparse.ArgumentParser:
 
 def _data_options() -> argparse.ArgumentParser:
     parser, group = _group("data")
-    _option(group, "dataset", str, "cifar10, digits (default), synthetic or folder:PATH")
+    _option(group, "dataset", str, "cifar10, digits (default), synthetic, folder:PATH, parquet:PATH, tar:PATH (or URL)")
     _option(group, "data-dir", Path, "where cifar10 lies, or is downloaded to")
     _option(group, "limit", whole, "use the first N training and the first N test images")
     return parser

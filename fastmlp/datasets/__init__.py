@@ -1,4 +1,4 @@
-"""Datasets by name: `load("cifar10")`, `load("digits")`, `load("synthetic:60000")`, `load("folder:pets")`.
+"""Datasets by name: `load("cifar10")`, `load("synthetic:60000")`, `load("folder:pets")`, `load("tar:s3://mine/pets")`.
 
 A name always means the same images in the same order: random datasets have a fixed seed.
 """
@@ -10,23 +10,30 @@ from typing import TYPE_CHECKING
 
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.datasets.base import Dataset, LeftOut, Split
+from fastmlp.datasets.places import place_of
 from fastmlp.datasets.reading import DEFAULT_READING, Reading
 
 if TYPE_CHECKING:
-    from fastmlp.datasets.image_files import Reader
+    from fastmlp.datasets.sources import Reader
 
 __all__ = ["NAMES", "Dataset", "LeftOut", "Reading", "Split", "check_name", "load"]
 
-NAMES = ("cifar10", "digits", "synthetic", "synthetic:N", "folder:PATH")
+NAMES = ("cifar10", "digits", "synthetic", "synthetic:N", "folder:PATH", "parquet:PATH", "tar:PATH")
+OF_FILES = ("folder", "parquet", "tar")
 
 
 def load(
-    name: str, data_dir: Path | None = None, reading: Reading = DEFAULT_READING, reader: Reader | None = None
+    name: str,
+    data_dir: Path | None = None,
+    reading: Reading = DEFAULT_READING,
+    reader: Reader | None = None,
+    keep: Path | None = None,
 ) -> Dataset:
-    """The dataset called `name`, one of NAMES; only `cifar10` looks into `data_dir`, only a folder needs `reading`.
+    """The dataset called `name`, one of NAMES; only `cifar10` looks into `data_dir`, only files need the rest.
 
-    reader: what reads the image files of a folder; by default this process.
-    Raises UsageError for any other name, DataError if the data are missing or damaged.
+    PATH may be a URL that fsspec knows. reader: what reads images, by default this process; keep: where they are kept
+    from run to run, as `image_store.load` has it. Raises UsageError for any other name, DataError if the data are
+    missing or damaged.
     """
     match name.split(":", maxsplit=1):
         case ["cifar10"]:
@@ -44,14 +51,22 @@ def load(
         case ["folder", path] if path:
             from fastmlp.datasets import folder
 
-            return folder.load(Path(path).expanduser(), reading, reader)
+            return folder.load(place_of(path), reading, reader, keep)
+        case ["parquet", path] if path:
+            from fastmlp.datasets import parquet
+
+            return parquet.load(place_of(path), reading, reader, keep)
+        case ["tar", path] if path:
+            from fastmlp.datasets import tar
+
+            return tar.load(place_of(path), reading, reader, keep)
     raise _unknown(name)
 
 
 def check_name(name: str) -> None:
     """Raise UsageError for a name that `load` does not know, before anything is downloaded or read."""
     kind, _, argument = name.partition(":")
-    known = name in ("cifar10", "digits") or kind == "synthetic" or (kind == "folder" and argument)
+    known = name in ("cifar10", "digits") or kind == "synthetic" or (kind in OF_FILES and argument)
     if not known:
         raise _unknown(name)
 
@@ -59,7 +74,7 @@ def check_name(name: str) -> None:
 def _unknown(name: str) -> UsageError:
     if name and Path(name).is_dir():
         return UsageError(f"There is no dataset {name!r}: use folder:{name} for that folder of images.")
-    near = did_you_mean(name, ("cifar10", "digits", "synthetic"))
+    near = did_you_mean(name, ("cifar10", "digits", "synthetic", *OF_FILES))
     return UsageError(f"There is no dataset {name!r}{near}: choose one of {', '.join(NAMES)}.")
 
 

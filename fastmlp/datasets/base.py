@@ -4,25 +4,26 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError
+from fastmlp.datasets.mapped import IMAGE_SHAPE, MappedImages, blocks
 
-Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+Places = NDArray[np.int64]
 
-IMAGE_SHAPE = (3, 32, 32)
 TEST_FRACTION = 0.2
 KINDS_SHOWN = 10  # of what is left out
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (n, 3, 32, 32) and labels int64 (n,)."""
+    """Images uint8 (n, 3, 32, 32), an array or, of many in a file, MappedImages; and labels int64 (n,)."""
 
-    images: Images
+    images: Any
     labels: Labels
 
     def __len__(self) -> int:
@@ -32,16 +33,18 @@ class Split:
     def content_hash(self) -> str:
         """SHA-256 of shapes, pixels and labels."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        for block in blocks(self.images):
+            digest.update(np.ascontiguousarray(block).data)
         digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
         return digest.hexdigest()
 
-    def at(self, places: NDArray[np.intp]) -> "Split":
+    def at(self, places: Places) -> "Split":
         """The images at these indices, in that order."""
         return Split(self.images[places], self.labels[places])
 
     def first(self, n: int) -> "Split":
-        return Split(self.images[:n], self.labels[:n])
+        images = self.images.first(n) if isinstance(self.images, MappedImages) else self.images[:n]
+        return Split(images, self.labels[:n])
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,18 @@ def check_split(name: str, split: Split, classes: int) -> None:
 
 
 def stratified_split(whole: Split, seed: int) -> tuple[Split, Split]:
-    """Train and test, both in random order; test has about a fifth of each class, at least one image."""
+    """Train and test, as `stratified_places` has them."""
+    train, test = stratified_places(whole.labels, seed)
+    return whole.at(train), whole.at(test)
+
+
+def stratified_places(labels: Labels, seed: int) -> tuple[Places, Places]:
+    """Where train and test lie, both in random order; test has about a fifth of each class, at least one image."""
     rng = np.random.default_rng(seed)
     train, test = [], []
-    for label in np.unique(whole.labels):
-        members = rng.permutation(np.flatnonzero(whole.labels == label))
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
         n_test = max(1, round(len(members) * TEST_FRACTION))
         test.append(members[:n_test])
         train.append(members[n_test:])
-    return whole.at(rng.permutation(np.concatenate(train))), whole.at(rng.permutation(np.concatenate(test)))
+    return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(test))

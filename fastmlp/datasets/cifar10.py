@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fastmlp.common.errors import DataError
 from fastmlp.common.files import cache_dir
 from fastmlp.common.progress import warn
-from fastmlp.datasets.base import IMAGE_SHAPE, Dataset, LeftOut, Split
+from fastmlp.datasets.base import Dataset, LeftOut, Split
+from fastmlp.datasets.mapped import IMAGE_SHAPE
 
 FOLDER = "cifar-10-batches-bin"
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))

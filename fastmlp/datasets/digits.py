@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError
-from fastmlp.datasets.base import Dataset, Images, Split, stratified_split
+from fastmlp.datasets.base import Dataset, Split, stratified_split
+from fastmlp.datasets.mapped import Images
 from fastmlp.datasets.upsample import upsample
 
 SPLIT_SEED = 0

@@ -1,63 +1,69 @@
 """A folder of images, one sub-folder per class, PATH/CLASS/IMAGE, or such folders in PATH/train/ and PATH/test/."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from fastmlp.common.errors import DataError
 from fastmlp.common.progress import warn
 from fastmlp.common.text import normalized
-from fastmlp.datasets import image_files
-from fastmlp.datasets.base import Dataset, LeftOut, Split, stratified_split
-from fastmlp.datasets.image_files import ImagesRead, Reader
+from fastmlp.datasets import image_files, image_store
+from fastmlp.datasets.base import Dataset, LeftOut
+from fastmlp.datasets.image_files import ImageFiles, ImagesRead
+from fastmlp.datasets.image_store import Listing
+from fastmlp.datasets.places import Place
 from fastmlp.datasets.reading import DEFAULT_READING, Reading
+from fastmlp.datasets.sources import Named, Reader
 
-SHUFFLE_SEED = 0
 OF_TWO_PARTS = ("train", "test")
 
 
 class Part(NamedTuple):
-    """A folder of class folders: the paths of each class's images by its name, both sorted."""
+    """A folder of class folders: the names of each class's images, CLASS/IMAGE, by the class's name, both sorted."""
 
-    folder: Path
-    classes: dict[str, list[Path]]
+    folder: Place
+    classes: dict[str, list[str]]
 
-    @property
-    def images(self) -> list[Path]:
+    def sources(self) -> list[ImageFiles]:
         """Class after class."""
-        return [path for paths in self.classes.values() for path in paths]
-
-    def without(self, paths: Mapping[Path, str]) -> "Part":
-        kept = {name: [path for path in own if path not in paths] for name, own in self.classes.items()}
-        return Part(self.folder, kept)
+        folder = Named.of(self.folder)
+        names = [name for own in self.classes.values() for name in own]
+        labels = [label for label, own in self.classes.items() for _ in own]
+        parts = (slice(start, start + image_files.PART) for start in range(0, len(names), image_files.PART))
+        return [ImageFiles(folder, tuple(names[part]), tuple(labels[part])) for part in parts]
 
 
 class Found(NamedTuple):
     """Images of files and folders, and how many other things of each kind lie in the folders."""
 
-    images: list[Path]
+    images: list[Place]
     others: Counter[str]
 
 
-def load(path: Path, reading: Reading = DEFAULT_READING, reader: Reader | None = None) -> Dataset:
+def load(
+    path: Place, reading: Reading = DEFAULT_READING, reader: Reader | None = None, keep: Path | None = None
+) -> Dataset:
     """The dataset in the folder `path`, each image cropped to its central square and resized to 32x32 RGB.
 
     Without train/ and test/, a fixed random fifth of each class is held out for testing. What else lies there is told
     and left out, but for hidden files. Raises DataError if the layout is different, a class has too few images, two
-    class names differ in their Unicode spelling only, or as `image_files.read` does.
+    class names differ in their Unicode spelling only, or as `image_store.load` does, where `keep` is explained.
     """
     if not path.is_dir():
         raise DataError(f"{path} is not a folder: pass one with a sub-folder of images for each class.")
     parts, others = _parts_of(path)
     _tell(path, others)
     _check_enough(parts)
-    splits, reasons = _read(parts, reading, reader)
-    train, test = map(_shuffled, splits) if len(splits) > 1 else stratified_split(splits[0], SHUFFLE_SEED)
-    left_out = LeftOut(dict(others), {str(path): reason for path, reason in reasons.items()})
-    return Dataset(f"folder:{path}", train, test, tuple(parts[0].classes), left_out=left_out)
+    listing = Listing(
+        f"folder:{path}",
+        [part.sources() for part in parts],
+        tuple(parts[0].classes),
+        lambda split, name: str(parts[split].folder / name),
+        dict(others),
+        complete=True,
+    )
+    return image_store.load(listing, reading, reader, keep)
 
 
 def read_images(paths: Sequence[Path], reading: Reading = DEFAULT_READING) -> tuple[list[Path], ImagesRead]:
@@ -78,7 +84,7 @@ def read_images(paths: Sequence[Path], reading: Reading = DEFAULT_READING) -> tu
             raise _no_images(path, others)
         else:
             warn(str(_no_images(path, others)))
-        found += images
+        found += (path / image.name for image in images)
     if not found:
         raise DataError("None of these folders has images: give others.")
     return found, image_files.read(found, reading)
@@ -87,7 +93,7 @@ def read_images(paths: Sequence[Path], reading: Reading = DEFAULT_READING) -> tu
 # What lies in a folder.
 
 
-def _parts_of(path: Path) -> tuple[list[Part], Counter[str]]:
+def _parts_of(path: Place) -> tuple[list[Part], Counter[str]]:
     """train/ and test/, or the folder itself; and how many other things of each kind lie there."""
     train_path, test_path = (path / name for name in OF_TWO_PARTS)
     if train_path.is_dir() and test_path.is_dir():
@@ -98,7 +104,7 @@ def _parts_of(path: Path) -> tuple[list[Part], Counter[str]]:
     return [part], others
 
 
-def _two_parts(path: Path, train_path: Path, test_path: Path) -> tuple[list[Part], Counter[str]]:
+def _two_parts(path: Place, train_path: Place, test_path: Place) -> tuple[list[Part], Counter[str]]:
     (train, train_others), (test, test_others) = _part(train_path), _part(test_path)
     if train.classes.keys() != test.classes.keys():
         name = min(train.classes.keys() ^ test.classes.keys())
@@ -109,9 +115,9 @@ def _two_parts(path: Path, train_path: Path, test_path: Path) -> tuple[list[Part
     return [train, test], train_others + test_others + Counter(names)
 
 
-def _part(folder: Path) -> tuple[Part, Counter[str]]:
+def _part(folder: Place) -> tuple[Part, Counter[str]]:
     """The classes in `folder`, and other things. Raises DataError for fewer than two, or for one without images."""
-    classes: dict[str, list[Path]] = {}
+    classes: dict[str, list[str]] = {}
     others: Counter[str] = Counter()
     for path in _visible(folder):
         if not path.is_dir():
@@ -126,35 +132,35 @@ def _part(folder: Path) -> tuple[Part, Counter[str]]:
         found = _contents(path)
         if not found.images:
             raise _no_images(path, found.others)
-        classes[name] = found.images
+        classes[name] = [f"{path.name}/{image.name}" for image in found.images]
         others += found.others
     if len(classes) < 2:
         raise DataError(f"{folder} has {len(classes)} folders of images: make one per class, for at least two classes.")
     return Part(folder, classes), others
 
 
-def _contents(folder: Path) -> Found:
+def _contents(folder: Place) -> Found:
     paths = _visible(folder)
     images = [path for path in paths if image_files.is_image(path)]
     return Found(images, Counter(_kind(path) for path in paths if not image_files.is_image(path)))
 
 
-def _no_images(folder: Path, others: Counter[str]) -> DataError:
+def _no_images(folder: Place, others: Counter[str]) -> DataError:
     only = f", only {LeftOut(dict(others))}" if others else ""
     known = " ".join(sorted(image_files.suffixes()))
     return DataError(f"{folder} has no images ({known}){only}: add some, or leave the folder out.")
 
 
-def _visible(folder: Path) -> list[Path]:
+def _visible(folder: Place) -> list[Place]:
     """All but hidden files, in the same order on every system."""
     try:
-        paths = sorted(folder.iterdir(), key=lambda path: (normalized(path.name), path.name))
+        paths = sorted(list[Place](folder.iterdir()), key=lambda path: (normalized(path.name), path.name))
     except OSError as error:
         raise DataError(f"{folder} cannot be listed ({error.strerror}): give yourself read permission.") from error
     return [path for path in paths if not path.name.startswith(".")]
 
 
-def _kind(path: Path, place: str = "") -> str:
+def _kind(path: Place, place: str = "") -> str:
     """What a path that is left out counts as; an image is told by the place where none is expected."""
     if path.is_dir():
         return "nested folder"
@@ -162,38 +168,16 @@ def _kind(path: Path, place: str = "") -> str:
     return suffix + place if image_files.is_image(path) else suffix
 
 
-def _tell(folder: Path, others: Counter[str]) -> None:
+def _tell(folder: Place, others: Counter[str]) -> None:
     if others:
         warn(f"Left out of {folder}: {LeftOut(dict(others))}.")
 
 
-# Images.
-
-
-def _read(parts: Sequence[Part], reading: Reading, reader: Reader | None) -> tuple[list[Split], dict[Path, str]]:
-    """A split per part, class after class, and why some images could not be read."""
-    images, reasons = image_files.read([path for part in parts for path in part.images], reading, reader)
-    kept = [part.without(reasons) for part in parts]
-    _check_enough(kept)
-    splits, start = [], 0
-    for part in kept:
-        labels = np.repeat(np.arange(len(part.classes)), [len(paths) for paths in part.classes.values()])
-        splits.append(Split(images[start : start + len(labels)], labels.astype(np.int64)))
-        start += len(labels)
-    return splits, reasons
-
-
 def _check_enough(parts: Sequence[Part]) -> None:
-    """Raise DataError for a class without an image to train on and another one to test on."""
+    """Raise DataError for a class without an image to train on and another one to test on, before any is read."""
     for part in parts:
         for name, paths in part.classes.items():
-            if not paths:
-                raise DataError(f"{part.folder / name} has no image that can be read: add some or remove the folder.")
             if len(paths) == len(parts) == 1:
                 raise DataError(
                     f"{part.folder / name} has only one image: add another, because one is held out for testing."
                 )
-
-
-def _shuffled(split: Split) -> Split:
-    return split.at(np.random.default_rng(SHUFFLE_SEED).permutation(len(split)))

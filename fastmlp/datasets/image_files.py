@@ -2,30 +2,36 @@
 
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fastmlp.common.environment import available_cores
-from fastmlp.common.errors import DataError, first_line
+from fastmlp.common.errors import DataError, FastMLPError, first_line
 from fastmlp.common.progress import progress, warn
-from fastmlp.datasets.base import IMAGE_SHAPE, Images
+from fastmlp.datasets.mapped import IMAGE_SHAPE, Images
+from fastmlp.datasets.places import Place, stamp_of
 from fastmlp.datasets.reading import DEFAULT_READING, MAX_PIXELS, Reading
+from fastmlp.datasets.sources import MOST_THREADS, Label, Named, Samples, stacked
 
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others run programs, as EPS does
 ALSO_JPEG = "MPO"  # several JPEG images in one file, of which Pillow opens the first
 ALWAYS_DEEP = ".pfm"  # 32 bits per pixel
 TOLD = 20  # bad images
 PART = 128  # files that are read together
-MOST_THREADS = 8  # each may hold an honest giant
 _pillows_settings = threading.Lock()  # which are the whole process's
+
+
+T = TypeVar("T")
 
 
 class ImagesRead(NamedTuple):
@@ -35,33 +41,72 @@ class ImagesRead(NamedTuple):
     reasons: dict[Path, str]
 
 
-class Reader(Protocol):
-    """What reads parts of the files, here or on other machines, in any order."""
+@dataclass(frozen=True)
+class ImageFiles:
+    """A source of image files in a folder: their names, which may lead through folders in it, and their labels."""
 
-    def __call__(self, parts: Sequence[Sequence[Path]], max_pixels: int) -> Iterator[tuple[int, ImagesRead]]:
-        """Each part's number, from 0 on, and what was read of it."""
+    folder: Named
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def shown(self) -> str:
+        return self.folder.shown
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+    @property
+    def needed(self) -> list[Place]:
+        return [self.folder.place / name for name in self.names]
+
+    def identity(self) -> list[Any]:
+        stamps = [stamp_of(place) for place in self.needed]
+        return ["files", self.folder.shown, str(self.folder.place), self.names, self.labels, stamps]
+
+    def read(self, max_pixels: int, threads: int) -> Samples:
+        found = decoded(self.names, lambda name: _opened(self.folder.place / name), max_pixels, threads)
+        return samples_of(found, self.labels, [self.folder.inner(name).shown for name in self.names])
 
 
-def read_here(parts: Sequence[Sequence[Path]], max_pixels: int) -> Iterator[tuple[int, ImagesRead]]:
-    """The reader of this process."""
-    threads = min(available_cores(), MOST_THREADS)
-    return ((number, read_part(part, max_pixels, threads)) for number, part in enumerate(parts))
+def samples_of(found: Sequence[Images | str], labels: Sequence[Label], shown: Sequence[str]) -> Samples:
+    """Of images, or the reasons why there are none, with their labels and what each is called."""
+    read = [(image, label) for image, label in zip(found, labels, strict=True) if not isinstance(image, str)]
+    reasons = {name: reason for name, reason in zip(shown, found, strict=True) if isinstance(reason, str)}
+    return Samples(stacked([image for image, _ in read]), [label for _, label in read], reasons)
 
 
-def read_part(paths: Sequence[Path], max_pixels: int, threads: int) -> ImagesRead:
-    """Read these files, in the order of their paths. No exception: what cannot be read has a reason."""
+def decoded(
+    encoded: Sequence[T], opened: Callable[[T], Path | BytesIO], max_pixels: int, threads: int
+) -> list[Images | str]:
+    """Each as an image uint8 (3, 32, 32), or why it is none: no exception. opened: what Pillow reads each from."""
+
+    def image_or_reason(one: T) -> Images | str:
+        try:
+            return _read_image(opened(one), max_pixels)
+        except FastMLPError:  # a place that cannot be reached makes no bad image
+            raise
+        except Exception as error:  # noqa: BLE001  (Pillow's readers raise nearly every kind for a damaged file)
+            return _reason(error)
+
     with _pillow_allowing(max_pixels), ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(lambda path: _image_or_reason(path, max_pixels), paths))
-    images = [image for image in found if not isinstance(image, str)]
-    reasons = {path: reason for path, reason in zip(paths, found, strict=True) if isinstance(reason, str)}
-    return ImagesRead(np.stack(images) if images else np.empty((0, *IMAGE_SHAPE), np.uint8), reasons)
+        return list(pool.map(image_or_reason, encoded))
 
 
-def _image_or_reason(path: Path, max_pixels: int) -> Images | str:
-    try:
-        return _read_image(path, max_pixels)
-    except Exception as error:  # noqa: BLE001  (Pillow's readers raise nearly every kind for a damaged file)
-        return _reason(error)
+def of_bytes(content: bytes | None) -> BytesIO:
+    """What Pillow reads a file's content from. Raises ValueError if there is none."""
+    if not content:
+        raise ValueError("it has no bytes")
+    return BytesIO(content)
+
+
+def _opened(place: Place) -> Path | BytesIO:
+    if not isinstance(place, Path):
+        return BytesIO(place.read_bytes())
+    if place.exists() and not place.is_file():  # reading a pipe or a device might never end
+        raise ValueError("it is not a file")
+    return place
 
 
 @cache
@@ -72,30 +117,35 @@ def suffixes() -> frozenset[str]:
     return frozenset(known - {ALWAYS_DEEP})
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: Place) -> bool:
     """Whether its name says so."""
     return path.suffix.lower() in suffixes() and not path.is_dir()
 
 
-def read(paths: Sequence[Path], reading: Reading = DEFAULT_READING, reader: Reader | None = None) -> ImagesRead:
+def read(paths: Sequence[Path], reading: Reading = DEFAULT_READING) -> ImagesRead:
     """Read all of them. Raises DataError, after it told which ones, if one cannot be read, or none where they may be.
 
     Each is cropped to its central square and resized to 32x32 RGB; of several frames or pages, the first is.
     """
-    parts = [paths[start : start + PART] for start in range(0, len(paths), PART)]
-    images, kept = np.empty((len(paths), *IMAGE_SHAPE), np.uint8), np.zeros(len(paths), bool)
-    bad: dict[int, dict[Path, str]] = {}
+    threads, found = min(available_cores(), MOST_THREADS), list[Images | str]()
     with progress("Reading images", len(paths), "images") as bar:
-        for number, part in (reader or read_here)(parts, reading.max_pixels):
-            places = slice(number * PART, number * PART + len(part.images))
-            images[places], kept[places], bad[number] = part.images, True, part.reasons
-            bar.advance(len(parts[number]))
-    reasons = {path: reason for number in sorted(bad) for path, reason in bad[number].items()}
-    if reasons:
-        _tell(reasons, len(paths), reading)
-    if reasons and (reading.on_bad_image == "fail" or not kept.any()):
+        for start in range(0, len(paths), PART):
+            part = paths[start : start + PART]
+            found += decoded(part, _opened, reading.max_pixels, threads)
+            bar.advance(len(part))
+    reasons = {path: reason for path, reason in zip(paths, found, strict=True) if isinstance(reason, str)}
+    images = [image for image in found if not isinstance(image, str)]
+    judge(reasons, len(paths), len(images), reading)
+    return ImagesRead(stacked(images), reasons)
+
+
+def judge(reasons: Mapping[Any, str], total: int, readable: int, reading: Reading) -> None:
+    """Tell which of so many images cannot be read. Raises DataError if one cannot, or if none can."""
+    if not reasons:
+        return
+    _tell(reasons, total, reading)
+    if reading.on_bad_image == "fail" or not readable:
         raise _refusal(reasons, reading)
-    return ImagesRead(images[kept] if reasons else images, reasons)
 
 
 @contextmanager
@@ -116,7 +166,7 @@ def _pillow_allowing(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _tell(reasons: Mapping[Path, str], total: int, reading: Reading) -> None:
+def _tell(reasons: Mapping[Any, str], total: int, reading: Reading) -> None:
     """Which images cannot be read, and why, unless an error will say so."""
     bad, skipped = len(reasons), reading.on_bad_image == "skip"
     if bad == 1 and not skipped:
@@ -128,7 +178,7 @@ def _tell(reasons: Mapping[Path, str], total: int, reading: Reading) -> None:
         warn(f"  and {bad - TOLD:,} more")
 
 
-def _refusal(reasons: Mapping[Path, str], reading: Reading) -> DataError:
+def _refusal(reasons: Mapping[Any, str], reading: Reading) -> DataError:
     path, reason = next(iter(reasons.items()))
     others = f", nor can {len(reasons) - 1:,} more" if len(reasons) > 1 else ""
     fix = "repair or remove them" if others else "repair or remove it"
@@ -145,11 +195,9 @@ def _reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
-def _read_image(path: Path, max_pixels: int) -> Images:
+def _read_image(file: Path | BytesIO, max_pixels: int) -> Images:
     """uint8 (3, 32, 32)."""
-    if path.exists() and not path.is_file():  # reading a pipe or a device might never end
-        raise ValueError("it is not a file")
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(file, formats=FORMATS) as image:
         pixels = image.width * image.height
         if pixels > max_pixels:
             raise Image.DecompressionBombError(f"Image size ({pixels} pixels) exceeds limit of {max_pixels} pixels")

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
-from fastmlp.datasets.base import Dataset, Images, Split
+from fastmlp.datasets.base import Dataset, Split
+from fastmlp.datasets.mapped import Images, gathered
 from fastmlp.datasets.upsample import upsample
 
 CLASSES = 10
@@ -44,8 +45,8 @@ def _class_means(rng: np.random.Generator) -> NDArray[np.float32]:
 
 def _draw(rng: np.random.Generator, means: NDArray[np.float32], n: int) -> Split:
     labels = rng.permutation(np.arange(n, dtype=np.int64) % CLASSES)
-    chunks = [_images(rng, means[labels[start : start + CHUNK]]) for start in range(0, n, CHUNK)]
-    return Split(np.concatenate(chunks), labels)
+    chunks = (_images(rng, means[labels[start : start + CHUNK]]) for start in range(0, n, CHUNK))
+    return Split(gathered(chunks, n), labels)
 
 
 def _images(rng: np.random.Generator, means: NDArray[np.float32]) -> Images:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.datasets.base import IMAGE_SHAPE
+from fastmlp.datasets.mapped import IMAGE_SHAPE
 
 
 def upsample(images: NDArray[np.float32]) -> NDArray[np.floating]:

@@ -16,6 +16,7 @@ from fastmlp.training.recipe import PRESETS, Recipe
 from fastmlp.training.weights import BALANCED, parse_class_weight
 
 SEEDS_END = 2**32  # the paper's generator takes no larger seeds
+SIGNS = frozenset("*?[{")  # of globs and braces
 
 
 @dataclass(frozen=True)
@@ -128,5 +129,6 @@ class Config:
     @property
     def folder(self) -> Path:
         """Where results go: --out, or runs/DATASET-EXTRACTOR."""
-        names = (self.dataset.rstrip("/").rsplit("/", 1)[-1], self.extractor)
+        parts = [part for part in self.dataset.split("/") if part and not SIGNS.intersection(part)]
+        names = (parts[-1] if parts else self.dataset.partition(":")[0], self.extractor)
         return self.out or Path("runs") / "-".join(name.replace(":", "_").replace("/", "_") for name in names)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fastmlp.backends import AUTO, Backend, open_backend
-from fastmlp.datasets.image_files import ImagesRead, read_here
+from fastmlp.datasets.sources import PartFile, read_here
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.machine import Machine
 from fastmlp.extractors import Extractor, open_extractor
@@ -42,10 +42,10 @@ class Opening(NamedTuple):
 
 
 class Engine(Protocol):
-    """What reads image files and extracts shards; results are the same by any, whatever the order of its work."""
+    """What reads images and extracts shards; results are the same by any, whatever the order of its work."""
 
-    def read(self, parts: Sequence[Sequence[Path]], max_pixels: int) -> Iterator[tuple[int, ImagesRead]]:
-        """As `image_files.Reader`."""
+    def read(self, parts: Sequence[PartFile], max_pixels: int) -> Iterator[int]:
+        """As `datasets.sources.Reader`."""
 
     def extract(
         self, opening: Opening, extraction: Extraction, shards: Iterable[Shard], advance: Callable[[int], None]
@@ -56,7 +56,7 @@ class Engine(Protocol):
 class Local:
     """This process."""
 
-    def read(self, parts: Sequence[Sequence[Path]], max_pixels: int) -> Iterator[tuple[int, ImagesRead]]:
+    def read(self, parts: Sequence[PartFile], max_pixels: int) -> Iterator[int]:
         return read_here(parts, max_pixels)
 
     def extract(

@@ -17,6 +17,7 @@ from fastmlp.common.files import cache_dir, write_bytes
 from fastmlp.common.progress import say, warn
 from fastmlp.common.randomness import Purpose, generator
 from fastmlp.datasets import Dataset, Split
+from fastmlp.datasets.mapped import gathered
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.engines import Engine, Local, Opened, Opening
 from fastmlp.experiments.machine import Machine
@@ -31,6 +32,7 @@ from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.recipe import Recipe
 
 SHEET_IMAGES = 8
+AT_ONCE = 8192  # images that are augmented at a time
 
 
 class Labelled(NamedTuple):
@@ -154,7 +156,8 @@ class Images:
     @cached_property
     def dataset(self) -> Dataset:
         with self.machine.timed("data"):
-            dataset = datasets.load(self.config.dataset, self.config.data_dir, self.config.reading, self.engine.read)
+            config, keep = self.config, cache_dir() / "images"
+            dataset = datasets.load(config.dataset, config.data_dir, config.reading, self.engine.read, keep)
         dataset = dataset if self.config.limit is None else dataset.limited(self.config.limit)
         absent = set(range(len(dataset.class_names))).difference(dataset.train.labels.tolist())
         if absent:
@@ -173,7 +176,9 @@ class Images:
         with self.machine.timed("augment"):
             rng = generator(self.config.seed, Purpose.AUGMENTATION, number)
             plan = augment.draw(rng, len(images), self.policy)
-            return Split(augment.apply(self.machine.backend, images, plan), self.dataset.train.labels)
+            parts = (slice(start, start + AT_ONCE) for start in range(0, len(images), AT_ONCE))
+            augmented = (augment.apply(self.machine.backend, images[part], plan[part]) for part in parts)
+            return Split(gathered(augmented, len(images)), self.dataset.train.labels)
 
     def sheet(self, images: int = SHEET_IMAGES) -> AugmentationSheet:
         """The paper's Figure 1: the first training images of different classes, as they are and augmented."""

@@ -1,7 +1,7 @@
 """Extraction and sweeps on Ray, which only moves calls: what a worker wrote is there or not, whoever died meanwhile.
 
-Nothing but descriptors and manifest rows passes through Ray, and the small images of files that were read. A call whose
-worker died is given to another worker; a call that was done twice has written the same bytes twice.
+Nothing but descriptors and manifest rows passes through Ray. A call whose worker died is given to another worker; a
+call that was done twice has written the same bytes twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from fastmlp.common.environment import available_cores
 from fastmlp.common.errors import BackendError, FastMLPError, UsageError, first_line
 from fastmlp.common.files import atomic_path
 from fastmlp.common.progress import say, warn
-from fastmlp.datasets.image_files import ImagesRead
+from fastmlp.datasets.mapped import BLOCK
+from fastmlp.datasets.sources import PartFile
 from fastmlp.experiments.candidates import Known
 from fastmlp.experiments.engines import Opening
 from fastmlp.experiments.parts import Part, Search
@@ -154,13 +155,9 @@ class OnRay:
         self._starting: dict[Any, Any] = {}  # workers by the answer they owe us
         self._idle: list[Any] = []
 
-    def read(self, parts: Sequence[Sequence[Path]], max_pixels: int) -> Iterator[tuple[int, ImagesRead]]:
-        calls = [
-            Call(number, "read", ([path.absolute() for path in part], max_pixels)) for number, part in enumerate(parts)
-        ]
-        for call, (images, reasons) in self._results(calls):
-            as_given = {path.absolute(): path for path in parts[call.number]}
-            yield call.number, ImagesRead(images, {as_given[path]: reason for path, reason in reasons.items()})
+    def read(self, parts: Sequence[PartFile], max_pixels: int) -> Iterator[int]:
+        calls = [Call(number, "read", (part, max_pixels)) for number, part in enumerate(parts)]
+        return (call.number for call, _ in self._results(calls))
 
     def extract(
         self, opening: Opening, extraction: Extraction, shards: Iterable[Shard], advance: Callable[[int], None]
@@ -283,6 +280,9 @@ def _told(cause: object) -> BaseException:
 
 
 def _lay_down(array: Any, path: Path) -> None:
-    """The array as a file that every worker maps."""
+    """The array as a file that every worker maps, a part of it at a time."""
+    header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array)
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(array), BLOCK):
+            file.write(np.ascontiguousarray(array[start : start + BLOCK]).data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from fastmlp._version import __version__
 from fastmlp.backends import open_backend
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import BackendError, DataError
-from fastmlp.datasets.image_files import ImagesRead, read_part
+from fastmlp.datasets.sources import PartFile
 from fastmlp.experiments import parts
 from fastmlp.experiments.candidates import Known
 from fastmlp.experiments.engines import Opening
@@ -55,12 +54,13 @@ class Worker:
             )
         return socket.gethostname()
 
-    def read(self, paths: Sequence[Path], max_pixels: int) -> ImagesRead:
-        """As `image_files.read_part`. Raises DataError if a file is not here, because the driver has seen it."""
-        for path in paths:
-            if not (path.exists() or path.is_symlink()):
+    def read(self, part: PartFile, max_pixels: int) -> str:
+        """As `PartFile.write`; the file's name. Raises DataError if what the driver has seen is not here."""
+        for path in (part.path.parent, *part.source.needed):
+            if isinstance(path, Path) and not (path.exists() or path.is_symlink()):
                 raise _unseen(path)
-        return read_part(paths, max_pixels, self.threads)
+        part.write(max_pixels, self.threads)
+        return part.path.name
 
     def extract(self, job: Job, shard: Shard) -> Entry:
         """As `extract_shard`. Raises DataError if the store is not here, BackendError for another extractor."""

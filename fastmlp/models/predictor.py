@@ -17,8 +17,8 @@ from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.files import read_json
 from fastmlp.common.progress import progress
 from fastmlp.common.tensors import on_host
-from fastmlp.datasets.base import IMAGE_SHAPE
 from fastmlp.datasets.images import as_images
+from fastmlp.datasets.mapped import IMAGE_SHAPE
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.features.columns import check_complete
 from fastmlp.features.shards import ShardedRows

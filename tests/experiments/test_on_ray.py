@@ -10,6 +10,8 @@ import pytest
 
 from fastmlp.cli.main import main
 from fastmlp.common.errors import BackendError, DataError, FastMLPError, UsageError
+from fastmlp.datasets.image_files import ImageFiles
+from fastmlp.datasets.sources import Named, PartFile
 from fastmlp.experiments.engine_options import EngineOptions
 from fastmlp.experiments.on_ray import MOST_DEATHS, OnRay, _staff
 from fastmlp.experiments.ray_worker import Worker
@@ -175,10 +177,15 @@ def test_images_are_read_by_workers_as_they_are_here(ray: StandIn, monkeypatch: 
     assert not Path("out/bad-images.jsonl").exists()
 
 
-def test_a_machine_that_does_not_see_the_images_says_so() -> None:
+@pytest.mark.parametrize("gone", ["photos/gone.png", "cache/part.safetensors"])
+def test_a_machine_that_does_not_see_the_images_says_so(gone: str) -> None:
     """Rather than leaving all of them out as bad ones."""
+    for folder in {"photos", "cache"} - {Path(gone).parent.name}:
+        Path(folder).mkdir()
+        Path(folder, "gone.png").write_bytes(b"")
+    part = PartFile(ImageFiles(Named.of(Path("photos")), ("gone.png",), ("cat",)), Path("cache/part.safetensors"))
     with pytest.raises(DataError, match="storage that all machines of the cluster share"):
-        Worker(1).read([Path("gone.png")], 1000)
+        Worker(1).read(part, 1000)
 
 
 # Options.

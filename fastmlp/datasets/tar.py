@@ -1,0 +1,171 @@
+"""Tar archives of samples, as WebDataset has them: files of one stem, one an image and one its label.
+
+PHOTO.jpg has its label in PHOTO.cls, as a whole number or a word, or in PHOTO.json as "label" or "cls". Archives are
+read from their beginning to their end, each as one part.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastmlp.common.errors import DataError, first_line
+from fastmlp.datasets import image_files, image_store
+from fastmlp.datasets.base import Dataset
+from fastmlp.datasets.image_files import PART, decoded, of_bytes, samples_of
+from fastmlp.datasets.image_shards import find_shards
+from fastmlp.datasets.image_store import Listing
+from fastmlp.datasets.mapped import Images
+from fastmlp.datasets.places import Place, stamp_of
+from fastmlp.datasets.reading import Reading
+from fastmlp.datasets.sources import Label, Named, Reader, Samples
+
+ENDINGS = (".tar", ".tar.gz", ".tgz")
+NUMBER = re.compile(r"-?\d+", re.ASCII)
+IN_JSON = ("label", "cls")
+DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error)
+
+
+def load(place: Place, reading: Reading, reader: Reader | None = None, keep: Path | None = None) -> Dataset:
+    """The dataset in a tar file, or in a folder, glob or braces of them; errors as for `image_store.load`."""
+    shards = find_shards(place, ENDINGS)
+    splits = [[TarFile(Named.of(file)) for file in files] for files in shards.splits]
+    listing = Listing(f"tar:{place}", splits, None, shards.told, dict(shards.others), unit="files")
+    return image_store.load(listing, reading, reader, keep)
+
+
+@dataclass(frozen=True)
+class TarFile:
+    """A source of the samples in one archive. Raises DataError for one that is damaged or lacks its end."""
+
+    file: Named
+    count: int = 1
+
+    @property
+    def shown(self) -> str:
+        return self.file.shown
+
+    @property
+    def needed(self) -> list[Place]:
+        return [self.file.place]
+
+    def identity(self) -> list[Any]:
+        return ["tar", self.file.shown, str(self.file.place), stamp_of(self.file.place)]
+
+    def read(self, max_pixels: int, threads: int) -> Samples:
+        found = _Found(self.file.shown, max_pixels, threads)
+        with _members(self.file) as members:
+            for name, content in members:
+                found.add(name, content)
+        return found.samples()
+
+
+@dataclass
+class _Found:
+    """The samples of an archive as they come: images are decoded few at a time."""
+
+    shown: str
+    max_pixels: int
+    threads: int
+    names: dict[str, str] = field(default_factory=dict)  # of image files, by their stems
+    images: list[Images | str] = field(default_factory=list)
+    labels: dict[str, dict[str, Label]] = field(default_factory=dict)  # by their stems, then by suffix
+    waiting: list[bytes] = field(default_factory=list)
+
+    def add(self, name: str, content: bytes) -> None:
+        folder, _, base = name.rpartition("/")
+        stem, _, suffixes = base.partition(".")
+        stem, suffix = f"{folder}/{stem}" if folder else stem, f".{suffixes.rpartition('.')[2].lower()}"
+        if suffix in image_files.suffixes():
+            if stem in self.names:
+                raise DataError(
+                    f"{self.shown} has two images in one sample, {self.names[stem]} and {name}: give each a name of "
+                    "its own before the first dot."
+                )
+            self.names[stem] = name
+            self.waiting.append(content)
+            if len(self.waiting) == PART:
+                self._decode()
+        elif suffix in (".cls", ".json"):
+            label = _label(content, f"{self.shown}/{name}", suffix)
+            if label is not None:
+                self.labels.setdefault(stem, {})[suffix] = label
+
+    def samples(self) -> Samples:
+        """In the order of the images. Raises DataError for an image without a label."""
+        self._decode()
+        labels = list[Label]()
+        for stem, name in self.names.items():
+            if stem not in self.labels:
+                raise DataError(f"{self.shown}/{name} has no label: put {stem}.cls beside it, or remove it.")
+            own = self.labels[stem]
+            labels.append(own.get(".cls", next(iter(own.values()))))
+        samples = samples_of(self.images, labels, [f"{self.shown}/{name}" for name in self.names.values()])
+        without = {f"{self.shown}/{stem}": "a label without an image" for stem in self.labels if stem not in self.names}
+        return samples._replace(reasons=samples.reasons | without)
+
+    def _decode(self) -> None:
+        self.images += decoded(self.waiting, of_bytes, self.max_pixels, self.threads)
+        self.waiting = []
+
+
+def _label(content: bytes, shown: str, suffix: str) -> Label | None:
+    """A whole number from 0 on, or a word; None of JSON that has none."""
+    try:
+        value: Any = content.decode().strip() if suffix == ".cls" else _in_json(json.loads(content))
+    except (ValueError, RecursionError):
+        raise DataError(f"{shown} is damaged: write the label as text, or as JSON.") from None
+    if suffix == ".cls" and NUMBER.fullmatch(value):
+        value = int(value)
+    number = type(value) is int and value >= 0  # true is no number
+    if not number and value is not None and not (isinstance(value, str) and value):
+        raise DataError(f"{shown} has the label {value!r}: give a whole number from 0 on, or a word.")
+    found: Label | None = value
+    return found
+
+
+def _in_json(about: Any) -> Any:
+    return next((about[name] for name in IN_JSON if name in about), None) if isinstance(about, dict) else None
+
+
+@contextmanager
+def _members(file: Named) -> Iterator[Iterator[tuple[str, bytes]]]:
+    """The names and contents of the files in an archive, one after the other, but for hidden ones."""
+    try:
+        with file.place.open("rb") as opened, tarfile.open(fileobj=opened, mode="r|*", tarinfo=_Member) as archive:
+            yield (
+                (member.name.removeprefix("./"), _content(archive, member))
+                for member in archive
+                if member.isreg() and not member.name.rpartition("/")[2].startswith(".")
+            )
+    except DAMAGE as error:
+        raise DataError(f"{file.shown} is truncated or damaged ({first_line(error)}): fetch it again.") from None
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    opened = archive.extractfile(member)
+    assert opened is not None  # as it is a file
+    content = opened.read()
+    if len(content) != member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return content
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive whose end must be marked: elsewhere tarfile takes damage for the end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _Member:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(first_line(error)) from None
