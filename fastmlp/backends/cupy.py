@@ -51,8 +51,8 @@ class CudaBackend(Backend):
         return CudaOps(self.xp, self.driver, self.asarray)
 
     def epoch_ways(self) -> Iterator[CudaBackend]:
-        """By each layout that the device may have, also by one of each kind that is not measured."""
-        for layout in (*LAYOUTS, UNMEASURED[0]):
+        """By each layout that the device may have, also by those that are not measured."""
+        for layout in (*LAYOUTS, *UNMEASURED):
             if not layout.cluster or self.driver.device.compute_capability >= CLUSTERS:
                 yield self.by_layout(layout)
 

@@ -16,8 +16,9 @@ from fastmlp.testing.problems import Case
 from fastmlp.testing.sequences import LARGER, MANY_CLASSES, assert_together
 
 # The most hidden units that 8 parts of 32 hold, or else 4, or else fewer, for little shared memory; inputs of which no
-# part is whole; batches that are padded for every number of blocks.
-CASES = tuple(Case(sizes, 61, 90, ADAM, centred=True) for sizes in ((130, 250, 10), (130, 125, 10), (66, 33, 10)))
+# part is whole; batches that are padded for every number of blocks. The last has whole tiles for tensor cores.
+SIZES = ((130, 250, 10), (130, 125, 10), (66, 33, 10), (250, 60, 10))
+CASES = tuple(Case(sizes, 61, 90, ADAM, centred=True) for sizes in SIZES)
 
 # No hidden layer, and two and three, with a last one of few classes or of many; more rows than are computed at once.
 OTHERS = (

@@ -180,6 +180,7 @@ struct Barrier { // for a known number of threads
 struct Warp {
     Barrier barrier;
     uint32_t shuffled[WARP] = {}; // see races.h
+    std::array<float, 6> tiles[2][WARP] = {}; // likewise, each lane's numbers of two factors
     uint64_t values[2][WARP] = {}; // of this shuffle and of the previous one, which some lanes may still be reading
 };
 
@@ -352,6 +353,20 @@ void collect_in_warp(unsigned mask, unsigned value, unsigned (&values)[WARP], in
     const uint64_t* all = current->block->warps[current->number / WARP].values[current->shuffles % 2];
     exchange_in_warp(mask, &value, &values[0], sizeof value, here.lane, line);
     for (int lane = 0; lane < WARP; ++lane) std::memcpy(&values[lane], &all[lane], sizeof value);
+}
+
+// A tensor core takes a sign, 8 bits of exponent and 10 of mantissa, and ignores the rest.
+float taken(unsigned bits) { return same_bits<float>(bits & 0xffffe000u); }
+
+void add_tile(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2], int line) {
+    Warp& warp = my_warp();
+    auto& tiles = warp.tiles[current->shuffles++ % 2];
+    tiles[here.lane] = {taken(a[0]), taken(a[1]), taken(a[2]), taken(a[3]), taken(b[0]), taken(b[1])};
+    arrive_and_wait(warp.barrier, line, warp.shuffled);
+    const int g = here.lane / 4, t = here.lane % 4;
+    for (int i = 0; i < 4; ++i)
+        for (int k = 0; k < 8; ++k)
+            sum[i] += tiles[4 * g + k % 4][i / 2 + k / 4 * 2] * tiles[4 * (2 * t + i % 2) + k % 4][4 + k / 4];
 }
 
 // Shared memory.

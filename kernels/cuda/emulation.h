@@ -68,6 +68,8 @@ template <class T> T exchange_in_warp(unsigned mask, T value, int lane, int line
     return result;
 }
 
+void add_tile(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2], int line); // see tensor_cores.cuh
+
 template <class F> unsigned reduce_in_warp(unsigned mask, unsigned value, F combine, int line) {
     unsigned values[WARP];
     collect_in_warp(mask, value, values, line);

@@ -23,7 +23,7 @@ constexpr int SMALL = LINEAR ? 0 : SENT_CLASSES; // columns of W2
 constexpr int COMING_CLASSES = LINEAR ? UNITS : SENT_CLASSES; // whose deltas a block is sent
 constexpr int COLUMNS = round_up((INPUTS + SPLIT_K - 1) / SPLIT_K, 4 * WARPS); // inputs of a block, likewise
 constexpr int WARP_COLUMNS = COLUMNS / WARPS;
-constexpr int STRIDE = COLUMNS + 4; // of A and W1: the four rows that eight lanes read are in different banks
+constexpr int STRIDE = COLUMNS + (TENSOR_CORES ? 8 : 4); // of A and W1: rows that are read at once are in different banks
 
 static_assert(PASS_ROWS % 16 == 0 && OWN_ROWS * BLOCKS == BATCH_ROWS && UNITS % 4 == 0, "this split does not fit");
 

@@ -60,7 +60,7 @@ class Shape:
 class Layout:
     """split_k blocks share the inputs, split_n the hidden units; train_epoch.cu explains the rest.
 
-    specialised: by train_epoch_specialised.cu.
+    specialised: by train_epoch_specialised.cu. tensor_cores: which then compute the large products.
     """
 
     split_k: int
@@ -69,6 +69,7 @@ class Layout:
     buffers: int
     passes: int
     specialised: bool = False
+    tensor_cores: bool = False
 
     @property
     def blocks(self) -> int:
@@ -81,7 +82,7 @@ class Layout:
 
     def __str__(self) -> str:
         kind = "cluster" if self.cluster else "grid"
-        specialised = " specialised" if self.specialised else ""
+        specialised = " specialised" * self.specialised + " tensor cores" * self.tensor_cores
         return f"{kind} {self.split_k}x{self.split_n} {self.buffers} buffers {self.passes} passes{specialised}"
 
     def program(self, shape: Shape) -> Program:
@@ -101,6 +102,7 @@ class Layout:
                 CLUSTER=int(self.cluster),
                 BUFFERS=self.buffers,
                 PASSES=self.passes,
+                **({"TENSOR_CORES": int(self.tensor_cores)} if self.specialised else {}),
                 **dict(shape.optimizer),
             ),
             shared_memory=self.shared_memory(shape),
@@ -115,6 +117,10 @@ class Layout:
     def units(self, shape: Shape) -> int:
         """The first layer's units of a block, padded likewise."""
         return _round_up(shape.width, 4 * self.split_n) // self.split_n
+
+    def columns(self, shape: Shape) -> int:
+        """The inputs of a block, padded for its warps."""
+        return _round_up(-(-shape.inputs // self.split_k), 4 * WARPS)
 
     def sent_classes(self, shape: Shape) -> int:
         """The classes as blocks send each other logits and deltas, padded for messages of four."""
@@ -134,10 +140,10 @@ class Layout:
     def shared_memory(self, shape: Shape) -> int:
         """Bytes that a block takes, array by array like the kernel's `Share` and `Exchange`."""
         rows, units, classes = self.batch_rows(shape), self.units(shape), self.sent_classes(shape)
-        columns = _round_up(-(-shape.inputs // self.split_k), 4 * WARPS)
+        columns, stride = self.columns(shape), self.columns(shape) + (8 if self.tensor_cores else 4)
         rest = units * classes + units + classes
         of_rest = [rest] if self.specialised else [units, *([units * classes, classes] if shape.hidden else [])]
-        floats = [self.buffers * rows * (columns + 4)] + [units * (columns + 4), *of_rest] * shape.slots
+        floats = [self.buffers * rows * stride] + [units * stride, *of_rest] * shape.slots
         floats += [WARPS * rows // self.passes * units, rows * units, rows * units if shape.hidden else 0, columns]
         floats += [self.inbox(shape)] if self.cluster else [rows * self.coming_classes(shape)]
         if self.specialised:
@@ -161,6 +167,8 @@ class Layout:
         )
 
     def _has_kernel(self, shape: Shape) -> bool:
+        if self.tensor_cores and (self.columns(shape) // WARPS % 16 or self.units(shape) % 8):
+            return False  # no whole tiles
         if self.specialised:
             return shape.hidden > 0 and self.units(shape) <= MOST_SPECIALISED_UNITS
         return self.units(shape) <= MOST_UNITS
@@ -184,7 +192,7 @@ LAYOUTS = (
 # What no GPU has measured yet, and nobody chooses but by name; what turns out faster is to come first above.
 UNMEASURED = (
     Layout(2, 8, cluster=True, buffers=2, passes=1, specialised=True),
-    Layout(2, 4, cluster=True, buffers=2, passes=1, specialised=True),
+    Layout(2, 8, cluster=True, buffers=2, passes=1, specialised=True, tensor_cores=True),
 )
 
 

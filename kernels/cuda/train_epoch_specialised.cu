@@ -12,9 +12,12 @@
 // Of the gradients of W2, b1 and b2, each warp sums up its own rows before the second barrier, and the sums are added and
 // the numbers updated after it: nobody waits for them, because they are needed only after the next step's first barrier.
 //
+// With TENSOR_CORES 1, both products with W1 are computed by them, as exact as float32's: see tensor_cores.cuh.
+//
 // All sums have a fixed order, so that two runs agree to the bit.
 constexpr bool WIDE = true;
 #include "epoch.cuh"
+#include "tensor_cores.cuh"
 
 static_assert(CLUSTER && !LINEAR && PASSES == 1, "for one hidden layer, in a cluster, in one pass");
 
@@ -411,25 +414,23 @@ __device__ inline int share_out(float4 (&tile)[4], const Place& me) {
     return first;
 }
 
-// Four neighbouring numbers' step.
-__device__ inline void update_four(float* const* slots, int i, const float4& gradient, const Update& by, float kept) {
-    float4 numbers[SLOTS];
+// N neighbouring numbers' step.
+template <int N>
+__device__ inline void update_some(float* const* slots, int i, const float (&gradient)[N], const Update& by, float kept) {
+    float numbers[SLOTS][N];
 #pragma unroll
-    for (int slot = 0; slot < SLOTS; ++slot) numbers[slot] = four(slots[slot] + i);
-    const auto step_of = [&](float float4::*one) {
+    for (int slot = 0; slot < SLOTS; ++slot) load(numbers[slot], slots[slot] + i);
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
         float number[SLOTS];
 #pragma unroll
-        for (int slot = 0; slot < SLOTS; ++slot) number[slot] = numbers[slot].*one;
-        step(number, gradient.*one, by.own, kept);
+        for (int slot = 0; slot < SLOTS; ++slot) number[slot] = numbers[slot][n];
+        step(number, gradient[n], by.own, kept);
 #pragma unroll
-        for (int slot = 0; slot < SLOTS; ++slot) numbers[slot].*one = number[slot];
-    };
-    step_of(&float4::x);
-    step_of(&float4::y);
-    step_of(&float4::z);
-    step_of(&float4::w);
+        for (int slot = 0; slot < SLOTS; ++slot) numbers[slot][n] = number[slot];
+    }
 #pragma unroll
-    for (int slot = 0; slot < SLOTS; ++slot) four(slots[slot] + i) = numbers[slot];
+    for (int slot = 0; slot < SLOTS; ++slot) store(numbers[slot], slots[slot] + i);
 }
 
 // 6: the rows of W1 of the warp's inputs.
@@ -450,11 +451,105 @@ __device__ void update_w1(Share& share, const float* batch, const Update& by, co
         const int kept = share_out(gradient, me);
         if (first >= TILES) continue;
 #pragma unroll
-        for (int j = 0; j < 4 / TILE_LANES; ++j)
-            update_four(share.w1, (unit + kept + j) * STRIDE + column, gradient[j], by, by.kept);
+        for (int j = 0; j < 4 / TILE_LANES; ++j) {
+            const float numbers[4] = {gradient[j].x, gradient[j].y, gradient[j].z, gradient[j].w};
+            update_some(share.w1, (unit + kept + j) * STRIDE + column, numbers, by, by.kept);
+        }
     }
     __syncwarp();
 }
+
+#if TENSOR_CORES
+
+static_assert(WARP_COLUMNS % 16 == 0 && UNITS % 8 == 0, "no whole tiles");
+
+// 1, on tensor cores: tiles of 16 rows x 8 units, over 8 inputs at a time. Inputs may be numbered as we like, in both
+// factors alike: so a lane reads four neighbours, which serve for two tiles. Rows are numbered so that eight lanes, which
+// read at once, do so in different banks.
+__device__ void multiply_forward_in_tiles(const float* batch, const float* w1, float* sums, const Place& me) {
+    constexpr int ROW_TILES = BATCH_ROWS / 16, UNIT_TILES = UNITS / 8;
+    const int g = me.lane / 4, t = me.lane % 4;
+    const int row = g % 2 * 2 + g / 2 % 2 + g / 4 * 4;
+    const float* x_start = batch + row * STRIDE + me.first_column + 4 * t;
+    const float* w_start = w1 + g * STRIDE + me.first_column + 4 * t;
+    TileSum sum[ROW_TILES][UNIT_TILES];
+#pragma unroll 1
+    for (int k = 0; k < WARP_COLUMNS; k += 16) {
+        Parts<2> w[UNIT_TILES][2];
+#pragma unroll
+        for (int n = 0; n < UNIT_TILES; ++n) {
+            float numbers[4];
+            load(numbers, w_start + 8 * n * STRIDE + k);
+#pragma unroll
+            for (int j = 0; j < 4; ++j) w[n][j / 2].set(j % 2, numbers[j]);
+        }
+#pragma unroll
+        for (int i = 0; i < ROW_TILES; ++i) {
+            Parts<4> x[2];
+            float upper[4], lower[4];
+            load(upper, x_start + 16 * i * STRIDE + k);
+            load(lower, x_start + (16 * i + 8) * STRIDE + k);
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                x[j / 2].set(j % 2 * 2, upper[j]);
+                x[j / 2].set(j % 2 * 2 + 1, lower[j]);
+            }
+#pragma unroll
+            for (int n = 0; n < UNIT_TILES; ++n)
+#pragma unroll
+                for (int half = 0; half < 2; ++half) sum[i][n].add(x[half], w[n][half]);
+        }
+    }
+    float* out = sums + me.warp * BATCH_ROWS * UNITS + row * UNITS + 2 * t;
+#pragma unroll
+    for (int i = 0; i < ROW_TILES; ++i)
+#pragma unroll
+        for (int n = 0; n < UNIT_TILES; ++n) {
+            const float upper[2] = {sum[i][n][0], sum[i][n][1]}, lower[2] = {sum[i][n][2], sum[i][n][3]};
+            store(upper, out + 16 * i * UNITS + 8 * n);
+            store(lower, out + (16 * i + 8) * UNITS + 8 * n);
+        }
+}
+
+// 6, on tensor cores: tiles of 16 inputs x 8 units, over 8 rows at a time, two of them at once if there are as many. A
+// lane's two inputs are neighbours.
+__device__ void update_w1_in_tiles(Share& share, const float* batch, const Update& by, const Place& me) {
+    constexpr int COUNT = WARP_COLUMNS % 32 == 0 ? 2 : 1;
+    const int g = me.lane / 4, t = me.lane % 4;
+    for (int first = 0; first < WARP_COLUMNS; first += 16 * COUNT)
+        for (int unit = 0; unit < UNITS; unit += 8) {
+            const int column = me.first_column + first + 2 * g;
+            TileSum gradient[COUNT];
+#pragma unroll 4
+            for (int row = t; row < BATCH_ROWS; row += 8) {
+                Parts<2> deltas;
+                deltas.set(0, share.hidden_deltas[row * UNITS + unit + g]);
+                deltas.set(1, share.hidden_deltas[(row + 4) * UNITS + unit + g]);
+#pragma unroll
+                for (int i = 0; i < COUNT; ++i) {
+                    float upper[2], lower[2];
+                    load(upper, batch + row * STRIDE + column + 16 * i);
+                    load(lower, batch + (row + 4) * STRIDE + column + 16 * i);
+                    Parts<4> x;
+                    x.set(0, upper[0]);
+                    x.set(1, upper[1]);
+                    x.set(2, lower[0]);
+                    x.set(3, lower[1]);
+                    gradient[i].add(x, deltas);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i)
+#pragma unroll
+                for (int j = 0; j < 2; ++j) {
+                    const float numbers[2] = {gradient[i][j], gradient[i][2 + j]};
+                    update_some(share.w1, (unit + 2 * t + j) * STRIDE + column + 16 * i, numbers, by, by.kept);
+                }
+        }
+    __syncwarp();
+}
+
+#endif
 
 // The eight warps' epoch.
 __device__ void compute(const int64* labels, const Task& task, Share& share, Batches& batches, Exchange& exchange,
@@ -473,7 +568,11 @@ __device__ void compute(const int64* labels, const Task& task, Share& share, Bat
         exchange.begin(step);
         float* batch = batches.wait_until_full(step);
         if (CENTRED) centre(batch, share.mean, static_cast<float>(task.scale), count, me);
+#if TENSOR_CORES
+        multiply_forward_in_tiles(batch, share.w1[0], share.sums, me);
+#else
         multiply_forward(batch, share.w1[0], share.sums, 0, me);
+#endif
         // for the next step
         const Update next_by = update_of(task, min(step + 1, steps - 1));
         OwnRow next_own[OWN_TURNS];
@@ -499,7 +598,11 @@ __device__ void compute(const int64* labels, const Task& task, Share& share, Bat
         sync_computing();
 
         update_rest(share, by, me);
+#if TENSOR_CORES
+        update_w1_in_tiles(share, batch, by, me);
+#else
         update_w1(share, batch, by, me);
+#endif
         batches.empty(step, me);
         by = next_by;
         for (int turn = 0; turn < OWN_TURNS; ++turn) own[turn] = next_own[turn];

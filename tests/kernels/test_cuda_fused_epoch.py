@@ -158,12 +158,30 @@ def test_specialised_warps_hold_to_what_the_chosen_layout_does_emulated(emulated
     assert report.ok, report
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_tensor_cores_keep_what_is_no_number_emulated(emulated, value):
+    problem = Problem((250, 60, 10), 61, 61)
+    problem.features[problem.order[3], 5] = value
+    with np.errstate(all="ignore"):
+        ((loss, _, state),) = train(emulated, [problem], UNMEASURED[1])
+        exact_loss, _, exact = problem.exact()
+    assert np.isnan(loss) == np.isnan(exact_loss)
+    for name, values in state.items():
+        np.testing.assert_array_equal(np.isnan(values), np.isnan(exact[name]))
+
+
 # Layouts, which are arithmetic.
 
 
 def test_what_is_not_measured_is_chosen_for_nothing():
     assert not any(layout.specialised for layout in LAYOUTS)
     assert all(layout.fits(PAPER, GPUS["H100"]) for layout in UNMEASURED)
+
+
+def test_tensor_cores_are_for_whole_tiles():
+    tensor_cores = UNMEASURED[1]
+    for sizes, fits in (((250, 60, 10), True), ((250, 30, 10), False), ((130, 60, 10), False), ((250, 10), False)):
+        assert tensor_cores.fits(Shape.of(sizes, 64, PLAIN, centred=False), GPUS["H100"]) is fits
 
 
 def test_every_family_of_gpus_has_a_layout_for_the_papers_network():

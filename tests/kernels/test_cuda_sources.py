@@ -53,7 +53,7 @@ VARIANTS = {
     ],
     "train_epoch_specialised.cu": [
         *(layout.program(PAPER).options for layout in UNMEASURED),
-        *(UNMEASURED[0].program(shape).options for shape in OTHERS),
+        *(layout.program(shape).options for shape in OTHERS for layout in UNMEASURED),
     ],
 }
 
