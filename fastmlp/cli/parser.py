@@ -211,7 +211,7 @@ def _extractor_options() -> argparse.ArgumentParser:
 
 def _machine_options() -> argparse.ArgumentParser:
     parser, group = _group("machine")
-    _option(group, "backend", str, "auto (default), numpy, numba, torch, torch:DEVICE, cupy or cupy:NUMBER")
+    _option(group, "backend", str, "auto (default), numpy, numba, torch, torch:DEVICE, cupy, cupy:NUMBER or cupy:all")
     _option(group, "threads", positive, "CPU threads (all available cores by default)")
     return parser
 

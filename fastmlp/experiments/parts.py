@@ -61,10 +61,15 @@ class Trainer(Protocol):
         """Each part and what its candidates came to, as they come; it is then written."""
 
 
-def train_in_parts(models: Models, settings: Sequence[Setting], trial: Trial, trainer: Trainer) -> list[Known]:
-    """What `train_candidates` gives, in its order. Parts that an earlier run has finished are not trained again."""
+def train_in_parts(
+    models: Models, settings: Sequence[Setting], trial: Trial, trainer: Trainer, size: int = HEADS
+) -> list[Known]:
+    """What `train_candidates` gives, in its order. Parts that an earlier run has finished are not trained again.
+
+    size: how many candidates a part has, about.
+    """
     least = models.machine.backend.least_alike(trainer.threads)
-    parts = parts_of(heads_of(models, settings), max(HEADS, least))
+    parts = parts_of(heads_of(models, settings), max(size, least))
     search = Search.laid_down(models, trial, parts, trainer.threads)
     done = {part.number: search.results(part) for part in parts if (search.folder / part.name).is_file()}
     missing, total = [part for part in parts if part.number not in done], sum(len(part.heads) for part in parts)

@@ -27,6 +27,7 @@ from fastmlp.experiments.candidates import (
     train_chosen,
 )
 from fastmlp.experiments.config import Config
+from fastmlp.experiments.devices import Devices
 from fastmlp.experiments.engine_options import EngineOptions
 from fastmlp.experiments.feature_sets import FeatureSet, Trial, tenth
 from fastmlp.experiments.machine import Machine
@@ -95,8 +96,8 @@ def sweep(
     """Train all candidates of the grid, choose, train the chosen setting on all training rows, and test that model.
 
     Writes config.folder/best/, the model that `train_one` would write for the chosen setting, sweep.png and, last,
-    sweep.json. On Ray, candidates train in parts, of which an interrupted sweep keeps those that are done; the chosen
-    setting trains here. Raises DivergedError if no setting is left.
+    sweep.json. On Ray or several devices, candidates train in parts, of which an interrupted sweep keeps those that are
+    done; the chosen setting trains here. Raises DivergedError if no setting is left.
     """
     check_settings(grid.settings(), config)
     with claimed(config.folder):
@@ -134,6 +135,10 @@ def _sweep(models: Models, grid: Grid, options: EngineOptions) -> dict[str, Any]
 def _candidates(
     models: Models, settings: Sequence[Setting], trial: Trial, options: EngineOptions
 ) -> Sequence[Candidate | Known]:
+    devices = models.machine.backend.devices
+    if len(devices) > 1 and not options.on_ray:
+        each = -(-len(settings) * models.config.seeds // len(devices))
+        return train_in_parts(models, settings, trial, Devices(devices, models.machine.threads), each)
     if not options.on_ray:
         return train_candidates(models, settings, trial)
     with options.cluster(models.config, models.machine) as cluster:
