@@ -24,8 +24,10 @@ from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, MANY_ROWS, FusedSteps, fuses_steps
 from fastmlp.kernels.cuda.layout import CLUSTERS, FEW_TASKS, LAYOUTS, UNMEASURED, Layout, refusal
+from fastmlp.kernels.cuda.patches import CudaPatchOps
 from fastmlp.kernels.cuda.resize import Resize
 from fastmlp.ops.network import NetworkOps
+from fastmlp.ops.patches import PatchOps
 
 FUSED_STEPS, OP_BY_OP = "fused steps", "steps op by op"
 SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and libraries
@@ -49,6 +51,10 @@ class CudaBackend(Backend):
     @cached_property
     def network_ops(self) -> NetworkOps:
         return CudaOps(self.xp, self.driver, self.asarray)
+
+    @cached_property
+    def patch_ops(self) -> PatchOps:
+        return CudaPatchOps(self.xp, self.driver)
 
     def epoch_ways(self) -> Iterator[CudaBackend]:
         """By each layout that the device may have, also by those that are not measured."""

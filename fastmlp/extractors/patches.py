@@ -24,7 +24,8 @@ from fastmlp.common.files import read_safetensors, write_bytes
 from fastmlp.common.randomness import Purpose, generator
 from fastmlp.datasets.base import Split
 from fastmlp.extractors.base import Extractor
-from fastmlp.ops.patches import SIDE, normalised
+from fastmlp.ops import overridden
+from fastmlp.ops.patches import SIDE, PatchOps, normalised
 
 CENTROIDS = 128
 SAMPLE_PATCHES = 100_000
@@ -34,9 +35,8 @@ WHITENING_NOISE = 0.1  # added to the eigenvalues
 EPSILON = 1e-8
 
 PATCH = 3 * SIDE * SIDE
-BLOCK = PATCH // 3  # rows of the triangle at a time: smaller blocks skip more zeros, but make narrow products
 FEATURES = 4 * CENTROIDS
-BATCH = 256
+BATCH, BATCH_OF_KERNEL = 256, 4096  # a kernel that computes whole images needs some thousands to fill a GPU
 PART_ON_CPU, PART_ON_GPU = 4, 32  # images at a time; few enough on a CPU for their patches to stay in cache
 RECIPE = 1  # the version of all constants above and of learn_codebook
 
@@ -78,18 +78,20 @@ class Patches(Extractor):
 
     name = "patches"
     features = FEATURES
-    batch_size = BATCH
 
     def __init__(self, codebook: Codebook, backend: Backend) -> None:
         self.backend, self.codebook = backend, codebook
         self._ops = backend.patch_ops
+        self._whole = "patch_features" in overridden(self._ops, PatchOps)
         self._part = PART_ON_CPU if backend.device == "cpu" else PART_ON_GPU
+        self.batch_size = BATCH_OF_KERNEL if self._whole else BATCH
         whitening, centroids = codebook.whitening.T.astype(np.float64), codebook.centroids.astype(np.float64)
         with backend.one_thread():  # a second one would only be waited for
             triangle = np.linalg.qr(whitening).R
         self._mean = self._placed(codebook.mean)
-        self._blocks = [(k, self._placed(triangle[k : k + BLOCK, k:])) for k in range(0, PATCH, BLOCK)]
-        self._centroids, self._lengths = self._placed(centroids @ whitening), self._placed((centroids**2).sum(axis=1))
+        self._triangle = self._placed(triangle.T)
+        self._centroids = self._placed((centroids @ whitening).T)
+        self._lengths = self._placed((centroids**2).sum(axis=1))
         self._shift, self._scale = self._placed(codebook.shift), self._placed(codebook.scale)
 
     def _placed(self, array: NDArray[Any]) -> Array:
@@ -97,10 +99,12 @@ class Patches(Extractor):
 
     def provenance(self) -> dict[str, Any]:
         namespace = self.backend.xp.__name__.rsplit(".", 1)[-1]
-        engine = f"{namespace}:{self.backend.device}"
+        engine = f"{namespace}:{self.backend.device}" + (", patches.cu" if self._whole else "")
         return {"name": self.name, "weights": self.codebook.content_hash, "engine": engine}
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._whole:
+            return self._features(images)
         parts = [images[start : start + self._part] for start in range(0, len(images), self._part)]
         if self.backend.device != "cpu":
             return np.concatenate([self._features(part) for part in parts])
@@ -109,15 +113,9 @@ class Patches(Extractor):
             return np.concatenate(list(pool.map(self._features, parts)))
 
     def _features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        xp, empty = self.backend.xp, self.backend.empty
-        n, _, height, width = images.shape
-        columns, positions = width - SIDE + 1, (height - SIDE + 1) * (width - SIDE + 1)
-        patches, pooled = empty((n, PATCH, positions), "float32"), empty((n, FEATURES), "float32")
-        self._ops.extract_patches(self.backend.asarray(np.ascontiguousarray(images)), self._mean, patches)
-        squares = self.backend.asarray(np.zeros((n, positions), np.float32))
-        for first, block in self._blocks:
-            self._ops.add_squares(xp.matmul(block, patches[:, first:, :]), squares, squares)
-        self._ops.triangle_pool(xp.matmul(self._centroids, patches), squares, self._lengths, columns, pooled)
+        placed = self.backend.asarray(np.ascontiguousarray(images))
+        pooled = self.backend.empty((len(images), FEATURES), "float32")
+        self._ops.patch_features(placed, self._mean, self._triangle, self._centroids, self._lengths, pooled)
         return np.asarray(self.backend.to_numpy((pooled - self._shift) * self._scale))
 
 

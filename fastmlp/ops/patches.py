@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import array_api_compat as api
+
 from fastmlp.ops import Array
 
 SIDE = 6  # of a patch
 PATCH_NOISE = 10.0  # added to a patch's variance, for pixels in 0..255
+BLOCK = 36  # rows of a triangle at a time: smaller blocks skip more zeros, but make narrow products
 
 
 class PatchOps:
@@ -19,6 +22,26 @@ class PatchOps:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
+
+    def patch_features(
+        self, images: Array, mean: Array, triangle: Array, centroids: Array, lengths: Array, out: Array
+    ) -> None:
+        """The triangle activations, averaged over quadrants, of every patch x of uint8 images (n, channels, h, w).
+
+        x is normalised, minus the mean (d,), d = channels * 36. triangle (d, d), which is 0 above its diagonal, and
+        centroids (d, k) have a row for each pixel of a patch: the squared length of x is that of x times the triangle,
+        its products with whitened centroids, of squared lengths (k,), are x times the centroids. out (n, 4 k), of the
+        mean's dtype: see `triangle_pool`.
+        """
+        xp, (n, _, height, width) = self.xp, images.shape
+        columns, positions = width - SIDE + 1, (height - SIDE + 1) * (width - SIDE + 1)
+        patches = xp.empty((n, mean.shape[0], positions), dtype=mean.dtype, device=api.device(mean))
+        self.extract_patches(images, mean, patches)
+        squares = xp.zeros_like(patches[:, 0, :])
+        for first in range(0, mean.shape[0], BLOCK):
+            rows = triangle[first:, first : first + BLOCK].T
+            self.add_squares(xp.matmul(rows, patches[:, first:, :]), squares, squares)
+        self.triangle_pool(xp.matmul(centroids.T, patches), squares, lengths, columns, out)
 
     def extract_patches(self, images: Array, mean: Array, out: Array) -> None:
         """Every 6x6 patch of uint8 images (n, channels, h, w), normalised, minus the mean (channels * 36,).

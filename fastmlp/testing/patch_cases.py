@@ -12,6 +12,35 @@ PATCH = SIDE**2  # pixels in one channel
 DIMENSIONS = 8  # of the patches and centroids whose distances are taken
 
 
+def draw_patch_features(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Shape (n, channels, height, width, centroids)."""
+    *size, count = shape
+    pixels = size[1] * PATCH
+    whitening, centroids = rng.standard_normal((pixels, pixels)), rng.standard_normal((count, pixels))
+    numbers = {
+        "mean": rng.normal(0, 0.1, pixels),
+        "triangle": np.linalg.qr(whitening).R.T,
+        "centroids": (centroids @ whitening).T,
+        "lengths": (centroids**2).sum(axis=1),
+    }
+    images = rng.integers(0, 256, size, dtype=np.uint8)
+    return {"images": images, **{name: np.ascontiguousarray(array, dtype) for name, array in numbers.items()}}
+
+
+def draw_features_of_nan(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Not anywhere: what lies above the triangle's diagonal may be left out or not."""
+    inputs = draw_patch_features(rng, shape, dtype)
+    inputs["centroids"].flat[rng.integers(inputs["centroids"].size)] = np.nan
+    return inputs
+
+
+def draw_features_that_coincide(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """As in `draw_coinciding`."""
+    inputs = draw_patch_features(rng, shape, dtype)
+    inputs["lengths"][::2] = -1e6
+    return inputs
+
+
 def draw_extract_patches(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     mean = rng.standard_normal(shape[1] * PATCH).astype(dtype)
     return {"images": rng.integers(0, 256, shape, dtype=np.uint8), "mean": mean}
@@ -51,7 +80,40 @@ def draw_coinciding(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     return inputs
 
 
+def _flops_of_features(shape: Shape) -> int:
+    """Of the products."""
+    *images, count = shape
+    n, pixels, positions = _columns_of_patches(tuple(images))
+    return n * positions * pixels * (pixels + 2 * count)
+
+
+def _columns_of_patches(images: Shape) -> Shape:
+    """(n, pixels of a patch, positions) for images (n, channels, height, width)."""
+    n, channels, height, width = images
+    return n, channels * PATCH, (height - SIDE + 1) * (width - SIDE + 1)
+
+
 PATCH_CASES = (
+    OpCase(
+        "patch_features",
+        method(PatchOps, "patch_features"),
+        draw_patch_features,
+        lambda inputs: {
+            "out": ((len(inputs["images"]), 4 * len(inputs["lengths"])), inputs["mean"].dtype.name),
+        },
+        shapes=(
+            (0, 3, 8, 8, 5),
+            (1, 3, 7, 7, 4),
+            (2, 1, 8, 19, 33),
+            (1, 3, 13, 12, 128),
+        ),
+        draws={"a centroid of NaN": draw_features_of_nan, "coinciding": draw_features_that_coincide},
+        layouts=("contiguous", "misaligned"),
+        truth=patches.patch_features,
+        family="patches",
+        flops=_flops_of_features,
+        bytes=lambda shape, itemsize: size(shape[:4]) + itemsize * 4 * shape[0] * shape[4],
+    ),
     OpCase(
         "extract_patches",
         method(PatchOps, "extract_patches"),
@@ -104,9 +166,3 @@ PATCH_CASES = (
         bytes=lambda shape, itemsize: itemsize * (size(shape) + 5 * shape[0] * shape[1]),
     ),
 )
-
-
-def _columns_of_patches(images: Shape) -> Shape:
-    """(n, pixels of a patch, positions) for images (n, channels, height, width)."""
-    n, channels, height, width = images
-    return n, channels * PATCH, (height - SIDE + 1) * (width - SIDE + 1)

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fastmlp.extractors import open_extractor, patches
 from fastmlp.extractors.patches import Codebook, Patches
 from fastmlp.ops.patches import SIDE, normalised
 from fastmlp.testing.compare import assert_close
+from fastmlp.testing.emulated import EmulatedBackend
 from fastmlp.testing.tolerances import STEP
 
 ENGINES = ("numpy", "numba", "torch")
@@ -63,6 +65,28 @@ def test_features_follow_the_formulas_on_every_backend(
         expected = plain_features(image, codebook)
         # float32 sums of 108 squares, and a difference of near distances
         assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_a_kernel_computes_whole_images(
+    emulated: EmulatedBackend, images: np.ndarray, codebook: Codebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[int] = []
+    ops = type(emulated.patch_ops)
+    compute = ops.patch_features
+
+    def counted(own: Any, images: np.ndarray, *arrays: Any) -> None:
+        launched.append(len(images))
+        compute(own, images, *arrays)
+
+    monkeypatch.setattr(ops, "patch_features", counted)
+    images = images[:5, :, :8, :9]
+    extractor = Patches(codebook, emulated)
+    features = extractor(images)
+    assert launched == [5]
+    assert extractor.provenance()["engine"].endswith("patches.cu")
+    assert extractor.batch_size > Patches(codebook, open_backend("numpy")).batch_size
+    expected = np.array([plain_features(image, codebook) for image in images])
+    assert np.abs(features - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -43,6 +43,7 @@ VARIANTS = {
         for dtype, tiles in TILES.items()
         for tile in tiles
     ],
+    "patches.cu": BOTH,
     "update.cu": [
         define(REAL=real, **define_optimizer(OPTIMIZERS[name]())) for name in sorted(optimizers()) for real in REALS
     ],

@@ -14,6 +14,16 @@ Floats = NDArray[np.float64]
 Outputs = dict[str, NDArray[Any]]
 
 
+def patch_features(
+    images: NDArray[np.uint8], mean: Floats, triangle: Floats, centroids: Floats, lengths: Floats
+) -> Outputs:
+    """Those of patches x minus the mean: their squared lengths are |x triangle|^2, their products x centroids."""
+    patches = extract_patches(images, mean)["out"].swapaxes(1, 2)
+    squares = ((patches @ triangle) ** 2).sum(axis=2)
+    products = (patches @ centroids).swapaxes(1, 2)
+    return triangle_pool(products, squares, lengths, images.shape[3] - SIDE + 1)
+
+
 def extract_patches(images: NDArray[np.uint8], mean: Floats) -> Outputs:
     """Each patch minus its own mean, over the root of its variance + 10 (Coates, Ng and Lee 2011), minus `mean`."""
     n, _, height, width = images.shape
