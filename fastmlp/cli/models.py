@@ -20,6 +20,7 @@ from fastmlp.common.errors import UsageError
 from fastmlp.common.files import to_json
 from fastmlp.common.progress import printable, say, warn
 from fastmlp.common.text import normalized
+from fastmlp.datasets.base import Images, LeftOut
 from fastmlp.datasets.folder import read_images
 from fastmlp.datasets.reading import Reading
 from fastmlp.experiments.compare import compare, compare_on, find_runs
@@ -136,7 +137,7 @@ WRITERS: dict[str, Callable[[Iterator[Row]], None]] = {
 def evaluate(options: argparse.Namespace) -> None:
     """A model's figures on the test images of a dataset, or on labelled features."""
     model = _open(options)
-    X, labels = _rows_to_evaluate(model, options)
+    X, labels, left_out = _rows_to_evaluate(model, options)
     if options.limit is not None:
         X, labels = X[: options.limit], labels[: options.limit]
     figures = model.evaluate(X, labels, options.views)
@@ -144,13 +145,14 @@ def evaluate(options: argparse.Namespace) -> None:
     print(to_json(figures)) if options.json else _print_evaluation(figures)
     if options.out is not None:
         rows = options.features.name if options.features else options.dataset or model.config["dataset"]
-        write_evaluation(model, figures, rows, options.out)
+        write_evaluation(model, figures, rows, options.out, left_out)
         say(f"Report: {options.out / 'report.html'}")
 
 
-def _rows_to_evaluate(model: Predictor, options: argparse.Namespace) -> tuple[Any, NDArray[Any]]:
+def _rows_to_evaluate(model: Predictor, options: argparse.Namespace) -> tuple[Any, NDArray[Any], LeftOut]:
+    """Features or images, their labels, and what could not be among them."""
     if options.features is not None:
-        return _labelled_rows(model, options)
+        return *_labelled_rows(model, options), LeftOut()
     _refuse_options_of_features(options)
     return _test_images(model, options)
 
@@ -180,13 +182,13 @@ def _warn_of_rows_trained_on(figures: Row, model: Predictor, options: argparse.N
     )
 
 
-def _test_images(model: Predictor, options: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _test_images(model: Predictor, options: argparse.Namespace) -> tuple[Images, NDArray[np.int64], LeftOut]:
     if model.config["extractor"] is None:
         raise UsageError("The model was trained on features made elsewhere: give --features and --labels.")
     dataset = datasets.load(options.dataset or model.config["dataset"], options.data_dir, _reading(options))
     if list(dataset.class_names) != [normalized(name) for name in model.class_names]:
         raise UsageError(f"The model knows other classes than {dataset.name}: choose the --dataset it was trained on.")
-    return dataset.test.images, dataset.test.labels
+    return dataset.test.images, dataset.test.labels, dataset.left_out
 
 
 def _print_evaluation(figures: dict[str, Any]) -> None:

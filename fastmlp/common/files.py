@@ -190,10 +190,15 @@ def claimed(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, f"writing in {folder}", "wait for it to end, or choose another --out"):
         _probe(folder)
-        for pattern in (f".*{TEMPORARY}", f"*/.*{TEMPORARY}"):
-            for leftover in folder.glob(pattern):
-                leftover.unlink()
+        for leftover in _leftovers(folder):
+            leftover.unlink()
         yield
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """Half-written files in it, but for those in folders within that are claimed by themselves."""
+    inner = {path.parent for path in folder.rglob(LOCK)} - {folder}
+    return [path for path in folder.rglob(f".*{TEMPORARY}") if inner.isdisjoint(path.parents)]
 
 
 def _probe(folder: Path) -> None:

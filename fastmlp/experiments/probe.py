@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fastmlp.common.errors import DataError, UsageError, did_you_mean
 from fastmlp.common.files import claimed, read_json, write_json
 from fastmlp.common.progress import say, warn
+from fastmlp.experiments.bad_images import list_bad_images_of
 from fastmlp.experiments.candidates import (
     BEST,
     Known,
@@ -139,6 +140,7 @@ def run_probe(config: Config, machine: Machine, on: str, features: FeatureSet) -
     with claimed(config.folder):
         results = find_best(config, machine, on, features)
         head.write(read_json(config.folder / BEST / "results.json"), config.folder / BEST)
+        list_bad_images_of(features, config.folder)
         report.write(results, config.folder)
         write_json(config.folder / RESULTS, results)
         (config.folder / HEADS).unlink()

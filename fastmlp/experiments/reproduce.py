@@ -6,6 +6,7 @@ from typing import Any
 
 from fastmlp import paper, report
 from fastmlp.common.files import claimed, write_json
+from fastmlp.experiments.bad_images import list_bad_images
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.machine import Machine
@@ -27,6 +28,7 @@ def reproduce(config: Config, begun: float | None = None) -> dict[str, Any]:
 def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
     features = ImageFeatures(config, machine)
     features.stores()  # all of them, before any training
+    list_bad_images(features.images.dataset.left_out.images, config.folder)
     models = Models(config, machine, features.by_model())
     trained = models.train()
     with machine.timed("evaluate"):

@@ -15,6 +15,7 @@ from typing import Any
 
 from fastmlp.common.errors import UsageError
 from fastmlp.common.files import claimed, write_json
+from fastmlp.experiments.bad_images import list_bad_images_of
 from fastmlp.experiments.candidates import (
     BEST,
     Candidate,
@@ -127,6 +128,7 @@ def _sweep(models: Models, grid: Grid, options: EngineOptions) -> dict[str, Any]
         **describe(models, features, [split], candidates),
         "heads_per_second": round(len(candidates) / machine.seconds["sweep"], 4),
     }
+    list_bad_images_of(features, config.folder)
     save(draw_sweep(results), config.folder / "sweep.png")
     write_json(config.folder / "sweep.json", results)
     return results

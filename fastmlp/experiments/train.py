@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastmlp.common.files import claimed
+from fastmlp.experiments.bad_images import list_bad_images_of
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import FeatureSet
 from fastmlp.experiments.folds import cross_validate
@@ -23,6 +24,7 @@ def train_one(config: Config, machine: Machine, name: str, features: FeatureSet)
     with claimed(config.folder):
         validated = None if config.folds is None else cross_validate(models, name, config.folds)
         member = models.train()[name]
+        list_bad_images_of(features, config.folder)
         results = judge(models, name, member, config.folder / name, validated)
         head.write(results, config.folder / name)
         return results

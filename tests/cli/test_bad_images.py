@@ -3,12 +3,18 @@
 import csv
 import io
 import json
+import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fastmlp.cli.main import main
+from fastmlp.features.store import open_store
+from tests.faults.quick import picture
 from tests.photos import draw_photos
 
 SMALL = ["--extractor", "pixels", "--backend", "numpy", "--threads", "1", "--epochs", "1", "--dataset", "folder:pets"]
@@ -23,6 +29,7 @@ LEFT_OUT = {"files": {".heic": 1}, "images": BAD}
 def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes, with one bad image and one of an unknown format."""
     monkeypatch.setenv("FASTMLP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", picture)  # drawing takes seconds
     monkeypatch.chdir(tmp_path)
     draw_photos(Path("pets"), {"train": 20, "test": 2})
     Path("pets/train/dog/bad.png").write_bytes(b"")
@@ -184,3 +191,124 @@ def test_a_quick_look_tells_of_classes_that_it_does_not_see(capsys: pytest.Captu
     Path("pets/train/dog/bad.png").unlink()
     assert main(["extract", *SMALL, "--limit", "1"]) == 0
     assert "None of the 1 training images is of these classes: " in capsys.readouterr().err
+
+
+# The list of them.
+
+
+def write_deep(path: Path) -> None:
+    Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(path)
+
+
+def cut(path: Path) -> None:
+    content = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(content, "PNG" if path.suffix == ".png" else "JPEG")
+    path.write_bytes(content.getvalue()[: content.tell() // 2])
+
+
+BAD_KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut.jpg": (cut, "truncated"),
+    "cut.png": (cut, "truncated"),
+    "deep.png": (write_deep, "not 8 bits per channel"),
+    "deep.tiff": (write_deep, "not 8 bits per channel"),
+    "empty.jpg": (Path.touch, NOT_AN_IMAGE),
+    "giant.png": (lambda path: Image.new("1", (300, 200)).save(path), "exceeds limit of 50000 pixels"),
+    "gone.png": (lambda path: path.symlink_to("nowhere.png"), "No such file"),
+    "itself.png": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+    "page.jpg": (lambda path: path.write_text("<html>404</html>"), NOT_AN_IMAGE),
+    "pipe.gif": (os.mkfifo, "it is not a file"),
+}
+LIMIT = ["--max-pixels", "50000"]
+
+
+def write_good_ones(folder: Path) -> int:
+    """Images that are odd and yet can be read; how many."""
+    colours = Image.effect_noise((40, 40), 50).convert("RGB")
+    colours.convert("CMYK").save(folder / "odd-cmyk.jpg")
+    colours.quantize(8).save(folder / "odd-palette.png", transparency=0)
+    colours.save(folder / "odd-animated.gif", save_all=True, append_images=[colours.rotate(90)])
+    colours.save(folder / "odd-suffix.bmp", "PNG")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned to the right
+    colours.save(folder / "odd-turned.jpg", exif=exif)
+    return len(list(folder.glob("odd-*")))
+
+
+@pytest.fixture
+def zoo() -> list[dict[str, str]]:
+    """Two classes, one of which has a bad image of every kind beside good ones; what the list of bad ones must say."""
+    draw_photos(Path("zoo"), {"train": 12, "test": 2}, digits=2)
+    bad = Path("zoo/train/cat")
+    write_good_ones(bad)
+    for name, (write, _) in BAD_KINDS.items():
+        write(bad / name)
+    return [{"path": str(bad / name), "reason": reason} for name, (_, reason) in BAD_KINDS.items()]
+
+
+def assert_listed(path: str, expected: list[dict[str, str]]) -> dict[str, str]:
+    """That the list names these images, with reasons that have these words; the reasons."""
+    listed = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    assert [one["path"] for one in listed] == [one["path"] for one in expected]
+    for one, wanted in zip(listed, expected, strict=True):
+        assert wanted["reason"] in one["reason"], one
+    return {one["path"]: one["reason"] for one in listed}
+
+
+@pytest.mark.parametrize("command", ["extract", "train", "sweep", "probe", "reproduce"])
+def test_bad_images_of_every_kind_are_listed_and_not_among_the_rows(
+    command: str, zoo: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["--learning-rates", "0.1", "--weight-decays", "0", "--seeds", "1"] if command == "sweep" else []
+    argv = [command, *SMALL[:-1], "folder:zoo", *LIMIT, *sweep, "--out", "run"]
+    assert main(argv) == 4
+    told = capsys.readouterr().err
+    assert f"{len(zoo)} of 43 images cannot be read:" in told
+    assert not list(Path("run").rglob("*.json*"))
+    assert main([*argv, *SKIP]) == 0
+    told = capsys.readouterr().err
+    assert told.count(f"{len(zoo)} of 43 images cannot be read and are left out:") == 1
+    assert told.count("Bad images: run/bad-images.jsonl") == 1
+    reasons = assert_listed("run/bad-images.jsonl", zoo)
+    stores = [open_store(path) for path in Path(os.environ["FASTMLP_CACHE_DIR"], "features").glob("*-train-*")]
+    assert [store.shape[0] for store in stores] == [len(store.labels) for store in stores] == [29]
+    recorded = {"train": "run/original/results.json", "sweep": "run/sweep.json", "probe": "run/probe.json"}
+    if command != "extract":
+        content = read(recorded.get(command, "run/results.json"))["data"]
+        assert isinstance(content, dict)
+        assert content["left_out"]["images"] == reasons
+    for one in zoo:
+        Path(one["path"]).unlink()
+    assert main(argv) == 0
+    assert not Path("run/bad-images.jsonl").exists()
+    assert len(list(Path(os.environ["FASTMLP_CACHE_DIR"], "features").glob("*-train-*"))) == 1  # the same rows
+
+
+def test_bad_images_are_listed_where_a_model_is_evaluated(trained: None, zoo: list[dict[str, str]]) -> None:
+    argv = ["evaluate", *MODEL, "--dataset", "folder:zoo", *LIMIT, "--out", "judged"]
+    assert main(argv) == 4
+    assert not Path("judged").exists()
+    assert main([*argv, *SKIP]) == 0
+    reasons = assert_listed("judged/bad-images.jsonl", zoo)
+    data = read("judged/results.json")["data"]
+    assert isinstance(data, dict)
+    assert data["left_out"] == {"files": {}, "images": reasons}
+
+
+def test_bad_images_of_every_kind_are_told_in_answers(
+    trained: None, zoo: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *MODEL, *LIMIT, *SKIP, "--json", "zoo/train/cat"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["image"] for row in rows if "error" in row] == [one["path"] for one in zoo]
+    assert sum("label" in row for row in rows) == 17
+
+
+@pytest.mark.parametrize("spoilt", [["zoo/train/dog"], ["zoo/test/dog"], ["zoo/train/cat", "zoo/train/dog"], ["zoo"]])
+def test_a_class_of_bad_images_only_is_refused(spoilt: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    draw_photos(Path("zoo"), {"train": 3, "test": 2})
+    for path in [path for folder in spoilt for path in Path(folder).rglob("*.png")]:
+        path.write_bytes(b"no image")
+    assert main(["train", *SMALL[:-1], "folder:zoo", *SKIP, "--out", "run"]) == 4
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "has no image that can be read" in told or "cannot be read as an image" in told
+    assert not list(Path("run").rglob("*.*"))
