@@ -20,7 +20,7 @@ from fastmlp.common.errors import UsageError
 from fastmlp.common.files import to_json
 from fastmlp.common.progress import printable, say, warn
 from fastmlp.common.text import normalized
-from fastmlp.datasets.base import Images, LeftOut
+from fastmlp.datasets.base import LeftOut
 from fastmlp.datasets.folder import read_images
 from fastmlp.datasets.reading import Reading
 from fastmlp.experiments.compare import compare, compare_on, find_runs
@@ -182,7 +182,7 @@ def _warn_of_rows_trained_on(figures: Row, model: Predictor, options: argparse.N
     )
 
 
-def _test_images(model: Predictor, options: argparse.Namespace) -> tuple[Images, NDArray[np.int64], LeftOut]:
+def _test_images(model: Predictor, options: argparse.Namespace) -> tuple[Any, NDArray[np.int64], LeftOut]:
     if model.config["extractor"] is None:
         raise UsageError("The model was trained on features made elsewhere: give --features and --labels.")
     dataset = datasets.load(options.dataset or model.config["dataset"], options.data_dir, _reading(options))
