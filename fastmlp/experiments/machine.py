@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 
 from fastmlp.backends import open_backend
 from fastmlp.common import environment
@@ -32,6 +33,13 @@ class Machine:
         with self.timed("start"):
             self.backend = open_backend(backend, self.threads)
         say(f"Backend {self.backend}, {self.threads} threads.")
+
+    def on(self, device: str) -> Machine:
+        """The same on another device, a name of the backend's `devices`, with times of its own."""
+        other = copy(self)
+        other.seconds, other._stage, other._since = {}, None, work_seconds()
+        other.backend = open_backend(device, self.threads)
+        return other
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

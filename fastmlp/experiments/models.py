@@ -128,6 +128,10 @@ class Models:
         other.config = replace(self.config, **options)
         return other
 
+    def on(self, device: str) -> Models:
+        """The same, to be trained on another of the machine's devices, where its rows are placed anew."""
+        return Models(self.config, self.machine.on(device), self.feature_sets)
+
     def train(self) -> dict[str, Member]:
         """All models, trained and written; with config.resume, from where an earlier run left them.
 

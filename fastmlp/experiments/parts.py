@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp._version import __version__
-from fastmlp.backends import AUTO
+from fastmlp.backends import AUTO, open_backend
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import DataError
 from fastmlp.common.files import atomic_path, read_json, write_json
 from fastmlp.common.progress import progress, say
 from fastmlp.experiments.candidates import Candidate, Head, Known, Setting, heads_of, train_group
+from fastmlp.experiments.devices import spread
 from fastmlp.experiments.feature_sets import Labelled, Trial, scaling_of
 from fastmlp.experiments.models import Models
 from fastmlp.features.streamed import StreamedRows
@@ -239,3 +240,23 @@ def _heart(path: Path) -> Callable[[], None]:
                 file.write(b".")
 
     return beat
+
+
+# Several devices of this machine.
+
+
+@dataclass(frozen=True)
+class OnDevices:
+    """What trains parts, on the devices of backends with these names; each works with so many CPU threads."""
+
+    names: Sequence[str]
+    threads: int
+
+    def train(self, search: Search, parts: Sequence[Part]) -> Iterator[tuple[Part, list[Known]]]:
+        """Each part and what its candidates came to, as they come; no other begins where one fails."""
+
+        def prepare(device: str) -> tuple[Samples, Samples, Backend]:
+            backend = open_backend(device, self.threads)
+            return *place(search, backend), backend
+
+        return spread(self.names, prepare, parts, lambda placed, part: train_part(search, part, *placed))

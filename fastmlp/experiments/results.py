@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,9 @@ import numpy as np
 
 from fastmlp.common import environment
 from fastmlp.common.files import write_json
+from fastmlp.common.progress import progress, quietly
 from fastmlp.common.statistics import summarize
+from fastmlp.experiments.devices import spread
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.node import node_at_work
@@ -33,11 +35,29 @@ class Validated(NamedTuple):
 
 def over_seeds(models: Models, table1: Mapping[str, dict[str, float]]) -> dict[str, Any]:
     """Every cell of Table 1 over all seeds; table1 has the rows of the first."""
-    table = {}
+    further, table = _further_rows(models, list(table1)), {}
     for name, first in table1.items():
-        rows = [first, *models.table_rows(name, models.train_further_seeds(name))]
+        rows = [first, *further[name]]
         table[name] = {cell: summarize([row[cell] for row in rows]) for cell in first}
     return {"seeds": models.config.all_seeds, "table1": table}
+
+
+def _further_rows(models: Models, names: Sequence[str]) -> dict[str, list[dict[str, float]]]:
+    """Of each model its rows of Table 1 from the seeds after the first; on several devices, the models side by side."""
+    devices = models.machine.backend.devices[: len(names)]
+    if len(devices) < 2:
+        return {name: _rows_of_seeds(models, name) for name in names}
+    title = f"train {models.config.seeds - 1} more seeds of each on {len(devices)} devices"
+    with models.machine.timed("seeds"), progress(title, len(names), "models") as bar, quietly():
+        rows = {}
+        for name, own in spread(devices, models.on, names, _rows_of_seeds):
+            rows[name] = own
+            bar.advance(1)
+        return rows
+
+
+def _rows_of_seeds(models: Models, name: str) -> list[dict[str, float]]:
+    return models.table_rows(name, models.train_further_seeds(name))
 
 
 def on_test_images(models: Models, networks: Mapping[str, Trainer]) -> dict[str, Any]:

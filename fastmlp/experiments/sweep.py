@@ -28,12 +28,11 @@ from fastmlp.experiments.candidates import (
     train_chosen,
 )
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.devices import Devices
 from fastmlp.experiments.engine_options import EngineOptions
 from fastmlp.experiments.feature_sets import FeatureSet, Trial, tenth
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
-from fastmlp.experiments.parts import forget_parts, train_in_parts
+from fastmlp.experiments.parts import OnDevices, forget_parts, train_in_parts
 from fastmlp.experiments.results import SCHEMA
 from fastmlp.report.style import save
 from fastmlp.report.sweep import draw_sweep
@@ -140,7 +139,7 @@ def _candidates(
     devices = models.machine.backend.devices
     if len(devices) > 1 and not options.on_ray:
         each = -(-len(settings) * models.config.seeds // len(devices))
-        return train_in_parts(models, settings, trial, Devices(devices, models.machine.threads), each)
+        return train_in_parts(models, settings, trial, OnDevices(devices, models.machine.threads), each)
     if not options.on_ray:
         return train_candidates(models, settings, trial)
     with options.cluster(models.config, models.machine) as cluster:

@@ -85,9 +85,29 @@ def test_every_device_trains(pair: type[Pair], monkeypatch: pytest.MonkeyPatch) 
             both.wait()
         return train(search, part, kept, held_out, backend)
 
-    monkeypatch.setattr("fastmlp.experiments.devices.train_part", train_part)
+    monkeypatch.setattr("fastmlp.experiments.parts.train_part", train_part)
     swept("two", "pair:all")
     assert begun == {"0", "1"}
+
+
+REPRODUCE = ["reproduce", "--dataset", "synthetic:120", "--extractor", "pixels", "--threads", "1", "--epochs", "2"]
+
+
+def reproduced(out: str, backend: str, *options: str) -> dict[str, Any]:
+    assert main([*REPRODUCE, "--backend", backend, "--seeds", "3", "--out", out, *options]) == 0
+    found = json.loads(Path(out, "results.json").read_text())
+    assert ("seeds" in found["seconds"]) == (backend == "pair:all")
+    return {name: found[name] for name in ("table1", "over_seeds", "claims", "history", "evaluation")}
+
+
+@pytest.mark.usefixtures("few_pixels")
+def test_seeds_of_both_models_train_side_by_side_to_the_bits_of_one_device(pair: type[Pair]) -> None:
+    single = reproduced("one", "pair")
+    pair.threads_of.clear()
+    assert reproduced("two", "pair:all") == single
+    assert len(pair.threads_of["1"]) == 1
+    assert threading.get_ident() not in pair.threads_of["1"]
+    assert reproduced("two", "pair:all", "--resume") == single
 
 
 def test_a_device_without_memory_is_a_sentence_and_what_is_done_stays(
