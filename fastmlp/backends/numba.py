@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.backends.base import Array, Availability
-from fastmlp.backends.numpy import NumpyBackend, NumpyOps
+from fastmlp.backends.numpy import NumpyBackend, NumpyOps, NumpyPatchOps
 from fastmlp.common.errors import first_line
 from fastmlp.kernels import EpochKind, EpochTask
 from fastmlp.kernels.cpu import augment, dense, optimizers, parallel, patches
@@ -49,8 +49,8 @@ class NumbaOps(NumpyOps):
             super().update(optimizer, slots, gradient, coefficients, decays, out)
 
 
-class NumbaPatchOps(PatchOps):
-    """A kernel for every op."""
+class NumbaPatchOps(NumpyPatchOps):
+    """A kernel for every op of features."""
 
     extract_patches = staticmethod(patches.extract_patches)
     add_squares = staticmethod(patches.add_squares)

@@ -15,6 +15,7 @@ from threadpoolctl import ThreadpoolController
 from fastmlp.backends.base import Array, Availability, Backend
 from fastmlp.common.sharing import Shared
 from fastmlp.ops.network import NetworkOps, Optimizer
+from fastmlp.ops.patches import PatchOps
 
 BLOCK = 2**14  # parameters that several passes take one after another: they stay in a core's cache from pass to pass
 FEW_COLUMNS = 64  # up to which a reduction of rows takes longer than to transpose them and reduce columns
@@ -98,6 +99,18 @@ class NumpyOps(NetworkOps):
             step(optimizer, slots[:, part], gradient[part], coefficients, decays, out[:, part])
 
 
+class NumpyPatchOps(PatchOps):
+    """Sums over no rows but their own."""
+
+    def cluster_sums(self, values: Array, nearest: Array, out: Array) -> None:
+        order = np.argsort(nearest, kind="stable")
+        ends = np.cumsum(np.bincount(nearest, minlength=len(out)))
+        out[...] = 0
+        for total, first, last in zip(out, (0, *ends), ends, strict=False):
+            if first < last:  # unlike reduce, reduceat sums pairwise
+                total[:] = np.add.reduceat(values[order[first:last]], [0], axis=0)[0]
+
+
 def _row_maxima(values: Array) -> Array:
     """The largest number of each row: (m, 1)."""
     if values.shape[1] > FEW_COLUMNS:
@@ -138,6 +151,10 @@ class NumpyBackend(Backend):
     @cached_property
     def network_ops(self) -> NetworkOps:
         return NumpyOps(self.xp)
+
+    @cached_property
+    def patch_ops(self) -> PatchOps:
+        return NumpyPatchOps(self.xp)
 
     @classmethod
     def probe(cls) -> Availability:

@@ -153,7 +153,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, ImageTransformer):  # ty
             return None
         if self.weights is not None:
             return load_codebook(Path(self.weights))
-        return learn_codebook(images, self.random_state)
+        return learn_codebook(images, self.random_state, open_backend(self.backend))
 
     def _open(self) -> Extractor:
         backend = open_backend(self.backend)

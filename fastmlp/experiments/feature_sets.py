@@ -217,7 +217,8 @@ class ImageFeatures:
         from fastmlp.extractors.patches import learned_codebook
 
         with self.machine.timed("learn_patches"):
-            return learned_codebook(self.images.dataset.train, self.config.seed, cache_dir() / "codebooks")
+            train, backend = self.images.dataset.train, self.machine.backend
+            return learned_codebook(train, self.config.seed, cache_dir() / "codebooks", backend)
 
     @cached_property
     def trained_rows(self) -> TrainedRows:

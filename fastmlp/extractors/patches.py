@@ -31,6 +31,7 @@ CENTROIDS = 128
 SAMPLE_PATCHES = 100_000
 SAMPLE_IMAGES = 2_000  # for the features' mean and deviation
 ROUNDS = 20  # of K-means
+PATCHES_AT_ONCE = 2**12  # whose distances stay in a core's cache
 WHITENING_NOISE = 0.1  # added to the eigenvalues
 EPSILON = 1e-8
 
@@ -119,27 +120,34 @@ class Patches(Extractor):
         return np.asarray(self.backend.to_numpy((pooled - self._shift) * self._scale))
 
 
-# Learning runs on the host, so that every backend gets the same codebook.
+# Learning. Backends on the CPU leave it to NumPy, so that all of them get the same codebook.
 
 
-def learned_codebook(train: Split, seed: int, folder: Path) -> Path:
+def learned_codebook(train: Split, seed: int, folder: Path, backend: Backend) -> Path:
     """The file in folder with the codebook for these training images and this seed, learned if it is missing."""
-    path = folder / f"patches-{train.content_hash[:16]}-{seed}-v{RECIPE}.safetensors"
+    learner = _learner(backend)
+    where = "" if learner.device == "cpu" else f"-{learner.name}"
+    path = folder / f"patches-{train.content_hash[:16]}-{seed}-v{RECIPE}{where}.safetensors"
     if not path.is_file():
-        save_codebook(learn_codebook(train.images, seed), path)
+        save_codebook(learn_codebook(train.images, seed, learner), path)
     return path
 
 
-def learn_codebook(images: NDArray[np.uint8], seed: int) -> Codebook:
+def _learner(backend: Backend) -> Backend:
+    return open_backend("numpy") if backend.device == "cpu" else backend
+
+
+def learn_codebook(images: NDArray[np.uint8], seed: int, backend: Backend) -> Codebook:
     """Whitening and centroids from a sample of patches, then the features' mean and scale from some images."""
+    backend = _learner(backend)
     if min(images.shape[2:]) < SIDE:
         raise UsageError(f"Patches are {SIDE} pixels wide: give larger images than {images.shape[2:]}.")
     rng = generator(seed, Purpose.PATCHES)
     patches = normalised(np, sample_patches(images, SAMPLE_PATCHES, rng).astype(np.float32), axis=-1)
     mean, whitening = learn_whitening(patches)
-    centroids = learn_centroids((patches - mean) @ whitening, CENTROIDS, rng)
+    centroids = learn_centroids((patches - mean) @ whitening, CENTROIDS, rng, backend)
     plain = Codebook(mean, whitening, centroids, np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32))
-    extractor = Patches(plain, open_backend("numpy"))
+    extractor = Patches(plain, backend)
     some = images[np.sort(rng.permutation(len(images))[:SAMPLE_IMAGES])]
     features = np.concatenate(list(extractor.batches(some)))
     deviation = features.std(axis=0)
@@ -185,17 +193,25 @@ def learn_whitening(patches: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
     return mean.astype(np.float32), whitening.astype(np.float32)
 
 
-def learn_centroids(patches: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def learn_centroids(
+    patches: NDArray[np.float32], count: int, rng: np.random.Generator, backend: Backend
+) -> NDArray[np.float32]:
     """K-means (Lloyd's algorithm) from random patches; a centroid that loses all its patches moves to a random one."""
     centroids = patches[rng.permutation(len(patches))[:count]].copy()
+    placed, sums = backend.asarray(patches), backend.empty(centroids.shape, "float32")
     for _ in range(ROUNDS):
-        distance = (centroids**2).sum(axis=1) - 2 * patches @ centroids.T
-        nearest = distance.argmin(axis=1)
-        order = np.argsort(nearest, kind="stable")
-        sizes = np.bincount(nearest, minlength=count)
-        taken = np.flatnonzero(sizes)
-        starts = np.concatenate([[0], np.cumsum(sizes[taken])[:-1]])
-        centroids[taken] = np.add.reduceat(patches[order], starts, axis=0) / sizes[taken, None]
-        empty = np.flatnonzero(sizes == 0)
-        centroids[empty] = patches[rng.integers(0, len(patches), len(empty))]
+        nearest = _nearest(backend, placed, backend.asarray(centroids))
+        backend.patch_ops.cluster_sums(placed, nearest, sums)
+        sizes = np.bincount(backend.to_numpy(nearest), minlength=count)
+        empty = sizes == 0
+        centroids = np.asarray(backend.to_numpy(sums) / np.maximum(sizes, 1)[:, None], np.float32)
+        centroids[empty] = patches[rng.integers(0, len(patches), empty.sum())]
     return centroids
+
+
+def _nearest(backend: Backend, patches: Array, centroids: Array) -> Array:
+    """The number of the centroid (k, d) that is nearest to each patch (n, d): int64 (n,)."""
+    xp = backend.xp
+    lengths, doubled = xp.sum(centroids * centroids, axis=1), 2 * centroids.T
+    parts = backend.split(patches, PATCHES_AT_ONCE)
+    return xp.concat([xp.argmin(lengths - xp.matmul(part, doubled), axis=1) for part in parts])

@@ -84,6 +84,12 @@ class PatchOps:
         grid = xp.reshape(activations, (n, k, positions // columns, columns))
         out[...] = xp.concat([xp.mean(xp.mean(q, axis=2), axis=2) for q in _quadrants(grid)], axis=1)
 
+    def cluster_sums(self, values: Array, nearest: Array, out: Array) -> None:
+        """out (k, d) = the sum of the rows of values (n, d) whose number in nearest int64 (n,) is 0, 1, ..., k - 1."""
+        xp = self.xp
+        clusters = xp.arange(out.shape[0], dtype=nearest.dtype, device=api.device(nearest))
+        out[...] = xp.matmul(xp.astype(nearest == clusters[:, None], values.dtype), values)
+
 
 def normalised(xp: Any, patches: Array, axis: int) -> Array:
     """Each patch, along that axis, minus its mean, divided by the root of its variance + 10.

@@ -80,6 +80,14 @@ def draw_coinciding(rng: Rng, shape: Shape, dtype: str) -> Inputs:
     return inputs
 
 
+def draw_cluster_sums(rng: Rng, shape: Shape, dtype: str) -> Inputs:
+    """Shape (n, d, clusters): every third cluster has no rows, the last has one."""
+    n, width, clusters = shape
+    nearest = rng.integers(0, clusters, n) // 3 * 3
+    nearest[: min(n, 1)] = clusters - 1
+    return {"values": rng.standard_normal((n, width)).astype(dtype), "nearest": nearest}
+
+
 def _flops_of_features(shape: Shape) -> int:
     """Of the products."""
     *images, count = shape
@@ -164,5 +172,21 @@ PATCH_CASES = (
         family="patches",
         flops=lambda shape: 8 * size(shape),
         bytes=lambda shape, itemsize: itemsize * (size(shape) + 5 * shape[0] * shape[1]),
+    ),
+    OpCase(
+        "cluster_sums",
+        method(PatchOps, "cluster_sums"),
+        draw_cluster_sums,
+        lambda inputs: {
+            "out": (
+                (inputs["nearest"].max(initial=-1) + 1, inputs["values"].shape[1]),
+                inputs["values"].dtype.name,
+            ),
+        },
+        shapes=((0, 3, 4), (1, 1, 1), (37, 5, 8), (300, 108, 12)),
+        truth=patches.cluster_sums,
+        family="patches",
+        flops=lambda shape: size(shape[:2]),
+        bytes=lambda shape, itemsize: itemsize * size(shape[:2]) + 8 * shape[0] + itemsize * shape[1] * shape[2],
     ),
 )

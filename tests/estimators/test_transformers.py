@@ -75,7 +75,7 @@ def test_the_whole_pipeline_is_searched_and_validated(digits: Arrays) -> None:
 def test_patches_are_learned_in_fit_and_are_the_extractors(digits: Arrays) -> None:
     images = digits[0][:60]
     extractor = FeatureExtractor("patches", backend="numpy", random_state=3).fit(images)
-    reference = patches.Patches(patches.learn_codebook(images, 3), open_backend("numpy"))
+    reference = patches.Patches(patches.learn_codebook(images, 3, open_backend("numpy")), open_backend("numpy"))
     np.testing.assert_array_equal(extractor.transform(images), reference(images))
     assert extractor.provenance_ == reference.provenance()
     assert (extractor.image_shape_, extractor.n_features_in_) == ((3, 32, 32), 3072)

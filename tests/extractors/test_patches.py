@@ -9,6 +9,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from fastmlp.backends import open_backend, probe
+from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import DataError
 from fastmlp.datasets.base import Split
 from fastmlp.extractors import open_extractor, patches
@@ -30,7 +31,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def codebook(images: np.ndarray) -> Codebook:
-    return patches.learn_codebook(images, seed=0)
+    return patches.learn_codebook(images, 0, open_backend("numpy"))
 
 
 def plain_features(image: np.ndarray, codebook: Codebook) -> np.ndarray:
@@ -134,25 +135,73 @@ def test_whitened_patches_have_nearly_unit_covariance(images: np.ndarray) -> Non
     np.testing.assert_allclose(spectrum, np.sort(before / (before + patches.WHITENING_NOISE)), atol=1e-3)
 
 
-def test_centroids_are_means_of_their_patches() -> None:
-    """Three far clusters and three centroids: K-means finds the clusters' means."""
+@pytest.mark.parametrize("name", ENGINES)
+def test_centroids_are_means_of_their_patches(name: str) -> None:
+    """Three far clusters and three centroids: K-means finds the clusters' means, on every backend."""
+    if not probe(name).usable:
+        pytest.skip(probe(name).reason)
     rng = np.random.default_rng(4)
     centres = np.array([[0, 0], [50, 0], [0, 50]], np.float32)
     points = (np.repeat(centres, 200, axis=0) + rng.standard_normal((600, 2))).astype(np.float32)
-    found = patches.learn_centroids(points, 3, np.random.default_rng(1))
+    found = patches.learn_centroids(points, 3, np.random.default_rng(1), open_backend(name))
     expected = points.reshape(3, 200, 2).mean(axis=1)
     order = np.lexsort(found.T)
     np.testing.assert_allclose(found[order], expected[np.lexsort(expected.T)], atol=1e-3)
 
 
+def test_centroids_do_not_depend_on_how_patches_are_shared_out() -> None:
+    """Of many more patches than are taken at once, some of them alike, so that centroids coincide and one is empty."""
+    rng = np.random.default_rng(5)
+    points = rng.standard_normal((2 * patches.PATCHES_AT_ONCE + 3, 12)).astype(np.float32)
+    points[: len(points) // 2] = points[0]
+    found = patches.learn_centroids(points, 9, np.random.default_rng(1), open_backend("numpy"))
+    np.testing.assert_array_equal(found, plain_centroids(points, 9, np.random.default_rng(1)))
+
+
+def plain_centroids(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Lloyd's algorithm on all points at once."""
+    centroids = points[rng.permutation(len(points))[:count]].copy()
+    for _ in range(patches.ROUNDS):
+        distance = (centroids**2).sum(axis=1) - 2 * points @ centroids.T
+        nearest = distance.argmin(axis=1)
+        empty = np.setdiff1d(np.arange(count), nearest)
+        for k in np.setdiff1d(np.arange(count), empty):
+            own = points[nearest == k]
+            centroids[k] = np.add.reduceat(own, [0], axis=0)[0] / len(own)
+        centroids[empty] = points[rng.integers(0, len(points), len(empty))]
+    return centroids
+
+
+def test_a_device_learns_a_codebook_of_its_own(
+    images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its sums have another order; backends on the CPU share NumPy's."""
+
+    class Device(NumpyBackend):
+        name = "device"
+        device = "cuda"
+
+    monkeypatch.setattr(patches, "SAMPLE_PATCHES", 2_000)
+    split = Split(images[:9], np.zeros(9, np.int64))
+    host, numba, device = (
+        patches.learned_codebook(split, 0, tmp_path, on)
+        for on in (open_backend("numpy"), open_backend("numba"), Device())
+    )
+    assert host == numba != device
+    learned = [vars(patches.load_codebook(path)) for path in (host, device)]
+    for name, array in learned[0].items():
+        assert_close(name, learned[1][name], array.astype(np.float64), STEP["float32"])
+
+
 @pytest.mark.slow
 def test_learning_is_deterministic_and_kept(images: np.ndarray, codebook: Codebook, tmp_path: Path) -> None:
     split = Split(images, np.zeros(len(images), np.int64))
-    path = patches.learned_codebook(split, 0, tmp_path)
+    on = open_backend("numpy")
+    path = patches.learned_codebook(split, 0, tmp_path, on)
     assert patches.load_codebook(path).content_hash == codebook.content_hash
     written = path.stat().st_mtime_ns
-    assert patches.learned_codebook(split, 0, tmp_path).stat().st_mtime_ns == written
-    assert patches.learned_codebook(split, 1, tmp_path) != path
+    assert patches.learned_codebook(split, 0, tmp_path, on).stat().st_mtime_ns == written
+    assert patches.learned_codebook(split, 1, tmp_path, on) != path
 
 
 def test_a_damaged_codebook_is_refused(codebook: Codebook, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_pixels(tmp_path: Path) -> None:
 def test_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patches, "SAMPLE_PATCHES", 5_000)
     path = tmp_path / "codebook.safetensors"
-    patches.save_codebook(patches.learn_codebook(IMAGES, 0), path)
+    patches.save_codebook(patches.learn_codebook(IMAGES, 0, open_backend("numpy")), path)
     provenance = open_extractor("patches", open_backend("numpy"), weights=path).provenance()
     predictor = write_model(tmp_path, provenance, path.name, 512, 1)
     export_onnx(predictor, tmp_path / "m.onnx", with_extractor=True)

@@ -39,6 +39,14 @@ def add_squares(values: Floats, total: Floats) -> Outputs:
     return {"out": total + (values**2).sum(axis=1)}
 
 
+def cluster_sums(values: Floats, nearest: NDArray[np.int64]) -> Outputs:
+    """Of as many clusters as the largest number tells."""
+    out = np.zeros((nearest.max(initial=-1) + 1, values.shape[1]))
+    for row, cluster in zip(values, nearest, strict=True):
+        out[cluster] += row
+    return {"out": out}
+
+
 def triangle_pool(products: Floats, squares: Floats, lengths: Floats, columns: int) -> Outputs:
     """max(0, mean(z) - z) of the distances z to k centroids, averaged over quadrants; the first are the larger ones.
 
