@@ -6,9 +6,11 @@ besides: so the difference of both is the kernels' alone.
 
 from __future__ import annotations
 
+import math
+import time
 import timeit
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -21,26 +23,30 @@ from .training import Training, draw
 
 ROWS = {"cuda": (50_000, 10_000), "emulated": (130, 64)}  # of an epoch, and of the shorter one
 EPOCHS = {"cuda": 20, "emulated": 1}  # timed, of each
+LATE = "not begun: the time was up"
 MOST_EMULATED = 1  # ways of each tier: emulations take seconds to compile
 
 
-def measured(backend: Backend, device: str) -> Iterator[dict[str, Any]]:
+def measured(backend: Backend, device: str, seconds: float = math.inf) -> Iterator[dict[str, Any]]:
     """Of each variant its name and, in us a step, the whole epoch as called and the kernels alone.
 
-    Or why there is no such variant ("absent"), or what is wrong with it ("wrong"). device: "cuda" or "emulated".
+    Or why there is no such variant ("absent"), or what is wrong with it ("wrong"). None begins once these seconds are
+    over. device: "cuda" or "emulated".
     """
+    end = time.monotonic() + seconds
     problems = [draw("step", backend.threads, rows=rows, device=device) for rows in ROWS[device]]
     for name, way, tier in variants(backend, MOST_EMULATED if device == "emulated" else None):
-        yield {"variant": name, **_judged(way, tier, problems, EPOCHS[device])}
+        late = {"absent": LATE} if time.monotonic() > end else None
+        yield {"variant": name, **(late or _judged(way, tier, problems, EPOCHS[device]))}
 
 
 def variants(backend: Backend, most: int | None = None) -> Iterator[tuple[str, Backend, Tier]]:
     """What the backend chooses itself in tiers 3 and 2, then each way that it has in either, or that many of them."""
     yield "tier 3", backend, Tier.FUSED_EPOCH
     yield "tier 2", backend, Tier.FUSED_OPS
-    of_tier_2 = chain(backend.step_ways(), backend.op_ways())
-    for tier, ways in ((Tier.FUSED_EPOCH, backend.epoch_ways()), (Tier.FUSED_OPS, of_tier_2)):
-        for way in islice(ways, most):
+    ways = ((2, backend.step_ways()), (3, backend.epoch_ways()), (2, backend.op_ways()))
+    for tier, of_tier in ((Tier(number), of_tier) for number, of_tier in ways):
+        for way in islice(of_tier, most):
             yield f"tier {tier.value}, {way.way}", way, tier
 
 

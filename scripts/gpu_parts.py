@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MEASURED = "measured.jsonl"  # until it is named after the GPU
 ESSENTIALS = "essentials.json"
+SECONDS = 40.0  # after which no other variant is measured
 TESTED = (
     "testing/test_parity.py",
     "training/test_samples.py",
@@ -90,7 +92,7 @@ def essentials(options: argparse.Namespace) -> int:
     from fastmlp.common.files import write_json
 
     found: list[dict[str, Any]] = []
-    for one in variants.measured(opened(options), options.device):
+    for one in variants.measured(opened(options), options.device, math.inf if is_dry(options) else SECONDS):
         found.append(one)
         print(", ".join(f"{name} {value}" for name, value in one.items()), flush=True)
         write_json(options.out / ESSENTIALS, {"variants": found})  # in case that the time is up

@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def kind_of_device(device: str) -> str:
+    """ "cuda" of "cuda:1": features are the same on whichever of a machine's GPUs they are computed."""
+    return device.partition(":")[0]
+
+
 class Extractor(ABC):
     """Turns uint8 images (n, 3, 32, 32) into float32 features (n, features), up to batch_size images at a time."""
 

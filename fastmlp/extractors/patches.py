@@ -23,7 +23,7 @@ from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.files import read_safetensors, write_bytes
 from fastmlp.common.randomness import Purpose, generator
 from fastmlp.datasets.base import Split
-from fastmlp.extractors.base import Extractor
+from fastmlp.extractors.base import Extractor, kind_of_device
 from fastmlp.ops import overridden
 from fastmlp.ops.patches import SIDE, PatchOps, normalised
 
@@ -100,7 +100,7 @@ class Patches(Extractor):
 
     def provenance(self) -> dict[str, Any]:
         namespace = self.backend.xp.__name__.rsplit(".", 1)[-1]
-        engine = f"{namespace}:{self.backend.device}" + (", patches.cu" if self._whole else "")
+        engine = f"{namespace}:{kind_of_device(self.backend.device)}" + (", patches.cu" if self._whole else "")
         return {"name": self.name, "weights": self.codebook.content_hash, "engine": engine}
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

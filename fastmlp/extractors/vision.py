@@ -23,7 +23,7 @@ from fastmlp.backends.cupy import CudaBackend
 from fastmlp.common.errors import BackendError, DataError, UsageError, did_you_mean, first_line
 from fastmlp.common.files import sha256_of
 from fastmlp.common.progress import say
-from fastmlp.extractors.base import Extractor
+from fastmlp.extractors.base import Extractor, kind_of_device
 from fastmlp.extractors.gpu import Cuda, Enlarge, Pipeline
 
 BATCH_ON_CPU, BATCH_ON_GPU = 8, 256  # on a CPU, batches whose activations stay in cache are fastest
@@ -90,7 +90,7 @@ class VisionExtractor(Extractor):
         self.features = self._count_features(backbone.image_size)
 
     def provenance(self) -> dict[str, Any]:
-        engine = "torch" if self.device == "cpu" else f"torch:{self.device}"
+        engine = "torch" if self.device == "cpu" else f"torch:{kind_of_device(self.device)}"
         rounded = {} if self.dtype == "float32" else {"dtype": self.dtype}
         return {
             "name": self.name,

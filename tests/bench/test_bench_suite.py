@@ -295,6 +295,12 @@ def test_variants_go_on_after_one_that_is_wrong_or_absent(monkeypatch):
     assert variants.table(found).splitlines()[-1] == "| tier 3, right | 2.67 | 1.0 |"
 
 
+def test_no_variant_begins_once_the_time_is_up(monkeypatch):
+    monkeypatch.setattr(variants, "_per_epoch", lambda *arguments: pytest.fail("it began"))
+    found = list(variants.measured(NumpyBackend(), "emulated", seconds=-1))
+    assert [one["absent"] for one in found] == [variants.LATE] * 2
+
+
 def test_a_variant_is_held_to_the_reference():
     class Wrong(NumpyBackend):
         def to_numpy(self, array):

@@ -68,6 +68,16 @@ def test_features_follow_the_formulas_on_every_backend(
         assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+def test_a_stores_features_are_known_on_every_gpu_of_a_machine(codebook: Codebook) -> None:
+    """The one that a run names by its number is not part of what features come from."""
+    engines = set()
+    for device in ("cuda", "cuda:0", "cuda:1"):
+        backend = open_backend("numpy")
+        backend.device = device
+        engines.add(Patches(codebook, backend).provenance()["engine"])
+    assert engines == {"numpy:cuda"}
+
+
 def test_a_kernel_computes_whole_images(
     emulated: EmulatedBackend, images: np.ndarray, codebook: Codebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
