@@ -1,15 +1,21 @@
 """What `--memory` costs in memory, time and accuracy: python -m fastmlp.bench.scale.
 
-`--gigabytes` of features are written to shards, and trained on with and without `--memory`; how much the process then
-holds more than before is Linux's own count of its peak. With `--features` and others, rows of which each shard has one
-class are trained on in windows of `--share` of all rows, and in memory, from several seeds.
+`--gigabytes` of features are written to shards, and trained on with and without `--memory`, each in a process of its
+own, which has trained on a few rows before. How much more it then holds is Linux's own count of its peak; with
+`--memory` it is refused any more (RLIMIT_DATA). `--heads` train beside each other on one reading, from as many seeds.
+With `--features` and others, rows of which each shard has one class are trained on in windows of `--share` of all rows,
+and in memory, from several seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import resource
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +28,9 @@ from fastmlp.common.progress import quietly
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
 from fastmlp.experiments.machine import Machine
+from fastmlp.experiments.models import Models
+from fastmlp.experiments.results import judge
+from fastmlp.experiments.sweep import Grid, sweep
 from fastmlp.experiments.train import train_one
 from fastmlp.features.shard_files import write_manifest, write_shard
 from fastmlp.features.streamed import ROW_STATE, WINDOWS
@@ -29,15 +38,18 @@ from fastmlp.features.streamed import ROW_STATE, WINDOWS
 WIDTH, CLASSES = 512, 10
 ROW_BYTES = 4 * WIDTH
 SHARD_ROWS = 10_000
+FEW, FEW_MEMORY = 2_000, 6_000_000  # rows that a process trains on first, and of those bytes, not all at once
+STACK = 2**20  # bytes of a thread's stack, which count whole
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fastmlp.bench.scale", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of features (%(default)s)")
     parser.add_argument("--megabytes", type=int, default=100, help="of them that may be held (%(default)s)")
+    parser.add_argument("--heads", type=int, default=1, help="trained beside each other on one reading (%(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--share", type=float, default=0.05, help="of the rows in a window (%(default)s)")
-    parser.add_argument("--preset", default="fast", help="of the accuracies (%(default)s)")
+    parser.add_argument("--preset", help="(tabular; of accuracies fast)")
     parser.add_argument("--seeds", type=int, default=3, help="of the accuracies (%(default)s)")
     names = ("features", "labels", "test-features", "test-labels")
     for name in names:
@@ -50,12 +62,16 @@ def main() -> None:
             print(json.dumps(row), flush=True)
 
 
-def train(features: Path, test_features: Path | None, config: Config) -> dict[str, Any]:
+def train(features: Path, test_features: Path | None, config: Config, report: bool = True) -> dict[str, Any]:
     """A run's results."""
     files = (features, None, test_features, None)
     tables = open_tables(*files, config.seed, streamed=config.memory is not None)
+    machine, feature_set = Machine(config.backend, config.threads), FileFeatures(tables, config)
     with quietly():
-        return train_one(config, Machine(config.backend, config.threads), HEAD, FileFeatures(tables, config))
+        if report:
+            return train_one(config, machine, HEAD, feature_set)
+        models = Models(config, machine, {HEAD: feature_set})
+        return judge(models, HEAD, models.train()[HEAD], config.folder / HEAD)
 
 
 # Memory and time.
@@ -64,19 +80,58 @@ def train(features: Path, test_features: Path | None, config: Config) -> dict[st
 def costs(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Of a run within the memory, and of one that holds all rows."""
     rows = int(options.gigabytes * 10**9 / ROW_BYTES)
-    _write_drawn(folder / "few", 2_000)
-    _write_drawn(folder / "many", rows)
-    config = Config(preset="tabular", epochs=options.epochs, out=folder / "out")
-    train(folder / "few", None, config)  # compiles, and loads what draws the report
+    write_drawn(folder / "few", FEW)
+    write_drawn(folder / "many", rows)
+    preset = options.preset or "tabular"
+    config = Config(preset=preset, epochs=options.epochs, seeds=options.heads, out=folder / "out")
     for memory in (options.megabytes * 10**6, None):
-        before = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-        results = train(folder / "many", None, replace(config, memory=memory))
-        held = {"rows": rows, "memory": memory, "held_more": _status("VmHWM") - before}
-        yield {**held, "train_seconds": results["seconds"]["train_head"], **results["figures"]}
+        yield {"rows": rows, "memory": memory, **in_own_process(folder, replace(config, memory=memory))}
 
 
-def _write_drawn(folder: Path, rows: int) -> None:
+def in_own_process(folder: Path, config: Config, report: bool = True) -> dict[str, Any]:
+    """What training on the many rows in the folder costs a process that has trained on the few.
+
+    report: draw it too, which takes 60 MB for a moment.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would start with this process's memory
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(folder, config, report, sending))
+    process.start()
+    sending.close()
+    try:
+        return receiving.recv()
+    finally:
+        process.join()
+
+
+def _measure(folder: Path, config: Config, report: bool, sending: Any) -> None:
+    threading.stack_size(STACK)
+    few = replace(config, memory=None)
+    _trained(folder / "few", few, report)  # compiles, and loads what draws the report
+    if config.memory is not None:
+        _trained(folder / "few", replace(few, memory=FEW_MEMORY), report)
+        resource.setrlimit(resource.RLIMIT_DATA, (_status("VmData") + config.memory, resource.RLIM_INFINITY))
+    before, clock, cpu = _status("VmRSS"), time.perf_counter(), time.process_time()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    figures = _trained(folder / "many", config, report)
+    seconds = {"seconds": time.perf_counter() - clock, "cpu_seconds": time.process_time() - cpu}
+    sending.send({"held_more": _status("VmHWM") - before, **seconds, **figures})
+
+
+def _trained(features: Path, config: Config, report: bool) -> dict[str, Any]:
+    """Figures of a run, and the seconds of its training alone; of several seeds those of a sweep's candidates."""
+    if config.seeds == 1:
+        results = train(features, None, config, report)
+        return {"train_seconds": results["seconds"]["train_head"], **results["figures"]}
+    tables = open_tables(features, None, None, None, config.seed, streamed=config.memory is not None)
+    with quietly():
+        machine = Machine(config.backend, config.threads)
+        grid = Grid.around(config.recipe, [config.recipe.learning_rate], [0.0])
+        results = sweep(config, machine, HEAD, FileFeatures(tables, config), grid)
+    return {"train_seconds": results["seconds"]["sweep"], "heads": results["heads"]}
+
+
+def write_drawn(folder: Path, rows: int) -> None:
     """Shards of normal rows around a centre for each class, sorted by class."""
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -106,8 +161,8 @@ def accuracies(folder: Path, arrays: list[NDArray[Any]], options: argparse.Names
     window = int(options.share * len(y))
     memory = WINDOWS * window * 4 * X.shape[1] + ROW_STATE * (len(y) + len(test_y))
     for seed in range(options.seeds):
-        config = Config(preset=options.preset, seed=seed, out=folder / "out")
-        row: dict[str, Any] = {"preset": options.preset, "seed": seed, "window_rows": window}
+        config = Config(preset=options.preset or "fast", seed=seed, out=folder / "out")
+        row: dict[str, Any] = {"preset": config.preset, "seed": seed, "window_rows": window}
         for name, held in (("in_windows", memory), ("in_memory", None)):
             results = train(folder / "train", folder / "test", replace(config, memory=held))
             row[name] = results["figures"]["test_accuracy"]

@@ -133,6 +133,12 @@ class ShardedRows:
         ]
         return ShardedRows(moved)
 
+    @property
+    def largest_part(self) -> int:
+        """Rows of the largest part of a file that is only read whole, 0 where there is none."""
+        borders = [shard.file.parts for shard in self.shards]
+        return max((int(np.diff(parts).max()) for parts in borders if parts is not None), default=0)
+
     @cached_property
     def names(self) -> list[str]:
         """Of each shard its file, and a hash of its content. What lies there twice is told."""

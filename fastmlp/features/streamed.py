@@ -16,6 +16,8 @@ BLOCKS = 256  # of which a window is made of at least: as few rows as are read t
 BLOCK_BYTES = 2**20  # of features, at most: a larger block is read no faster
 PIECE_BYTES = 2**20  # of features that are standardised at a time
 ROW_STATE = 96  # bytes of every row beside its features: labels, weights, hashes, orders, and copies as they are made
+ORDER = 8  # bytes of a row's place in the order of one seed
+PARTS = 4  # of a file that is read by parts: two are kept, and one is unpacked, which takes up to twice its size
 WINDOWS = 3  # that fit into memory: one is computed on, one is being filled; the third is for what else is held
 LEAST_ROWS = 16  # of a window
 
@@ -88,16 +90,22 @@ class StreamedRows:
             )
 
 
-def window_rows(memory: int, rows: int, width: int, itemsize: int) -> int | None:
+def window_rows(memory: int, rows: int, width: int, itemsize: int, seeds: int = 1, part: int = 0) -> int | None:
     """How many of so many rows, of width numbers of itemsize bytes, a window has where that much memory may be held.
 
-    None: all rows fit, beside a standardised copy of them. Raises UsageError if there is no room for a few.
+    seeds: from which networks train beside each other, each in an order of its own. part: rows of the largest part of a
+    file that is only read whole, 0 where there is none. None: all rows fit, beside a standardised copy of them. Raises
+    UsageError if there is no room for a few.
     """
     row = width * itemsize
-    free = memory - rows * ROW_STATE
-    if 2 * rows * row <= free:
+    if 2 * rows * row <= memory - rows * ROW_STATE:
         return None
-    if free // (WINDOWS * row) < LEAST_ROWS:
-        least = -(-(rows * ROW_STATE + WINDOWS * LEAST_ROWS * row) // 1000)
-        raise UsageError(f"--memory is too little for {rows:,} rows of {width:,} features: give {least:,}KB or more.")
-    return free // (WINDOWS * row)
+    beside, each = rows * ROW_STATE + PARTS * part * row, WINDOWS * (row + ORDER * (seeds - 1))
+    window = (memory - beside) // each
+    if window < LEAST_ROWS:
+        least = -(-(beside + LEAST_ROWS * each) // 1000)
+        fix = f", or save them in files or row groups of fewer than {part:,}" if part else ""
+        raise UsageError(
+            f"--memory is too little for {rows:,} rows of {width:,} features: give {least:,}KB or more{fix}."
+        )
+    return window

@@ -109,7 +109,7 @@ def _draw_matrix(axes: Axes, shares: NDArray[np.float64]) -> None:
     classes = len(shares)
     opacity = shares[..., None] ** 0.6  # lifts the few confusions out of the page
     heat = np.concatenate([np.broadcast_to(to_rgb(PALETTE["heat"]), (classes, classes, 3)), opacity], axis=2)
-    axes.imshow(heat, interpolation="none")
+    axes.imshow((255 * heat).astype(np.uint8), interpolation="none")  # of floats, 100 MB would be needed for a while
     axes.spines[:].set_visible(True)
     if classes > MOST_ANNOTATED:
         return

@@ -203,6 +203,10 @@ def test_how_many_rows_a_window_has() -> None:
     with pytest.raises(UsageError, match=r"--memory is too little .* give 579KB or more"):
         window_rows(578_000, 5_000, 512, 4)
     assert window_rows(579_000, 5_000, 512, 4) is not None
+    assert window_rows(10**9, 5_000_000, 512, 4, seeds=32) == (10**9 - 5_000_000 * 96) // (3 * (2048 + 31 * 8))
+    assert window_rows(10**9, 5_000_000, 512, 4, part=9_000) == rows - 12_000
+    with pytest.raises(UsageError, match="or save them in files or row groups of fewer than 5,000"):
+        window_rows(20_000_000, 5_000, 512, 4, part=5_000)
 
 
 def test_a_file_that_no_window_holds_is_named(tmp_path: Path) -> None:
