@@ -21,7 +21,7 @@ from fastmlp.common.progress import progress, warn
 from fastmlp.datasets.mapped import IMAGE_SHAPE, Images
 from fastmlp.datasets.places import Place, stamp_of
 from fastmlp.datasets.reading import DEFAULT_READING, MAX_PIXELS, Reading
-from fastmlp.datasets.sources import MOST_THREADS, Label, Named, Samples, stacked
+from fastmlp.datasets.sources import MOST_THREADS, Label, Named, Put, Samples
 
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others run programs, as EPS does
 ALSO_JPEG = "MPO"  # several JPEG images in one file, of which Pillow opens the first
@@ -65,16 +65,22 @@ class ImageFiles:
         stamps = [stamp_of(place) for place in self.needed]
         return ["files", self.folder.shown, str(self.folder.place), self.names, self.labels, stamps]
 
-    def read(self, max_pixels: int, threads: int) -> Samples:
+    def read(self, max_pixels: int, threads: int, put: Put) -> Samples:
         found = decoded(self.names, lambda name: _opened(self.folder.place / name), max_pixels, threads)
+        put(stacked(found))
         return samples_of(found, self.labels, [self.folder.inner(name).shown for name in self.names])
 
 
 def samples_of(found: Sequence[Images | str], labels: Sequence[Label], shown: Sequence[str]) -> Samples:
     """Of images, or the reasons why there are none, with their labels and what each is called."""
-    read = [(image, label) for image, label in zip(found, labels, strict=True) if not isinstance(image, str)]
-    reasons = {name: reason for name, reason in zip(shown, found, strict=True) if isinstance(reason, str)}
-    return Samples(stacked([image for image, _ in read]), [label for _, label in read], reasons)
+    read = [label for image, label in zip(found, labels, strict=True) if not isinstance(image, str)]
+    return Samples(read, {name: image for name, image in zip(shown, found, strict=True) if isinstance(image, str)})
+
+
+def stacked(found: Sequence[Images | str]) -> Images:
+    """The images (n, 3, 32, 32) among these, perhaps none."""
+    images = [image for image in found if not isinstance(image, str)]
+    return np.stack(images) if images else np.empty((0, *IMAGE_SHAPE), np.uint8)
 
 
 def decoded(
@@ -134,9 +140,9 @@ def read(paths: Sequence[Path], reading: Reading = DEFAULT_READING) -> ImagesRea
             found += decoded(part, _opened, reading.max_pixels, threads)
             bar.advance(len(part))
     reasons = {path: reason for path, reason in zip(paths, found, strict=True) if isinstance(reason, str)}
-    images = [image for image in found if not isinstance(image, str)]
+    images = stacked(found)
     judge(reasons, len(paths), len(images), reading)
-    return ImagesRead(stacked(images), reasons)
+    return ImagesRead(images, reasons)
 
 
 def judge(reasons: Mapping[Any, str], total: int, readable: int, reading: Reading) -> None:

@@ -2,7 +2,7 @@
 
 A dataset is a list of sources. What is read of each is kept in a file of `<name>.partial`, so that a killed run resumes
 with the sources that were not read. Once all are, the images are written in the order of the splits, and the folder
-gets its name. In memory there are at most a source's images, and 40 bytes for each image of the dataset.
+gets its name. In memory there are a few thousand images, and some forty bytes for each of the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -79,9 +79,7 @@ def _kept(listing: Listing, reading: Reading, reader: Reader, keep: Path) -> Dat
     readable = re.sub("[^0-9A-Za-z]", "_", listing.name)[:40]
     path = keep / f"{readable}-{_hash([keys, [len(split) for split in listing.splits], listing.class_names])}"
     partial = keep / f"{readable}-{_hash([listing.name, reading.max_pixels])}.partial"
-    parts = [
-        PartFile(source, partial / f"{key}.safetensors") for source, key in zip(listing.sources, keys, strict=True)
-    ]
+    parts = [PartFile(source, partial / f"{key}.part") for source, key in zip(listing.sources, keys, strict=True)]
     there = path.is_dir()
     try:
         if not there:
@@ -159,14 +157,15 @@ def _write(listing: Listing, parts: Sequence[PartFile], reading: Reading, reader
         np.save(partial / f"{name}-labels.npy", np.concatenate(labels)[own])
     content = [_split(partial, name).content_hash for name in SPLITS]
     write_json(partial / ABOUT, {"class_names": names, "reasons": reasons, "content": content})
-    for other in partial.glob("*.safetensors"):
-        other.unlink()
+    for part in partial.iterdir():
+        if part.suffix not in (".npy", ".json"):
+            part.unlink()
     partial.replace(path)
 
 
 def _read(listing: Listing, parts: Sequence[PartFile], max_pixels: int, reader: Reader) -> list[Read]:
     """What there is in the parts' files, once those that are missing are read."""
-    found = {number: Read.of(*about) for number, part in enumerate(parts) if (about := part.about()) is not None}
+    found = {number: Read.of(*samples) for number, part in enumerate(parts) if (samples := part.samples())}
     missing = [number for number in range(len(parts)) if number not in found]
     if found:
         say(f"Resuming {listing.name}: {len(found):,} of {len(parts):,} parts are read.")
@@ -174,10 +173,10 @@ def _read(listing: Listing, parts: Sequence[PartFile], max_pixels: int, reader: 
     with progress("Reading images", sum(part.source.count for part in parts), listing.unit, done) as bar:
         for place in reader([parts[number] for number in missing], max_pixels):
             part = parts[missing[place]]
-            about = part.about()
-            if about is None:
+            samples = part.samples()
+            if samples is None:
                 raise DataError(f"{part.path} was written, and is not here: let all machines share FASTMLP_CACHE_DIR.")
-            found[missing[place]] = Read.of(*about)
+            found[missing[place]] = Read.of(*samples)
             bar.advance(part.source.count)
     return [found[number] for number in range(len(parts))]
 
@@ -244,8 +243,7 @@ def _lay_down(parts: Sequence[PartFile], places: Sequence[Places], folder: Path)
             for name, own in zip(SPLITS, places, strict=True)
         ]
         offsets, start = [file.tell() for file in files], 0
-        for part in parts:
-            images = part.images()
+        for images in chain.from_iterable(part.images() for part in parts):
             ours = slice(start, start + len(images))
             for image, split, row in zip(images, split_of[ours].tolist(), row_of[ours].tolist(), strict=True):
                 os.pwrite(files[split].fileno(), image.data, offsets[split] + row * IMAGE_BYTES)

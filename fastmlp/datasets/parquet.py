@@ -6,23 +6,21 @@ The images are bytes, or have bytes and a path; labels are whole numbers or word
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastmlp.common.errors import BackendError, DataError, first_line
 from fastmlp.datasets import image_store
 from fastmlp.datasets.base import Dataset
-from fastmlp.datasets.image_files import PART, decoded, of_bytes, samples_of
+from fastmlp.datasets.image_files import PART, decoded, of_bytes, samples_of, stacked
 from fastmlp.datasets.image_shards import find_shards
 from fastmlp.datasets.image_store import Listing
-from fastmlp.datasets.mapped import Images
 from fastmlp.datasets.places import Place, stamp_of
 from fastmlp.datasets.reading import Reading
-from fastmlp.datasets.sources import Label, Named, Reader, Samples
+from fastmlp.datasets.sources import Label, Named, Put, Reader, Samples
 
 ENDINGS = (".parquet",)
 BUFFER = 2**20  # bytes that are read at a time
@@ -47,13 +45,13 @@ def load(place: Place, reading: Reading, reader: Reader | None = None, keep: Pat
     first: tuple[Place, Columns] | None = None
     splits = []
     for files in shards.splits:
-        sources = list[RowGroup]()
+        sources = list[RowGroups]()
         for file in files:
             columns, groups = _described(file)
             first = first or (file, columns)
             if columns != first[1]:
                 raise DataError(f"{file} has its images and labels in other columns than {first[0]}: save them alike.")
-            sources += _row_groups(Named.of(file), columns, groups)
+            sources += _parts(Named.of(file), columns, groups)
         splits.append(sources)
     names = first[1].names if first else None
     listing = Listing(f"parquet:{place}", splits, names, shards.told, dict(shards.others))
@@ -61,12 +59,12 @@ def load(place: Place, reading: Reading, reader: Reader | None = None, keep: Pat
 
 
 @dataclass(frozen=True)
-class RowGroup:
-    """A source of the rows of one row group of a file, which start with that row of it."""
+class RowGroups:
+    """A source of the rows of row groups of a file, which start with that row of it."""
 
     file: Named
     columns: Columns
-    number: int
+    numbers: tuple[int, ...]
     start: int
     count: int
 
@@ -80,15 +78,19 @@ class RowGroup:
 
     def identity(self) -> list[Any]:
         place = self.file.place
-        return ["parquet", *self.file[1:], str(place), self.columns, self.number, self.start, stamp_of(place)]
+        return ["parquet", self.file.shown, str(place), self.columns, self.numbers, self.start, stamp_of(place)]
 
-    def read(self, max_pixels: int, threads: int) -> Samples:
-        found, labels = list[Images | str](), list[Label]()
+    def read(self, max_pixels: int, threads: int, put: Put) -> Samples:
+        samples, start = Samples([], {}), self.start
         with _opened(self.file.place) as file:
-            for batch in file.iter_batches(PART, [self.number], list(self.columns[:2]), use_threads=False):
-                labels += self._labels(batch.column(self.columns.label), self.start + len(labels))
-                found += decoded(_contents(batch.column(self.columns.image)), of_bytes, max_pixels, threads)
-        return samples_of(found, labels, [self._row(self.start + place) for place in range(len(found))])
+            for batch in file.iter_batches(PART, self.numbers, list(self.columns[:2]), use_threads=False):
+                labels = self._labels(batch.column(self.columns.label), start)
+                found = decoded(_contents(batch.column(self.columns.image)), of_bytes, max_pixels, threads)
+                put(stacked(found))
+                some = samples_of(found, labels, [self._row(start + place) for place in range(len(found))])
+                samples = Samples(samples.labels + some.labels, samples.reasons | some.reasons)
+                start += len(found)
+        return samples
 
     def _row(self, row: int) -> str:
         return f"{self.file.shown}#{row}"
@@ -106,9 +108,16 @@ class RowGroup:
         return labels
 
 
-def _row_groups(file: Named, columns: Columns, rows: list[int]) -> list[RowGroup]:
-    starts = [0, *accumulate(rows)]
-    return [RowGroup(file, columns, number, starts[number], count) for number, count in enumerate(rows) if count]
+def _parts(file: Named, columns: Columns, rows: Sequence[int]) -> list[RowGroups]:
+    """Row groups one by one or, where they are small, several together."""
+    parts, numbers, start, count = list[RowGroups](), list[int](), 0, 0
+    for number, own in enumerate(rows):
+        numbers.append(number)
+        count += own
+        if count >= PART or (count and number == len(rows) - 1):
+            parts.append(RowGroups(file, columns, tuple(numbers), start, count))
+            numbers, start, count = [], start + count, 0
+    return parts
 
 
 def _contents(column: Any) -> list[bytes | None]:

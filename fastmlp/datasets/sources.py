@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
-from safetensors.numpy import save
 
 from fastmlp.common.environment import available_cores
-from fastmlp.common.files import read_safetensors, write_bytes
-from fastmlp.datasets.mapped import IMAGE_SHAPE, Images
+from fastmlp.common.files import atomic_path
+from fastmlp.datasets.mapped import BLOCK, IMAGE_BYTES, IMAGE_SHAPE, Images
 from fastmlp.datasets.places import Place
 
 MOST_THREADS = 8  # each may hold an honest giant
-IMAGES, ABOUT = "images", "about"
+LENGTH = struct.Struct("<Q")
 
 Label = int | str
 
@@ -36,11 +37,13 @@ class Named(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """The images uint8 (n, 3, 32, 32) that could be read, their labels, and by its path why another could not."""
+    """The labels of the images that could be read, in their order, and by its path why another could not."""
 
-    images: Images
     labels: list[Label]
     reasons: dict[str, str]
+
+
+Put = Callable[[Images], None]  # takes images uint8 (n, 3, 32, 32), few at a time
 
 
 class Source(Protocol):
@@ -61,34 +64,48 @@ class Source(Protocol):
     def identity(self) -> list[Any]:
         """All that shapes what is read, as JSON has it."""
 
-    def read(self, max_pixels: int, threads: int) -> Samples:
-        """Raises DataError for what is no image that could be left out, such as a damaged archive."""
+    def read(self, max_pixels: int, threads: int, put: Put) -> Samples:
+        """The samples, whose images are put. Raises DataError for what is no bad image, such as a damaged archive."""
 
 
 class PartFile(NamedTuple):
-    """A source, and the file that keeps what was read of it."""
+    """A source, and the file that keeps what was read of it: images, then JSON, then how long that is."""
 
     source: Source
     path: Path
 
     def write(self, max_pixels: int, threads: int) -> None:
         """Read the source, and write the file, whole or not at all."""
-        images, labels, reasons = self.source.read(max_pixels, threads)
-        about = json.dumps({"labels": labels, "reasons": reasons})
-        write_bytes(self.path, save({IMAGES: np.ascontiguousarray(images)}, {ABOUT: about}))
+        with atomic_path(self.path) as temporary, temporary.open("wb") as file:
+            samples = self.source.read(max_pixels, threads, lambda images: _append(images, file))
+            about = json.dumps(samples._asdict()).encode()
+            file.write(about + LENGTH.pack(len(about)))
 
-    def about(self) -> tuple[list[Label], dict[str, str]] | None:
-        """The labels and reasons in the file; None if it is not there, or not what was written."""
+    def samples(self) -> Samples | None:
+        """What is in the file, but for images; None if it is not there, or is not whole."""
         try:
-            metadata, _ = read_safetensors(self.path, ())
-            about = json.loads(metadata[ABOUT])
-            return about["labels"], about["reasons"]
-        except (OSError, ValueError, KeyError):
+            with self.path.open("rb") as file:
+                size = file.seek(-LENGTH.size, os.SEEK_END)
+                (length,) = LENGTH.unpack(file.read())
+                file.seek(size - length)
+                samples = Samples(**json.loads(file.read(length)))
+        except (OSError, ValueError, TypeError, struct.error):
             return None
+        return samples if len(samples.labels) * IMAGE_BYTES + length == size else None
 
-    def images(self) -> Images:
-        images: Images = read_safetensors(self.path, (IMAGES,))[1][IMAGES]
-        return images
+    def images(self) -> Iterator[Images]:
+        """So many as the file has labels, few at a time."""
+        samples = self.samples()
+        with self.path.open("rb") as file:
+            left = len(samples.labels) if samples else 0
+            while left:
+                count = min(left, BLOCK)
+                yield np.frombuffer(file.read(count * IMAGE_BYTES), np.uint8).reshape(count, *IMAGE_SHAPE)
+                left -= count
+
+
+def _append(images: Images, file: IO[bytes]) -> None:
+    file.write(np.ascontiguousarray(images).data)
 
 
 class Reader(Protocol):
@@ -104,8 +121,3 @@ def read_here(parts: Sequence[PartFile], max_pixels: int) -> Iterator[int]:
     for number, part in enumerate(parts):
         part.write(max_pixels, threads)
         yield number
-
-
-def stacked(images: Sequence[Images]) -> Images:
-    """(n, 3, 32, 32), also of none."""
-    return np.stack(images) if images else np.empty((0, *IMAGE_SHAPE), np.uint8)

@@ -19,13 +19,12 @@ from typing import Any
 from fastmlp.common.errors import DataError, first_line
 from fastmlp.datasets import image_files, image_store
 from fastmlp.datasets.base import Dataset
-from fastmlp.datasets.image_files import PART, decoded, of_bytes, samples_of
+from fastmlp.datasets.image_files import PART, decoded, of_bytes, stacked
 from fastmlp.datasets.image_shards import find_shards
 from fastmlp.datasets.image_store import Listing
-from fastmlp.datasets.mapped import Images
 from fastmlp.datasets.places import Place, stamp_of
 from fastmlp.datasets.reading import Reading
-from fastmlp.datasets.sources import Label, Named, Reader, Samples
+from fastmlp.datasets.sources import Label, Named, Put, Reader, Samples
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 NUMBER = re.compile(r"-?\d+", re.ASCII)
@@ -59,8 +58,8 @@ class TarFile:
     def identity(self) -> list[Any]:
         return ["tar", self.file.shown, str(self.file.place), stamp_of(self.file.place)]
 
-    def read(self, max_pixels: int, threads: int) -> Samples:
-        found = _Found(self.file.shown, max_pixels, threads)
+    def read(self, max_pixels: int, threads: int, put: Put) -> Samples:
+        found = _Found(self.file.shown, max_pixels, threads, put)
         with _members(self.file) as members:
             for name, content in members:
                 found.add(name, content)
@@ -69,13 +68,14 @@ class TarFile:
 
 @dataclass
 class _Found:
-    """The samples of an archive as they come: images are decoded few at a time."""
+    """The samples of an archive as they come: images are decoded, and put, few at a time."""
 
     shown: str
     max_pixels: int
     threads: int
+    put: Put
     names: dict[str, str] = field(default_factory=dict)  # of image files, by their stems
-    images: list[Images | str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)  # of images that cannot be read, by their stems
     labels: dict[str, dict[str, Label]] = field(default_factory=dict)  # by their stems, then by suffix
     waiting: list[bytes] = field(default_factory=list)
 
@@ -101,18 +101,20 @@ class _Found:
     def samples(self) -> Samples:
         """In the order of the images. Raises DataError for an image without a label."""
         self._decode()
-        labels = list[Label]()
         for stem, name in self.names.items():
             if stem not in self.labels:
                 raise DataError(f"{self.shown}/{name} has no label: put {stem}.cls beside it, or remove it.")
-            own = self.labels[stem]
-            labels.append(own.get(".cls", next(iter(own.values()))))
-        samples = samples_of(self.images, labels, [f"{self.shown}/{name}" for name in self.names.values()])
-        without = {f"{self.shown}/{stem}": "a label without an image" for stem in self.labels if stem not in self.names}
-        return samples._replace(reasons=samples.reasons | without)
+        owns = (self.labels[stem] for stem in self.names if stem not in self.reasons)
+        labels = [own.get(".cls", next(iter(own.values()))) for own in owns]
+        reasons = {f"{self.shown}/{self.names[stem]}": reason for stem, reason in self.reasons.items()}
+        alone = {f"{self.shown}/{stem}": "a label without an image" for stem in self.labels if stem not in self.names}
+        return Samples(labels, reasons | alone)
 
     def _decode(self) -> None:
-        self.images += decoded(self.waiting, of_bytes, self.max_pixels, self.threads)
+        found = decoded(self.waiting, of_bytes, self.max_pixels, self.threads)
+        self.put(stacked(found))
+        stems = list(self.names)[len(self.names) - len(found) :]
+        self.reasons |= {stem: image for stem, image in zip(stems, found, strict=True) if isinstance(image, str)}
         self.waiting = []
 
 

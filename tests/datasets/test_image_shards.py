@@ -167,7 +167,8 @@ def test_images_are_read_once(layout: str, read: list[Any]) -> None:
 def test_a_killed_run_resumes_with_what_was_not_read(
     layout: str, read: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastmlp.datasets.image_files.PART", 4)
+    for module in ("image_files", "parquet"):
+        monkeypatch.setattr(f"fastmlp.datasets.{module}.PART", 4)
     whole = datasets.load(f"{layout}:{layout}", keep=Path("elsewhere"))
     parts = len(read)
 
@@ -179,7 +180,7 @@ def test_a_killed_run_resumes_with_what_was_not_read(
 
     with pytest.raises(KeyboardInterrupt):
         datasets.load(f"{layout}:{layout}", reader=killed, keep=KEPT)
-    next(KEPT.rglob("*.safetensors")).write_bytes(b"damaged")
+    next(KEPT.rglob("*.part")).write_bytes(b"damaged")
     read.clear()
     assert same(whole, datasets.load(f"{layout}:{layout}", keep=KEPT))
     assert len(read) == 2 < parts

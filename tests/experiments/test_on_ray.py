@@ -16,6 +16,7 @@ from fastmlp.experiments.engine_options import EngineOptions
 from fastmlp.experiments.on_ray import MOST_DEATHS, OnRay, _staff
 from fastmlp.experiments.ray_worker import Worker
 from fastmlp.features import extraction
+from tests.datasets.stored import write_layouts
 from tests.experiments.ray_stand_in import StandIn, every
 from tests.photos import draw_photos
 
@@ -175,6 +176,25 @@ def test_images_are_read_by_workers_as_they_are_here(ray: StandIn, monkeypatch: 
         Path(one["path"]).unlink()
     extracted("cache", monkeypatch, *PHOTOS, *ON_RAY)
     assert not Path("out/bad-images.jsonl").exists()
+
+
+@pytest.mark.parametrize("layout", ["parquet", "tar"])
+def test_other_layouts_have_the_shards_of_a_folder(
+    layout: str, ray: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """To the bit, of images and of their augmented copies: here and on Ray, by a path or a URL."""
+    draw_photos(Path("folder"), {"train": 15, "test": 4}, digits=2)
+    write_layouts(Path("folder"))
+
+    def shards(dataset: str, *options: str) -> list[bytes]:
+        made = extracted(dataset.replace("/", "_"), monkeypatch, "--dataset", dataset, "--copies", "2", *options)
+        return sorted(content for name, content in made.items() if "rows-" in name)
+
+    expected = shards("folder:folder")
+    assert len(expected) == 3 * 3 + 1
+    assert shards(f"{layout}:{layout}") == expected
+    ray.dies = every(3, "read")
+    assert shards(f"{layout}:file://{tmp_path}/{layout}", *ON_RAY) == expected
 
 
 @pytest.mark.parametrize("gone", ["photos/gone.png", "cache/part.safetensors"])
