@@ -20,6 +20,7 @@ from fastmlp.common.progress import warn
 TEMPORARY = ".fastmlp.tmp"  # suffix of unfinished files, which a killed process leaves behind
 LOCK = ".fastmlp.lock"
 PROBE_BYTES = 1_000_000
+BLOCK_BYTES = 2**24  # of an array, written at a time
 BFLOAT16 = "BF16"  # as safetensors calls it
 LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems without locks
 
@@ -66,6 +67,18 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
+
+
+def write_array(path: Path, array: Any) -> None:
+    """A .npy file that others map, written a block of rows at a time."""
+    import numpy as np  # here, because most commands that use this module do without
+
+    header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
+    rows = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(array), rows):
+            file.write(np.ascontiguousarray(array[start : start + rows]).data)
 
 
 def write_json(path: Path, value: Any) -> None:

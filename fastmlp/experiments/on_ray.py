@@ -13,17 +13,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from fastmlp._version import __version__
 from fastmlp.common.environment import available_cores
 from fastmlp.common.errors import BackendError, FastMLPError, UsageError, first_line
-from fastmlp.common.files import atomic_path
+from fastmlp.common.files import write_array
 from fastmlp.common.progress import say, warn
-from fastmlp.datasets.mapped import BLOCK
 from fastmlp.datasets.sources import PartFile
 from fastmlp.experiments.candidates import Known
 from fastmlp.experiments.engines import Opening
@@ -167,8 +163,8 @@ class OnRay:
         calls = [Call(number, "extract", (job, shard)) for number, shard in enumerate(shards)]
         if not calls:
             return
-        _lay_down(extraction.images, folder / IMAGES)
-        _lay_down(extraction.labels, folder / LABELS)
+        write_array(folder / IMAGES, extraction.images)
+        write_array(folder / LABELS, extraction.labels)
         for _, written in self._results(calls):
             advance(written.rows)
             yield written
@@ -277,12 +273,3 @@ def _told(cause: object) -> BaseException:
     fix = "see Ray's logs, and install the same fastmlp, with the same extras, on all machines"
     reason = f"{type(cause).__name__}: {first_line(cause)}" if isinstance(cause, Exception) else str(cause)
     return FastMLPError(f"A worker of the Ray cluster failed ({reason}): {fix}.")
-
-
-def _lay_down(array: Any, path: Path) -> None:
-    """The array as a file that every worker maps, a part of it at a time."""
-    header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(array), BLOCK):
-            file.write(np.ascontiguousarray(array[start : start + BLOCK]).data)

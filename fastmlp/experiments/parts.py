@@ -23,7 +23,7 @@ from fastmlp._version import __version__
 from fastmlp.backends import AUTO, open_backend
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import DataError
-from fastmlp.common.files import atomic_path, read_json, write_json
+from fastmlp.common.files import read_json, write_array, write_json
 from fastmlp.common.progress import progress, say
 from fastmlp.experiments.candidates import Candidate, Head, Known, Setting, heads_of, train_group
 from fastmlp.experiments.devices import spread
@@ -63,14 +63,14 @@ class Trainer(Protocol):
 
 
 def train_in_parts(
-    models: Models, settings: Sequence[Setting], trial: Trial, trainer: Trainer, size: int = HEADS
+    models: Models, settings: Sequence[Setting], trial: Trial, trainer: Trainer, size: int | None = None
 ) -> list[Known]:
     """What `train_candidates` gives, in its order. Parts that an earlier run has finished are not trained again.
 
-    size: how many candidates a part has, about.
+    size: how many candidates a part has, about; None: so few that a kill costs little.
     """
     least = models.machine.backend.least_alike(trainer.threads)
-    parts = parts_of(heads_of(models, settings), max(size, least))
+    parts = parts_of(heads_of(models, settings), max(size or HEADS, least))
     search = Search.laid_down(models, trial, parts, trainer.threads)
     done = {part.number: search.results(part) for part in parts if (search.folder / part.name).is_file()}
     missing, total = [part for part in parts if part.number not in done], sum(len(part.heads) for part in parts)
@@ -161,8 +161,9 @@ class LaidRows:
         features, labels = rows
         streamed = _found_anywhere(features) if isinstance(features, StreamedRows) else None
         laid = cls(path, streamed and replace(streamed, rows=None))
-        _lay_down(labels, laid._file("labels"))
-        _lay_down(features if streamed is None else streamed.rows, laid._file("rows"))
+        for name, array in (("labels", labels), ("rows", features if streamed is None else streamed.rows)):
+            if not laid._file(name).is_file():
+                write_array(laid._file(name), array)
         return laid
 
     def open(self) -> Labelled:
@@ -171,12 +172,6 @@ class LaidRows:
 
     def _file(self, name: str) -> Path:
         return self.path.with_name(f"{self.path.name}-{name}.npy")
-
-
-def _lay_down(array: Any, path: Path) -> None:
-    if not path.is_file():
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, array)
 
 
 def _found_anywhere(rows: StreamedRows) -> StreamedRows:

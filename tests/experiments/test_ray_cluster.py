@@ -5,6 +5,7 @@ Skipped where Ray is not installed, as in CI: run `pip install '.[ray]'`, and th
 
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -13,9 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -40,7 +44,7 @@ if (seconds := float(os.environ.get("SECONDS_PER_BATCH", 0))):
 """
 COMMAND = ["extract", "--extractor", "pixels", "--backend", "numpy", "--threads", "1", "--json", "--out", "out"]
 SYNTHETIC = ["--dataset", "synthetic:300"]
-SECONDS = 60
+SECONDS = 120
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +80,11 @@ class Cluster:
     def __init__(self, temporary: Path, nodes: int) -> None:
         self.temporary, self.address, self.nodes = temporary, f"127.0.0.1:{free_port()}", 0
         self.processes = [self._start("--head", f"--port={self.address.rpartition(':')[2]}", "--num-cpus=0")]
-        self.processes += [self._start(f"--address={self.address}", "--num-cpus=1") for _ in range(nodes)]
+        for _ in range(nodes):
+            self.add_node()
+
+    def add_node(self) -> None:
+        self.processes.append(self._start(f"--address={self.address}", "--num-cpus=1"))
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         ray = str(Path(sys.executable).with_name("ray"))
@@ -94,6 +102,15 @@ class Cluster:
         node = self.processes.pop()
         os.killpg(node.pid, signal.SIGKILL)
         node.wait()
+
+    def kill_something(self, chance: random.Random) -> str:
+        """A worker or, one time in three, a node, for which another one comes."""
+        if chance.random() < 1 / 3 or not (found := workers()):
+            self.kill_node()
+            self.add_node()
+            return "node"
+        os.kill(chance.choice(found), signal.SIGKILL)
+        return "worker"
 
     def stop(self) -> None:
         for process in reversed(self.processes):
@@ -129,11 +146,11 @@ def wait_until(reached: Callable[[], object]) -> None:
 STARTED: list[subprocess.Popen[str]] = []
 
 
-def start(cache: str, *options: str) -> subprocess.Popen[str]:
+def start(cache: str, *options: str, command: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
     environment = {**os.environ, "FASTMLP_CACHE_DIR": cache, "SECONDS_PER_BATCH": "0"}
-    command = [sys.executable, "-m", "fastmlp", *COMMAND, *options]
+    words = [sys.executable, "-m", "fastmlp", *command, *options]
     pipe = subprocess.PIPE
-    STARTED.append(subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True))
+    STARTED.append(subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True))
     return STARTED[-1]
 
 
@@ -154,6 +171,11 @@ def contents(cache: str) -> dict[str, bytes]:
 
 def shards(cache: str) -> list[Path]:
     return list(Path(cache).glob("features/*/rows-*"))
+
+
+def stamps(cache: str) -> dict[str, int]:
+    """When each shard was written."""
+    return {str(path).replace(".partial", ""): path.stat().st_mtime_ns for path in shards(cache)}
 
 
 def workers() -> list[int]:
@@ -192,17 +214,51 @@ def test_killed_as_a_whole_it_resumes_with_what_is_missing(cluster: Cluster, unb
     process.kill()
     process.communicate()
     time.sleep(2)  # a worker may be writing
-    there = {path: path.stat().st_mtime_ns for path in shards("cache")}
+    there = stamps("cache")
     assert "Resuming" in finish(start("cache", *SYNTHETIC, *on(cluster)))
     assert contents("cache") == unbroken
-    done = {path.name: path.stat().st_mtime_ns for path in Path("cache").glob("features/*-train-*/rows-*")}
-    assert {path.name: time for path, time in there.items()}.items() <= done.items()
+    assert there.items() <= stamps("cache").items()
+
+
+KILLS = 20
+
+
+@pytest.mark.usefixtures("photos")
+def test_twenty_kills_and_then_that_of_the_whole_run_change_nothing(cluster: Cluster) -> None:
+    """At random times, but no sooner than something is done; the second run computes what the first one lacks."""
+    finish(start("local", *PHOTOS, "--on-bad-image", "skip"))
+    chance, killed = random.Random(0), Counter[str]()
+    total = len(shards("local"))
+
+    def is_due(kill: int) -> bool:
+        return len(shards("cache")) >= kill * total * 3 // (4 * KILLS)
+
+    process = start("cache", *PHOTOS, "--on-bad-image", "skip", *on(cluster))
+    wait_until(workers)
+    for kill in range(KILLS):
+        wait_until(partial(is_due, kill))
+        time.sleep(chance.random())
+        killed[cluster.kill_something(chance)] += 1
+    wait_until(partial(is_due, KILLS))
+    assert process.poll() is None
+    process.kill()
+    _, log = process.communicate()
+    time.sleep(2)  # a worker may be writing
+    there = stamps("cache")
+    missing = total - len(there)
+    print(f"killed {dict(killed)}, and then the run at {len(there)} of {total} shards")
+    assert min(killed["worker"], killed["node"], missing) > 0
+    assert log.count("A worker of the Ray cluster died") >= killed["worker"] // 2
+    assert "Resuming" in finish(start("cache", *PHOTOS, "--on-bad-image", "skip", *on(cluster)))
+    assert contents("cache") == contents("local")
+    done = stamps("cache")
+    assert sum(there.get(name) != when for name, when in done.items()) == missing
 
 
 @pytest.fixture
 def photos(place: None) -> None:
     """Two classes, with decoys."""
-    draw_photos(Path("photos"), {"train": 90, "test": 20}, size=(40, 50), digits=3)
+    draw_photos(Path("photos"), {"train": 300, "test": 20}, size=(40, 50), digits=3)
     whole = Path("photos/train/cat/000.png").read_bytes()
     Path("photos/train/cat/truncated.png").write_bytes(whole[: len(whole) // 2])
     Path("photos/train/dog/empty.jpg").touch()
@@ -226,6 +282,39 @@ def test_bad_images_are_listed_and_left_out_as_they_are_locally(cluster: Cluster
     log = finish(start("cache", *PHOTOS, *on(cluster)), code=4)
     assert "photos/train/cat/truncated.png cannot be read as an image" in log
     assert "--on-bad-image skip" in log
+
+
+SWEEP = ["sweep", "--features", "own.npz", "--backend", "numpy", "--threads", "1", "--widths", "16,32", "--seeds", "5"]
+SWEEP += ["--learning-rates", "0.001,0.003,0.01", "--weight-decays", "0,0.1", "--preset", "paper", "--epochs", "60"]
+
+
+def test_a_sweep_of_killed_workers_and_of_a_killed_run_has_the_results_of_a_local_one(cluster: Cluster) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 1000)
+    np.savez("own.npz", features=rng.normal(size=(1000, 16)) + np.eye(3, 16)[labels], labels=labels)
+    finish(start("cache", "--out", "local", command=SWEEP))
+    options = ["--out", "swept", *on(cluster)]
+    process = start("cache", *options, command=SWEEP)
+
+    def parts() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in Path("swept").glob("parts/*/part-*.json")}
+
+    wait_until(parts)
+    os.kill(workers()[0], signal.SIGKILL)
+    wait_until(lambda: len(parts()) >= 3)
+    process.kill()
+    assert "A worker of the Ray cluster died" in process.communicate()[1]
+    time.sleep(2)  # a worker may be writing
+    there = len(parts())
+    assert there < 6
+    assert f"Resuming: {there} of 6 parts" in finish(start("cache", *options, command=SWEEP))
+    local, swept = (json.loads(Path(out, "sweep.json").read_text()) for out in ("local", "swept"))
+    for name in {"seconds", "environment", "heads_per_second"}:
+        del local[name], swept[name]
+    assert swept == local
+    model = "best/model.safetensors"
+    assert Path("swept", model).read_bytes() == Path("local", model).read_bytes()
+    assert not Path("swept/parts").exists()
 
 
 def test_no_progress_ends_with_a_sentence(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,143 @@
+"""What extraction costs on Ray, beside the same in one process, and part by part: python -m fastmlp.bench.cluster.
+
+`--images` synthetic images are extracted in turn here and by Ray with one worker, on `--threads` threads each. While
+shards are written, an engine has its rate; the rest of its time, in which Ray and its worker start, too, is told apart.
+Then the processor time of each part of extraction, per image, on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fastmlp import augment
+from fastmlp.backends import open_backend
+from fastmlp.common.files import write_array
+from fastmlp.common.progress import quietly
+from fastmlp.datasets import Split, synthetic
+from fastmlp.datasets.image_files import read
+from fastmlp.features.shard_files import MANIFEST, read_manifest, write_rows
+
+from .extracting import draw_resnet
+
+IMAGES = {"pixels": 100_000, "patches": 20_000, "resnet18": 600}  # several shards
+SIZES = {(32, 32): 2_000, (500, 375): 400, (2000, 1500): 50}  # pixels of JPEGs, and how many are decoded
+QUALITY = 85
+WIDTH, ROWS = 512, 8_192
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m fastmlp.bench.cluster", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--extractors", nargs="*", default=["patches", "resnet18"], help="(%(default)s)")
+    parser.add_argument("--images", type=int, help="the largest part of them for training (by extractor)")
+    parser.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="the best of which is taken (%(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for row in [*engines(Path(folder), options), *parts(Path(folder))]:
+            print(json.dumps(row), flush=True)
+
+
+# Ray beside one process.
+
+
+def engines(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each extractor: both engines, and by how much Ray's rate is lower."""
+    if find_spec("ray") is None:
+        return
+    for extractor in options.extractors:
+        images = options.images or IMAGES[extractor]
+        weights = draw_resnet(1, 1, 224, folder).weights if extractor == "resnet18" else None
+        command = ["extract", "--dataset", f"synthetic:{images}", "--extractor", extractor]
+        command += ["--threads", str(options.threads), *(["--weights", str(weights)] if weights else [])]
+        ways: dict[str, list[str]] = {"local": [], "ray": ["--engine", "ray", "--workers", "1"]}
+        found = {way: [run(folder, [*command, *more]) for _ in range(options.rounds)] for way, more in ways.items()}
+        best = {
+            way: {name: min(one[name] for one in found[way]) for name in ("seconds_per_row", "other")} for way in ways
+        }
+        yield {
+            "extractor": extractor,
+            "images": images,
+            "threads": options.threads,
+            **{way: {"rate": 1 / one["seconds_per_row"], "other_seconds": one["other"]} for way, one in best.items()},
+            "overhead": best["ray"]["seconds_per_row"] / best["local"]["seconds_per_row"] - 1,
+        }
+
+
+def run(folder: Path, arguments: list[str]) -> dict[str, float]:
+    """The time that a row takes between the first and the last shard of a store, and all other time."""
+    with tempfile.TemporaryDirectory(dir=folder) as cache:
+        environment = {**os.environ, "FASTMLP_CACHE_DIR": cache}
+        begun = time.time()
+        command = [sys.executable, "-m", "fastmlp", *arguments, "--quiet", "--out", cache]
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+        total, rows, counted, spent = time.time() - begun, 0, 0, 0.0
+        for manifest in Path(cache, "features").glob(f"*/{MANIFEST}"):
+            entries = read_manifest(manifest.parent)
+            written = sorted((manifest.parent.joinpath(entry.name).stat().st_mtime, entry.rows) for entry in entries)
+            rows += sum(count for _, count in written)
+            counted += sum(count for _, count in written[1:])
+            spent += written[-1][0] - written[0][0]
+        return {"seconds_per_row": spent / counted, "other": total - spent * rows / counted}
+
+
+# The parts.
+
+
+def parts(folder: Path) -> Iterator[dict[str, Any]]:
+    for (width, height), count in SIZES.items():
+        paths = draw_photos(folder / f"{width}x{height}", width, height, count)
+        size = sum(path.stat().st_size for path in paths) // count
+        yield timed(f"decode a JPEG of {width}x{height} pixels, {size:,} bytes", partial(read, paths), count)
+    images = synthetic.load(ROWS).train
+    yield timed("lay an image down", lambda: write_array(folder / "images.npy", images.images), ROWS)
+    yield timed("hash an image", lambda: Split(images.images, images.labels).content_hash, ROWS)
+    backend = open_backend("numba", 1)
+    plan = augment.draw(np.random.default_rng(0), ROWS, augment.Policy())
+    yield timed("augment an image", lambda: augment.apply(backend, images.images, plan), ROWS)
+    rows, labels = np.random.default_rng(0).random((ROWS, WIDTH), np.float32), np.arange(ROWS)
+    yield timed(f"write {WIDTH} features", lambda: write_rows(folder / "rows.safetensors", rows, labels), ROWS)
+
+
+def draw_photos(folder: Path, width: int, height: int, count: int) -> list[Path]:
+    """JPEG files of fields of colour with some noise, which are about as large as photos are."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    fields = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((width, height))
+    noise = rng.integers(-16, 17, (height, width, 3))
+    Image.fromarray(np.clip(np.asarray(fields) + noise, 0, 255).astype(np.uint8)).save(
+        folder / "0.jpg", quality=QUALITY
+    )
+    content = (folder / "0.jpg").read_bytes()
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for path in paths:
+        path.write_bytes(content)
+    return paths
+
+
+def timed(what: str, work: Callable[[], object], count: int, rounds: int = 3) -> dict[str, Any]:
+    """Processor time of each of so many, the least of some rounds."""
+    spent = []
+    with quietly():
+        for _ in range(rounds):
+            begun = time.process_time()
+            work()
+            spent.append((time.process_time() - begun) / count)
+    return {"part": what, "microseconds": round(1e6 * min(spent), 2)}
+
+
+if __name__ == "__main__":
+    main()
