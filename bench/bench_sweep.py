@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 from fastmlp.backends.base import Backend
+from fastmlp.backends.cupy import CudaBackend
 from fastmlp.backends.numpy import blas
+from fastmlp.kernels.cuda.layout import LAYOUTS, Layout
+from fastmlp.kernels.cuda.one_block import ONE_BLOCK
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.training.samples import Samples
@@ -38,6 +41,10 @@ def together(backend: Backend, problem: Heads) -> Bound:
         backend.synchronize()
 
     return Bound(run, lambda: [trainer.parameters for trainer in trainers], ours.tier_facts(trainers[0]))
+
+
+def in_layout(layout: Layout, backend: CudaBackend, problem: Heads) -> Bound:
+    return together(backend.by_layout(layout), problem)
 
 
 def alone(backend: Backend, problem: Heads) -> Bound:
@@ -106,6 +113,11 @@ CONTENDERS = (
 )
 ON_GPU = (
     *ours.contenders(together, ("cupy",)),
+    *(
+        replace(contender, name=f"{contender.name}, {layout}")
+        for layout in (ONE_BLOCK, LAYOUTS[1])
+        for contender in ours.contenders(partial(in_layout, layout), ("cupy",))
+    ),
     Contender("JAX, vmap + scan", "peer", jax_heads.train, needs=("jax",)),
     Contender("PyTorch, bmm", "peer", torch_heads.train_bmm, needs=("torch",)),
     Contender("PyTorch, torch.func.vmap", "peer", torch_heads.train_vmap, needs=("torch",)),

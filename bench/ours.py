@@ -37,7 +37,7 @@ ON_GPU = ("cupy", "torch")
 # Backends.
 
 
-def contenders(bind: Callable[[Backend, Any], Bound], backends: Sequence[str] | None = None) -> list[Contender]:
+def contenders(bind: Callable[[Any, Any], Bound], backends: Sequence[str] | None = None) -> list[Contender]:
     """One contender per given (or registered) backend, for work without tiers."""
     return [Contender(f"fastmlp {name}", "ours", partial(_with_backend, name, bind)) for name in backends or names()]
 

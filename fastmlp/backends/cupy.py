@@ -23,7 +23,8 @@ from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, MANY_ROWS, FusedSteps, fuses_steps
-from fastmlp.kernels.cuda.layout import CLUSTERS, FEW_TASKS, LAYOUTS, UNMEASURED, Layout, refusal
+from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, UNMEASURED, Layout, refusal
+from fastmlp.kernels.cuda.one_block import MANY_NETWORKS, ONE_BLOCK
 from fastmlp.kernels.cuda.patches import CudaPatchOps
 from fastmlp.kernels.cuda.resize import Resize
 from fastmlp.ops.network import NetworkOps
@@ -47,6 +48,7 @@ class CudaBackend(Backend):
         self.image_kernels = image_kernels(driver)
         self.resize = Resize(driver)
         self._fused = FusedEpoch(driver, self.asarray)
+        self._fused_many = FusedEpoch(driver, self.asarray, (ONE_BLOCK, *LAYOUTS))
 
     @cached_property
     def network_ops(self) -> NetworkOps:
@@ -61,11 +63,12 @@ class CudaBackend(Backend):
         for layout in (*LAYOUTS, *UNMEASURED):
             if not layout.cluster or self.driver.device.compute_capability >= CLUSTERS:
                 yield self.by_layout(layout)
+        yield self.by_layout(ONE_BLOCK)
 
     def by_layout(self, layout: Layout) -> CudaBackend:
         """The same backend, whose fused epochs have that layout or none."""
         confined = self._confined(f"layout {layout}")
-        confined._fused = FusedEpoch(self.driver, self.asarray, [layout])
+        confined._fused = confined._fused_many = FusedEpoch(self.driver, self.asarray, [layout])
         return confined
 
     def op_ways(self) -> Iterator[CudaBackend]:
@@ -98,13 +101,16 @@ class CudaBackend(Backend):
         return FusedSteps(self.driver, self.asarray, self.empty, task)
 
     def least_alike(self, threads: int) -> int:
-        return FEW_TASKS + 1  # fewer may have larger clusters
+        return MANY_NETWORKS  # fewer are trained by clusters
 
     def fused_epoch_refusal(self, kind: EpochKind) -> str:
         return refusal(kind, self.driver.device, self._fused.layouts)
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:
-        return self._fused.train(tasks, features, labels)
+        """As many as began together choose how they train, so that no network's bits depend on which others end."""
+        began_as_many = len(tasks) >= MANY_NETWORKS
+        chosen = [task.memory.setdefault(ONE_BLOCK, began_as_many) for task in tasks]
+        return (self._fused_many if all(chosen) else self._fused).train(tasks, features, labels)
 
 
 class CupyBackend(CudaBackend):

@@ -49,8 +49,8 @@ class FusedEpoch:
             raise UsageError("A fused epoch takes features without gaps between rows: copy them first.")
         if self._driver.address(features) % ALIGNMENT:
             features = features.copy()  # which is aligned, as loads of four numbers need it
-        for task in tasks:
-            if not (task.order.min() >= 0 and task.order.max() < len(features)):
+        for order in _orders(tasks).values():
+            if not (order.min() >= 0 and order.max() < len(features)):
                 raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
         shape = _shape(tasks[0])
         refusals = []
@@ -106,11 +106,12 @@ class FusedEpoch:
     def _table(self, tasks: Sequence[EpochTask]) -> tuple[Array, list[Array]]:
         """The tasks as the kernel reads them, and the arrays they point to, which must live as long."""
         table = np.zeros(len(tasks), TASK)
-        placed: list[Array] = []
+        orders = {key: self._place(order) for key, order in _orders(tasks).items()}
+        placed = list(orders.values())
         for row, task in zip(table, tasks, strict=True):
-            order = self._place(task.order)
+            order = orders[id(task.order)]
             coefficients = self._place(task.coefficients.astype(np.float32))
-            placed += [order, coefficients]
+            placed.append(coefficients)
             for slot, layers in enumerate(task.slots):
                 addresses = [self._driver.address(array) for layer in layers for array in layer]
                 row["slots"][slot, : len(addresses)] = addresses
@@ -119,6 +120,11 @@ class FusedEpoch:
             row["weights"] = 0 if task.row_weights is None else self._driver.address(task.row_weights)
             row["rows"], row["scale"], row["smoothing"] = len(task.order), task.scale, task.smoothing
         return self._place(table.view(np.uint8)), placed
+
+
+def _orders(tasks: Sequence[EpochTask]) -> dict[int, NDArray[np.int64]]:
+    """Each once, by its id: networks of one seed share theirs."""
+    return {id(task.order): task.order for task in tasks}
 
 
 def _shape(task: EpochTask) -> Shape:

@@ -15,6 +15,7 @@ from fastmlp.kernels import EpochKind
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.layout import LAYOUTS, UNMEASURED, Layout, Shape, candidates, refusal
+from fastmlp.kernels.cuda.one_block import ONE_BLOCK
 from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier
@@ -34,7 +35,7 @@ GPUS = {
 PAPER = Shape.of((512, 64, 10), 64, PLAIN, centred=False)
 SMALL = Shape.of((24, 16, 5), 16, PLAIN, centred=False)
 CLUSTER, GRID = LAYOUTS[0], next(layout for layout in LAYOUTS if not layout.cluster)
-KINDS = {"cluster": CLUSTER, "grid": GRID, "specialised": UNMEASURED[0]}
+KINDS = {"cluster": CLUSTER, "grid": GRID, "specialised": UNMEASURED[0], "one block": ONE_BLOCK}
 
 
 class Problem:
@@ -168,6 +169,18 @@ def test_tensor_cores_keep_what_is_no_number_emulated(emulated, value):
     assert np.isnan(loss) == np.isnan(exact_loss)
     for name, values in state.items():
         np.testing.assert_array_equal(np.isnan(values), np.isnan(exact[name]))
+
+
+def test_nan_shows_and_rows_left_out_do_not_on_one_block_emulated(emulated):
+    problem = Problem((70, 16, 5), 16, 40)
+    left_out = np.setdiff1d(np.arange(len(problem.labels)), problem.order)
+    problem.features[left_out] = np.nan
+    (got,) = train(emulated, [problem], ONE_BLOCK)
+    assert_same(got, problem.exact())
+    problem.features[problem.order[0], -1] = np.nan
+    ((loss, _, state),) = train(emulated, [problem], ONE_BLOCK)
+    assert np.isnan(loss)
+    assert np.isnan(state["weights"]).any()
 
 
 # Layouts, which are arithmetic.

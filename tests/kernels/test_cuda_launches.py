@@ -21,7 +21,9 @@ from fastmlp.backends.cupy import CudaBackend
 from fastmlp.common.errors import UsageError
 from fastmlp.kernels.cuda.dense import CudaOps, Finish
 from fastmlp.kernels.cuda.driver import CupyDriver, Device, Program
+from fastmlp.kernels.cuda.fused_epoch import TASK
 from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, LAYER, MOST_SLOTS
+from fastmlp.kernels.cuda.one_block import MANY_NETWORKS
 from fastmlp.kernels.cuda.sources import source
 from fastmlp.network.optimizers import OPTIMIZERS, SGD, make_optimizer
 from fastmlp.network.parameters import initial_parameters
@@ -450,6 +452,35 @@ def test_large_batches_and_what_has_no_fused_step_run_op_by_op():
     assert steps(FEW_ROWS + 1, SGD()) is None
     assert steps(2, Halving()) is None
     assert steps(2, Many()) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "kernel", "blocks"), [(MANY_NETWORKS - 1, "train_epoch", 8), (MANY_NETWORKS, "train_head", 1)]
+)
+def test_many_networks_have_a_block_each_and_those_of_one_seed_share_their_order(count, kernel, blocks):
+    class Placing(NotingBackend):
+        placed: ClassVar[list[np.ndarray]] = []
+
+        def asarray(self, array):
+            self.placed.append(array)
+            return super().asarray(array)
+
+    backend = Placing()
+    orders = np.arange(130), np.arange(130)[::-1].copy()
+    task = Trainer(initial_parameters((512, 64, 10)), backend, 64).task(orders[0], np.ones((3, 2)))
+    tasks = [replace(task, order=orders[min(number, 1)], memory={}) for number in range(count)]
+    backend.fused_epoch(tasks, np.zeros((130, 512), "f4"), np.zeros(130, np.int64))
+    driver = backend.driver
+    assert isinstance(driver, RecordingDriver)
+    (noted,) = driver.launched
+    assert noted.program.kernel == kernel
+    assert noted.grid == (blocks * count,)
+    assert len([array for array in backend.placed if any(array is order for order in orders)]) == len(orders)
+    backend.fused_epoch(tasks[:3], np.zeros((130, 512), "f4"), np.zeros(130, np.int64))
+    assert driver.launched[1].program.kernel == kernel  # though others have ended
+    table = noted.arguments[2].view(TASK)
+    assert len(set(table["order"].tolist())) == len(orders)
+    assert set(table["order"][1:].tolist()) == {table["order"][1]}
 
 
 def test_array_code_is_not_recorded(backend, data):

@@ -10,6 +10,7 @@ import pytest
 from fastmlp.kernels.cuda.dense import ELEMENT, REAL, TILINGS
 from fastmlp.kernels.cuda.fused_steps import TILES
 from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, UNMEASURED, Shape
+from fastmlp.kernels.cuda.one_block import ONE_BLOCK
 from fastmlp.kernels.cuda.sources import FOLDER, define, define_optimizer, kernels, names, optimizers, source
 from fastmlp.network.optimizers import OPTIMIZERS, SGD
 
@@ -24,6 +25,7 @@ OTHERS = [
     Shape.of(SIZES, 128, OPTIMIZERS[name](), centred=True, weighted=True, smoothed=True)
     for name in sorted(optimizers() - {SGD.name})
 ]
+SMALL_LINEAR = Shape.of((512, 10), 64, SGD(), centred=True)
 LINEAR = Shape.of((768, 200), 64, SGD(), centred=True)
 ONE_OF_EACH = [next(layout for layout in LAYOUTS if layout.cluster is cluster) for cluster in (True, False)]
 
@@ -52,6 +54,7 @@ VARIANTS = {
         *(layout.program(shape).options for shape in OTHERS for layout in LAYOUTS),
         *(layout.program(LINEAR).options for layout in ONE_OF_EACH),
     ],
+    "train_head.cu": [ONE_BLOCK.program(shape).options for shape in (PAPER, *OTHERS, SMALL_LINEAR)],
     "train_epoch_specialised.cu": [
         *(layout.program(PAPER).options for layout in UNMEASURED),
         *(layout.program(shape).options for shape in OTHERS for layout in UNMEASURED),
@@ -70,7 +73,9 @@ def test_headers_are_pasted_in_once():
         assert source(name, options).count("struct SharedMemory") == 1
 
 
-@pytest.mark.parametrize("name", ["update.cu", "descend.cu", "train_epoch.cu", "train_epoch_specialised.cu"])
+@pytest.mark.parametrize(
+    "name", ["update.cu", "descend.cu", "train_epoch.cu", "train_epoch_specialised.cu", "train_head.cu"]
+)
 def test_a_source_with_a_step_is_compiled_for_every_optimizer(name):
     compiled_for = {option for one, options, _ in compiled() if one == name for option in options}
     assert {f"-DOPTIMIZER={optimizer}" for optimizer in optimizers()} <= compiled_for

@@ -1,0 +1,72 @@
+"""The layout of `train_head.cu`: a block trains a network alone, and a GPU as many as it has multiprocessors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .driver import Device, Program
+from .layout import ALIGNMENT, WARP, WARPS, Layout, Shape
+from .sources import define
+
+FILE, KERNEL = "train_head.cu", "train_head"
+THREADS = WARP * WARPS
+TILE_ROWS, TILE_UNITS, CHUNK = 16, 32, 64  # as there
+MOST_TILES = 4  # of a warp: their sums, 16 of a lane, still fit into registers
+
+# From how many networks on a block each is estimated to be faster than clusters: of 512-64-10 a step of up to 132 takes
+# 25 us, and clusters of 8 take 11 us (measured: 9 to 14) for every 16 of them. Nearer than twice that is not known.
+MANY_NETWORKS = 64
+
+
+@dataclass(frozen=True)
+class OneBlock(Layout):
+    """One block, with the whole first layer in its shared memory and batches in chunks."""
+
+    split_k: int = 1
+    split_n: int = 1
+    cluster: bool = True  # whose blocks need not all run at once
+    buffers: int = 2
+    passes: int = 1
+
+    def __str__(self) -> str:
+        return "one block a network"
+
+    def program(self, shape: Shape) -> Program:
+        constants = {
+            "INPUTS": shape.inputs,
+            "HIDDEN": shape.hidden,
+            "CLASSES": shape.classes,
+            "BATCH": shape.batch_size,
+            "CENTRED": int(shape.centred),
+            "WEIGHTED": int(shape.weighted),
+            "SMOOTHED": int(shape.smoothed),
+        }
+        return Program(FILE, KERNEL, define(**constants, **dict(shape.optimizer)), self.shared_memory(shape))
+
+    def shared_memory(self, shape: Shape) -> int:
+        """Bytes that a block takes, array by array like the kernel's `Share`."""
+        rows, units, columns = (
+            _padded(shape.batch_size, TILE_ROWS),
+            _padded(shape.width, TILE_UNITS),
+            _padded(shape.inputs, CHUNK),
+        )
+        of_rows = rows * (units + 4)
+        floats = [columns * units, units, self.buffers * rows * (CHUNK + 4), of_rows, columns if shape.centred else 0]
+        if shape.hidden:
+            floats += [shape.classes * (units + 4), shape.classes, of_rows, rows * _padded(shape.classes, 4)]
+        return sum(_padded(4 * count, ALIGNMENT) for count in floats) + _padded(8 * 2 * rows, ALIGNMENT)
+
+    def fits(self, shape: Shape, device: Device) -> bool:
+        tiles = _padded(shape.batch_size, TILE_ROWS) // TILE_ROWS * (_padded(shape.width, TILE_UNITS) // TILE_UNITS)
+        return (
+            shape.batch_size <= THREADS
+            and tiles <= MOST_TILES * WARPS
+            and self.shared_memory(shape) <= device.shared_memory
+        )
+
+
+ONE_BLOCK = OneBlock()
+
+
+def _padded(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
