@@ -78,7 +78,7 @@ RESNET = (
 RESNET_ON_GPU = (
     *(
         replace(one, name=f"{one.name}, {dtype}", needs=TORCHVISION)
-        for dtype in ("float32", "bfloat16")
+        for dtype in ("float32", "tf32", "bfloat16", "float16")
         for one in ours.contenders(partial(resnet_on_gpu, dtype=dtype), ("cupy",))
     ),
     *(

@@ -16,14 +16,19 @@ from fastmlp.extractors.patches import CENTROIDS, FEATURES, PATCH, Codebook
 from fastmlp.ops.patches import SIDE as PATCH_SIDE
 from fastmlp.ops.patches import PatchOps
 from fastmlp.testing.compare import assert_close
-from fastmlp.testing.tolerances import BFLOAT16_BACKBONE, STEP
+from fastmlp.testing.tolerances import BFLOAT16_BACKBONE, FLOAT16_BACKBONE, STEP, TF32_BACKBONE
 
 from .contenders import Bound, Problem
 
 SIDE = 32
 CHECKED = 4  # images; the first and the last are in other batches than the rest; float64 is slow
 
-TOLERANCES = {"float32": STEP["float32"], "bfloat16": BFLOAT16_BACKBONE}
+TOLERANCES = {
+    "float32": STEP["float32"],
+    "tf32": TF32_BACKBONE,
+    "bfloat16": BFLOAT16_BACKBONE,
+    "float16": FLOAT16_BACKBONE,
+}
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 

@@ -200,11 +200,12 @@ def run_bench(options: argparse.Namespace) -> None:
 
 def config_of(options: argparse.Namespace) -> Config:
     from fastmlp.experiments.config import Config
+    from fastmlp.extractors.base import REDUCED
 
     given = vars(options)
     known = {name: given[name] for name in Config.__dataclass_fields__ if given.get(name) is not None}
-    if known.get("dtype") == "bfloat16":  # in which only backbones compute
-        known |= {"dtype": "float32", "extractor_dtype": "bfloat16"}
+    if known.get("dtype") in REDUCED:  # in which only backbones compute
+        known |= {"dtype": "float32", "extractor_dtype": known["dtype"]}
     return Config(**known)
 
 

@@ -240,7 +240,7 @@ def _length_options() -> argparse.ArgumentParser:
     parser, group = _group("training")
     _option(group, "epochs", positive, "instead of the preset's, or the protocol's")
     _option(group, "batch-size", positive, "instead of the preset's, or the protocol's")
-    _option(group, "dtype", str, "float32 (default), float64, or bfloat16 for a backbone on a GPU")
+    _option(group, "dtype", str, "float32 (default), float64, or tf32, bfloat16 or float16 for a backbone on a GPU")
     return parser
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import BackendError, UsageError, did_you_mean
-from fastmlp.extractors.base import Extractor
+from fastmlp.extractors.base import REDUCED, Extractor
 
 __all__ = ["NAMES", "Extractor", "check_name", "open_extractor"]
 
@@ -29,12 +29,13 @@ def open_extractor(
 
     weights: the state dict of a torchvision or timm backbone (by default its own, downloaded), or the codebook of
     `patches` (see `fastmlp.extractors.patches.learned_codebook`). For backbones only: image_size, in pixels, and dtype,
-    in which they compute: float32, or on a GPU bfloat16, whose features are float32 with errors of about a percent.
+    in which they compute: float32 or, on a GPU, tf32, float16 or bfloat16, whose features are float32 with errors of
+    about a thousandth or, of bfloat16, a percent.
     Raises UsageError for an unknown name, BackendError if PyTorch is missing, DataError for bad weights.
     """
-    if dtype == "bfloat16" and (name in ("patches", "pixels") or backend.device == "cpu"):
+    if dtype in REDUCED and (name in ("patches", "pixels") or backend.device == "cpu"):
         # a CPU without instructions for it, like most, takes several times as long as in float32
-        raise UsageError(f"bfloat16 is for backbones on a GPU: leave --dtype out with {name} on backend {backend}.")
+        raise UsageError(f"{dtype} is for backbones on a GPU: leave --dtype out with {name} on backend {backend}.")
     if name in ("patches", "pixels"):
         if image_size is not None:
             raise UsageError(f"--image-size is for backbones: leave it out with {name}.")

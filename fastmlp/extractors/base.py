@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+REDUCED = ("tf32", "bfloat16", "float16")  # in which a backbone may compute on a GPU: fewer bits, more images a second
+
 
 def kind_of_device(device: str) -> str:
     """ "cuda" of "cuda:1": features are the same on whichever of a machine's GPUs they are computed."""

@@ -19,7 +19,7 @@ from fastmlp.backends.release import release_with
 
 IN_FLIGHT = 2  # batches: one is computed, one is copied
 WARM_UPS = 3  # before a graph is recorded, so that cuDNN has chosen its algorithms and every kernel is loaded
-BITS = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}  # the dtype in which a kernel writes each dtype
+BITS = {torch.bfloat16: torch.uint16}  # the dtype in which the kernel writes others than float32
 
 Work = Callable[[], torch.Tensor]
 
@@ -38,22 +38,23 @@ class Enlarge:
         self._scale, self._shift, self._size = scale.reshape(3), shift.reshape(3), size
 
     def __call__(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Pixels in that dtype, float32 or bfloat16."""
-        shape = (len(images), self._size, self._size, 3)
-        pixels = torch.empty(shape, dtype=BITS[dtype], device=images.device)
+        """Pixels in that dtype: the kernel writes float32 and bfloat16, PyTorch makes float16 of float32."""
+        shape, bits = (len(images), self._size, self._size, 3), BITS.get(dtype, torch.float32)
+        pixels = torch.empty(shape, dtype=bits, device=images.device)
         self._kernel(*(self._view(tensor) for tensor in (images, self._scale, self._shift, pixels)))
-        return pixels.view(dtype).permute(0, 3, 1, 2)
+        written = pixels.view(dtype) if dtype in BITS else pixels.to(dtype)
+        return written.permute(0, 3, 1, 2)
 
 
 class Cuda:
     """Two streams of a device, and graphs recorded in them.
 
     shared: CuPy also launches kernels in the first stream. That stream is then created by CuPy and lent to PyTorch,
-    because CuPy 14 destroys, or deprecates, borrowed ones.
+    because CuPy 14 destroys, or deprecates, borrowed ones. tf32: float32's products may be computed in TF32.
     """
 
-    def __init__(self, device: str, shared: bool) -> None:
-        self.device = device
+    def __init__(self, device: str, shared: bool, tf32: bool = False) -> None:
+        self.device, self._tf32 = device, tf32
         self._cupy: AbstractContextManager[Any] = nullcontext()
         self._compute: torch.cuda.Stream
         if shared:
@@ -68,9 +69,9 @@ class Cuda:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Within it, work runs in the first stream, without TF32, and with the same algorithms in every run."""
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with self._cupy, torch.cuda.stream(self._compute), exact:
+        """Within it, work runs in the first stream, in TF32 only if it may, with the same algorithms in every run."""
+        same = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=self._tf32)
+        with self._cupy, torch.cuda.stream(self._compute), same, _products("high" if self._tf32 else "highest"):
             yield
 
     def copying(self) -> AbstractContextManager[Any]:
@@ -102,6 +103,17 @@ class Cuda:
             return result
 
         return launch
+
+
+@contextmanager
+def _products(precision: str) -> Iterator[None]:
+    """Within it, matrix products of float32 have that precision: "highest", or "high" for TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _Slot:

@@ -24,6 +24,7 @@ from fastmlp.common.errors import BackendError, DataError, UsageError, did_you_m
 from fastmlp.common.files import sha256_of
 from fastmlp.common.progress import say
 from fastmlp.extractors.base import Extractor, kind_of_device
+from fastmlp.extractors.devices import TF32, check_device, check_dtype
 from fastmlp.extractors.gpu import Cuda, Enlarge, Pipeline
 
 BATCH_ON_CPU, BATCH_ON_GPU = 8, 256  # on a CPU, batches whose activations stay in cache are fastest
@@ -57,11 +58,12 @@ class VisionExtractor(Extractor):
     without cropping its border. Bilinear enlargement is the same with and without antialiasing; for bicubic,
     antialiasing means another kernel (PIL's), the one that published weights were evaluated with.
 
-    Weights and activations are of dtype, float32 or bfloat16; features are always float32. On a GPU a batch is one
-    recorded graph, and `kernels`, if given, enlarges its images.
+    Weights and activations are of dtype, float32, bfloat16 or float16, or float32 multiplied in "tf32"; features are
+    always float32. On a GPU a batch is one recorded graph, and `kernels`, if given, enlarges its images.
 
     Raises DataError if the weights are missing, damaged or for another network, UsageError for an unknown name or an
-    image size (in pixels) that the network does not accept, BackendError if PyTorch cannot use the device.
+    image size (in pixels) that the network does not accept, or if its numbers are too large for float16, BackendError
+    if PyTorch cannot use the device, or the device cannot compute in that dtype.
     """
 
     def __init__(
@@ -75,16 +77,19 @@ class VisionExtractor(Extractor):
     ) -> None:
         if image_size is not None and image_size < 1:
             raise UsageError(f"--image-size is {image_size}: give a positive number of pixels, or leave it out.")
-        _check_device(device)
+        check_device(device)
+        check_dtype(dtype, device)
         backbone = open_backbone(name, weights)
         self.name, self.device, self.weights, self.dtype = name, device, backbone.weights, dtype
         self.image_size = image_size or backbone.image_size
         self.batch_size = BATCH_ON_CPU if device == "cpu" else BATCH_ON_GPU
-        self._interpolation, self._dtype = backbone.interpolation, getattr(torch, dtype)
+        self._interpolation = backbone.interpolation
+        self._dtype = torch.float32 if dtype == TF32 else getattr(torch, dtype)
         self.model = _channels_last(fold_batch_norm(backbone.model)).to(device, self._dtype)
         self._scale, self._shift = _normalisation(backbone, device)
         self._enlarge = self._enlarging(kernels)
-        self._cuda = Cuda(device, shared=kernels is not None) if device.startswith("cuda") else None
+        on_cuda, tf32 = device.startswith("cuda"), dtype == TF32
+        self._cuda = Cuda(device, shared=kernels is not None, tf32=tf32) if on_cuda else None
         self._pipelines: dict[tuple[int, ...], Pipeline] = {}
         self._piping = Lock()
         self.features = self._count_features(backbone.image_size)
@@ -116,11 +121,18 @@ class VisionExtractor(Extractor):
         with self._piping:
             if shape not in self._pipelines:
                 self._pipelines[shape] = Pipeline(self.forward, cuda, self.batch_size, shape, self.features)
-            yield from self._pipelines[shape].batches(images)
+            yield from map(self._held, self._pipelines[shape].batches(images))
 
     def _step_by_step(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), nullcontext() if self._cuda is None else self._cuda.computing():
-            return np.asarray(self.forward(torch.as_tensor(np.ascontiguousarray(images), device=self.device)).cpu())
+            placed = torch.as_tensor(np.ascontiguousarray(images), device=self.device)
+            return self._held(np.asarray(self.forward(placed).cpu()))
+
+    def _held(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The features, of numbers that the dtype could hold: those of float16 end at 65,504."""
+        if self.dtype == "float16" and not np.isfinite(features).all():
+            raise UsageError(f"{self.name} has numbers too large for float16: choose --dtype bfloat16.")
+        return features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features float32 (n, d) of uint8 images (n, 3, h, w), both on the device."""
@@ -361,13 +373,3 @@ def _normalisation(backbone: Backbone, device: str) -> tuple[torch.Tensor, torch
         torch.tensor(v, dtype=torch.float32, device=device).view(1, 3, 1, 1) for v in (backbone.mean, backbone.std)
     )
     return 1 / (255 * std), -mean / std
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BackendError(
-            f"PyTorch cannot use {device} here ({first_line(error)}): install a PyTorch that can, or choose a "
-            "--backend on the CPU."
-        ) from None

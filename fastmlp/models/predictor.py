@@ -20,6 +20,7 @@ from fastmlp.common.tensors import on_host
 from fastmlp.datasets.images import as_images
 from fastmlp.datasets.mapped import IMAGE_SHAPE
 from fastmlp.extractors import Extractor, open_extractor
+from fastmlp.extractors.base import REDUCED
 from fastmlp.features.columns import check_complete
 from fastmlp.features.shards import ShardedRows
 from fastmlp.features.tables import RowArray, finite_rows, indices_of
@@ -251,8 +252,8 @@ def _open_extractor(config: dict[str, Any], folder: Path, backend: Backend, weig
     name, size = expected["name"], expected.get("image_size")
     if weights is None and recorded is not None:
         weights = folder / recorded  # an absolute path stays as it is
-    # a CPU, which is not asked for bfloat16, gives features that are nearer to the exact ones
-    dtype = "bfloat16" if expected.get("dtype") == "bfloat16" and backend.device != "cpu" else "float32"
+    # a CPU, which is not asked for fewer bits, gives features that are nearer to the exact ones
+    dtype = expected["dtype"] if expected.get("dtype") in REDUCED and backend.device != "cpu" else "float32"
     extractor = open_extractor(name, backend, weights=weights, image_size=size, dtype=dtype)
     if extractor.provenance().get("weights") != expected.get("weights"):
         raise DataError(f"The weights of {name} are not those the model was trained with: pass those with --weights.")

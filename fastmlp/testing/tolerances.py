@@ -41,6 +41,8 @@ NEAR_TIE = 3e-5
 
 # A vision backbone in bfloat16, which keeps 8 bits: errors of 0.004 at each of some twenty layers, added up like noise.
 BFLOAT16_BACKBONE = 0.05
+# In float16 and TF32, which keep 11 bits, an eighth of it.
+FLOAT16_BACKBONE = TF32_BACKBONE = BFLOAT16_BACKBONE / 8
 
 
 def levels_allowed(pixels: int) -> int:

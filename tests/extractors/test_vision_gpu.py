@@ -17,15 +17,23 @@ models = pytest.importorskip("torchvision.models")
 from fastmlp.backends import open_backend, probe  # noqa: E402
 from fastmlp.cli.main import config_of, main  # noqa: E402
 from fastmlp.cli.parser import build_parser  # noqa: E402
-from fastmlp.common.errors import UsageError  # noqa: E402
+from fastmlp.common.errors import BackendError, UsageError  # noqa: E402
 from fastmlp.extractors import open_extractor  # noqa: E402
+from fastmlp.extractors.base import REDUCED  # noqa: E402
+from fastmlp.extractors.devices import check_dtype  # noqa: E402
 from fastmlp.extractors.gpu import IN_FLIGHT, WARM_UPS, Cuda, Enlarge, Pipeline  # noqa: E402
 from fastmlp.extractors.vision import VisionExtractor  # noqa: E402
 from fastmlp.models import predictor  # noqa: E402
 from fastmlp.testing.compare import assert_close  # noqa: E402
-from fastmlp.testing.tolerances import BFLOAT16_BACKBONE  # noqa: E402
+from fastmlp.testing.tolerances import BFLOAT16_BACKBONE, FLOAT16_BACKBONE, TF32_BACKBONE  # noqa: E402
 
 ROUNDING = 1e-4  # another order of operations before some twenty float32 layers
+TOLERANCES = {
+    "float32": ROUNDING,
+    "tf32": TF32_BACKBONE,
+    "bfloat16": BFLOAT16_BACKBONE,
+    "float16": FLOAT16_BACKBONE,
+}
 SIZE = 40
 
 
@@ -77,25 +85,69 @@ def test_bicubic_backbones_are_left_to_pytorch_emulated(emulated, tmp_path, imag
     assert ours(images).shape == (3, ours.features)
 
 
-# bfloat16.
+# Fewer bits.
 
 
 @pytest.mark.parametrize("kernels", [False, True])
-def test_bfloat16_features_are_near_and_known_as_such_emulated(emulated, weights, images, kernels):
-    half = VisionExtractor("resnet18", weights, SIZE, "cpu", "bfloat16", emulated if kernels else None)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", BFLOAT16_BACKBONE), ("float16", FLOAT16_BACKBONE)])
+def test_rounded_features_are_near_and_known_as_such_emulated(emulated, weights, images, dtype, tolerance, kernels):
+    half = VisionExtractor("resnet18", weights, SIZE, "cpu", dtype, emulated if kernels else None)
     whole = VisionExtractor("resnet18", weights, SIZE, "cpu")
     features = half(images)
     assert features.dtype == np.float32
-    assert_close("features", features, whole(images), BFLOAT16_BACKBONE)
+    assert_close("features", features, whole(images), tolerance)
     assert not np.array_equal(features, whole(images))
-    assert half.provenance()["dtype"] == "bfloat16"
+    assert half.provenance()["dtype"] == dtype
     assert "dtype" not in whole.provenance()
 
 
+@pytest.mark.parametrize("dtype", REDUCED)
 @pytest.mark.parametrize("name", ["resnet18", "patches", "pixels"])
-def test_bfloat16_is_refused_on_a_cpu(name, weights):
-    with pytest.raises(UsageError, match=r"bfloat16 is for backbones on a GPU: leave --dtype out with \w+ on backend"):
-        open_extractor(name, open_backend("numpy"), weights=weights, dtype="bfloat16")
+def test_fewer_bits_are_refused_on_a_cpu(name, dtype, weights):
+    with pytest.raises(UsageError, match=rf"{dtype} is for backbones on a GPU: leave --dtype out with \w+ on backend"):
+        open_extractor(name, open_backend("numpy"), weights=weights, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "capability", "refused"),
+    [
+        ("tf32", "mps", None, "tf32 is for NVIDIA's GPUs"),
+        ("tf32", "cuda", (7, 5), "tf32 needs a GPU of compute capability 8.0 or later, and T4 has 7.5"),
+        ("bfloat16", "cuda:1", (7, 0), "bfloat16 needs a GPU of compute capability 8.0 or later, and T4 has 7.0"),
+        ("float16", "cuda", (6, 1), "float16 needs a GPU of compute capability 7.0 or later, and T4 has 6.1"),
+        ("float16", "cuda", (7, 5), None),
+        ("tf32", "cuda", (12, 0), None),
+        ("bfloat16", "mps", None, None),
+        ("float32", "cuda", (6, 1), None),
+    ],
+)
+def test_a_device_that_cannot_compute_so_is_told(monkeypatch, dtype, device, capability, refused):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda asked: capability if asked == device else None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda asked: "T4")
+    if refused is None:
+        check_dtype(dtype, device)
+    else:
+        with pytest.raises(BackendError, match=f"{refused}.*: leave --dtype out"):
+            check_dtype(dtype, device)
+
+
+def test_numbers_too_large_for_float16_are_told(tmp_path, weights, images):
+    state = torch.load(weights, weights_only=True)
+    state["conv1.weight"] *= 1e6
+    torch.save(state, tmp_path / "large.pth")
+    for dtype in ("float32", "bfloat16"):
+        assert np.isfinite(VisionExtractor("resnet18", tmp_path / "large.pth", SIZE, "cpu", dtype)(images)).all()
+    with pytest.raises(UsageError, match="numbers too large for float16: choose --dtype bfloat16"):
+        VisionExtractor("resnet18", tmp_path / "large.pth", SIZE, "cpu", "float16")(images)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_only_tf32_multiplies_in_tf32(cuda_of_pytorch, tf32):
+    before = torch.get_float32_matmul_precision()
+    with Cuda("cuda", shared=False, tf32=tf32).computing():
+        assert torch.backends.cudnn.allow_tf32 is tf32
+        assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+    assert torch.get_float32_matmul_precision() == before
 
 
 # The pipeline.
@@ -286,7 +338,7 @@ def test_work_is_recorded_once_it_has_run_a_few_times(cuda_of_pytorch):
 
 
 @pytest.mark.parametrize("backend", ["cupy", "torch:cuda"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", TOLERANCES)
 def test_features_on_a_gpu_are_the_cpus(backend, dtype, weights, rng):
     availability = probe(backend.partition(":")[0])
     if not (availability.usable and torch.cuda.is_available()):
@@ -296,18 +348,18 @@ def test_features_on_a_gpu_are_the_cpus(backend, dtype, weights, rng):
     expected = open_extractor("resnet18", open_backend("numpy"), weights=weights, image_size=SIZE)
     got = np.concatenate(list(extractor.batches(images)))
     rows = np.r_[:4, 254:260, 596:600]
-    tolerance = ROUNDING if dtype == "float32" else BFLOAT16_BACKBONE
-    assert_close("features", got[rows], expected(images[rows]), tolerance)
+    assert_close("features", got[rows], expected(images[rows]), TOLERANCES[dtype])
     np.testing.assert_array_equal(np.concatenate(list(extractor.batches(images))), got)  # bit for bit, run after run
 
 
 # As an option.
 
 
-def test_the_option_is_the_extractors_and_the_head_trains_in_float32():
-    options = build_parser().parse_args(["extract", "--extractor", "resnet18", "--dtype", "bfloat16"])
+@pytest.mark.parametrize("dtype", REDUCED)
+def test_the_option_is_the_extractors_and_the_head_trains_in_float32(dtype):
+    options = build_parser().parse_args(["extract", "--extractor", "resnet18", "--dtype", dtype])
     config = config_of(options)
-    assert (config.dtype, config.extractor_dtype) == ("float32", "bfloat16")
+    assert (config.dtype, config.extractor_dtype) == ("float32", dtype)
     config = config_of(build_parser().parse_args(["extract", "--dtype", "float64"]))
     assert (config.dtype, config.extractor_dtype) == ("float64", "float32")
 
@@ -324,6 +376,9 @@ def test_the_option_is_refused_with_features_made_elsewhere(tmp_path, capsys):
     [
         ("bfloat16", "cuda", "bfloat16"),
         ("bfloat16", "cpu", "float32"),
+        ("tf32", "cuda", "tf32"),
+        ("float16", "cpu", "float32"),
+        ("float8", "cuda", "float32"),
         (None, "cuda", "float32"),
     ],
 )
