@@ -13,7 +13,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,11 +55,7 @@ def shard_paths(place: Path) -> list[Path]:
     paths = [path for path in found if path.suffix.lower() in SUFFIXES]
     if has_manifest(place):
         return _listed(place, paths)
-    if place.suffix == PARTIAL:
-        raise DataError(
-            f"{place} is a feature store whose extraction has not finished: run it again, which resumes, and give "
-            f"{place.with_suffix('')}."
-        )
+    _check_finished(paths)
     if not paths:
         kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise DataError(f"There are no {kinds} files in {place}: check the path, or put it in quotes if it is a glob.")
@@ -77,6 +73,16 @@ def _listed(folder: Path, paths: Sequence[Path]) -> list[Path]:
     if others:
         warn(f"Left out {len(others):,} files of {folder} that its {MANIFEST} does not list: {listed(others)}.")
     return listed_ones
+
+
+def _check_finished(paths: Iterable[Path]) -> None:
+    """DataError for shards of a feature store that is being extracted, or whose extraction was killed."""
+    for folder in {path.parent for path in paths}:
+        if folder.suffix == PARTIAL and not has_manifest(folder):
+            raise DataError(
+                f"{folder} is a feature store whose extraction has not finished: run it again, which resumes, and give "
+                f"{folder.with_suffix('')}."
+            )
 
 
 def holds_shards(place: Path) -> bool:

@@ -394,7 +394,8 @@ def test_a_feature_store_that_is_not_finished_is_not_trained_on(store: Path, fai
     partial = store.rename(store.with_name(f"{store.name}.partial"))
     for name in (MANIFEST, "store.json"):
         (partial / name).unlink()
-    for options in (["train", "--features", str(partial)], ["predict", "--model", model, str(partial)]):
+    given = [["train", "--features", str(partial)], ["predict", "--model", model, str(partial)]]
+    for options in (*given, ["train", "--features", f"{partial}/*"]):
         sentence = fail(*options)
         assert f"{partial} is a feature store whose extraction has not finished" in sentence
         assert sentence.endswith(f"give {store}.")
