@@ -6,14 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from threading import Lock
 from typing import Any
 
 from numpy.typing import NDArray
+
+from fastmlp.common.clock import compiling_begins, compiling_ends
 
 from .sources import Options, source
 
 Array = Any  # an array on the device
 Size = tuple[int, ...]  # of a grid, in blocks, or of a block, in threads
+
+_COMPILING = Lock()
 
 PORTABLE_CLUSTER = 8  # blocks per cluster that every device with clusters supports
 NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # an attribute of a function in the driver's API
@@ -110,7 +115,7 @@ class CupyDriver(Driver):
         return cupy.RawModule(code=source(file, flags), options=("-std=c++17", *flags))
 
     def _function(self, program: Program) -> Any:
-        kernel = self._module(program.file, program.options).get_function(program.kernel)
+        kernel = _compiled(self._module(program.file, program.options), program.kernel)
         if program.shared_memory > kernel.max_dynamic_shared_size_bytes:
             kernel.max_dynamic_shared_size_bytes = program.shared_memory
         if program.cluster > PORTABLE_CLUSTER:
@@ -168,6 +173,16 @@ class CupyDriver(Driver):
                 self._captured = None
                 graph = stream.end_capture()
         return partial(_launch_graph, graph, arguments)
+
+
+def _compiled(module: Any, name: str) -> Any:
+    """The kernel of that name, compiled now or, as CuPy keeps on disk what it has compiled, by an earlier process."""
+    with _COMPILING:
+        compiling_begins()
+        try:
+            return module.get_function(name)
+        finally:
+            compiling_ends()
 
 
 def _launch_graph(graph: Any, arguments: Sequence[Any]) -> None:

@@ -1,11 +1,16 @@
 """The cupy backend itself, all but CuPy: its calls go to a stand-in for CuPy whose GPU is emulated."""
 
+import time
+
 import numpy as np
 import pytest
 
 from fastmlp import augment
 from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.common import clock
+from fastmlp.kernels.cuda.driver import CupyDriver, Program
+from fastmlp.kernels.cuda.sources import define
 from fastmlp.network.optimizers import OPTIMIZERS, SGD, make_optimizer
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier
@@ -77,6 +82,25 @@ def test_augmentation_through_cupy_emulated(gpu):
     backend._staging._send = counted
     assert_levels("augmented", augment.apply(backend, images, plan), augment.apply(NumpyBackend(), images, plan))
     assert len(sent) == 1  # the parameters of all kinds, by one copy
+
+
+def test_compiling_is_no_work(gpu, monkeypatch):
+    """NVRTC takes seconds for a kernel, which the stage that first launches it does not."""
+    jumped = 0.0
+    monotonic, compile_kernel = time.monotonic, fake_cupy.RawKernel
+
+    def slowly(function):
+        nonlocal jumped
+        jumped += 1000
+        return compile_kernel(function)
+
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + jumped)
+    monkeypatch.setattr(fake_cupy, "RawKernel", slowly)
+    work, compiled = clock.work_seconds(), clock.compile_seconds()
+    CupyDriver().load(Program("dense.cu", "add_bias", define(REAL="float")))
+    assert jumped >= 1000
+    assert clock.work_seconds() - work < 500
+    assert clock.compile_seconds() - compiled == pytest.approx(jumped, abs=100)
 
 
 def test_the_probe_tries_a_kernel_emulated(gpu):
