@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fastmlp.common.counted import check_counted
 from fastmlp.common.errors import DataError
 from fastmlp.common.progress import warn
 from fastmlp.common.text import normalized
@@ -44,6 +45,8 @@ def find_shards(place: Place, endings: Sequence[str]) -> Shards:
     if not all(shards.splits):
         only = f", only {LeftOut(dict(shards.others))}" if shards.others else ""
         raise DataError(f"There are no {' or '.join(endings)} files in {place}{only}: check the path.")
+    if place.is_dir() or not place.exists():  # one file alone is what somebody wants
+        check_counted([file for split in shards.splits for file in split])
     if shards.others:
         warn(f"Left out of {place}: {LeftOut(dict(shards.others))}.")
     return shards

@@ -44,6 +44,13 @@ class RemotePath:
         return PurePosixPath(self.path).name
 
     @property
+    def parent(self) -> str:
+        return self.path.rpartition("/")[0]
+
+    def with_name(self, name: str) -> RemotePath:
+        return RemotePath(self.system, f"{self.parent}/{name}")
+
+    @property
     def suffix(self) -> str:
         return PurePosixPath(self.path).suffix
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.common.counted import check_counted
 from fastmlp.common.errors import DataError
 from fastmlp.common.files import is_file, is_folder, read_json, write_bytes, write_json
 from fastmlp.common.progress import say, warn
@@ -29,8 +29,6 @@ from fastmlp.features.contents import SUFFIXES
 MANIFEST, FORMAT = "manifest.json", 1
 PARTIAL = ".partial"  # ends the name of a feature store that is being extracted
 WILDCARDS = "*?["
-# Names that tell how many shards there are.
-COUNTED = re.compile(r"(?P<before>.*-)(?P<number>\d+)(?P<after>-of-(?P<count>\d+).*)")
 
 
 class Entry(NamedTuple):
@@ -62,7 +60,7 @@ def shard_paths(place: Path) -> list[Path]:
     others = [path.name for path in found if path not in paths]
     if others:
         say(f"Left out {len(others):,} entries of {place} that are no shards: {listed(others)}.")
-    _check_counted(paths)
+    check_counted(paths)
     return paths
 
 
@@ -97,25 +95,6 @@ def _entries(place: Path) -> list[Path]:
         return [path for path in sorted(map(Path, found)) if not path.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{place} cannot be listed ({error.strerror}): give yourself read permission.") from None
-
-
-def _check_counted(paths: Sequence[Path]) -> None:
-    """DataError for a shard that the names of others, such as train-00000-of-00003, tell of."""
-    there, checked = set(paths), set()
-    for path in paths:
-        found = COUNTED.fullmatch(path.name)
-        if found is None or (key := (path.parent, found["before"], found["after"])) in checked:
-            continue
-        checked.add(key)
-        count, digits = int(found["count"]), len(found["number"])
-        names = [f"{found['before']}{number:0{digits}d}{found['after']}" for number in range(count + 1)]
-        expected = [path.with_name(name) for name in names]
-        expected = expected[1:] if expected[-1] in there else expected[:-1]  # counted from 1, or from 0
-        missing = [shard for shard in expected if shard not in there]
-        if missing:
-            raise DataError(
-                f"The shard {missing[0]} is missing, by the name of {path.name}: give all {count:,} of them."
-            )
 
 
 # The manifest, and shards of our own.

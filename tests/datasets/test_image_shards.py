@@ -342,6 +342,20 @@ def test_a_file_that_braces_name_must_be_there(samples: list[Sample]) -> None:
         datasets.load("tar:a-{01..02}.tar")
 
 
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    "place", ["parquet:parquet", "tar:tar/*", "tar:file://{here}/tar", "parquet:memory://x/parquet"]
+)
+def test_a_file_that_others_tell_of_must_be_there(place: str, tmp_path: Path) -> None:
+    for gone in ("parquet/train-00001-of-00002.parquet", "tar/train-00001-of-00002.tar"):
+        Path(gone).unlink()
+    pytest.importorskip("fsspec").filesystem("memory").put("parquet/", "/x/parquet/", recursive=True)
+    with pytest.raises(DataError, match=r"train-00001-of-00002.* is missing, by the name of train-00000-of-00002"):
+        datasets.load(place.replace("{here}", str(tmp_path)))
+    with pytest.raises(DataError, match=r"only one image|one class only"):
+        datasets.load("tar:tar/test-00001-of-00002.tar")  # alone, it is what somebody wants
+
+
 def test_train_without_test_is_refused_among_others(samples: list[Sample]) -> None:
     for split in ("train", "validation"):
         write_tar(Path("tars", f"{split}.tar"), members_of(samples))

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.datasets.stored import write_layouts
 from tests.photos import draw_photos
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
@@ -315,6 +316,21 @@ def test_a_sweep_of_killed_workers_and_of_a_killed_run_has_the_results_of_a_loca
     model = "best/model.safetensors"
     assert Path("swept", model).read_bytes() == Path("local", model).read_bytes()
     assert not Path("swept/parts").exists()
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_other_inputs_give_the_shards_of_a_folder(cluster: Cluster, kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    draw_photos(Path("folder"), {"train": 20, "test": 4}, digits=2)
+    write_layouts(Path("folder"))
+    finish(start("local", "--dataset", "folder:folder"))
+    finish(start("cache", "--dataset", f"{kind}:file://{tmp_path}/{kind}", *on(cluster)))
+    shards = [
+        sorted(content for name, content in contents(cache).items() if "rows-" in name) for cache in ("local", "cache")
+    ]
+    assert shards[0] == shards[1] != []
 
 
 def test_no_progress_ends_with_a_sentence(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
