@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="the best of which is taken (%(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for row in [*engines(Path(folder), options), *parts(Path(folder))]:
+        for row in chain(engines(Path(folder), options), parts(Path(folder))):
             print(json.dumps(row), flush=True)
 
 
