@@ -28,6 +28,7 @@ CONTENDERS = (
     Contender("PyTorch, eager", "peer", torch.train_eager, needs=("torch",)),
 )
 GPU_CONTENDERS = (
+    Contender("fastmlp cupy", "ours", lambda problem: ours.train_with("cupy", problem, None)),
     *(Contender(f"fastmlp cupy, {way}", "ours", partial(ours.train_in_steps, way)) for way in (FUSED_STEPS, OP_BY_OP)),
     Contender("JAX, jit + scan", "peer", jax.train, needs=("jax",)),
 )

@@ -13,8 +13,8 @@ THREADS = WARP * WARPS
 TILE_ROWS, TILE_UNITS, CHUNK = 16, 32, 64  # as there
 MOST_TILES = 4  # of a warp: their sums, 16 of a lane, still fit into registers
 
-# From how many networks on a block each is estimated to be faster than clusters: of 512-64-10 a step of up to 132 takes
-# 25 us, and clusters of 8 take 11 us (measured: 9 to 14) for every 16 of them. Nearer than twice that is not known.
+# From how many networks on they have a block each. Of 512-64-10 a step of up to 132 is estimated to take 26 us, and
+# clusters of 8 take 9 to 14 (measured) for every 16: they lead up to 32, and the estimate may be half as much again.
 MANY_NETWORKS = 64
 
 
