@@ -1,10 +1,10 @@
 """What `--memory` costs in memory, time and accuracy: python -m fastmlp.bench.scale.
 
-`--gigabytes` of features are written to shards, and trained on with and without `--memory`, each in a process of its
-own, which has trained on a few rows before. How much more it then holds is Linux's own count of its peak; with
-`--memory` it is refused any more (RLIMIT_DATA). `--heads` train beside each other on one reading, from as many seeds.
-With `--features` and others, rows of which each shard has one class are trained on in windows of `--share` of all rows,
-and in memory, from several seeds.
+`--gigabytes` of features, or `--rows` of them, are written to shards, and trained on with and without `--memory`, each
+in a process of its own, which has trained on a few rows before. How much more it then holds is Linux's own count of its
+peak; with `--memory` it is refused any more (RLIMIT_DATA), the 60 MB included that a report takes for a moment.
+`--heads` train beside each other on one reading, from as many seeds. With `--features` and others, rows of which each
+shard has one class are trained on in windows of `--share` of all rows, and in memory, from several seeds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import resource
+import shutil
 import tempfile
 import threading
 import time
@@ -35,16 +36,16 @@ from fastmlp.experiments.train import train_one
 from fastmlp.features.shard_files import write_manifest, write_shard
 from fastmlp.features.streamed import ROW_STATE, WINDOWS
 
-WIDTH, CLASSES = 512, 10
-ROW_BYTES = 4 * WIDTH
-SHARD_ROWS = 10_000
-FEW, FEW_MEMORY = 2_000, 6_000_000  # rows that a process trains on first, and of those bytes, not all at once
+CLASSES, SHARD_NUMBERS = 10, 5_120_000
+FEW = 2_000  # rows that a process trains on first, in memory and then in windows
 STACK = 2**20  # bytes of a thread's stack, which count whole
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fastmlp.bench.scale", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of features (%(default)s)")
+    parser.add_argument("--rows", type=int, nargs="+", help="instead of them; several to see how the cost grows")
+    parser.add_argument("--width", type=int, default=512, help="features of a row (%(default)s)")
     parser.add_argument("--megabytes", type=int, default=100, help="of them that may be held (%(default)s)")
     parser.add_argument("--heads", type=int, default=1, help="trained beside each other on one reading (%(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="(%(default)s)")
@@ -78,14 +79,16 @@ def train(features: Path, test_features: Path | None, config: Config, report: bo
 
 
 def costs(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Of a run within the memory, and of one that holds all rows."""
-    rows = int(options.gigabytes * 10**9 / ROW_BYTES)
-    write_drawn(folder / "few", FEW)
-    write_drawn(folder / "many", rows)
-    preset = options.preset or "tabular"
+    """Of runs within the memory, and of those that hold all rows."""
+    width, preset = options.width, options.preset or "tabular"
     config = Config(preset=preset, epochs=options.epochs, seeds=options.heads, out=folder / "out")
-    for memory in (options.megabytes * 10**6, None):
-        yield {"rows": rows, "memory": memory, **in_own_process(folder, replace(config, memory=memory))}
+    write_drawn(folder / "few", FEW, width)
+    for rows in options.rows or [int(options.gigabytes * 10**9 / (4 * width))]:
+        write_drawn(folder / "many", rows, width)
+        for memory in (options.megabytes * 10**6, None):
+            measured = in_own_process(folder, replace(config, memory=memory))
+            yield {"rows": rows, "width": width, "memory": memory, **measured}
+        shutil.rmtree(folder / "many")
 
 
 def in_own_process(folder: Path, config: Config, report: bool = True) -> dict[str, Any]:
@@ -109,13 +112,18 @@ def _measure(folder: Path, config: Config, report: bool, sending: Any) -> None:
     few = replace(config, memory=None)
     _trained(folder / "few", few, report)  # compiles, and loads what draws the report
     if config.memory is not None:
-        _trained(folder / "few", replace(few, memory=FEW_MEMORY), report)
+        _trained(folder / "few", replace(few, memory=_too_little(folder / "few")), report)
         resource.setrlimit(resource.RLIMIT_DATA, (_status("VmData") + config.memory, resource.RLIM_INFINITY))
     before, clock, cpu = _status("VmRSS"), time.perf_counter(), time.process_time()
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     figures = _trained(folder / "many", config, report)
     seconds = {"seconds": time.perf_counter() - clock, "cpu_seconds": time.process_time() - cpu}
     sending.send({"held_more": _status("VmHWM") - before, **seconds, **figures})
+
+
+def _too_little(features: Path) -> int:
+    """Bytes in which these few rows do not fit."""
+    return ROW_STATE * FEW + sum(path.stat().st_size for path in features.iterdir())
 
 
 def _trained(features: Path, config: Config, report: bool) -> dict[str, Any]:
@@ -131,14 +139,15 @@ def _trained(features: Path, config: Config, report: bool) -> dict[str, Any]:
     return {"train_seconds": results["seconds"]["sweep"], "heads": results["heads"]}
 
 
-def write_drawn(folder: Path, rows: int) -> None:
+def write_drawn(folder: Path, rows: int, width: int) -> None:
     """Shards of normal rows around a centre for each class, sorted by class."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    centres, entries = 0.12 * rng.standard_normal((CLASSES, WIDTH), np.float32), []
-    for number, start in enumerate(range(0, rows, SHARD_ROWS)):
-        labels = np.arange(start, min(start + SHARD_ROWS, rows)) * CLASSES // rows
-        features = rng.standard_normal((len(labels), WIDTH), np.float32) + centres[labels]
+    centres, entries = 0.12 * rng.standard_normal((CLASSES, width), np.float32), []
+    shard = SHARD_NUMBERS // width
+    for number, start in enumerate(range(0, rows, shard)):
+        labels = np.arange(start, min(start + shard, rows)) * CLASSES // rows
+        features = rng.standard_normal((len(labels), width), np.float32) + centres[labels]
         entries.append(write_shard(folder, number, features, labels))
     write_manifest(folder, entries)
 
