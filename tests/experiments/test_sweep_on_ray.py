@@ -53,9 +53,9 @@ def features(own_folders: None, rng: np.random.Generator) -> None:
     np.savez("own.npz", features=X, labels=labels)
     for folder in ("shards", "packed"):
         Path(folder).mkdir()
-    for number, (rows, own) in enumerate(zip(np.split(X, 10), np.split(labels, 10), strict=True)):
-        np.savez(f"packed/{number}.npz", features=rows, labels=own)
-        np.save(f"shards/{number}.npy", rows)
+    for number, (rows, own) in enumerate(zip(np.split(X, 20), np.split(labels, 20), strict=True)):
+        np.savez(f"packed/{number:02}.npz", features=rows, labels=own)
+        np.save(f"shards/{number:02}.npy", rows)
     np.save("y.npy", labels)
 
 
@@ -77,6 +77,7 @@ def swept(out: str, *options: str, code: int = 0) -> dict[str, Any]:
 def test_results_are_those_of_a_local_sweep(ray: StandIn, rows: list[str]) -> None:
     local = swept("local", *rows)
     assert len(local["settings"]) == 8
+    assert ("--memory" in rows) == (local["data"].get("window_rows") is not None)
     ray.dies = every(3, "train")
     assert swept("cluster", *rows, *ON_RAY) == local
     assert not ray.alive
