@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 NO_LAYER = "none"
+SCHEME = "://"
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?((?:[KMGT]i?)?B?)", re.IGNORECASE)
 UNITS = {"": 1, "B": 1} | {
     f"{prefix}{suffix}": base**power
@@ -49,6 +51,13 @@ def size(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"must be a size such as 1GB or 500MB, not {text!r}")
     return count
+
+
+def files(text: str) -> Path:
+    """A path or glob: a URL, as one, would lose a slash."""
+    if SCHEME in text:
+        raise argparse.ArgumentTypeError(f"must be a file, folder or glob of this machine, not the URL {text!r}")
+    return Path(text)
 
 
 def ranges(text: str) -> str:

@@ -161,13 +161,15 @@ def run_export(options: argparse.Namespace) -> None:
 
 
 def run_augment(options: argparse.Namespace) -> None:
+    from fastmlp.experiments.bad_images import list_bad_images
     from fastmlp.experiments.feature_sets import Images
     from fastmlp.report.figures import draw_sheet
     from fastmlp.report.style import save
 
     config = config_of(options)
-    path = config.folder / "augmentations.png"
-    save(draw_sheet(Images(config, machine_of(config)).sheet()), path)
+    images, path = Images(config, machine_of(config)), config.folder / "augmentations.png"
+    save(draw_sheet(images.sheet()), path)
+    list_bad_images(images.dataset.left_out.images, config.folder)
     print(to_json({"path": str(path)}) if options.json else printable(str(path)))
 
 

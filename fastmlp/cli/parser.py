@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from fastmlp._version import __version__
 from fastmlp.cli.completion import SHELLS, script
-from fastmlp.cli.kinds import names, number, numbers, positive, ranges, seed, size, sizes, whole, widths
+from fastmlp.cli.kinds import files, names, number, numbers, positive, ranges, seed, size, sizes, whole, widths
 from fastmlp.common.errors import FastMLPError, did_you_mean
 from fastmlp.common.progress import printable
 from fastmlp.paper import MODELS
@@ -310,11 +310,11 @@ def _add_probe(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
 def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool = False) -> None:
     title = "features made elsewhere (.npy, .npz, .safetensors, .parquet, or a folder or glob of these)"
     group = parser.add_argument_group(title)
-    group.add_argument("--features", type=Path, metavar="FILE", help=text)
-    group.add_argument("--labels", type=Path, metavar="FILE", help="their labels, if they are not in the same file")
+    group.add_argument("--features", type=files, metavar="FILE", help=text)
+    group.add_argument("--labels", type=files, metavar="FILE", help="their labels, if they are not in the same file")
     if test:
-        group.add_argument("--test-features", type=Path, metavar="FILE", help="to test on (a tenth of --features)")
-        group.add_argument("--test-labels", type=Path, metavar="FILE", help="those of --test-features")
+        group.add_argument("--test-features", type=files, metavar="FILE", help="to test on (a tenth of --features)")
+        group.add_argument("--test-labels", type=files, metavar="FILE", help="those of --test-features")
         text = "hold no more of the features than this, such as 1GB; they are read and shuffled window by window"
         group.add_argument("--memory", type=size, metavar="SIZE", help=text)
     _add_columns_options(group)
@@ -353,7 +353,7 @@ def _add_predict(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> N
     text = (
         "image files, folders of them, or features: .npy, .npz, .safetensors or .parquet, or a folder or glob of these"
     )
-    predict.add_argument("inputs", nargs="+", type=Path, metavar="IMAGES|FEATURES", help=text)
+    predict.add_argument("inputs", nargs="+", type=files, metavar="IMAGES|FEATURES", help=text)
     _add_columns_options(predict.add_argument_group("files of features"))
     predict.add_argument("--format", choices=("table", "csv", "jsonl"), default="table", help="(%(default)s)")
     predict.add_argument("--top", type=positive, default=1, metavar="K", help="the K most likely classes (%(default)s)")

@@ -177,7 +177,8 @@ def _tell(reasons: Mapping[Any, str], total: int, reading: Reading) -> None:
     bad, skipped = len(reasons), reading.on_bad_image == "skip"
     if bad == 1 and not skipped:
         return
-    warn(f"{bad:,} of {total:,} images cannot be read{' and are left out' if skipped else ''}:")
+    left_out = f" and {'is' if bad == 1 else 'are'} left out" if skipped else ""
+    warn(f"{bad:,} of {total:,} images cannot be read{left_out}:")
     for path, reason in islice(reasons.items(), TOLD):
         warn(f"  {path} ({reason})")
     if bad > TOLD:

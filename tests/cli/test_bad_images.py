@@ -62,7 +62,7 @@ def test_what_is_left_out_is_recorded_with_a_model(capsys: pytest.CaptureFixture
     assert "1 .heic, 1 unreadable" in Path("run/original/README.md").read_text()
     told = capsys.readouterr().err
     assert told.count("Left out of pets: 1 .heic.") == 1
-    assert told.count("1 of 45 images cannot be read and are left out:") == 1
+    assert told.count("1 of 45 images cannot be read and is left out:") == 1
 
 
 def test_what_is_left_out_is_recorded_with_a_sweep() -> None:
@@ -281,6 +281,11 @@ def test_bad_images_of_every_kind_are_listed_and_not_among_the_rows(
     assert main(argv) == 0
     assert not Path("run/bad-images.jsonl").exists()
     assert len(list(Path(os.environ["FASTMLP_CACHE_DIR"], "features").glob("*-train-*"))) == 1  # the same rows
+
+
+def test_bad_images_are_listed_beside_a_sheet(zoo: list[dict[str, str]]) -> None:
+    assert main(["augment", "--dataset", "folder:zoo", *LIMIT, *SKIP, "--out", "run"]) == 0
+    assert_listed("run/bad-images.jsonl", zoo)
 
 
 def test_bad_images_are_listed_where_a_model_is_evaluated(trained: None, zoo: list[dict[str, str]]) -> None:

@@ -17,7 +17,7 @@ WRONG = {
     "learning-rate": ["0", "-1", "nan", "inf", "x", ""],
     "weight-decay": ["-1", "nan", "inf", "x"],
     "hidden-layer-sizes": ["0", "64,0", "64,-1", "1.5", "x"],
-    "dtype": ["double", "float16"],
+    "dtype": ["double", "float8"],
 }
 
 
@@ -49,3 +49,16 @@ def test_of_a_sweep(name: str, value: str, capsys: pytest.CaptureFixture[str]) -
     assert code == 2
     assert f"--{name}" in said
     assert "must be" in said
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["train", "--features"], ["sweep", "--features", "X.npy", "--labels"], ["probe", "--test-features"],
+     ["train", "--test-labels"], ["evaluate", "--model", "m", "--features"], ["predict", "--model", "m"]],
+)  # fmt: skip
+def test_features_are_no_url(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A path would lose a slash, and the error would name what nobody typed."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*argv, "s3://bucket/x.npy"])
+    assert stopped.value.code == 2
+    assert "a file, folder or glob of this machine, not the URL 's3://bucket/x.npy'" in capsys.readouterr().err
