@@ -12,6 +12,7 @@ from fastmlp import datasets
 from fastmlp.common.errors import BackendError, DataError, UsageError
 from fastmlp.datasets import Dataset, Reading, mapped, places
 from fastmlp.datasets.sources import PartFile
+from fastmlp.experiments.config import Config
 from tests.datasets.stored import (
     LAYOUTS,
     Sample,
@@ -414,3 +415,17 @@ def test_what_a_file_system_raises_is_told_as_ours(monkeypatch: pytest.MonkeyPat
 
 def test_braces_are_as_shells_have_them() -> None:
     assert places._unbraced("a-{08..10}{x,y}") == ["a-08x", "a-08y", "a-09x", "a-09y", "a-10x", "a-10y"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "folder"),
+    [
+        ("parquet:pets", "parquet_pets"),
+        ("tar:pets/*.tar", "tar_pets"),
+        ("tar:s3://bucket/pets/{0..9}.tar", "pets"),
+        ("tar:*.tar", "tar"),
+        ("folder:a/pets/", "pets"),
+    ],
+)
+def test_runs_are_named_by_the_last_name_without_signs(dataset: str, folder: str) -> None:
+    assert Config(dataset=dataset).folder == Path("runs", f"{folder}-patches")
