@@ -74,6 +74,9 @@ def check_name(name: str) -> None:
 def _unknown(name: str) -> UsageError:
     if name and Path(name).is_dir():
         return UsageError(f"There is no dataset {name!r}: use folder:{name} for that folder of images.")
+    kind = name.partition(":")[0]
+    if kind in OF_FILES:
+        return UsageError(f"{kind} needs a path: for example, --dataset {kind}:photos.")
     near = did_you_mean(name, ("cifar10", "digits", "synthetic", *OF_FILES))
     return UsageError(f"There is no dataset {name!r}{near}: choose one of {', '.join(NAMES)}.")
 

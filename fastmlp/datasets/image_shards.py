@@ -44,7 +44,8 @@ def find_shards(place: Place, endings: Sequence[str]) -> Shards:
         shards = _by_name(place, files, others)
     if not all(shards.splits):
         only = f", only {LeftOut(dict(shards.others))}" if shards.others else ""
-        raise DataError(f"There are no {' or '.join(endings)} files in {place}{only}: check the path.")
+        kinds = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
+        raise DataError(f"There are no {kinds} files in {place}{only}: check the path.")
     if place.is_dir() or not place.exists():  # one file alone is what somebody wants
         check_counted([file for split in shards.splits for file in split])
     if shards.others:

@@ -86,7 +86,7 @@ def _kept(listing: Listing, reading: Reading, reader: Reader, keep: Path) -> Dat
             with locked(partial.with_suffix(".lock"), f"reading {listing.name}"):
                 there = path.is_dir()  # by now
                 if not there:
-                    _write(listing, parts, reading, reader, path)
+                    _write(listing, parts, reading, reader, partial, path)
     except OSError as error:
         raise FastMLPError(
             f"The images cannot be written under {keep} ({error.strerror or error}): make room there, or set "
@@ -141,9 +141,10 @@ class Read(NamedTuple):
         return np.array([index[label] for label in self.classes], np.int64)[self.codes]
 
 
-def _write(listing: Listing, parts: Sequence[PartFile], reading: Reading, reader: Reader, path: Path) -> None:
+def _write(
+    listing: Listing, parts: Sequence[PartFile], reading: Reading, reader: Reader, partial: Path, path: Path
+) -> None:
     """Fill the folder of the parts, then rename it to path."""
-    partial = parts[0].path.parent
     partial.mkdir(parents=True, exist_ok=True)
     read = _read(listing, parts, reading.max_pixels, reader)
     reasons = {image: reason for one in read for image, reason in one.reasons.items()}
@@ -195,12 +196,16 @@ def _labelled(listing: Listing, read: Sequence[Read]) -> tuple[list[str], list[L
     labels, rest = [], iter(read)
     for split in listing.splits:
         own = [one.numbered(index) for one in islice(rest, len(split))]
-        labels.append(np.concatenate(own))
+        labels.append(np.concatenate([np.empty(0, np.int64), *own]))
     return [str(name) for name in classes], labels
 
 
 def _check_enough(listing: Listing, names: Sequence[str], labels: Sequence[Labels]) -> None:
     """Raise DataError for fewer than two classes, or one without an image to train on and another one to test on."""
+    for split, own in zip(SPLITS, labels, strict=False):
+        if not len(own):
+            which = f" to {split} on" if len(labels) > 1 else ""
+            raise DataError(f"{listing.name} has no images{which}: add some, or check the path.")
     if len(names) < 2:
         raise DataError(f"{listing.name} has one class only, {names[0]}: give images of two or more.")
     counts = [np.bincount(own, minlength=len(names)).tolist() for own in labels]

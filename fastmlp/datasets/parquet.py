@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastmlp.common.errors import BackendError, DataError, first_line
+from fastmlp.common.progress import warn
 from fastmlp.datasets import image_store
-from fastmlp.datasets.base import Dataset
+from fastmlp.datasets.base import Dataset, LeftOut
 from fastmlp.datasets.image_files import PART, decoded, of_bytes, samples_of, stacked
 from fastmlp.datasets.image_shards import find_shards
 from fastmlp.datasets.image_store import Listing
@@ -43,18 +44,22 @@ def load(place: Place, reading: Reading, reader: Reader | None = None, keep: Pat
     """
     shards = find_shards(place, ENDINGS)
     first: tuple[Place, Columns] | None = None
+    spare: dict[str, int] = {}
     splits = []
     for files in shards.splits:
         sources = list[RowGroups]()
         for file in files:
-            columns, groups = _described(file)
-            first = first or (file, columns)
+            columns, others, groups = _described(file)
+            if first is None:
+                first, spare = (file, columns), {f"column {name!r}": 1 for name in others}
             if columns != first[1]:
                 raise DataError(f"{file} has its images and labels in other columns than {first[0]}: save them alike.")
             sources += _parts(Named.of(file), columns, groups)
         splits.append(sources)
+    if spare:
+        warn(f"Left out of {place}: {LeftOut(spare)}.")
     names = first[1].names if first else None
-    listing = Listing(f"parquet:{place}", splits, names, shards.told, dict(shards.others))
+    listing = Listing(f"parquet:{place}", splits, names, shards.told, dict(shards.others) | spare)
     return image_store.load(listing, reading, reader, keep)
 
 
@@ -130,12 +135,12 @@ def _contents(column: Any) -> list[bytes | None]:
 # What a file has.
 
 
-def _described(place: Place) -> tuple[Columns, list[int]]:
-    """The columns of its images and labels, and the rows of its row groups."""
+def _described(place: Place) -> tuple[Columns, list[str], list[int]]:
+    """The columns of its images and labels, others that could be these, and the rows of its row groups."""
     with _opened(place) as file:
         schema, about = file.schema_arrow, file.metadata
-        columns = _columns(schema, place)
-        return columns, [about.row_group(number).num_rows for number in range(about.num_row_groups)]
+        columns, others = _columns(schema, place)
+        return columns, others, [about.row_group(number).num_rows for number in range(about.num_row_groups)]
 
 
 @contextmanager
@@ -153,14 +158,16 @@ def _opened(place: Place) -> Iterator[Any]:
         raise DataError(f"{place} cannot be read ({first_line(error)}): fetch or write it again.") from None
 
 
-def _columns(schema: Any, place: Place) -> Columns:
-    image = _one([field.name for field in schema if _holds_images(field.type)], IMAGES, "images", schema, place)
-    label = _one([field.name for field in schema if field.name in LABELS], LABELS[:1], "labels", schema, place)
+def _columns(schema: Any, place: Place) -> tuple[Columns, list[str]]:
+    images = [field.name for field in schema if _holds_images(field.type)]
+    labels = [field.name for field in schema if field.name in LABELS]
+    image = _one(images, IMAGES, "images", schema, place)
+    label = _one(labels, LABELS[:1], "labels", schema, place)
     names = _class_names(schema, label)
     kind = schema.field(label).type
     if not (_is_number(kind) or (_is_word(kind) and names is None)):
         raise DataError(f"Column {label!r} of {place} is of type {kind}: give labels that are whole numbers or words.")
-    return Columns(image, label, names)
+    return Columns(image, label, names), [name for name in images + labels if name not in (image, label)]
 
 
 def _one(found: list[str], usual: tuple[str, ...], what: str, schema: Any, place: Place) -> str:
@@ -169,8 +176,8 @@ def _one(found: list[str], usual: tuple[str, ...], what: str, schema: Any, place
     if len(found) != 1 and not named:
         has = f"has columns {' and '.join(map(repr, found))}, each of which could be the {what}"
         lacks = f"has no column of {what}, only {', '.join(schema.names)}"
-        kind = "of bytes, or of bytes and path" if what == "images" else "of whole numbers or words"
-        raise DataError(f"{place} {has if found else lacks}: name one {kind} {usual[0]!r}.")
+        kind = "of bytes, or of bytes and path," if what == "images" else "of whole numbers or words"
+        raise DataError(f"{place} {has if found else lacks}: call one {kind} {usual[0]!r}.")
     return found[0] if len(found) == 1 else named[0]
 
 

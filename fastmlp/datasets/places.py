@@ -169,7 +169,8 @@ def _choices(inside: str) -> list[str]:
     if numbers is None:
         return inside.split(",")
     first, last = int(numbers[1]), int(numbers[2])
-    return [f"{number:0{len(numbers[1])}d}" for number in range(first, last + 1)]
+    step = 1 if first <= last else -1
+    return [f"{number:0{len(numbers[1])}d}" for number in range(first, last + step, step)]
 
 
 def _matching(place: Place) -> list[Place]:

@@ -217,10 +217,12 @@ class FileFeatures:
         train, test = self.tables.train.features, self.tables.test.features
         if self.config.memory is None:
             return None
-        part = max(rows.largest_part if isinstance(rows, ShardedRows) else 0 for rows in (train, test))
+        parts = [rows.largest_part if isinstance(rows, ShardedRows) else 0 for rows in (train, test)]
         rows = len(train) + (0 if test is train else len(test))
         itemsize = max(train.dtype.itemsize, np.dtype(self.config.dtype).itemsize)
-        window = window_rows(self.config.memory, rows, train.shape[1], itemsize, self.config.seeds, part)
+        window = window_rows(
+            self.config.memory, rows, train.shape[1], itemsize, self.config.seeds, max(parts), least=parts[0]
+        )
         if window is not None and self.config.limit is not None:
             raise UsageError("--limit reads so many rows into memory, more than --memory allows: give fewer.")
         if window is not None:

@@ -179,7 +179,7 @@ def open_shards(place: Path, labels: Path | None = None, columns: Columns = ANY)
     X = ShardedRows(opener.shards)
     y = _joined(opener.labels, X) if labels is None else _labels_beside(X, place, labels, columns)
     told = opener.told(y)
-    say(f"{len(X.shards):,} shards in {place}: {len(X):,} rows.")
+    say(f"{len(X.shards):,} shard{'s' if len(X.shards) > 1 else ''} in {place}: {len(X):,} rows.")
     return Table(X, y, opener.names, columns.label or opener.first.label, told)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.common.errors import DataError, UsageError
+from fastmlp.common.errors import UsageError
 from fastmlp.features.row_files import Index
 from fastmlp.features.shards import ShardedRows
 
@@ -77,35 +77,30 @@ class StreamedRows:
         for shard in self.source.shards:
             parts = shard.file.parts
             inside = np.arange(0, shard.rows, rows) if parts is None else parts[:-1]
-            self._check_fits(shard.path, int(np.diff(inside, append=shard.rows).max()))
             starts.append(shard.start + inside)
         borders = np.append(np.concatenate(starts), len(self.source))
         return borders if self.rows is None else np.unique(np.searchsorted(self.rows, borders))
 
-    def _check_fits(self, path: object, rows: int) -> None:
-        if rows > self.window_rows:
-            raise DataError(
-                f"{path} can only be read {rows:,} rows at a time, more than the {self.window_rows:,} of a window: "
-                "give a larger --memory, or save it in smaller row groups or files."
-            )
 
-
-def window_rows(memory: int, rows: int, width: int, itemsize: int, seeds: int = 1, part: int = 0) -> int | None:
+def window_rows(
+    memory: int, rows: int, width: int, itemsize: int, seeds: int = 1, part: int = 0, least: int = 0
+) -> int | None:
     """How many of so many rows, of width numbers of itemsize bytes, a window has where that much memory may be held.
 
     seeds: from which networks train beside each other, each in an order of its own. part: rows of the largest part of a
-    file that is only read whole, 0 where there is none. None: all rows fit, beside a standardised copy of them. Raises
-    UsageError if there is no room for a few.
+    file that is only read whole, 0 where there is none; least: of those that are trained on, which a window must hold.
+    None: all rows fit, beside a standardised copy of them. Raises UsageError if there is no room for so many, or a few.
     """
     row = width * itemsize
-    if 2 * rows * row <= memory - rows * ROW_STATE:
+    for_all = rows * (2 * row + ROW_STATE)
+    if for_all <= memory:
         return None
     beside, each = rows * ROW_STATE + PARTS * part * row, WINDOWS * (row + ORDER * (seeds - 1))
-    window = (memory - beside) // each
-    if window < LEAST_ROWS:
-        least = -(-(beside + LEAST_ROWS * each) // 1000)
+    window, least = (memory - beside) // each, max(least, LEAST_ROWS)
+    if window < least:
+        enough = -(-min(for_all, beside + least * each) // 1000)
         fix = f", or save them in files or row groups of fewer than {part:,}" if part else ""
         raise UsageError(
-            f"--memory is too little for {rows:,} rows of {width:,} features: give {least:,}KB or more{fix}."
+            f"--memory is too little for {rows:,} rows of {width:,} features: give {enough:,}KB or more{fix}."
         )
     return window

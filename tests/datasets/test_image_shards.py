@@ -247,9 +247,9 @@ def test_a_label_without_an_image_is_a_bad_one(samples: list[Sample]) -> None:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"image": None}, r"has no column of images, only label: name one of bytes, or of bytes and path 'image'\.$"),
+        ({"image": None}, r"has no column of images, only label: call one of bytes, or of bytes and path, 'image'\.$"),
         ({"image": None, "a": [b""] * 20, "b": [b""] * 20}, r"'a' and 'b', each of which could be the images"),
-        ({"label": None}, r"has no column of labels, only image: name one of whole numbers or words 'label'"),
+        ({"label": None}, r"has no column of labels, only image: call one of whole numbers or words 'label'"),
         ({"label": None, "y": [0] * 20, "target": [0] * 20}, r"'y' and 'target', each of which could be the labels"),
         ({"label": [0.5] * 20}, r"Column 'label' of a.parquet is of type double: give labels that are whole"),
         ({"label": [0] * 19 + [None]}, r"a.parquet#19 has no label"),
@@ -268,6 +268,40 @@ def test_columns_that_cannot_be_used(samples: list[Sample], columns: dict[str, A
     parquet.write_table(table, "a.parquet")
     with pytest.raises(DataError, match=said):
         datasets.load("parquet:a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"thumb": [b"x"] * 20}, "1 column 'thumb'"),
+        ({"y": [3] * 20, "img": [b"x"] * 20}, "1 column 'img', 1 column 'y'"),
+    ],
+)
+def test_other_columns_of_images_or_labels_are_told(
+    samples: list[Sample], columns: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_parquet(Path("a", "0.parquet"), samples, **columns)
+    write_parquet(Path("a", "1.parquet"), samples, **columns)
+    left_out = datasets.load("parquet:a").left_out
+    assert capsys.readouterr().err == f"Left out of a: {said}.\n"
+    assert str(left_out) == said
+
+
+@pytest.mark.parametrize("members", [[], [("a.txt", b"hello")], [(".a.png", b"hidden")]])
+@pytest.mark.parametrize("empty", ["only", "train", "test"])
+def test_files_without_images_are_named(samples: list[Sample], members: list[tuple[str, bytes]], empty: str) -> None:
+    from pyarrow import parquet
+
+    for name in ("train", "test") if empty != "only" else ("only",):
+        write_tar(Path("tars", f"{name}.tar"), members if name == empty else members_of(samples))
+        write_parquet(Path("tables", f"{name}.parquet"), samples)
+        if name == empty:
+            none = parquet.read_table(f"tables/{name}.parquet")[:0]
+            parquet.write_table(none, f"tables/{name}.parquet")
+    said = "" if empty == "only" else f" to {empty} on"
+    for name in ("tar:tars", "parquet:tables"):
+        with pytest.raises(DataError, match=f"{name} has no images{said}: add some"):
+            datasets.load(name, reading=SKIP)
 
 
 def test_files_that_do_not_go_together(samples: list[Sample]) -> None:
@@ -326,6 +360,13 @@ def test_other_damage_is_named(samples: list[Sample]) -> None:
     for kind, name in (("tar", "a.tar"), ("tar", "b.tar.gz"), ("parquet", "a.parquet")):
         with pytest.raises(DataError, match=f"^{name} (is truncated or damaged|cannot be read) "):
             datasets.load(f"{kind}:{name}")
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet", "tar"])
+@pytest.mark.parametrize("colon", ["", ":"])
+def test_a_dataset_without_its_path_is_told_what_is_missing(kind: str, colon: str) -> None:
+    with pytest.raises(UsageError, match=f"{kind} needs a path: for example, --dataset {kind}:photos"):
+        datasets.check_name(f"{kind}{colon}")
 
 
 @pytest.mark.parametrize("kind", ["parquet", "tar"])
@@ -415,6 +456,7 @@ def test_what_a_file_system_raises_is_told_as_ours(monkeypatch: pytest.MonkeyPat
 
 def test_braces_are_as_shells_have_them() -> None:
     assert places._unbraced("a-{08..10}{x,y}") == ["a-08x", "a-08y", "a-09x", "a-09y", "a-10x", "a-10y"]
+    assert places._unbraced("a-{02..00}") == ["a-02", "a-01", "a-00"]
 
 
 @pytest.mark.parametrize(

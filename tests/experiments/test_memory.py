@@ -1,6 +1,7 @@
 """Training on features that are larger than --memory: the same bytes however it is interrupted, and what is refused."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,20 @@ def test_folds_are_read_in_windows(run: Run) -> None:
 )
 def test_what_is_refused(run: Run, options: list[str], reason: str) -> None:
     assert reason in run(*options, code=2)
+
+
+@pytest.mark.parametrize("command", ["train", "probe", "sweep"])
+def test_a_window_holds_the_largest_file_that_is_only_read_whole(run: Run, command: str) -> None:
+    Path("packed").mkdir()
+    X, y = np.load("X.npy"), np.load("y.npy")
+    for number, rows in enumerate(np.array_split(np.arange(ROWS), 4)):
+        np.savez(f"packed/{number}.npz", X=X[rows], y=y[rows])
+    grid = ["--learning-rates", "0.1", "--weight-decays", "0", "--seeds", "1"] if command == "sweep" else []
+    argv = [command, "--features", "packed", "--epochs", "1", *grid, "--out", "a", "--memory"]
+    told = run(*argv, "90KB", code=2)
+    found = re.search(r"give (\d+KB) or more, or save them in files or row groups of fewer than 150", told)
+    assert found, told
+    assert "windows of" in run(*argv, found[1])
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "1PB", "0", "0.1", "1 2GB", "nan", "1e3"])

@@ -1,5 +1,6 @@
 """Rows that are too many for memory: the plan of their windows, and the same numbers as if they all lay in memory."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmlp.backends import Backend
-from fastmlp.common.errors import DataError, UsageError
+from fastmlp.common.errors import UsageError
 from fastmlp.features.shards import Shard, ShardedRows, open_features
 from fastmlp.features.streamed import StreamedRows, window_rows
 from fastmlp.network.optimizers import make_optimizer
@@ -209,10 +210,14 @@ def test_how_many_rows_a_window_has() -> None:
         window_rows(20_000_000, 5_000, 512, 4, part=5_000)
 
 
-def test_a_file_that_no_window_holds_is_named(tmp_path: Path) -> None:
-    features, labels = data()
-    np.savez(tmp_path / "a.npz", features=features, labels=labels)
-    rows = open_features(tmp_path)
-    assert isinstance(rows, ShardedRows)
-    with pytest.raises(DataError, match=r"a\.npz can only be read 182 rows at a time, more than the 50 of a window"):
-        StreamedRows(rows, WINDOW, 0).borders()
+@pytest.mark.parametrize(("part", "least"), [(0, 0), (500, 500), (500, 0), (700, 500), (5_000, 5_000)])
+@pytest.mark.parametrize("seeds", [1, 32])
+def test_as_much_memory_as_an_error_names_is_enough(part: int, least: int, seeds: int) -> None:
+    """A window holds the largest part of a file that is only read whole."""
+    with pytest.raises(UsageError, match="--memory is too little") as refused:
+        window_rows(10_000, 5_000, 512, 4, seeds, part, least)
+    enough = 1000 * int(re.search(r"([\d,]+)KB", str(refused.value))[1].replace(",", ""))  # type: ignore[index]
+    rows = window_rows(enough, 5_000, 512, 4, seeds, part, least)
+    assert rows is None or rows >= max(16, least)
+    with pytest.raises(UsageError):
+        window_rows(enough - 1000, 5_000, 512, 4, seeds, part, least)
