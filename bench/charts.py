@@ -118,7 +118,7 @@ def draw_growth(axis: Sequence[Comparison]) -> Figure:
     panels[0].set_title(f"{symbol} per {axis[0].unit}")
     if with_memory:
         _draw_lines(panels[1], axis, _peaks, 2.0**20)
-        panels[1].set_title("MiB beyond the data, at the peak")
+        panels[1].set_title("MiB held at the peak")
     return figure
 
 
@@ -160,13 +160,13 @@ def _draw_lines(axes: Axes, axis: Sequence[Comparison], series: Any, size: float
 
 
 def _look(name: str) -> tuple[str, Any]:
-    """Colour and dashes: one colour per backend, dashed if it is not the tier that the backend chooses itself."""
+    """Colour and dashes: one colour per backend, dashed if it does not train as it chooses itself, by its name."""
     if name == "floor":
         return PALETTE["original"], (0, (4, 2))
     words = name.replace(",", " ").split()
     backend = next((COLOURS[word] for word in words if word in COLOURS), "muted")
     ours = name.startswith("fastmlp")
-    return PALETTE[backend if ours else "muted"], "solid" if ours and "tier" not in words else (0, (1.5, 1.5))
+    return PALETTE[backend if ours else "muted"], "solid" if ours and "," not in name else (0, (1.5, 1.5))
 
 
 def _short_name(name: str) -> str:

@@ -196,7 +196,10 @@ def _absent(measurements: Sequence[Measurement]) -> list[Paragraph]:
 def _growth(axis: Sequence[Comparison], suite: str, out: Path) -> Picture:
     what = str(axis[0].measurements[0].axis)
     name = f"{suite}-{what.replace(' ', '-')}"
-    caption = "Medians with their quartiles, both scales logarithmic; dashed orange: the floor."
+    caption = (
+        "Medians with their quartiles, both scales logarithmic; dashed orange: the floor. Memory is what is held more "
+        "than before; rows in shards count, others are there already."
+    )
     values = ", ".join(f"{one.measurements[0].value:,}" for one in axis)
     title = f"Cost against {what}."
     return _picture(

@@ -3,8 +3,9 @@
 `--gigabytes` of features, or `--rows` of them, are written to shards, and trained on with and without `--memory`, each
 in a process of its own, which has trained on a few rows before. How much more it then holds is Linux's own count of its
 peak; with `--memory` it is refused any more (RLIMIT_DATA), the 60 MB included that a report takes for a moment.
-`--heads` train beside each other on one reading, from as many seeds. With `--features` and others, rows of which each
-shard has one class are trained on in windows of `--share` of all rows, and in memory, from several seeds.
+`--heads` train beside each other on one reading, from as many seeds. `--out` draws both costs against the rows, in a
+report like that of `fastmlp bench`. With `--features` and others, rows of which each shard has one class are trained on
+in windows of `--share` of all rows, and in memory, from several seeds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.backends import open_backend
+from fastmlp.common.environment import available_cores
 from fastmlp.common.progress import quietly
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
@@ -35,6 +38,9 @@ from fastmlp.experiments.sweep import Grid, sweep
 from fastmlp.experiments.train import train_one
 from fastmlp.features.shard_files import write_manifest, write_shard
 from fastmlp.features.streamed import ROW_STATE, WINDOWS
+
+from .report import write
+from .results import Measurement, append, commit, machine, new_run, summary
 
 CLASSES, SHARD_NUMBERS = 10, 5_120_000
 FEW = 2_000  # rows that a process trains on first, in memory and then in windows
@@ -52,6 +58,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.05, help="of the rows in a window (%(default)s)")
     parser.add_argument("--preset", help="(tabular; of accuracies fast)")
     parser.add_argument("--seeds", type=int, default=3, help="of the accuracies (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write results.jsonl and a report of the costs there")
     names = ("features", "labels", "test-features", "test-labels")
     for name in names:
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help="to measure accuracies on, all four")
@@ -82,13 +89,40 @@ def costs(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     """Of runs within the memory, and of those that hold all rows."""
     width, preset = options.width, options.preset or "tabular"
     config = Config(preset=preset, epochs=options.epochs, seeds=options.heads, out=folder / "out")
+    run, measurements = new_run(), list[Measurement]()
     write_drawn(folder / "few", FEW, width)
     for rows in options.rows or [int(options.gigabytes * 10**9 / (4 * width))]:
         write_drawn(folder / "many", rows, width)
         for memory in (options.megabytes * 10**6, None):
             measured = in_own_process(folder, replace(config, memory=memory))
             yield {"rows": rows, "width": width, "memory": memory, **measured}
+            measurements.append(_as_growth(run, rows, replace(config, memory=memory), measured))
         shutil.rmtree(folder / "many")
+    if options.out is not None:
+        append(options.out / "results.jsonl", measurements)
+        write(measurements, options.out)
+
+
+def _as_growth(run: str, rows: int, config: Config, measured: Mapping[str, Any]) -> Measurement:
+    """What was measured, as the benchmark suite has it."""
+    backend, memory = open_backend(config.backend), config.memory
+    return Measurement(
+        run=run,
+        commit=commit(),
+        machine=machine(),
+        threads=available_cores(),
+        smoke=False,
+        suite="growth",
+        title=f"training by the preset {config.preset}, {config.seeds} seeds",
+        unit="epoch",
+        contender=f"fastmlp {backend}" + ("" if memory is None else f", --memory {memory / 10**6:g}MB"),
+        kind="ours",
+        axis="rows in shards",
+        value=rows,
+        seconds=summary([measured["train_seconds"] / config.recipe.epochs]),
+        rounds=1,
+        peak=measured["held_more"],
+    )
 
 
 def in_own_process(folder: Path, config: Config, report: bool = True) -> dict[str, Any]:
