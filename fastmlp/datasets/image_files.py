@@ -74,7 +74,8 @@ class ImageFiles:
 def samples_of(found: Sequence[Images | str], labels: Sequence[Label], shown: Sequence[str]) -> Samples:
     """Of images, or the reasons why there are none, with their labels and what each is called."""
     read = [label for image, label in zip(found, labels, strict=True) if not isinstance(image, str)]
-    return Samples(read, {name: image for name, image in zip(shown, found, strict=True) if isinstance(image, str)})
+    reasons = {name: image for name, image in zip(shown, found, strict=True) if isinstance(image, str)}
+    return Samples(read, reasons, {})
 
 
 def stacked(found: Sequence[Images | str]) -> Images:

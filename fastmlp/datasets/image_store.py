@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,15 +26,15 @@ from PIL import __version__ as pillow
 
 from fastmlp.common.errors import DataError, FastMLPError
 from fastmlp.common.files import locked, read_json, write_json
-from fastmlp.common.progress import progress, say
+from fastmlp.common.progress import progress, say, warn
 from fastmlp.datasets import mapped
 from fastmlp.datasets.base import Dataset, Labels, LeftOut, Places, Split, stratified_places
 from fastmlp.datasets.image_files import judge
 from fastmlp.datasets.mapped import IMAGE_BYTES, IMAGE_SHAPE
 from fastmlp.datasets.reading import Reading
-from fastmlp.datasets.sources import Label, PartFile, Reader, Source, read_here
+from fastmlp.datasets.sources import Label, PartFile, Reader, Samples, Source, read_here
 
-FORMAT = 1
+FORMAT = 2
 SHUFFLE_SEED = 0
 ABOUT = "dataset.json"
 SPLITS = ("train", "test")
@@ -93,6 +94,9 @@ def _kept(listing: Listing, reading: Reading, reader: Reader, keep: Path) -> Dat
             "FASTMLP_CACHE_DIR to another folder; the same command then resumes."
         ) from error
     dataset = _opened(path, listing)
+    inside = Counter(dataset.left_out.files) - Counter(listing.left_out)
+    if inside:
+        warn(f"Left out of the files of {listing.name}: {LeftOut(dict(inside))}.")
     if there:
         rows, reasons = len(dataset.train) + len(dataset.test), dataset.left_out.images
         judge(reasons, rows + len(reasons), rows, reading)
@@ -109,7 +113,7 @@ def _opened(path: Path, listing: Listing) -> Dataset:
         train, test = (_split(path, name) for name in SPLITS)
         if about["content"] != [train.content_hash, test.content_hash]:
             raise ValueError
-        left_out = LeftOut(dict(listing.left_out), about["reasons"])
+        left_out = LeftOut(dict(Counter(listing.left_out) + Counter(about["others"])), about["reasons"])
         return Dataset(listing.name, train, test, tuple(about["class_names"]), left_out=left_out)
     except (DataError, OSError, ValueError, LookupError, TypeError):
         raise DataError(
@@ -125,16 +129,19 @@ def _split(folder: Path, name: str) -> Split:
 
 
 class Read(NamedTuple):
-    """What was read of a source: the classes in it, which of these each image is of, and why others have none."""
+    """What was read of a source: the classes in it, which of these each image is of, and what `Samples` has beside."""
 
     classes: list[Label]
     codes: NDArray[np.int64]
     reasons: dict[str, str]
+    others: dict[str, int]
 
     @classmethod
-    def of(cls, labels: Sequence[Label], reasons: dict[str, str]) -> Read:
+    def of(cls, samples: Samples) -> Read:
+        labels = samples.labels
         codes = {label: code for code, label in enumerate(dict.fromkeys(labels))}
-        return cls(list(codes), np.array([codes[label] for label in labels], np.int64), reasons)
+        numbers = np.array([codes[label] for label in labels], np.int64)
+        return cls(list(codes), numbers, samples.reasons, samples.others)
 
     def numbered(self, index: Mapping[Label, int]) -> Labels:
         """The number of each image's class."""
@@ -148,6 +155,7 @@ def _write(
     partial.mkdir(parents=True, exist_ok=True)
     read = _read(listing, parts, reading.max_pixels, reader)
     reasons = {image: reason for one in read for image, reason in one.reasons.items()}
+    others = sum((Counter(one.others) for one in read), Counter[str]())
     rows = sum(len(one.codes) for one in read)
     judge(reasons, rows + len(reasons), rows, reading)
     names, labels = _labelled(listing, read)
@@ -157,7 +165,8 @@ def _write(
     for name, own in zip(SPLITS, places, strict=True):
         np.save(partial / f"{name}-labels.npy", np.concatenate(labels)[own])
     content = [_split(partial, name).content_hash for name in SPLITS]
-    write_json(partial / ABOUT, {"class_names": names, "reasons": reasons, "content": content})
+    about = {"class_names": names, "reasons": reasons, "others": others, "content": content}
+    write_json(partial / ABOUT, about)
     for part in partial.iterdir():
         if part.suffix not in (".npy", ".json"):
             part.unlink()
@@ -166,7 +175,7 @@ def _write(
 
 def _read(listing: Listing, parts: Sequence[PartFile], max_pixels: int, reader: Reader) -> list[Read]:
     """What there is in the parts' files, once those that are missing are read."""
-    found = {number: Read.of(*samples) for number, part in enumerate(parts) if (samples := part.samples())}
+    found = {number: Read.of(samples) for number, part in enumerate(parts) if (samples := part.samples())}
     missing = [number for number in range(len(parts)) if number not in found]
     if found:
         say(f"Resuming {listing.name}: {len(found):,} of {len(parts):,} parts are read.")
@@ -177,7 +186,7 @@ def _read(listing: Listing, parts: Sequence[PartFile], max_pixels: int, reader: 
             samples = part.samples()
             if samples is None:
                 raise DataError(f"{part.path} was written, and is not here: let all machines share FASTMLP_CACHE_DIR.")
-            found[missing[place]] = Read.of(*samples)
+            found[missing[place]] = Read.of(samples)
             bar.advance(part.source.count)
     return [found[number] for number in range(len(parts))]
 

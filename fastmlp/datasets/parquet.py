@@ -86,14 +86,14 @@ class RowGroups:
         return ["parquet", self.file.shown, str(place), self.columns, self.numbers, self.start, stamp_of(place)]
 
     def read(self, max_pixels: int, threads: int, put: Put) -> Samples:
-        samples, start = Samples([], {}), self.start
+        samples, start = Samples([], {}, {}), self.start
         with _opened(self.file.place) as file:
             for batch in file.iter_batches(PART, self.numbers, list(self.columns[:2]), use_threads=False):
                 labels = self._labels(batch.column(self.columns.label), start)
                 found = decoded(_contents(batch.column(self.columns.image)), of_bytes, max_pixels, threads)
                 put(stacked(found))
                 some = samples_of(found, labels, [self._row(start + place) for place in range(len(found))])
-                samples = Samples(samples.labels + some.labels, samples.reasons | some.reasons)
+                samples = Samples(samples.labels + some.labels, samples.reasons | some.reasons, {})
                 start += len(found)
         return samples
 

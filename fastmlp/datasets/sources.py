@@ -37,10 +37,14 @@ class Named(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """The labels of the images that could be read, in their order, and by its path why another could not."""
+    """The labels of the images that could be read, in their order, and by its path why another could not.
+
+    others: how many things of the source are neither images nor labels, by what they are.
+    """
 
     labels: list[Label]
     reasons: dict[str, str]
+    others: dict[str, int]
 
 
 Put = Callable[[Images], None]  # takes images uint8 (n, 3, 32, 32), few at a time

@@ -10,6 +10,7 @@ import json
 import re
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,9 +78,13 @@ class _Found:
     names: dict[str, str] = field(default_factory=dict)  # of image files, by their stems
     reasons: dict[str, str] = field(default_factory=dict)  # of images that cannot be read, by their stems
     labels: dict[str, dict[str, Label]] = field(default_factory=dict)  # by their stems, then by suffix
+    others: Counter[str] = field(default_factory=Counter)  # by their suffixes
     waiting: list[bytes] = field(default_factory=list)
 
-    def add(self, name: str, content: bytes) -> None:
+    def add(self, name: str, content: bytes | None) -> None:
+        if content is None:
+            self.others["link or device"] += 1
+            return
         folder, _, base = name.rpartition("/")
         stem, _, suffixes = base.partition(".")
         stem, suffix = f"{folder}/{stem}" if folder else stem, f".{suffixes.rpartition('.')[2].lower()}"
@@ -97,6 +102,8 @@ class _Found:
             label = _label(content, f"{self.shown}/{name}", suffix)
             if label is not None:
                 self.labels.setdefault(stem, {})[suffix] = label
+        else:
+            self.others[suffix if suffixes else "without a suffix"] += 1
 
     def samples(self) -> Samples:
         """In the order of the images. Raises DataError for an image without a label."""
@@ -108,7 +115,7 @@ class _Found:
         labels = [own.get(".cls", next(iter(own.values()))) for own in owns]
         reasons = {f"{self.shown}/{self.names[stem]}": reason for stem, reason in self.reasons.items()}
         alone = {f"{self.shown}/{stem}": "a label without an image" for stem in self.labels if stem not in self.names}
-        return Samples(labels, reasons | alone)
+        return Samples(labels, reasons | alone, dict(self.others))
 
     def _decode(self) -> None:
         found = decoded(self.waiting, of_bytes, self.max_pixels, self.threads)
@@ -138,14 +145,14 @@ def _in_json(about: Any) -> Any:
 
 
 @contextmanager
-def _members(file: Named) -> Iterator[Iterator[tuple[str, bytes]]]:
-    """The names and contents of the files in an archive, one after the other, but for hidden ones."""
+def _members(file: Named) -> Iterator[Iterator[tuple[str, bytes | None]]]:
+    """The names of what is in an archive, one after the other, but for folders and hidden files; contents of files."""
     try:
         with file.place.open("rb") as opened, tarfile.open(fileobj=opened, mode="r|*", tarinfo=_Member) as archive:
             yield (
-                (member.name.removeprefix("./"), _content(archive, member))
+                (member.name.removeprefix("./"), _content(archive, member) if member.isreg() else None)
                 for member in archive
-                if member.isreg() and not member.name.rpartition("/")[2].startswith(".")
+                if not (member.isdir() or member.name.rpartition("/")[2].startswith("."))
             )
     except DAMAGE as error:
         raise DataError(f"{file.shown} is truncated or damaged ({first_line(error)}): fetch it again.") from None

@@ -1,6 +1,7 @@
 """Parquet files and tar archives of images: the same datasets as folders, and all that can be wrong with them."""
 
 import sys
+import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,27 @@ def test_files_without_images_are_named(samples: list[Sample], members: list[tup
     for name in ("tar:tars", "parquet:tables"):
         with pytest.raises(DataError, match=f"{name} has no images{said}: add some"):
             datasets.load(name, reading=SKIP)
+
+
+def test_other_members_of_archives_are_told(samples: list[Sample], capsys: pytest.CaptureFixture[str]) -> None:
+    """Each time, though they are read once."""
+    more = [
+        ("cat-0.txt", b"a cat"),
+        ("dog-0.TXT", b"a dog"),
+        ("README", b"pets"),
+        (".hidden", b""),
+        ("cat-0.json", b"{}"),
+    ]
+    write_tar(Path("a.tar"), [*members_of(samples), *more])
+    with tarfile.open("a.tar", "a") as archive:
+        link = tarfile.TarInfo("again.png")
+        link.type, link.linkname = tarfile.SYMTYPE, samples[0][0]
+        archive.addfile(link)
+    for _ in range(2):
+        dataset = datasets.load("tar:a.tar", keep=KEPT)
+        told = "Left out of the files of tar:a.tar: 2 .txt, 1 without a suffix, 1 link or device.\n"
+        assert capsys.readouterr().err == told
+        assert dataset.left_out.files == {".txt": 2, "without a suffix": 1, "link or device": 1}
 
 
 def test_files_that_do_not_go_together(samples: list[Sample]) -> None:
