@@ -172,6 +172,9 @@ def _columns(schema: Any, place: Place) -> tuple[Columns, list[str]]:
 
 def _one(found: list[str], usual: tuple[str, ...], what: str, schema: Any, place: Place) -> str:
     """The only column, or the one with the most usual name. Raises DataError if there is none, or are several."""
+    if len(set(found)) < len(found):
+        twice = max(found, key=found.count)
+        raise DataError(f"{place} has {found.count(twice)} columns called {twice!r}: rename all but the one of {what}.")
     named = [name for name in usual if name in found]
     if len(found) != 1 and not named:
         has = f"has columns {' and '.join(map(repr, found))}, each of which could be the {what}"

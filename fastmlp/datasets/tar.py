@@ -129,10 +129,10 @@ def _label(content: bytes, shown: str, suffix: str) -> Label | None:
     """A whole number from 0 on, or a word; None of JSON that has none."""
     try:
         value: Any = content.decode().strip() if suffix == ".cls" else _in_json(json.loads(content))
+        if suffix == ".cls" and NUMBER.fullmatch(value):
+            value = int(value)  # or ValueError, of too many digits
     except (ValueError, RecursionError):
         raise DataError(f"{shown} is damaged: write the label as text, or as JSON.") from None
-    if suffix == ".cls" and NUMBER.fullmatch(value):
-        value = int(value)
     number = type(value) is int and value >= 0  # true is no number
     if not number and value is not None and not (isinstance(value, str) and value):
         raise DataError(f"{shown} has the label {value!r}: give a whole number from 0 on, or a word.")

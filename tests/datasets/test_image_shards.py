@@ -305,6 +305,17 @@ def test_files_without_images_are_named(samples: list[Sample], members: list[tup
             datasets.load(name, reading=SKIP)
 
 
+@pytest.mark.parametrize("name", ["image", "label"])
+def test_columns_of_one_name_are_told(samples: list[Sample], name: str) -> None:
+    from pyarrow import parquet
+
+    write_parquet(Path("a.parquet"), samples)
+    table = parquet.read_table("a.parquet")
+    parquet.write_table(table.append_column(name, table.column(name)), "a.parquet")
+    with pytest.raises(DataError, match=f"a.parquet has 2 columns called '{name}': rename all but the one of {name}s"):
+        datasets.load("parquet:a.parquet")
+
+
 def test_other_members_of_archives_are_told(samples: list[Sample], capsys: pytest.CaptureFixture[str]) -> None:
     """Each time, though they are read once."""
     more = [
@@ -347,6 +358,7 @@ def test_files_that_do_not_go_together(samples: list[Sample]) -> None:
         ([("a.png", b"1"), ("a.cls", b"")], "a.tar/a.cls has the label ''"),
         ([("a.png", b"1"), ("a.cls", b"-1")], "a.tar/a.cls has the label -1"),
         ([("a.png", b"1"), ("a.cls", b"\xff")], "a.tar/a.cls is damaged"),
+        ([("a.png", b"1"), ("a.cls", b"9" * 5000)], "a.tar/a.cls is damaged"),
         ([("a.png", b"1"), ("a.json", b"{")], "a.tar/a.json is damaged"),
         ([("a.png", b"1"), ("a.json", b'{"label": 1.5}')], "a.tar/a.json has the label 1.5"),
         ([("a.png", b"1"), ("a.json", b'{"label": true}')], "a.tar/a.json has the label True"),
