@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastmlp.cli import interrupts
 from fastmlp.cli.parser import parse
 from fastmlp.common.clock import BEGUN
 from fastmlp.common.errors import BackendError, FastMLPError, UsageError
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what the terminal's encoding cannot
         sys.stdout.reconfigure(errors="backslashreplace")
     options = parse(argv)
-    with quietly(options.quiet):
+    with quietly(options.quiet), interrupts.not_ignored():
         return run(options)
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +266,25 @@ def test_an_interrupted_run_exits_130(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(run, "train_together", interrupted)
     assert main(["train", *SMALL, "--out", "run"]) == 130
     assert "--resume" in capsys.readouterr().err
+
+
+def test_an_interrupt_in_a_callback_that_python_only_prints_is_none_the_less_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Collected:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    def interrupted(*_: object, **__: object) -> None:
+        Collected()
+        time.sleep(5)  # the interrupt ends it
+        raise AssertionError
+
+    monkeypatch.setattr(run, "train_together", interrupted)
+    hook = sys.unraisablehook
+    assert main(["train", *SMALL, "--out", "run"]) == 130
+    assert sys.unraisablehook is hook
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_bug_is_one_sentence_and_a_traceback_with_debug(
