@@ -212,7 +212,7 @@ def _labelled(listing: Listing, read: Sequence[Read]) -> tuple[list[str], list[L
 def _check_enough(listing: Listing, names: Sequence[str], labels: Sequence[Labels]) -> None:
     """Raise DataError for fewer than two classes, or one without an image to train on and another one to test on."""
     for split, own in zip(SPLITS, labels, strict=False):
-        if not len(own):
+        if not (listing.complete or len(own)):
             which = f" to {split} on" if len(labels) > 1 else ""
             raise DataError(f"{listing.name} has no images{which}: add some, or check the path.")
     if len(names) < 2:
