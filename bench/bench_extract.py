@@ -17,7 +17,7 @@ from fastmlp.backends.base import Backend
 from fastmlp.extractors.patches import Patches
 
 from . import devices, ours
-from .contenders import Bound, Contender
+from .contenders import AbsentError, Bound, Contender
 from .extracting import Features, Images, PatchExtraction, ResNetExtraction, draw_patches, draw_resnet
 from .peers import onnxruntime, torch_patches, torchvision_resnet
 
@@ -44,6 +44,8 @@ def resnet_on_gpu(backend: Backend, problem: ResNetExtraction, dtype: str) -> Bo
     from fastmlp.extractors.vision import VisionExtractor
 
     device, kernels = devices.torch_device(problem), backend if isinstance(backend, CudaBackend) else None
+    if dtype == "tf32" and device == "cpu":
+        raise AbsentError("only NVIDIA's GPUs have TF32.")
     extractor = VisionExtractor("resnet18", problem.weights, problem.image_size, device, dtype, kernels)
 
     def extract(images: Images) -> Features:

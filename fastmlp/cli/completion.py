@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from fastmlp.cli.kinds import files
 from fastmlp.common.errors import FastMLPError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -34,7 +35,7 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     for action in _actions(parser):
         if action.dest in VALUES:
             action.choices = VALUES[action.dest]
-        elif action.type is Path:
+        elif action.type in (Path, files):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks
     return shtab.complete(parser, shell)
 

@@ -25,7 +25,7 @@ EXAMPLES = {
     "extract": (
         "fastmlp extract --dataset cifar10 --extractor resnet18 --weights resnet18.safetensors",
         "fastmlp extract --dataset folder:photos --json",
-        "fastmlp extract --dataset 'tar:s3://bucket/photos-{0000..0099}.tar' --engine ray --address head:6379",
+        "fastmlp extract --dataset 'tar:s3://bucket/photos-{0000..0099}.tar' --engine ray",
     ),
     "train": (
         "fastmlp train --dataset digits --on augmented --epochs 30 --out runs/digits",

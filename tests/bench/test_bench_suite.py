@@ -251,7 +251,8 @@ def test_without_a_gpu_none_is_measured(capsys, tmp_path):
 
 def test_a_benchmark_of_the_cpu_is_none_for_a_gpu(capsys, tmp_path):
     assert main(["bench", "--device", "cuda", "--only", "ops", "--out", str(tmp_path)]) == 2
-    assert "'ops' only runs on the CPU: on a GPU, choose from augment, extract, step, sweep" in capsys.readouterr().err
+    told = "'ops' only runs on the CPU: on a GPU, choose from augment, extract, heads, step, sweep"
+    assert told in capsys.readouterr().err
 
 
 def test_everybody_computes_in_full_float32_on_a_gpu():

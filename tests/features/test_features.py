@@ -293,7 +293,7 @@ def test_an_interrupted_extraction_leaves_the_shards_it_wrote(error, tmp_path, u
 
 
 def test_a_second_process_waits_for_the_first_and_takes_what_it_made(tmp_path):
-    call = f"extract({str(tmp_path / 'root')!r}, {str(tmp_path / 'log')!r}, 60, 0.05)"
+    call = f"extract({str(tmp_path / 'root')!r}, {str(tmp_path / 'log')!r}, 60, 0.15)"
     first = start(call)
     wait_until((tmp_path / "log").exists)
     second = start(call)
@@ -305,7 +305,7 @@ def test_a_second_process_waits_for_the_first_and_takes_what_it_made(tmp_path):
 
 
 def test_a_second_process_resumes_where_the_first_was_killed(tmp_path):
-    call = f"extract({str(tmp_path / 'root')!r}, {str(tmp_path / 'log')!r}, 60, 0.05)"
+    call = f"extract({str(tmp_path / 'root')!r}, {str(tmp_path / 'log')!r}, 60, 0.15)"
     first = start(call)
     wait_until((tmp_path / "log").exists)
     second = start(call)

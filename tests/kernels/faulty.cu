@@ -69,7 +69,7 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1) swap(float* out, int fault)
     Mailbox* box = memory.take<Mailbox>(1);
     const int t = threadIdx.x;
     const unsigned rank = cluster_rank();
-    if (t == 0) make_mailbox(box);
+    if (t == 0) make_mailbox(box, 1);
     if (fault != 4) cluster_sync(); // 4: sends to mailboxes that may not have been made
     if (t == 0) expect(box, (fault == 1 ? 65 : 64) * sizeof(float)); // 1: waits for more than is sent
     send(&inbox[t], 1 - rank, static_cast<float>(100 * rank + t), box);

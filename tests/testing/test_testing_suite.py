@@ -18,6 +18,7 @@ from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import UsageError
 from fastmlp.ops import overridden
 from fastmlp.ops.network import NetworkOps
+from fastmlp.ops.patches import PatchOps
 from fastmlp.testing import (
     CASES,
     Report,
@@ -73,7 +74,9 @@ def test_a_dispatchers_own_function_gives_the_arguments() -> None:
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check of few cases, for tests of the report: of every op that NumPy has of its own, and two more."""
-    few = {*overridden(NumpyBackend().network_ops, NetworkOps), "add_bias", "hflip"}
+    numpy = NumpyBackend()
+    own = (*overridden(numpy.network_ops, NetworkOps), *overridden(numpy.patch_ops, PatchOps))
+    few = {*own, "add_bias", "hflip"}
     cases = {name: case for name, case in CASES.items() if case.op in few and not case.hazard}
     monkeypatch.setattr(op_checks, "CASES", cases)
     monkeypatch.setattr(image_checks, "AUGMENT_CASES", AUGMENT_CASES[-1:])
