@@ -1,6 +1,6 @@
 """Extraction on real Ray clusters of this machine: workers and nodes killed, images that cannot be read, and stalls.
 
-Skipped where Ray is not installed, as in CI: run `pip install '.[ray]'`, and this file by pytest.
+CI runs those that take less than a minute; with FASTMLP_SOAK=1, pytest runs all of this file, for some minutes.
 """
 
 import json
@@ -28,6 +28,7 @@ from tests.photos import draw_photos
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
 pytestmark = pytest.mark.slow
+soak = pytest.mark.skipif("FASTMLP_SOAK" not in os.environ, reason="takes minutes: set FASTMLP_SOAK=1")
 
 ROOT = Path(__file__).parents[2]
 SLOW = """
@@ -209,6 +210,7 @@ def test_killed_workers_and_a_killed_node_change_nothing(cluster: Cluster, unbro
     assert contents("cache") == unbroken
 
 
+@soak
 def test_killed_as_a_whole_it_resumes_with_what_is_missing(cluster: Cluster, unbroken: dict[str, bytes]) -> None:
     process = start("cache", *SYNTHETIC, *on(cluster))
     wait_until(lambda: len(shards("cache")) >= 8)
@@ -224,6 +226,7 @@ def test_killed_as_a_whole_it_resumes_with_what_is_missing(cluster: Cluster, unb
 KILLS = 20
 
 
+@soak
 @pytest.mark.usefixtures("photos")
 def test_twenty_kills_and_then_that_of_the_whole_run_change_nothing(cluster: Cluster) -> None:
     """At random times, but no sooner than something is done; the second run computes what the first one lacks."""
@@ -270,6 +273,7 @@ def photos(place: None) -> None:
 PHOTOS = ["--dataset", "folder:photos", "--max-pixels", "1000000"]
 
 
+@soak
 @pytest.mark.usefixtures("photos")
 def test_bad_images_are_listed_and_left_out_as_they_are_locally(cluster: Cluster) -> None:
     finish(start("local", *PHOTOS, "--on-bad-image", "skip"))
@@ -289,6 +293,7 @@ SWEEP = ["sweep", "--features", "own.npz", "--backend", "numpy", "--threads", "1
 SWEEP += ["--learning-rates", "0.001,0.003,0.01", "--weight-decays", "0,0.1", "--preset", "paper", "--epochs", "60"]
 
 
+@soak
 def test_a_sweep_of_killed_workers_and_of_a_killed_run_has_the_results_of_a_local_one(cluster: Cluster) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 1000)
@@ -318,6 +323,7 @@ def test_a_sweep_of_killed_workers_and_of_a_killed_run_has_the_results_of_a_loca
     assert not Path("swept/parts").exists()
 
 
+@soak
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
 def test_other_inputs_give_the_shards_of_a_folder(cluster: Cluster, kind: str, tmp_path: Path) -> None:
     pytest.importorskip("fsspec")
@@ -333,6 +339,7 @@ def test_other_inputs_give_the_shards_of_a_folder(cluster: Cluster, kind: str, t
     assert shards[0] == shards[1] != []
 
 
+@soak
 def test_no_progress_ends_with_a_sentence(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECONDS_PER_BATCH", "1000")
     cluster = Cluster(temporary, nodes=1)
