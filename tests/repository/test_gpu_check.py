@@ -26,7 +26,7 @@ def test_the_dry_run_runs_every_part_on_the_emulated_backend(tmp_path):
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names[0] == "backends.json"
-    assert names[2:] == ["gpu-check.log", "gpu-check.md", "reproduce.json"]
+    assert names[2:] == ["essentials.json", "gpu-check.log", "gpu-check.md", "gpu-check.tar.gz", "reproduce.json"]
     told = (tmp_path / "gpu-check.md").read_text()
     for part in ("doctor", "essentials", "parity", "short", "bench", "reproduce"):
         assert f"| {part} | held |" in told
