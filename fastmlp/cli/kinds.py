@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastmlp.common.files import is_url
+
 NO_LAYER = "none"
-SCHEME = "://"
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?((?:[KMGT]i?)?B?)", re.IGNORECASE)
 UNITS = {"": 1, "B": 1} | {
     f"{prefix}{suffix}": base**power
@@ -55,7 +56,7 @@ def size(text: str) -> int:
 
 def files(text: str) -> Path:
     """A path or glob: a URL, as one, would lose a slash."""
-    if SCHEME in text:
+    if is_url(text):
         raise argparse.ArgumentTypeError(f"must be a file, folder or glob of this machine, not the URL {text!r}")
     return Path(text)
 

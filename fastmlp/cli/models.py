@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastmlp import datasets
 from fastmlp.common.errors import UsageError
-from fastmlp.common.files import to_json
+from fastmlp.common.files import has_wildcards, to_json
 from fastmlp.common.progress import printable, say, warn
 from fastmlp.common.text import normalized
 from fastmlp.datasets.base import LeftOut
@@ -30,7 +30,7 @@ from fastmlp.experiments.feature_files import HEAD, FileFeatures, open_tables
 from fastmlp.experiments.machine import Machine
 from fastmlp.features.columns import Columns
 from fastmlp.features.contents import SUFFIXES
-from fastmlp.features.shard_files import WILDCARDS, holds_shards
+from fastmlp.features.shard_files import holds_shards
 from fastmlp.features.shards import open_features, open_table
 from fastmlp.models.predictor import Predictor, load_model
 from fastmlp.models.views import ONE
@@ -294,7 +294,7 @@ def features_made_elsewhere(options: argparse.Namespace, config: Config) -> tupl
 
 def _named_after(features: Path) -> str:
     """What to call a run on these: after the file or folder or, of a glob, the last folder that it names."""
-    names = [part for part in features.parts if not any(sign in part for sign in WILDCARDS)]
+    names = [part for part in features.parts if not has_wildcards(part)]
     return Path(names[-1] if names else "shards").stem
 
 

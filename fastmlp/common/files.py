@@ -19,8 +19,9 @@ from fastmlp.common.progress import warn
 
 TEMPORARY = ".fastmlp.tmp"  # suffix of unfinished files, which a killed process leaves behind
 LOCK = ".fastmlp.lock"
+WILDCARDS, SCHEME = "*?[", "://"
 PROBE_BYTES = 1_000_000
-BLOCK_BYTES = 2**24  # of an array, written at a time
+BLOCK_BYTES = 2**24  # of an array, written or hashed at a time
 BFLOAT16 = "BF16"  # as safetensors calls it
 LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems without locks
 
@@ -74,11 +75,26 @@ def write_array(path: Path, array: Any) -> None:
     import numpy as np  # here, because most commands that use this module do without
 
     header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
-    rows = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(array), rows):
-            file.write(np.ascontiguousarray(array[start : start + rows]).data)
+        for block in _blocks(array):
+            file.write(block)
+
+
+def hash_array(digest: Any, array: Any) -> None:
+    """Add an array's type, shape and numbers to a hash of hashlib."""
+    digest.update(repr((array.dtype.str, array.shape)).encode())
+    for block in _blocks(array):
+        digest.update(block)
+
+
+def _blocks(array: Any) -> Iterator[memoryview]:
+    """The bytes of an array, some rows at a time: it may lie in a file, or have gaps."""
+    import numpy as np
+
+    rows = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        yield np.ascontiguousarray(array[start : start + rows]).data
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -98,6 +114,15 @@ def is_file(path: Path) -> bool:
 def is_folder(path: Path) -> bool:
     """The same of a folder."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def has_wildcards(path: object) -> bool:
+    """Whether it looks like a glob."""
+    return any(sign in str(path) for sign in WILDCARDS)
+
+
+def is_url(text: str) -> bool:
+    return SCHEME in text
 
 
 def read_json(path: Path) -> Any:

@@ -21,7 +21,7 @@ from fastmlp.datasets.image_shards import find_shards
 from fastmlp.datasets.image_store import Listing
 from fastmlp.datasets.places import Place, stamp_of
 from fastmlp.datasets.reading import Reading
-from fastmlp.datasets.sources import Label, Named, Put, Reader, Samples
+from fastmlp.datasets.sources import Label, Named, OfFile, Put, Reader, Samples
 
 ENDINGS = (".parquet",)
 BUFFER = 2**20  # bytes that are read at a time
@@ -64,22 +64,13 @@ def load(place: Place, reading: Reading, reader: Reader | None = None, keep: Pat
 
 
 @dataclass(frozen=True)
-class RowGroups:
+class RowGroups(OfFile):
     """A source of the rows of row groups of a file, which start with that row of it."""
 
-    file: Named
     columns: Columns
     numbers: tuple[int, ...]
     start: int
     count: int
-
-    @property
-    def shown(self) -> str:
-        return self.file.shown
-
-    @property
-    def needed(self) -> list[Place]:
-        return [self.file.place]
 
     def identity(self) -> list[Any]:
         place = self.file.place

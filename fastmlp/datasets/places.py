@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from fastmlp.common.errors import DataError, FastMLPError, UsageError, first_line
+from fastmlp.common.files import SCHEME, has_wildcards, is_url
 
-SCHEME = "://"
-WILDCARDS = "*?["
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
 # What tells that a file of another system has changed, by the names that its file system has for it.
@@ -112,7 +111,7 @@ def place_of(text: str) -> Place:
 
     Raises UsageError for a URL of which nothing is known, or where fsspec or what it needs is not installed.
     """
-    if SCHEME not in text:
+    if not is_url(text):
         return Path(text).expanduser()
     try:
         from fsspec.core import url_to_fs
@@ -135,7 +134,7 @@ def expanded(place: Place) -> list[Place]:
     Braces are as shells have them: {a,b} and {0000..0009}. Raises DataError for one that braces name but is not there.
     """
     text = place.path if isinstance(place, RemotePath) else str(place)
-    if place.exists() or not (BRACES.search(text) or any(sign in text for sign in WILDCARDS)):
+    if place.exists() or not (BRACES.search(text) or has_wildcards(text)):
         return [place]
     named = [_like(place, name) for name in _unbraced(text)]
     return list(chain.from_iterable(_matching(one) for one in named))
@@ -174,7 +173,7 @@ def _choices(inside: str) -> list[str]:
 
 
 def _matching(place: Place) -> list[Place]:
-    if not any(sign in place.name or sign in str(place) for sign in WILDCARDS):
+    if not has_wildcards(place):
         if not place.exists():
             raise DataError(f"{place} is missing: give all that the braces name, or other numbers.")
         return [place]

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -70,6 +71,21 @@ class Source(Protocol):
 
     def read(self, max_pixels: int, threads: int, put: Put) -> Samples:
         """The samples, whose images are put. Raises DataError for what is no bad image, such as a damaged archive."""
+
+
+@dataclass(frozen=True)
+class OfFile:
+    """What sources have that are, or are in, one file."""
+
+    file: Named
+
+    @property
+    def shown(self) -> str:
+        return self.file.shown
+
+    @property
+    def needed(self) -> list[Place]:
+        return [self.file.place]
 
 
 class PartFile(NamedTuple):

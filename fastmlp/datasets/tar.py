@@ -25,7 +25,7 @@ from fastmlp.datasets.image_shards import find_shards
 from fastmlp.datasets.image_store import Listing
 from fastmlp.datasets.places import Place, stamp_of
 from fastmlp.datasets.reading import Reading
-from fastmlp.datasets.sources import Label, Named, Put, Reader, Samples
+from fastmlp.datasets.sources import Label, Named, OfFile, Put, Reader, Samples
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 NUMBER = re.compile(r"-?\d+", re.ASCII)
@@ -42,19 +42,10 @@ def load(place: Place, reading: Reading, reader: Reader | None = None, keep: Pat
 
 
 @dataclass(frozen=True)
-class TarFile:
+class TarFile(OfFile):
     """A source of the samples in one archive. Raises DataError for one that is damaged or lacks its end."""
 
-    file: Named
     count: int = 1
-
-    @property
-    def shown(self) -> str:
-        return self.file.shown
-
-    @property
-    def needed(self) -> list[Place]:
-        return [self.file.place]
 
     def identity(self) -> list[Any]:
         return ["tar", self.file.shown, str(self.file.place), stamp_of(self.file.place)]

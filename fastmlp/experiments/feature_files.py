@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError, UsageError
+from fastmlp.common.files import hash_array
 from fastmlp.common.progress import say, warn
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import Labelled
@@ -27,7 +28,6 @@ from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.standardize import odd_scale
 
 HEAD = "head"  # the name and the folder of the model
-BYTES_HASHED = 2**24  # at a time
 Classes = NDArray[Any]
 
 
@@ -58,10 +58,7 @@ class Source:
             digest.update(repr(self.names).encode())
         sharded = isinstance(self.features, ShardedRows)
         for array in (self.labels,) if sharded else (self.features, self.labels):
-            digest.update(repr((array.dtype.str, array.shape)).encode())
-            step = max(1, BYTES_HASHED // max(1, array[:1].nbytes))
-            for start in range(0, len(array), step):
-                digest.update(np.ascontiguousarray(array[start : start + step]).data)
+            hash_array(digest, array)
         return f"{self.place.name}-{digest.hexdigest()[:16]}"
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ from fastmlp._version import __version__
 from fastmlp.backends import AUTO, open_backend
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import DataError
-from fastmlp.common.files import read_json, write_array, write_json
+from fastmlp.common.files import hash_array, read_json, write_array, write_json
 from fastmlp.common.progress import progress, say
 from fastmlp.experiments.candidates import Candidate, Head, Known, Setting, heads_of, train_group
 from fastmlp.experiments.devices import spread
@@ -38,7 +38,6 @@ PARTS = "parts"  # the folder, in the sweep's own, while it runs
 HEADS = 8  # of a part, about: what a kill may cost
 KEPT, HELD_OUT = "kept", "held-out"
 SECONDS_BETWEEN_BEATS = 1.0
-BYTES_HASHED = 2**24  # at a time
 
 
 class Part(NamedTuple):
@@ -193,10 +192,8 @@ def _content_of_scaling(scaling: Scaling | None) -> str:
 
 
 def _array_digest(array: NDArray[Any]) -> str:
-    digest = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
-    step = max(1, BYTES_HASHED // max(1, array[:1].nbytes))
-    for start in range(0, len(array), step):
-        digest.update(np.ascontiguousarray(array[start : start + step]).data)
+    digest = hashlib.sha256()
+    hash_array(digest, array)
     return digest.hexdigest()
 
 

@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from fastmlp.common.counted import check_counted
 from fastmlp.common.errors import DataError
-from fastmlp.common.files import is_file, is_folder, read_json, write_bytes, write_json
+from fastmlp.common.files import has_wildcards, is_file, is_folder, read_json, write_bytes, write_json
 from fastmlp.common.progress import say, warn
 from fastmlp.features.columns import listed
 from fastmlp.features.contents import SUFFIXES
 
 MANIFEST, FORMAT = "manifest.json", 1
 PARTIAL = ".partial"  # ends the name of a feature store that is being extracted
-WILDCARDS = "*?["
 
 
 class Entry(NamedTuple):
@@ -44,7 +43,7 @@ class Entry(NamedTuple):
 
 def is_sharded(place: Path) -> bool:
     """Whether that is a folder or a glob, and not a file."""
-    return is_folder(place) or (not os.path.lexists(place) and any(sign in str(place) for sign in WILDCARDS))
+    return is_folder(place) or (not os.path.lexists(place) and has_wildcards(place))
 
 
 def shard_paths(place: Path) -> list[Path]:

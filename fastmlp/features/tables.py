@@ -22,7 +22,7 @@ from fastmlp.common.text import normalized
 from fastmlp.datasets.images import as_images
 from fastmlp.features.columns import ANY, LABELS, Choice, Columns, choose, label_of, listed
 from fastmlp.features.contents import ONLY, Contents, open_contents
-from fastmlp.network.scaling import Scaling
+from fastmlp.network.scaling import Scaling, blocks
 
 LARGEST_LABEL = 2**31 - 1
 BLOCK = 2**18  # numbers to check or copy at a time
@@ -221,8 +221,7 @@ def indices_of(labels: NDArray[Any], classes: NDArray[Any], place: object) -> ND
 
 
 def _blocks(rows: int, width: int) -> Iterator[slice]:
-    size = max(1, BLOCK // width)
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+    return blocks(rows, max(1, BLOCK // width))
 
 
 # Reading what was chosen.

@@ -16,12 +16,11 @@ import numpy as np
 from fastmlp.common.errors import UsageError
 from fastmlp.ops.network import NetworkOps, Optimizer
 
-from .driver import Array, Driver, Launch, Program
+from .driver import WARP, Array, Driver, Launch, Program, round_up
 from .sources import define, define_optimizer, optimizers
 
 REAL = {"float32": "float", "float64": "double"}
 ELEMENT = {**REAL, "int64": "int64"}
-WARP = 32
 THREADS = 64  # per block of an elementwise kernel: few, so that even small arrays spread over the multiprocessors
 EACH = 8  # numbers per thread, as in each.cuh
 SUM_THREADS = 128  # per block that sums 32 columns
@@ -185,7 +184,7 @@ class CudaOps(NetworkOps):
     def _softmax_xent(self, kernel: str, logits: Array, *arrays: Array) -> None:
         rows, classes = logits.shape
         lanes = 1 if classes <= FEW_CLASSES else WARP
-        threads = min(max(-(-rows * lanes // WARP), 1) * WARP, MOST_THREADS)
+        threads = min(max(round_up(rows * lanes, WARP), WARP), MOST_THREADS)
         shared = 2 * (-(-threads // lanes * 8 // 16) * 16)
         launch = self._load("softmax_xent.cu", kernel, shared, REAL=REAL[logits.dtype.name])
         launch((1,), (threads,), contiguous(logits, *arrays, np.int64(rows), np.int32(classes), np.int32(lanes)))

@@ -20,8 +20,14 @@ Size = tuple[int, ...]  # of a grid, in blocks, or of a block, in threads
 
 _COMPILING = Lock()
 
+WARP = 32  # threads
 PORTABLE_CLUSTER = 8  # blocks per cluster that every device with clusters supports
 NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # an attribute of a function in the driver's API
+
+
+def round_up(value: int, unit: int) -> int:
+    """To a multiple of the unit."""
+    return -(-value // unit) * unit
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from fastmlp.kernels import EpochTask
 
 from .dense import REAL, contiguous
-from .driver import Array, Driver, Launch, Program
+from .driver import WARP, Array, Driver, Launch, Program, round_up
 from .sources import define, define_optimizer, optimizers
 
 WARPS = 8
-THREADS = 32 * WARPS
+THREADS = WARP * WARPS
 TILES = {"float32": (32, 16, 8), "float64": (16, 8)}  # numbers per side of product.cuh's
 PACKS = 4  # as there
 MOST_SLOTS = 4  # as in descend.cu
@@ -105,7 +105,7 @@ class FusedSteps:
         """Bytes, array by array as in head.cu."""
         units, classes = self._sizes[-2:]
         counts = units * (classes | 1), WARPS * units, WARPS * classes
-        return sum(-(-count * self._dtype.itemsize // 16) * 16 for count in counts)
+        return sum(round_up(count * self._dtype.itemsize, 16) for count in counts)
 
     # Forward, and the loss.
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from fastmlp.kernels import EpochKind
 from fastmlp.ops.network import Rule
 
-from .driver import PORTABLE_CLUSTER, Device, Program
+from .driver import PORTABLE_CLUSTER, WARP, Device, Program, round_up
 from .sources import define, define_optimizer, optimizers
 
 FILE, SPECIALISED, KERNEL = "train_epoch.cu", "train_epoch_specialised.cu", "train_epoch"
-WARP = 32  # threads
 WARPS = 8  # of a block, that compute
 CLUSTERS = 90  # the first compute capability that has them
 MOST_SLOTS = 4  # as in train_epoch.cu
@@ -55,6 +54,20 @@ class Shape:
         """Of the first layer."""
         return self.hidden or self.classes
 
+    @property
+    def constants(self) -> dict[str, str | int]:
+        """What kernels are compiled for."""
+        return {
+            "INPUTS": self.inputs,
+            "HIDDEN": self.hidden,
+            "CLASSES": self.classes,
+            "BATCH": self.batch_size,
+            "CENTRED": int(self.centred),
+            "WEIGHTED": int(self.weighted),
+            "SMOOTHED": int(self.smoothed),
+            **dict(self.optimizer),
+        }
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -90,20 +103,13 @@ class Layout:
             SPECIALISED if self.specialised else FILE,
             KERNEL,
             define(
-                INPUTS=shape.inputs,
-                HIDDEN=shape.hidden,
-                CLASSES=shape.classes,
-                BATCH=shape.batch_size,
-                CENTRED=int(shape.centred),
-                WEIGHTED=int(shape.weighted),
-                SMOOTHED=int(shape.smoothed),
+                **shape.constants,
                 SPLIT_K=self.split_k,
                 SPLIT_N=self.split_n,
                 CLUSTER=int(self.cluster),
                 BUFFERS=self.buffers,
                 PASSES=self.passes,
                 **({"TENSOR_CORES": int(self.tensor_cores)} if self.specialised else {}),
-                **dict(shape.optimizer),
             ),
             shared_memory=self.shared_memory(shape),
             cooperative=not self.cluster,
@@ -112,19 +118,19 @@ class Layout:
 
     def batch_rows(self, shape: Shape) -> int:
         """The rows of a batch, padded for warps and blocks."""
-        return _round_up(shape.batch_size, max(16, self.blocks))
+        return round_up(shape.batch_size, max(16, self.blocks))
 
     def units(self, shape: Shape) -> int:
         """The first layer's units of a block, padded likewise."""
-        return _round_up(shape.width, 4 * self.split_n) // self.split_n
+        return round_up(shape.width, 4 * self.split_n) // self.split_n
 
     def columns(self, shape: Shape) -> int:
         """The inputs of a block, padded for its warps."""
-        return _round_up(-(-shape.inputs // self.split_k), 4 * WARPS)
+        return round_up(-(-shape.inputs // self.split_k), 4 * WARPS)
 
     def sent_classes(self, shape: Shape) -> int:
         """The classes as blocks send each other logits and deltas, padded for messages of four."""
-        return _round_up(shape.classes, 4) if self.specialised else shape.classes
+        return round_up(shape.classes, 4) if self.specialised else shape.classes
 
     def coming_classes(self, shape: Shape) -> int:
         """Whose deltas a block is sent: without a hidden layer, its own."""
@@ -135,7 +141,7 @@ class Layout:
         rows, units = self.batch_rows(shape), self.units(shape)
         sums = self.split_k * rows * units if self.split_k > 1 else 0
         logits = (self.split_n if shape.hidden else 1) * (rows // self.blocks) * self.sent_classes(shape)
-        return _round_up(2 * (sums + logits + rows * self.coming_classes(shape)), 4)
+        return round_up(2 * (sums + logits + rows * self.coming_classes(shape)), 4)
 
     def shared_memory(self, shape: Shape) -> int:
         """Bytes that a block takes, array by array like the kernel's `Share` and `Exchange`."""
@@ -151,8 +157,8 @@ class Layout:
             wide = [self.buffers, self.buffers, 6]
         else:
             wide = [3 * rows, 6] if self.cluster else [3 * rows]
-        return sum(_round_up(4 * count, ALIGNMENT) for count in floats) + sum(
-            _round_up(8 * count, ALIGNMENT) for count in wide
+        return sum(round_up(4 * count, ALIGNMENT) for count in floats) + sum(
+            round_up(8 * count, ALIGNMENT) for count in wide
         )
 
     def fits(self, shape: Shape, device: Device) -> bool:
@@ -225,7 +231,3 @@ def refusal(kind: EpochKind, device: Device, layouts: Sequence[Layout] = LAYOUTS
     if not candidates(shape, device, layouts=layouts):
         return f"the fused epoch needs more shared memory than the {device.shared_memory} bytes that {device.name} has"
     return ""
-
-
-def _round_up(value: int, unit: int) -> int:
-    return -(-value // unit) * unit

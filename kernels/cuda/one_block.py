@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .driver import Device, Program
-from .layout import ALIGNMENT, WARP, WARPS, Layout, Shape
+from .driver import WARP, Device, Program, round_up
+from .layout import ALIGNMENT, WARPS, Layout, Shape
 from .sources import define
 
 FILE, KERNEL = "train_head.cu", "train_head"
@@ -32,32 +32,23 @@ class OneBlock(Layout):
         return "one block a network"
 
     def program(self, shape: Shape) -> Program:
-        constants = {
-            "INPUTS": shape.inputs,
-            "HIDDEN": shape.hidden,
-            "CLASSES": shape.classes,
-            "BATCH": shape.batch_size,
-            "CENTRED": int(shape.centred),
-            "WEIGHTED": int(shape.weighted),
-            "SMOOTHED": int(shape.smoothed),
-        }
-        return Program(FILE, KERNEL, define(**constants, **dict(shape.optimizer)), self.shared_memory(shape))
+        return Program(FILE, KERNEL, define(**shape.constants), self.shared_memory(shape))
 
     def shared_memory(self, shape: Shape) -> int:
         """Bytes that a block takes, array by array like the kernel's `Share`."""
         rows, units, columns = (
-            _padded(shape.batch_size, TILE_ROWS),
-            _padded(shape.width, TILE_UNITS),
-            _padded(shape.inputs, CHUNK),
+            round_up(shape.batch_size, TILE_ROWS),
+            round_up(shape.width, TILE_UNITS),
+            round_up(shape.inputs, CHUNK),
         )
         of_rows = rows * (units + 4)
         floats = [columns * units, units, self.buffers * rows * (CHUNK + 4), of_rows, columns if shape.centred else 0]
         if shape.hidden:
-            floats += [shape.classes * (units + 4), shape.classes, of_rows, rows * _padded(shape.classes, 4)]
-        return sum(_padded(4 * count, ALIGNMENT) for count in floats) + _padded(8 * 2 * rows, ALIGNMENT)
+            floats += [shape.classes * (units + 4), shape.classes, of_rows, rows * round_up(shape.classes, 4)]
+        return sum(round_up(4 * count, ALIGNMENT) for count in floats) + round_up(8 * 2 * rows, ALIGNMENT)
 
     def fits(self, shape: Shape, device: Device) -> bool:
-        tiles = _padded(shape.batch_size, TILE_ROWS) // TILE_ROWS * (_padded(shape.width, TILE_UNITS) // TILE_UNITS)
+        tiles = round_up(shape.batch_size, TILE_ROWS) // TILE_ROWS * (round_up(shape.width, TILE_UNITS) // TILE_UNITS)
         return (
             shape.batch_size <= THREADS
             and tiles <= MOST_TILES * WARPS
@@ -66,7 +57,3 @@ class OneBlock(Layout):
 
 
 ONE_BLOCK = OneBlock()
-
-
-def _padded(value: int, unit: int) -> int:
-    return -(-value // unit) * unit

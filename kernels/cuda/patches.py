@@ -10,11 +10,10 @@ import numpy as np
 from fastmlp.common.errors import UsageError
 from fastmlp.ops.patches import PatchOps
 
-from .driver import Array, Driver, Program
+from .dense import REAL
+from .driver import WARP, Array, Driver, Program, round_up
 from .sources import define
 
-REAL = {"float32": "float", "float64": "double"}
-WARP = 32
 WARPS = (8, 4, 2, 1)  # per block: the first that shared memory allows
 GROUP, QUADRANTS, MOST = 16, 4, 128  # as in patches.cu
 
@@ -56,4 +55,4 @@ class CudaPatchOps(PatchOps):
 def _shared_memory(size: list[int], pixels: int, itemsize: int, warps: int) -> int:
     """Bytes: the warps' sums and patches, and an image of that size, each in whole packets."""
     parts = (warps * QUADRANTS * MOST * itemsize, warps * pixels * GROUP * itemsize, int(np.prod(size)))
-    return sum(-(-part // 16) * 16 for part in parts)
+    return sum(round_up(part, 16) for part in parts)
