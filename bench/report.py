@@ -46,9 +46,12 @@ NONE = "–"
 EMULATED = "No GPU: our kernels ran emulated and peers on the CPU."
 
 
-def write(measurements: Sequence[Measurement], out: Path) -> None:
-    """OUT/report.html, OUT/report.md and OUT/charts/*.png of one run; each file is whole or absent."""
-    document = _document(measurements, Path(out))
+def write(measurements: Sequence[Measurement], out: Path, how: str = "") -> None:
+    """OUT/report.html, OUT/report.md and OUT/charts/*.png of one run; each file is whole or absent.
+
+    how: in what way they were measured, where that was not by the suite.
+    """
+    document = _document(measurements, Path(out), how)
     write_text(Path(out) / "report.md", to_markdown(document))
     write_text(Path(out) / "report.html", to_html(document))
 
@@ -59,10 +62,10 @@ def table(measurements: Sequence[Measurement]) -> str:
     return to_markdown(Document(_headline(measurements), _overline(measurements), _opening(measurements), sections))
 
 
-def _document(measurements: Sequence[Measurement], out: Path) -> Document:
+def _document(measurements: Sequence[Measurement], out: Path, how: str) -> Document:
     sections = [Section(_title(suite), _suite(measurements, suite, out)) for suite in _suites(measurements)]
     environment = Section("Environment", [_facts(measurements[0])])
-    opening = [*_opening(measurements), *_highlights(measurements)]
+    opening = [*_opening(measurements, how), *_highlights(measurements)]
     return Document(_headline(measurements), _overline(measurements), opening, [*sections, environment])
 
 
@@ -88,22 +91,25 @@ def _overline(measurements: Sequence[Measurement]) -> str:
     return f"fastmlp {measurements[0].machine['fastmlp']} · benchmark report · {measurements[0].run} UTC"
 
 
-def _opening(measurements: Sequence[Measurement]) -> list[Block]:
+def _opening(measurements: Sequence[Measurement], how: str = "") -> list[Block]:
     first = measurements[0]
     told = f"{EMULATED} " if first.device == "emulated" else ""
     blocks: list[Block] = [
-        Paragraph(
-            f"Everybody was held to {_counted(first.threads, 'CPU thread')} and to the reference's numbers before "
-            "being timed; contenders took turns, so that a slow minute of the machine hit all of them. Medians, with "
-            "minimum and quartiles.",
-            "lead",
-        ),
+        Paragraph(how or _by_the_suite(first), "lead"),
         Paragraph(f"Commit {first.commit}; {_versions(first.machine)}."),
     ]
     if first.smoke:
         blocks.append(Paragraph(f"{told}A smoke run: tiny problems, one round each. Its times mean nothing.", "notice"))
     blocks += [Paragraph(text, "notice") for text in _failures(measurements)]
     return blocks
+
+
+def _by_the_suite(first: Measurement) -> str:
+    return (
+        f"Everybody was held to {_counted(first.threads, 'CPU thread')} and to the reference's numbers before being "
+        "timed; contenders took turns, so that a slow minute of the machine hit all of them. Medians, with minimum and "
+        "quartiles."
+    )
 
 
 def _versions(machine: Mapping[str, str]) -> str:

@@ -38,3 +38,4 @@ def test_costs_are_drawn_against_the_rows(tmp_path: Path, monkeypatch: pytest.Mo
     assert [one.median for one in read] == [row["train_seconds"] / 2 for row in told]
     assert (out / "charts" / "growth-rows-in-shards.png").is_file()
     assert "| 1,000 |" in (out / "report.md").read_text()
+    assert scale.HOW in (out / "report.md").read_text()
