@@ -44,7 +44,7 @@ from .results import Measurement, append, commit, machine, new_run, summary
 
 CLASSES, SHARD_NUMBERS = 10, 5_120_000
 FEW = 2_000  # rows that a process trains on first, in memory and then in windows
-HOW = "Each was run once, in a process of its own, which had trained on a few rows before. Memory is what it then held more."
+HOW = "Each ran once, in a process of its own that had trained on a few rows before. Memory is what it then held more."
 STACK = 2**20  # bytes of a thread's stack, which count whole
 
 
