@@ -13,6 +13,7 @@ from typing import Any
 
 from joblib import parallel_config
 from joblib.parallel import SequentialBackend, ThreadingBackend
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp.accel.refusal import LOGGER
@@ -71,6 +72,10 @@ class _SideBySide(ThreadingBackend):  # type: ignore[misc]  # joblib has no type
             if backend.name not in self._held:
                 self._limits.enter_context(backend.one_thread())
                 self._held.add(backend.name)
+
+    def submit(self, func: Any, callback: Any = None) -> Any:
+        func.items = [(_with_filters_left(one), args, kwargs) for one, args, kwargs in func.items]
+        return super().submit(func, callback)
 
     def run(self, job: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run it in a thread beside others."""
@@ -177,6 +182,21 @@ def _filters(*more: Any) -> Iterator[None]:
 # Of warnings that nobody has filtered, Python shows each once until somebody changes filters, which every fit does: so
 # fits show theirs in turn, but side by side only the first of them.
 _ALL_TOLD = Shared(partial(_filters, ("always", None, ConvergenceWarning, None, 0)))
-# scikit-learn sets the filters in each job, for the process, and puts back what it found: in the midst of another job's
+# Code in a job that sets filters sets them for the process, and puts back what it found: in the midst of another job's
 # changes, that may be anything.
 _OWN_FILTERS = Shared(_filters)
+
+
+def _with_filters_left(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Take from scikit-learn's wrapper of a job what resets the filters and sets them anew, one by one.
+
+    They are the process's, which a job in a thread has already: but another job that warns in between finds none.
+    """
+    if not hasattr(function, "warning_filters"):
+        return function
+    return partial(_configured, function.config, function.function)  # type: ignore[attr-defined]
+
+
+def _configured(config: dict[str, Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with config_context(**config):
+        return function(*args, **kwargs)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from joblib import Parallel, delayed
-from sklearn import neural_network
+from joblib import Parallel, delayed, parallel_config
+from sklearn import config_context, get_config, neural_network
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_digits
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
@@ -32,6 +32,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import parallel as sklearn_parallel
 from threadpoolctl import threadpool_info
 
 from fastmlp import MLPClassifier, MLPRegressor
@@ -239,6 +240,25 @@ def test_filters_of_warnings_hold_in_jobs_and_stay(unfiltered: list[warnings.War
     with together():
         assert not shown_by(lambda: GridSearchCV(mlp(), GRID, cv=4).fit(X, Y), unfiltered)
     assert warnings.filters == before
+
+
+def test_no_job_resets_filters_that_other_jobs_heed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """scikit-learn does, for the whole process, as its processes need it."""
+    search = GridSearchCV(mlp(), GRID, cv=4)
+    reset: list[str] = []
+    monkeypatch.setattr(warnings, "resetwarnings", lambda: reset.append("reset"))
+    with together():
+        search.fit(X, Y)
+    assert not reset
+    with parallel_config("threading", n_jobs=2):
+        search.fit(X, Y)
+    assert reset, "scikit-learn resets filters no more: neither need we prevent it"
+
+
+def test_jobs_have_the_callers_configuration() -> None:
+    with together(), config_context(assume_finite=True):
+        found = sklearn_parallel.Parallel()(sklearn_parallel.delayed(get_config)() for _ in range(4))
+    assert [one["assume_finite"] for one in found] == [True] * 4
 
 
 def test_a_failed_fit_has_the_error_score(unfiltered: list[warnings.WarningMessage]) -> None:
