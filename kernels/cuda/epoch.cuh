@@ -25,6 +25,12 @@ constexpr int COLUMNS = round_up((INPUTS + SPLIT_K - 1) / SPLIT_K, 4 * WARPS); /
 constexpr int WARP_COLUMNS = COLUMNS / WARPS;
 constexpr int STRIDE = COLUMNS + (TENSOR_CORES ? 8 : 4); // of A and W1: rows that are read at once are in different banks
 
+// Where a block has many units, there is no room for two batches and the warps' sums of step 1: they are in the place of
+// the next batch, each warp's in its own columns, and the copies of that batch wait until they are added up.
+constexpr bool SUMS_IN_BATCH = WIDE && BUFFERS == 2 && UNITS > 16 && UNITS <= WARP_COLUMNS;
+constexpr int SUM_STRIDE = SUMS_IN_BATCH ? STRIDE : UNITS;                    // from a row of a warp's sums to the next
+constexpr int WARP_SUMS = SUMS_IN_BATCH ? WARP_COLUMNS : PASS_ROWS * UNITS; // from one warp's to the next warp's
+
 static_assert(PASS_ROWS % 16 == 0 && OWN_ROWS * BLOCKS == BATCH_ROWS && UNITS % 4 == 0, "this split does not fit");
 
 #include "exchange.cuh"
@@ -124,10 +130,10 @@ __device__ void centre(float* batch, const float* mean, float scale, int count, 
     __syncwarp();
 }
 
-// 1: sums (PASS_ROWS, UNITS) over the warp's inputs, for the rows from first_row on. A lane has every 16th row, and one
-// half of the units.
-__device__ void multiply_forward(const float* batch, const float* w1, float* sums, int first_row, const Place& me) {
-    constexpr int ROWS = PASS_ROWS / 16, COUNT = UNITS / 2;
+// 1: sums (16 ROWS, UNITS), a row each SUM_STRIDE, over the warp's inputs, for the rows from first_row on. A lane has every
+// 16th row, and one half of the units.
+template <int ROWS> __device__ void multiply_forward(const float* batch, const float* w1, float* sums, int first_row, const Place& me) {
+    constexpr int COUNT = UNITS / 2;
     const int row = me.lane / 2, unit = me.lane % 2 * COUNT;
     const float* x_start = batch + (first_row + row) * STRIDE + me.first_column;
     const float* w_start = w1 + unit * STRIDE + me.first_column;
@@ -149,10 +155,10 @@ __device__ void multiply_forward(const float* batch, const float* w1, float* sum
             }
         }
     }
-    float* out = sums + me.warp * PASS_ROWS * UNITS;
+    float* out = sums + me.warp * WARP_SUMS;
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) {
-        float* here = out + (row + 16 * i) * UNITS + unit;
+        float* here = out + (row + 16 * i) * SUM_STRIDE + unit;
         if constexpr (WIDE)
             store(sum[i], here);
         else

@@ -16,7 +16,7 @@ WARPS = 8  # of a block, that compute
 CLUSTERS = 90  # the first compute capability that has them
 MOST_SLOTS = 4  # as in train_epoch.cu
 MOST_UNITS = 32  # of a block: a lane's sums of them over four rows still fit into registers
-MOST_SPECIALISED_UNITS = 16  # likewise, where nine warps leave 168 registers to a thread
+UNITS_BESIDE_BATCHES = 16  # of a block with specialised warps; the sums of more are in a batch's place, see epoch.cuh
 ALIGNMENT = 16  # bytes
 FEW_TASKS = 4  # the paper's two models, and some more
 
@@ -139,9 +139,14 @@ class Layout:
     def inbox(self, shape: Shape) -> int:
         """How many numbers a block's inboxes hold: whole float4."""
         rows, units = self.batch_rows(shape), self.units(shape)
-        sums = self.split_k * rows * units if self.split_k > 1 else 0
+        sums = (self.split_k - 1) * rows * units
         logits = (self.split_n if shape.hidden else 1) * (rows // self.blocks) * self.sent_classes(shape)
         return round_up(2 * (sums + logits + rows * self.coming_classes(shape)), 4)
+
+    def sums_in_batch(self, shape: Shape) -> bool:
+        """Whether the warps' sums are in the next batch's place."""
+        many = UNITS_BESIDE_BATCHES < self.units(shape) <= self.columns(shape) // WARPS
+        return self.specialised and self.buffers == 2 and many
 
     def shared_memory(self, shape: Shape) -> int:
         """Bytes that a block takes, array by array like the kernel's `Share` and `Exchange`."""
@@ -150,7 +155,8 @@ class Layout:
         rest = units * classes + units + classes
         of_rest = [rest] if self.specialised else [units, *([units * classes, classes] if shape.hidden else [])]
         floats = [self.buffers * rows * stride] + [units * stride, *of_rest] * shape.slots
-        floats += [WARPS * rows // self.passes * units, rows * units, rows * units if shape.hidden else 0, columns]
+        sums = 0 if self.sums_in_batch(shape) else WARPS * rows // self.passes * units
+        floats += [sums, rows * units, rows * units if shape.hidden else 0, columns]
         floats += [self.inbox(shape)] if self.cluster else [rows * self.coming_classes(shape)]
         if self.specialised:
             floats.append(WARPS * rest)
@@ -175,9 +181,10 @@ class Layout:
     def _has_kernel(self, shape: Shape) -> bool:
         if self.tensor_cores and (self.columns(shape) // WARPS % 16 or self.units(shape) % 8):
             return False  # no whole tiles
-        if self.specialised:
-            return shape.hidden > 0 and self.units(shape) <= MOST_SPECIALISED_UNITS
-        return self.units(shape) <= MOST_UNITS
+        if not self.specialised:
+            return self.units(shape) <= MOST_UNITS
+        most = MOST_UNITS if self.sums_in_batch(shape) else UNITS_BESIDE_BATCHES
+        return shape.hidden > 0 and self.units(shape) <= most
 
 
 # For one network, what should be fastest comes first. A cluster's messages are faster than a grid's. Splitting the
@@ -195,10 +202,17 @@ LAYOUTS = (
     Layout(8, 8, cluster=False, buffers=1, passes=2),
 )
 
-# What no GPU has measured yet, and nobody chooses but by name; what turns out faster is to come first above.
+# What no GPU has measured yet, and nobody chooses but by name; what turns out faster is to come first above. The last
+# ones are for many networks: with fewer blocks a network, more of them run at once.
+FEWER_BLOCKS = (
+    Layout(2, 4, cluster=True, buffers=2, passes=1, specialised=True, tensor_cores=True),
+    Layout(2, 2, cluster=True, buffers=2, passes=1, specialised=True),
+    Layout(2, 2, cluster=True, buffers=2, passes=1, specialised=True, tensor_cores=True),
+)
 UNMEASURED = (
     Layout(2, 8, cluster=True, buffers=2, passes=1, specialised=True),
     Layout(2, 8, cluster=True, buffers=2, passes=1, specialised=True, tensor_cores=True),
+    *FEWER_BLOCKS,
 )
 
 

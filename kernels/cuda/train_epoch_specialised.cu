@@ -49,7 +49,7 @@ struct Share {
     float* w2[SLOTS];
     float* b1[SLOTS];
     float* b2[SLOTS];
-    float* sums;           // (WARPS, BATCH_ROWS, UNITS)
+    float* sums;           // (WARPS, BATCH_ROWS, UNITS), unless SUMS_IN_BATCH
     float* rest_sums;      // (WARPS, REST)
     float* hidden;         // H (BATCH_ROWS, UNITS)
     float* hidden_deltas;  // dZ1 (BATCH_ROWS, UNITS)
@@ -64,7 +64,7 @@ struct Share {
             b1[slot] = w2[slot] + UNITS * SENT_CLASSES;
             b2[slot] = b1[slot] + UNITS;
         }
-        sums = memory.take<float>(WARPS * BATCH_ROWS * UNITS);
+        sums = memory.take<float>(SUMS_IN_BATCH ? 0 : WARPS * BATCH_ROWS * UNITS);
         rest_sums = memory.take<float>(WARPS * REST);
         hidden = memory.take<float>(BATCH_ROWS * UNITS);
         hidden_deltas = memory.take<float>(BATCH_ROWS * UNITS);
@@ -72,7 +72,8 @@ struct Share {
     }
 };
 
-// The batches in shared memory. Step s has place s % BUFFERS, as its user number s / BUFFERS.
+// The batches in shared memory. Step s has place s % BUFFERS, as its user number s / BUFFERS. Copies wait for the place of
+// every batch but the first ones, for which there is room from the start.
 class Batches {
   public:
     // The exchange's constructor, which meets the whole cluster, must follow.
@@ -89,7 +90,7 @@ class Batches {
 
     // By the warp that copies, before it fills the place.
     __device__ void wait_until_empty(int step) {
-        if (step >= BUFFERS) wait(&emptied[step % BUFFERS], (step / BUFFERS - 1) % 2);
+        if (step >= FIRST) wait(&emptied[step % BUFFERS], (step - FIRST) / BUFFERS % 2);
     }
 
     // By every lane of it, once its copies have started.
@@ -101,13 +102,14 @@ class Batches {
         return at(step);
     }
 
-    // By every warp of them, once it has read its columns.
+    // By every warp of them, once it is done with what was in that step's place.
     __device__ void empty(int step, const Place& me) {
         __syncwarp();
         if (me.lane == 0) arrive(&emptied[step % BUFFERS]);
     }
 
   private:
+    static constexpr int FIRST = SUMS_IN_BATCH ? 1 : BUFFERS;
     float* numbers; // A (BUFFERS, BATCH_ROWS, STRIDE)
     Mailbox *filled, *emptied;
 };
@@ -131,6 +133,20 @@ __device__ void start_batch(const float* features, const Task& task, int step, f
     }
 }
 
+// 1, some rows after the others: as many as leave room in registers.
+__host__ __device__ constexpr int rows_of_lane() {
+    int rows = BATCH_ROWS / 16;
+    while (rows % 2 == 0 && rows * UNITS / 2 > 32) rows /= 2;
+    return rows;
+}
+
+__device__ void multiply_some_forward(const float* batch, const float* w1, float* sums, const Place& me) {
+    constexpr int ROWS = rows_of_lane();
+#pragma unroll 1
+    for (int row = 0; row < BATCH_ROWS; row += 16 * ROWS)
+        multiply_forward<ROWS>(batch, w1, sums + row * SUM_STRIDE, row, me);
+}
+
 // The lane's part of the rows of its warp: of the row of each turn, if it is there, the units from `unit` on.
 struct Cells {
     int first_row, unit;
@@ -147,18 +163,18 @@ struct Cells {
 };
 
 // 2: add up the warps' sums and, if the inputs are split, send them to the blocks with the same units.
-__device__ void add_up_warps(const Share& share, Exchange& exchange, float (&z)[TURNS][LANE_UNITS], int step,
+__device__ void add_up_warps(const float* sums, Exchange& exchange, float (&z)[TURNS][LANE_UNITS], int step,
                              const Cells& cells, const Place& me) {
     using Piece = Widest<LANE_UNITS>;
 #pragma unroll
     for (int turn = 0; turn < TURNS; ++turn) {
         if (!cells.has(turn)) continue;
-        const int place = cells.place(turn);
-        load(z[turn], share.sums + place);
+        const float* own = sums + cells.row(turn) * SUM_STRIDE + cells.unit;
+        load(z[turn], own);
 #pragma unroll
         for (int warp = 1; warp < WARPS; ++warp) {
             float more[LANE_UNITS];
-            load(more, share.sums + warp * BATCH_ROWS * UNITS + place);
+            load(more, own + warp * WARP_SUMS);
 #pragma unroll
             for (int j = 0; j < LANE_UNITS; ++j) z[turn][j] += more[j];
         }
@@ -166,7 +182,7 @@ __device__ void add_up_warps(const Share& share, Exchange& exchange, float (&z)[
             if (q != me.part_k)
 #pragma unroll
                 for (int j = 0; j < LANE_UNITS; j += WIDEST<LANE_UNITS>)
-                    exchange.send_to<SUMS>(q * SPLIT_N + me.part_n, me.part_k * BATCH_ROWS * UNITS + place + j,
+                    exchange.send_to<SUMS>(q * SPLIT_N + me.part_n, place_of_sums(me.part_k, q) + cells.place(turn) + j,
                                            *reinterpret_cast<const Piece*>(&z[turn][j]), step);
     }
 }
@@ -184,7 +200,7 @@ __device__ void activate(Share& share, Exchange& exchange, float (&h)[TURNS][LAN
         float z[LANE_UNITS] = {};
         for (int q = 0; q < SPLIT_K; ++q) {
             float part[LANE_UNITS];
-            if (q != me.part_k) load(part, coming + q * BATCH_ROWS * UNITS + cells.place(turn));
+            if (q != me.part_k) load(part, coming + place_of_sums(q, me.part_k) + cells.place(turn));
 #pragma unroll
             for (int j = 0; j < LANE_UNITS; ++j) z[j] += q == me.part_k ? h[turn][j] : part[j];
         }
@@ -463,70 +479,78 @@ __device__ void update_w1(Share& share, const float* batch, const Update& by, co
 
 static_assert(WARP_COLUMNS % 16 == 0 && UNITS % 8 == 0, "no whole tiles");
 
-// 1, on tensor cores: tiles of 16 rows x 8 units, over 8 inputs at a time. Inputs may be numbered as we like, in both
-// factors alike: so a lane reads four neighbours, which serve for two tiles. Rows are numbered so that eight lanes, which
-// read at once, do so in different banks.
+// 1, on tensor cores: tiles of 16 rows x 8 units, over 8 inputs at a time; as many at once as leave room in registers.
+// Inputs may be numbered as we like, in both factors alike: so a lane reads four neighbours, which serve for two tiles. Rows
+// are numbered so that eight lanes, which read at once, do so in different banks.
 __device__ void multiply_forward_in_tiles(const float* batch, const float* w1, float* sums, const Place& me) {
-    constexpr int ROW_TILES = BATCH_ROWS / 16, UNIT_TILES = UNITS / 8;
+    constexpr int ROW_TILES = BATCH_ROWS / 16, ACROSS = UNITS % 16 == 0 ? 2 : 1;
+    constexpr int DOWN = ACROSS == 1 ? ROW_TILES : ROW_TILES % 2 == 0 ? 2 : 1;
     const int g = me.lane / 4, t = me.lane % 4;
-    const int row = g % 2 * 2 + g / 2 % 2 + g / 4 * 4;
-    const float* x_start = batch + row * STRIDE + me.first_column + 4 * t;
-    const float* w_start = w1 + g * STRIDE + me.first_column + 4 * t;
-    TileSum sum[ROW_TILES][UNIT_TILES];
+    const int row_of_tile = g % 2 * 2 + g / 2 % 2 + g / 4 * 4;
 #pragma unroll 1
-    for (int k = 0; k < WARP_COLUMNS; k += 16) {
-        Parts<2> w[UNIT_TILES][2];
+    for (int cell = 0; cell < ROW_TILES / DOWN * (UNITS / 8 / ACROSS); ++cell) {
+        const int row = cell % (ROW_TILES / DOWN) * 16 * DOWN + row_of_tile, unit = cell / (ROW_TILES / DOWN) * 8 * ACROSS;
+        const float* x_start = batch + row * STRIDE + me.first_column + 4 * t;
+        const float* w_start = w1 + (unit + g) * STRIDE + me.first_column + 4 * t;
+        TileSum sum[DOWN][ACROSS];
+#pragma unroll 1
+        for (int k = 0; k < WARP_COLUMNS; k += 16) {
+            Parts<2> w[ACROSS][2];
 #pragma unroll
-        for (int n = 0; n < UNIT_TILES; ++n) {
-            float numbers[4];
-            load(numbers, w_start + 8 * n * STRIDE + k);
+            for (int n = 0; n < ACROSS; ++n) {
+                float numbers[4];
+                load(numbers, w_start + 8 * n * STRIDE + k);
 #pragma unroll
-            for (int j = 0; j < 4; ++j) w[n][j / 2].set(j % 2, numbers[j]);
-        }
-#pragma unroll
-        for (int i = 0; i < ROW_TILES; ++i) {
-            Parts<4> x[2];
-            float upper[4], lower[4];
-            load(upper, x_start + 16 * i * STRIDE + k);
-            load(lower, x_start + (16 * i + 8) * STRIDE + k);
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                x[j / 2].set(j % 2 * 2, upper[j]);
-                x[j / 2].set(j % 2 * 2 + 1, lower[j]);
+                for (int j = 0; j < 4; ++j) w[n][j / 2].set(j % 2, numbers[j]);
             }
 #pragma unroll
-            for (int n = 0; n < UNIT_TILES; ++n)
+            for (int i = 0; i < DOWN; ++i) {
+                Parts<4> x[2];
+                float upper[4], lower[4];
+                load(upper, x_start + 16 * i * STRIDE + k);
+                load(lower, x_start + (16 * i + 8) * STRIDE + k);
 #pragma unroll
-                for (int half = 0; half < 2; ++half) sum[i][n].add(x[half], w[n][half]);
+                for (int j = 0; j < 4; ++j) {
+                    x[j / 2].set(j % 2 * 2, upper[j]);
+                    x[j / 2].set(j % 2 * 2 + 1, lower[j]);
+                }
+#pragma unroll
+                for (int n = 0; n < ACROSS; ++n)
+#pragma unroll
+                    for (int half = 0; half < 2; ++half) sum[i][n].add(x[half], w[n][half]);
+            }
         }
+        float* out = sums + me.warp * WARP_SUMS + row * SUM_STRIDE + unit + 2 * t;
+#pragma unroll
+        for (int i = 0; i < DOWN; ++i)
+#pragma unroll
+            for (int n = 0; n < ACROSS; ++n) {
+                const float upper[2] = {sum[i][n][0], sum[i][n][1]}, lower[2] = {sum[i][n][2], sum[i][n][3]};
+                store(upper, out + 16 * i * SUM_STRIDE + 8 * n);
+                store(lower, out + (16 * i + 8) * SUM_STRIDE + 8 * n);
+            }
     }
-    float* out = sums + me.warp * BATCH_ROWS * UNITS + row * UNITS + 2 * t;
-#pragma unroll
-    for (int i = 0; i < ROW_TILES; ++i)
-#pragma unroll
-        for (int n = 0; n < UNIT_TILES; ++n) {
-            const float upper[2] = {sum[i][n][0], sum[i][n][1]}, lower[2] = {sum[i][n][2], sum[i][n][3]};
-            store(upper, out + 16 * i * UNITS + 8 * n);
-            store(lower, out + (16 * i + 8) * UNITS + 8 * n);
-        }
 }
 
-// 6, on tensor cores: tiles of 16 inputs x 8 units, over 8 rows at a time, two of them at once if there are as many. A
-// lane's two inputs are neighbours.
+// 6, on tensor cores: tiles of 16 inputs x 8 units, over 8 rows at a time; two by two of them at once if there are as
+// many. A lane's two inputs are neighbours.
 __device__ void update_w1_in_tiles(Share& share, const float* batch, const Update& by, const Place& me) {
-    constexpr int COUNT = WARP_COLUMNS % 32 == 0 ? 2 : 1;
+    constexpr int DOWN = WARP_COLUMNS % 32 == 0 ? 2 : 1, ACROSS = UNITS % 16 == 0 ? 2 : 1;
     const int g = me.lane / 4, t = me.lane % 4;
-    for (int first = 0; first < WARP_COLUMNS; first += 16 * COUNT)
-        for (int unit = 0; unit < UNITS; unit += 8) {
+    for (int first = 0; first < WARP_COLUMNS; first += 16 * DOWN)
+        for (int unit = 0; unit < UNITS; unit += 8 * ACROSS) {
             const int column = me.first_column + first + 2 * g;
-            TileSum gradient[COUNT];
+            TileSum gradient[DOWN][ACROSS];
 #pragma unroll 4
             for (int row = t; row < BATCH_ROWS; row += 8) {
-                Parts<2> deltas;
-                deltas.set(0, share.hidden_deltas[row * UNITS + unit + g]);
-                deltas.set(1, share.hidden_deltas[(row + 4) * UNITS + unit + g]);
+                Parts<2> deltas[ACROSS];
 #pragma unroll
-                for (int i = 0; i < COUNT; ++i) {
+                for (int n = 0; n < ACROSS; ++n) {
+                    deltas[n].set(0, share.hidden_deltas[row * UNITS + unit + 8 * n + g]);
+                    deltas[n].set(1, share.hidden_deltas[(row + 4) * UNITS + unit + 8 * n + g]);
+                }
+#pragma unroll
+                for (int i = 0; i < DOWN; ++i) {
                     float upper[2], lower[2];
                     load(upper, batch + row * STRIDE + column + 16 * i);
                     load(lower, batch + (row + 4) * STRIDE + column + 16 * i);
@@ -535,16 +559,19 @@ __device__ void update_w1_in_tiles(Share& share, const float* batch, const Updat
                     x.set(1, upper[1]);
                     x.set(2, lower[0]);
                     x.set(3, lower[1]);
-                    gradient[i].add(x, deltas);
+#pragma unroll
+                    for (int n = 0; n < ACROSS; ++n) gradient[i][n].add(x, deltas[n]);
                 }
             }
 #pragma unroll
-            for (int i = 0; i < COUNT; ++i)
+            for (int i = 0; i < DOWN; ++i)
 #pragma unroll
-                for (int j = 0; j < 2; ++j) {
-                    const float numbers[2] = {gradient[i][j], gradient[i][2 + j]};
-                    update_some(share.w1, (unit + 2 * t + j) * STRIDE + column + 16 * i, numbers, by, by.kept);
-                }
+                for (int n = 0; n < ACROSS; ++n)
+#pragma unroll
+                    for (int j = 0; j < 2; ++j) {
+                        const float numbers[2] = {gradient[i][n][j], gradient[i][n][2 + j]};
+                        update_some(share.w1, (unit + 8 * n + 2 * t + j) * STRIDE + column + 16 * i, numbers, by, by.kept);
+                    }
         }
     __syncwarp();
 }
@@ -567,11 +594,12 @@ __device__ void compute(const int64* labels, const Task& task, Share& share, Bat
         const float per_row = 1.0f / count;
         exchange.begin(step);
         float* batch = batches.wait_until_full(step);
+        float* sums = SUMS_IN_BATCH ? batches.at(step + 1) : share.sums;
         if (CENTRED) centre(batch, share.mean, static_cast<float>(task.scale), count, me);
 #if TENSOR_CORES
-        multiply_forward_in_tiles(batch, share.w1[0], share.sums, me);
+        multiply_forward_in_tiles(batch, share.w1[0], sums, me);
 #else
-        multiply_forward(batch, share.w1[0], share.sums, 0, me);
+        multiply_some_forward(batch, share.w1[0], sums, me);
 #endif
         // for the next step
         const Update next_by = update_of(task, min(step + 1, steps - 1));
@@ -583,7 +611,8 @@ __device__ void compute(const int64* labels, const Task& task, Share& share, Bat
         sync_computing();
 
         float h[TURNS][LANE_UNITS];
-        add_up_warps(share, exchange, h, step, cells, me);
+        add_up_warps(sums, exchange, h, step, cells, me);
+        if (SUMS_IN_BATCH) batches.empty(step + 1, me);
         activate(share, exchange, h, step, cells, me);
         send_logits(share, exchange, step, cells, me);
         exchange.receive<LOGITS>(step);
@@ -603,7 +632,7 @@ __device__ void compute(const int64* labels, const Task& task, Share& share, Bat
 #else
         update_w1(share, batch, by, me);
 #endif
-        batches.empty(step, me);
+        if (!SUMS_IN_BATCH) batches.empty(step, me);
         by = next_by;
         for (int turn = 0; turn < OWN_TURNS; ++turn) own[turn] = next_own[turn];
     }

@@ -14,7 +14,7 @@ from fastmlp.common.errors import BackendError, UsageError
 from fastmlp.kernels import EpochKind
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
-from fastmlp.kernels.cuda.layout import LAYOUTS, UNMEASURED, Layout, Shape, candidates, refusal
+from fastmlp.kernels.cuda.layout import FEWER_BLOCKS, LAYOUTS, UNMEASURED, Layout, Shape, candidates, refusal
 from fastmlp.kernels.cuda.one_block import ONE_BLOCK
 from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.network.parameters import initial_parameters
@@ -157,6 +157,22 @@ def test_specialised_warps_hold_to_what_the_chosen_layout_does_emulated(emulated
     assert not way.fused_epoch_refusal(EpochKind((33, 16, 10), "float32", 37, PLAIN))
     report = check_backend(way, only=checks)
     assert report.ok, report
+
+
+# Inputs, hidden units and rows of a batch: the least with which the warps' sums are where the next batch will be.
+FEWER = {(2, 2, False): ((290, 38, 10), 29), (2, 2, True): ((450, 46, 10), 29), (2, 4, True): ((250, 60, 10), 61)}
+
+
+@pytest.mark.parametrize("layout", FEWER_BLOCKS, ids=str)
+def test_fewer_blocks_train_a_network_as_many_do_emulated(emulated, layout):
+    sizes, batch_size = FEWER[layout.split_k, layout.split_n, layout.tensor_cores]
+    problem = Problem(sizes, batch_size, 3 * batch_size + 5, centred=True)
+    assert layout.sums_in_batch(Shape.of(sizes, batch_size, PLAIN, centred=True)) is (layout.split_n == 2)
+    (got,) = train(emulated, [problem], layout)
+    assert_same(got, problem.exact())
+    (again,) = train(emulated, [problem], layout)  # in another order of threads and messages
+    for name in got[2]:
+        np.testing.assert_array_equal(again[2][name], got[2][name])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
