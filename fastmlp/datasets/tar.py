@@ -1,7 +1,8 @@
 """Tar archives of samples, as WebDataset has them: files of one stem, one an image and one its label.
 
-PHOTO.jpg has its label in PHOTO.cls, as a whole number or a word, or in PHOTO.json as "label" or "cls". Archives are
-read from their beginning to their end, each as one part.
+PHOTO.jpg has its label in PHOTO.cls, as a whole number or a word, or in PHOTO.json as "label" or "cls": of several, the
+first of these counts, and they may only differ as a number and a word do. Archives are read from their beginning to
+their end, each as one part.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastmlp.common.errors import DataError, first_line
 from fastmlp.datasets import image_files, image_store
@@ -29,7 +30,8 @@ from fastmlp.datasets.sources import Label, Named, OfFile, Put, Reader, Samples
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 NUMBER = re.compile(r"-?\d+", re.ASCII)
-IN_JSON = ("label", "cls")
+IN_CLS, IN_JSON = ".cls", ("label", "cls")
+KINDS = (IN_CLS, *(f".json {name}" for name in IN_JSON))  # of places of labels; the first counts
 DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
@@ -58,6 +60,14 @@ class TarFile(OfFile):
         return found.samples()
 
 
+class _Told(NamedTuple):
+    """A label, the kind of place that it has, and which place that is."""
+
+    label: Label
+    kind: str
+    place: str
+
+
 @dataclass
 class _Found:
     """The samples of an archive as they come: images are decoded, and put, few at a time."""
@@ -68,7 +78,7 @@ class _Found:
     put: Put
     names: dict[str, str] = field(default_factory=dict)  # of image files, by their stems
     reasons: dict[str, str] = field(default_factory=dict)  # of images that cannot be read, by their stems
-    labels: dict[str, dict[str, Label]] = field(default_factory=dict)  # by their stems, then by suffix
+    labels: dict[str, list[_Told]] = field(default_factory=dict)  # by their stems
     others: Counter[str] = field(default_factory=Counter)  # by their suffixes
     waiting: list[bytes] = field(default_factory=list)
 
@@ -89,24 +99,35 @@ class _Found:
             self.waiting.append(content)
             if len(self.waiting) == PART:
                 self._decode()
-        elif suffix in (".cls", ".json"):
-            label = _label(content, f"{self.shown}/{name}", suffix)
-            if label is not None:
-                self.labels.setdefault(stem, {})[suffix] = label
+        elif suffix in (IN_CLS, ".json"):
+            if told := _labels(content, f"{self.shown}/{name}", suffix):
+                self.labels.setdefault(stem, []).extend(told)
         else:
             self.others[suffix if suffixes else "without a suffix"] += 1
 
     def samples(self) -> Samples:
-        """In the order of the images. Raises DataError for an image without a label."""
+        """In the order of the images. Raises DataError for an image without a label, or with two."""
         self._decode()
         for stem, name in self.names.items():
             if stem not in self.labels:
                 raise DataError(f"{self.shown}/{name} has no label: put {stem}.cls beside it, or remove it.")
-        owns = (self.labels[stem] for stem in self.names if stem not in self.reasons)
-        labels = [own.get(".cls", next(iter(own.values()))) for own in owns]
+        labels = [self._label(stem) for stem in self.names if stem not in self.reasons]
         reasons = {f"{self.shown}/{self.names[stem]}": reason for stem, reason in self.reasons.items()}
         alone = {f"{self.shown}/{stem}": "a label without an image" for stem in self.labels if stem not in self.names}
         return Samples(labels, reasons | alone, dict(self.others))
+
+    def _label(self, stem: str) -> Label:
+        """That of an image; what tells it in another way is counted among what is left out."""
+        first, *others = sorted(self.labels[stem], key=lambda told: (KINDS.index(told.kind), told.place))
+        for other in others:
+            if type(other.label) is not type(first.label):
+                self.others[f"{other.kind} beside {first.kind}"] += 1
+            elif other.label != first.label:
+                raise DataError(
+                    f"{self.shown}/{self.names[stem]} has two labels, {first.label!r} in {first.place} and "
+                    f"{other.label!r} in {other.place}: remove one of them."
+                )
+        return first.label
 
     def _decode(self) -> None:
         found = decoded(self.waiting, of_bytes, self.max_pixels, self.threads)
@@ -116,23 +137,28 @@ class _Found:
         self.waiting = []
 
 
-def _label(content: bytes, shown: str, suffix: str) -> Label | None:
-    """A whole number from 0 on, or a word; None of JSON that has none."""
+def _labels(content: bytes, shown: str, suffix: str) -> list[_Told]:
+    """Whole numbers from 0 on, or words; none of JSON that has none."""
     try:
-        value: Any = content.decode().strip() if suffix == ".cls" else _in_json(json.loads(content))
-        if suffix == ".cls" and NUMBER.fullmatch(value):
-            value = int(value)  # or ValueError, of too many digits
+        values = {IN_CLS: _number_or_word(content)} if suffix == IN_CLS else _in_json(json.loads(content))
     except (ValueError, RecursionError):
         raise DataError(f"{shown} is damaged: write the label as text, or as JSON.") from None
-    number = type(value) is int and value >= 0  # true is no number
-    if not number and value is not None and not (isinstance(value, str) and value):
-        raise DataError(f"{shown} has the label {value!r}: give a whole number from 0 on, or a word.")
-    found: Label | None = value
-    return found
+    for value in values.values():
+        number = type(value) is int and value >= 0  # true is no number
+        if not number and not (isinstance(value, str) and value):
+            raise DataError(f"{shown} has the label {value!r}: give a whole number from 0 on, or a word.")
+    return [_Told(value, kind, shown) for kind, value in values.items()]
 
 
-def _in_json(about: Any) -> Any:
-    return next((about[name] for name in IN_JSON if name in about), None) if isinstance(about, dict) else None
+def _number_or_word(content: bytes) -> Label:
+    text = content.decode().strip()
+    return int(text) if NUMBER.fullmatch(text) else text  # or ValueError, of too many digits
+
+
+def _in_json(about: Any) -> dict[str, Any]:
+    """By its kind of place."""
+    found = about if isinstance(about, dict) else {}
+    return {kind: found[name] for kind, name in zip(KINDS[1:], IN_JSON, strict=True) if found.get(name) is not None}
 
 
 @contextmanager

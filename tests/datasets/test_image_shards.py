@@ -114,6 +114,48 @@ def test_labels_of_tars_may_be_json(samples: list[Sample], form: str) -> None:
     assert found.train.content_hash == datasets.load("folder:folder").train.content_hash
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("suffix", "says", "left_out"),
+    [
+        ("json", '{"label": "NAME"}', {}),
+        ("json", '{"cls": "NAME"}', {}),
+        ("json", '{"label": NUMBER}', {".json label beside .cls": 20}),
+        ("json", '{"label": "NAME", "cls": NUMBER}', {".json cls beside .cls": 20}),
+        ("json", '{"label": null, "cls": NUMBER}', {".json cls beside .cls": 20}),
+        ("more.cls", "NAME", {}),
+        ("more.cls", "NUMBER", {".cls beside .cls": 20}),
+    ],
+)
+def test_of_a_word_and_a_number_that_label_an_image_one_is_left_out(
+    samples: list[Sample], suffix: str, says: str, left_out: dict[str, int], first: bool
+) -> None:
+    more = []
+    for name, _, label in samples:
+        told = says.replace("NAME", label).replace("NUMBER", str(CLASSES.index(label)))
+        more.append((f"{name}.{suffix}", told.encode()))
+    write_tar(Path("a.tar"), [*more, *members_of(samples)] if first else [*members_of(samples), *more])
+    found = datasets.load("tar:a.tar")
+    assert same(found, datasets.load("folder:folder"))
+    assert found.left_out.files == left_out
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"json": b'{"label": "dog"}', "cls": b"cat"}, "'cat' in a.tar/a.cls and 'dog' in a.tar/a.json: remove one of"),
+        ({"cls": b"4", "json": b'{"cls": 3}'}, "4 in a.tar/a.cls and 3 in a.tar/a.json"),
+        ({"json": b'{"label": 4, "cls": 3}'}, "4 in a.tar/a.json and 3 in a.tar/a.json"),
+        ({"x.cls": b"dog", "cls": b"cat"}, "'cat' in a.tar/a.cls and 'dog' in a.tar/a.x.cls"),
+    ],
+)
+def test_labels_of_an_image_that_differ_are_refused(samples: list[Sample], told: dict[str, bytes], said: str) -> None:
+    more = [(f"a.{suffix}", content) for suffix, content in told.items()]
+    write_tar(Path("a.tar"), [*members_of(samples), ("a.png", samples[0][1]), *more])
+    with pytest.raises(DataError, match=f"^a.tar/a.png has two labels, {said}"):
+        datasets.load("tar:a.tar")
+
+
 def test_classes_are_those_that_the_file_names(samples: list[Sample]) -> None:
     """Also where their order is another, or the labels are plain numbers or words of a dictionary."""
     import pyarrow as pa
