@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend, Data
+from fastmlp.backends.release import release_with
 from fastmlp.features.streamed import StreamedRows
 from fastmlp.features.tables import RowArray
 from fastmlp.network.scaling import Scaling, blocks
@@ -152,6 +153,7 @@ class Slot:
         devices = [backend.asarray(host) for host in self._host] if backend.memory_budget() is None else []
         self._shared = bool(devices) and np.shares_memory(backend.to_numpy(devices[0]), self._host[0])
         self._device = devices if self._shared else [backend.empty(host.shape, host.dtype.name) for host in self._host]
+        release_with(self, backend.synchronize, self._host.clear, self._device.clear)
 
     def fill(self, rows: Index) -> Slot:
         """Read these rows of the samples."""

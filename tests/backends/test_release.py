@@ -66,3 +66,43 @@ def test_what_lives_to_the_end_is_let_go_before_the_driver_closes_and_the_last_f
     told = done.stdout.splitlines()[:4]
     assert told == ["pinned memory goes", "streams go", "the backend waits", "the driver closes"]
     assert not done.stderr
+
+
+ROWS_LIVE_ON = """
+import atexit
+from types import SimpleNamespace
+import numpy as np
+from fastmlp.backends.numpy import NumpyBackend
+from fastmlp.training.chunks import Chunks
+from fastmlp.training.windowed import Slot
+
+atexit.register(print, "the driver closes")
+
+class Pinned(np.ndarray):
+    def __del__(self):
+        print("memory goes")
+
+class Device(NumpyBackend):
+    def memory_budget(self):
+        return 2**12
+
+    def upload_buffer(self, shape, dtype):
+        return np.ndarray.__new__(Pinned, shape, dtype)
+
+    def synchronize(self):
+        print("the backend waits")
+
+features, labels, backend = np.ones((9, 8), np.float32), np.arange(9) % 2, Device()
+samples = SimpleNamespace(backend=backend, features=features, labels=labels, weights=None, dtype="float32")
+slot, chunks = Slot(samples, 9), Chunks(backend, features, labels, "float32", 2**12)
+slot.cycle, chunks.cycle = chunks, slot
+"""
+
+
+def test_pinned_rows_that_live_to_the_end_are_let_go_before_the_driver_closes() -> None:
+    """Those of windows and of chunks, with a column of labels each."""
+    done = subprocess.run([sys.executable, "-c", ROWS_LIVE_ON], capture_output=True, text=True, check=True)
+    chunks = ["the backend waits", *["memory goes"] * 4]
+    windows = ["the backend waits", *["memory goes"] * 2]
+    assert done.stdout.splitlines()[:9] == [*chunks, *windows, "the driver closes"]
+    assert not done.stderr
