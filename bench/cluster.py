@@ -41,7 +41,9 @@ WIDTH, ROWS = 512, 8_192
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fastmlp.bench.cluster", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m fastmlp.bench.cluster", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--extractors", nargs="*", default=["patches", "resnet18"], help="(%(default)s)")
     parser.add_argument("--images", type=int, help="the largest part of them for training (by extractor)")
     parser.add_argument("--threads", type=int, default=1, help="(%(default)s)")

@@ -32,7 +32,9 @@ Sample = tuple[str, bytes, str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fastmlp.bench.inputs", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m fastmlp.bench.inputs", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000], help="(%(default)s)")
     parser.add_argument("--inputs", nargs="+", choices=WRITERS, default=list(WRITERS), help="(%(default)s)")
     parser.add_argument("--extractor", default="pixels", help="(%(default)s)")

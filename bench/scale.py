@@ -49,7 +49,9 @@ STACK = 2**20  # bytes of a thread's stack, which count whole
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fastmlp.bench.scale", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m fastmlp.bench.scale", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of features (%(default)s)")
     parser.add_argument("--rows", type=int, nargs="+", help="instead of them; several to see how the cost grows")
     parser.add_argument("--width", type=int, default=512, help="features of a row (%(default)s)")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 def needed(options: Sequence[str], variables: Mapping[str, str]) -> set[str]:
     """What `fastmlp reproduce` needs beyond the core, with these options and environment variables."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--extractor", default=variables.get("FASTMLP_EXTRACTOR", ""))
     parser.add_argument("--backend", default=variables.get("FASTMLP_BACKEND", ""))
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 from fastmlp.cli.kinds import files
 from fastmlp.common.errors import FastMLPError
@@ -21,6 +22,17 @@ VALUES = {  # of options that take other values too
     "normalize": ("raw", "l2", "standard"),
     "dtype": ("float32", "float64"),
 }
+
+
+class Completion(argparse.Action):
+    """Print the script that makes a shell complete our commands, and end."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: Any, shell: Any, option: str | None = None) -> NoReturn:
+        try:
+            print(script(parser, shell))
+        except FastMLPError as error:
+            parser.exit(error.exit_code, f"fastmlp: {error}\n")
+        parser.exit()
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fastmlp._version import __version__
-from fastmlp.cli.completion import SHELLS, script
+from fastmlp.cli.completion import SHELLS, Completion
 from fastmlp.cli.kinds import files, names, number, numbers, positive, ranges, seed, size, sizes, whole, widths
-from fastmlp.common.errors import FastMLPError, did_you_mean
+from fastmlp.common.errors import did_you_mean
 from fastmlp.common.progress import printable
 from fastmlp.paper import MODELS
 
@@ -84,10 +84,13 @@ DEVICE_HELP = "where all contenders compute; emulated runs the cuda code without
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors repeat no escape codes: an argument it rejects may be the name of somebody's file."""
+    """A parser that takes options by their whole names only: what is short today may mean another one tomorrow.
+
+    Its errors repeat no escape codes: an argument it rejects may be the name of somebody's file.
+    """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=_formatter, **options)
+        super().__init__(formatter_class=_formatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
@@ -104,17 +107,6 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=HELP_COLUMN)
 
 
-class Completion(argparse.Action):
-    """Print the script that makes a shell complete our commands, and end."""
-
-    def __call__(self, parser: argparse.ArgumentParser, _: Any, shell: Any, option: str | None = None) -> NoReturn:
-        try:
-            print(script(parser, shell))
-        except FastMLPError as error:
-            parser.exit(error.exit_code, f"fastmlp: {error}\n")
-        parser.exit()
-
-
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command; SystemExit, with the nearest option, for an unknown one."""
     parser = build_parser()
@@ -125,8 +117,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         names = [name for action in command._actions for name in action.option_strings]
         if unknown[0] in names:
             command.error(f"{unknown[0]} belongs after the command: fastmlp {options.command} {unknown[0]}")
-        command.error(f"unrecognized arguments: {' '.join(unknown)}{did_you_mean(unknown[0], names)}")
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{_nearest(unknown[0], names)}")
     return options
+
+
+def _nearest(argument: str, names: Sequence[str]) -> str:
+    """The hint at options that begin like the argument or, where none does, at similar ones."""
+    given = argument.partition("=")[0]
+    longer = [name for name in names if given.startswith("--") and name.startswith(given)]
+    return f", did you mean {' or '.join(longer)}" if longer else did_you_mean(given, names)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -73,7 +73,7 @@ def test_an_old_python_can_read_what_it_meets_first(name):
         ("--extractor patches --backend numba", set()),
         ("--extractor resnet18", {"torch"}),
         ("--extractor=resnet18", {"torch"}),
-        ("--extr resnet18", {"torch"}),
+        ("--extr resnet18", set()),
         ("--extractor torchvision:resnet50", {"torch"}),
         ("--extractor timm:resnet10t --epochs 3", {"timm"}),
         ("--backend torch", {"torch"}),
