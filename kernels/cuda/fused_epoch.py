@@ -14,6 +14,7 @@ from fastmlp.kernels import EpochTask
 from .driver import Array, Driver, LaunchRefusedError
 from .layout import ALIGNMENT, LAYOUTS, MOST_SLOTS, WARPS, Layout, Shape, candidates
 
+TOGETHER = "networks that began together"  # in the memory of each
 KINDS = 3  # of messages, see exchange.cuh
 TASK = np.dtype(
     [
@@ -54,7 +55,7 @@ class FusedEpoch:
                 raise UsageError(f"The order of the rows must name rows 0 .. {len(features) - 1}, and no other.")
         shape = _shape(tasks[0])
         refusals = []
-        for layout in self._layouts(shape, len(tasks)):
+        for layout in self._layouts(shape, _together(tasks)):
             try:
                 return self._train(layout, shape, tasks, features, labels)
             except LaunchRefusedError as refused:
@@ -125,6 +126,11 @@ class FusedEpoch:
 def _orders(tasks: Sequence[EpochTask]) -> dict[int, NDArray[np.int64]]:
     """Each once, by its id: networks of one seed share theirs."""
     return {id(task.order): task.order for task in tasks}
+
+
+def _together(tasks: Sequence[EpochTask]) -> int:
+    """How many began together: so no network's bits depend on which others have ended since."""
+    return max(task.memory.setdefault(TOGETHER, len(tasks)) for task in tasks)
 
 
 def _shape(task: EpochTask) -> Shape:

@@ -216,10 +216,20 @@ def test_tensor_cores_are_for_whole_tiles():
 def test_every_family_of_gpus_has_a_layout_for_the_papers_network():
     chosen = {name: candidates(PAPER, device)[0] for name, device in GPUS.items()}
     assert chosen["H100"] == Layout(2, 8, cluster=True, buffers=2, passes=1)
-    assert candidates(PAPER, GPUS["H100"], tasks=132)[0] == Layout(2, 4, cluster=True, buffers=2, passes=1)
     assert not any(chosen[name].cluster for name in ("Turing", "A100", "RTX 4090"))
     for name, layout in chosen.items():
         assert layout.shared_memory(PAPER) <= GPUS[name].shared_memory
+
+
+def test_the_more_networks_the_fewer_blocks_each_has():
+    """One less at once than there is room for: 7 clusters of 16 blocks, 15 of 8, 32 of 4; but all single blocks."""
+    h100, tensor_cores = GPUS["H100"], [layout for layout in UNMEASURED if layout.tensor_cores]
+    for networks, measured, unmeasured in ((1, 16, 16), (7, 16, 16), (8, 8, 8), (15, 8, 8), (16, 8, 4), (32, 8, 4)):
+        assert candidates(PAPER, h100, networks)[0].blocks == measured
+        assert candidates(PAPER, h100, networks, tensor_cores)[0].blocks == unmeasured
+    assert candidates(PAPER, h100, 45, (*LAYOUTS, ONE_BLOCK))[0].blocks == 8
+    assert candidates(PAPER, h100, 46, (*LAYOUTS, ONE_BLOCK))[0] == ONE_BLOCK
+    assert [ONE_BLOCK.turns(h100, networks) for networks in (1, 132, 133)] == [1, 1, 2]
 
 
 def test_a_block_takes_exactly_the_shared_memory_that_it_is_given_emulated(emulated):
