@@ -37,10 +37,10 @@ def names() -> list[str]:
 
 def probe(name: str) -> Availability:
     """Whether the backend `name`, or `name:device`, can run here, and why not."""
-    name, _, device = name.partition(":")
+    name, colon, device = name.partition(":")
     try:
         found = _class_of(name)
-        return found.probe_device(device) if device else found.probe()
+        return found.probe_device(device) if colon else found.probe()
     except ImportError as error:
         fix = f"Install it: {INSTALL[name]}." if name in INSTALL else "Reinstall the package that brings it."
         return Availability(False, f"It cannot be imported ({error}).", fix)
@@ -53,19 +53,21 @@ def open_backend(name: str = AUTO, threads: int | None = None) -> Backend:
 
     Raises UsageError for an unknown name and BackendError, with the reason and the fix, for one that cannot run.
     """
-    name, _, device = name.partition(":")
     if name == AUTO:
         name = next(candidate for candidate in AUTO_ORDER if probe(candidate).usable)
-    availability = probe(f"{name}:{device}" if device else name)
+    availability = probe(name)
     if not availability.usable:
         raise BackendError(f"Backend {name} cannot run here. {availability.reason} {availability.fix}")
-    backend = _class_of(name)(device or None)
+    family, colon, device = name.partition(":")
+    backend = _class_of(family)(device if colon else None)
     if threads is not None or sees_too_many_cores():
         backend.set_threads(threads or available_cores())
     return backend
 
 
 def _class_of(name: str) -> type[Backend]:
+    if name == AUTO:
+        raise UsageError(f"Backend {AUTO} has no devices: name the backend too, as in cupy:0.")
     if name in OURS:
         module, _, attribute = OURS[name].partition(":")
         return getattr(import_module(module), attribute)

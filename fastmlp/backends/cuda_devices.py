@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastmlp.backends.base import Array
 
 CUDA, ALL = "cuda", "all"
+MOST_DIGITS = 20
 
 
 class NoSuchDeviceError(Exception):
@@ -59,14 +60,10 @@ def number_of(device: str | None) -> int | None:
 
     Raises NoSuchDeviceError for what names none, or one that is not there.
     """
-    if device in (None, CUDA):
-        return None
-    if device == ALL:
-        return 0
-    named = re.fullmatch(rf"(?:{CUDA}:)?(\d+)", str(device), re.ASCII)
-    if named is None:
-        raise NoSuchDeviceError(f"It has no device {device!r}.", f"Give a GPU's number, as in cupy:0, or cupy:{ALL}.")
-    number, count = int(named[1]), gpus()
+    number = number_in(device)
+    if device == ALL or number is None:
+        return number
+    count = gpus()
     if number >= count:
         visible = "only GPU 0 is visible" if count == 1 else f"only GPUs 0 to {count - 1} are visible"
         raise NoSuchDeviceError(
@@ -74,6 +71,18 @@ def number_of(device: str | None) -> int | None:
             "Choose one of these, or let CUDA_VISIBLE_DEVICES show more of those that nvidia-smi lists.",
         )
     return number
+
+
+def number_in(device: str | None) -> int | None:
+    """The same, whichever GPUs there are: without CuPy."""
+    if device in (None, CUDA):
+        return None
+    if device == ALL:
+        return 0
+    named = re.fullmatch(rf"(?:{CUDA}:)?(\d{{1,{MOST_DIGITS}}})", str(device), re.ASCII)
+    if named is None:
+        raise NoSuchDeviceError(f"It has no device {device!r}.", f"Give a GPU's number, as in cupy:0, or cupy:{ALL}.")
+    return int(named[1])
 
 
 def gpus() -> int:

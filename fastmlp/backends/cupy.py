@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Availability, Backend, EpochRunner, Kernel, Steps
-from fastmlp.backends.cuda_devices import ALL, CUDA, Gpu, NoSuchDeviceError, gpus, number_of
+from fastmlp.backends.cuda_devices import ALL, CUDA, Gpu, NoSuchDeviceError, gpus, number_in, number_of
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.cuda_graphs import RecordedEpochs
 from fastmlp.backends.cuda_uploads import Staging
@@ -145,6 +145,7 @@ class CupyBackend(CudaBackend):
     def _probe(cls, device: str | None) -> Availability:
         installed = Installed.here()
         try:
+            number_in(device)  # what names no GPU does so without CuPy too
             import cupy
 
             details = _try_gpu(cupy, cls(device))

@@ -136,13 +136,38 @@ class Stream:
 
 
 class Gpu:
-    """The state of the device behind the modules."""
+    """The state of the device behind the modules: the first of so many, and the only one that works.
 
-    def __init__(self) -> None:
+    fault: raised by whatever asks for a device; full: by whatever asks for memory there.
+    """
+
+    def __init__(self, devices: int = 1, fault: Exception | None = None, full: Exception | None = None) -> None:
+        self.devices, self.fault, self.full = devices, fault, full
         self.driver = EmulatedDriver()
         self.functions: dict[int, Function] = {}
         self.streams: list[Stream] = [Stream(self, null=True)]
         self.launched = 0
+
+    def count(self) -> int:
+        if self.fault is not None:
+            raise self.fault
+        return self.devices
+
+    def device(self, number: int = 0) -> Any:
+        assert 0 <= number < self.count()
+        attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": H100.shared_memory}
+        own = {"id": number, "compute_capability": "90", "attributes": attributes}
+        return types.SimpleNamespace(**own, use=lambda: None, synchronize=lambda: None)
+
+    def allocating(self, allocate: Callable[..., Array]) -> Callable[..., Array]:
+        """The same function, where there is memory."""
+
+        def allocated(*arguments: Any, **options: Any) -> Array:
+            if self.full is not None:
+                raise self.full
+            return allocate(*arguments, **options)
+
+        return allocated
 
     def submit(self, launch: Callable[[], None]) -> None:
         captured = self.streams[-1].captured
@@ -184,10 +209,9 @@ def _module(name: str) -> Any:
 def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
     """What to put into sys.modules."""
     cupy, cuda = _module("cupy"), _module("cupy.cuda")
-    attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": H100.shared_memory}
-    device = types.SimpleNamespace(id=0, compute_capability="90", attributes=attributes, synchronize=lambda: None)
-    cuda.Device = lambda: device
+    cuda.Device = gpu.device
     cuda.runtime = types.SimpleNamespace(
+        getDeviceCount=gpu.count,
         getDeviceProperties=lambda number: {"name": b"NVIDIA H100"},
         memGetInfo=lambda: (70 * 2**30, 80 * 2**30),
         runtimeGetVersion=lambda: 13000,
@@ -196,7 +220,8 @@ def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
     cuda.Event = lambda **options: types.SimpleNamespace(record=lambda stream: None, synchronize=lambda: None)
     cuda.Stream = lambda **options: Stream(gpu, **options)
     cuda.get_current_stream = lambda: gpu.streams[-1]
-    cupy.cuda, cupy.RawModule, cupy.asarray, cupy.asnumpy, cupy.empty = cuda, gpu.raw_module, asarray, asnumpy, empty
+    cupy.cuda, cupy.RawModule, cupy.asnumpy = cuda, gpu.raw_module, asnumpy
+    cupy.asarray, cupy.empty = gpu.allocating(asarray), gpu.allocating(empty)
     cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
     cupy.get_default_pinned_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
     cupy.__version__ = "14.2.0"
@@ -205,7 +230,7 @@ def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
     namespace.__dict__.update(
         {name: value for name, value in vars(array_api_compat.numpy).items() if not name.startswith("__")}
     )
-    namespace.asarray, namespace.empty = asarray, empty
+    namespace.asarray, namespace.empty = cupy.asarray, cupy.empty
 
     backends, api = _module("cupy_backends.cuda"), _module("cupy_backends.cuda.api")
     api.driver = _module("cupy_backends.cuda.api.driver")
@@ -220,9 +245,9 @@ def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
     return {module.__name__: module for module in found}
 
 
-def install(monkeypatch) -> Gpu:
+def install(monkeypatch, **gpu_options: Any) -> Gpu:
     """Let `import cupy` find it, until the test ends."""
-    gpu = Gpu()
+    gpu = Gpu(**gpu_options)
     for name, module in modules(gpu).items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(array_api_compat, "cupy", sys.modules["array_api_compat.cupy"], raising=False)

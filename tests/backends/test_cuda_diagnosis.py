@@ -304,6 +304,8 @@ def test_whatever_thread_places_data_does_so_on_the_backends_gpu(install, monkey
         ("cuda:", "It has no device 'cuda:'."),
         ("²", "It has no device '²'."),
         ("0,1", "It has no device '0,1'."),
+        ("", "It has no device ''."),
+        (5000 * "9", "It has no device '999"),
     ],
 )
 def test_a_gpu_that_is_not_there_is_told_with_those_that_are(install, device: str, reason: str) -> None:
@@ -311,7 +313,7 @@ def test_a_gpu_that_is_not_there_is_told_with_those_that_are(install, device: st
     with pytest.raises(BackendError) as raised:
         backends.open_backend(f"cupy:{device}")
     assert raised.value.exit_code == 3
-    assert str(raised.value).startswith(f"Backend cupy cannot run here. {reason}")
+    assert str(raised.value).startswith(f"Backend cupy:{device} cannot run here. {reason}")
 
 
 def test_where_there_is_one_gpu_a_second_one_is_not(install, monkeypatch) -> None:
