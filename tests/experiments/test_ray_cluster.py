@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +47,8 @@ if (seconds := float(os.environ.get("SECONDS_PER_BATCH", 0))):
 """
 COMMAND = ["extract", "--extractor", "pixels", "--backend", "numpy", "--threads", "1", "--json", "--out", "out"]
 SYNTHETIC = ["--dataset", "synthetic:300"]
+KNOWN = "Ray runtime started"  # of a node: that it is known to the whole cluster
+TRIES = 5  # to start a node, for which Ray allows 30 seconds
 SECONDS = 400  # within which whatever is waited for comes on a busy machine
 
 
@@ -95,11 +98,20 @@ class Cluster:
         small = ["--object-store-memory=80000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
         head = [f"--temp-dir={self.temporary}", "--include-dashboard=false"] if "--head" in options else []
         command = [ray, "start", "--block", *options, *head, *small]
-        with Path("ray.log").open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        return next(filter(None, (self._tried(command) for _ in range(TRIES))))
+
+    def _tried(self, command: Sequence[str]) -> subprocess.Popen[bytes] | None:
+        """The node, once all of the cluster know it; None if Ray has given it up."""
         self.nodes += 1
-        wait_until(lambda: len(list(self.temporary.glob("session_2*/sockets/raylet*"))) == self.nodes)
-        return process
+        log = Path(f"ray-{self.nodes}.log")
+        with log.open("wb") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        wait_until(lambda: process.poll() is not None or KNOWN in log.read_text())
+        if process.poll() is None:
+            return process
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return None
 
     def kill_node(self) -> None:
         """The last one, with all of its processes."""
@@ -135,9 +147,13 @@ def free_port() -> int:
 
 
 def wait_until(reached: Callable[[], object]) -> None:
+    """Or until what would have to reach it has ended, or a busy machine's patience."""
     deadline = time.monotonic() + SECONDS
+    ended = False
     while not reached():
-        assert time.monotonic() < deadline, told()
+        if ended or time.monotonic() > deadline:
+            raise AssertionError(told())
+        ended = any(process.poll() is not None for process in STARTED if process.stderr and not process.stderr.closed)
         time.sleep(0.02)
 
 
@@ -148,7 +164,11 @@ def told() -> str:
     """What Ray and those that were started have written so far."""
     for process in STARTED:
         process.kill()
-    return "\n".join([Path("ray.log").read_text(), *(process.communicate()[1] for process in STARTED)])
+    return "\n".join([ray_logs(), *(process.communicate()[1] for process in STARTED)])
+
+
+def ray_logs() -> str:
+    return "\n".join(path.read_text() for path in sorted(Path().glob("ray-*.log")))
 
 
 def start(cache: str, *options: str, command: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
