@@ -49,6 +49,7 @@ nitpick_ignore_regex = [
 ]
 nitpick_ignore = [
     ("py:class", "fastmlp.network.buffers.Batch"),  # memory that a trainer keeps to itself
+    ("py:class", "fastmlp.network.step_group.StepGroup"),
     ("py:class", "fastmlp.experiments.feature_files.Tables"),  # what a feature set keeps to itself
     ("py:class", "fastmlp.experiments.feature_sets.StoredFeatures"),
     ("py:class", "fastmlp.experiments.engines.Engine"),

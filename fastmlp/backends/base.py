@@ -26,10 +26,11 @@ Data = tuple[Array, Array, Array | None]
 
 # steps(data, order, coefficients, losses, hits): one training step per batch of order int64 (rows,), by its row of the
 # optimizer's coefficients, a tuple of numbers or a float64 array on the device; fills losses (steps,) and hits int64
-# (steps,). All arrays are on the device.
+# (steps,). All arrays are on the device. Of networks that take steps together (see `Backend.fused_steps`), order has
+# their orders batch by batch, a row of coefficients is (networks, 1 + k), and losses and hits are (steps, networks).
 Steps = Callable[[Data, Array, Sequence[Any], Array, Array], None]
 
-# run(steps, data, order, coefficients, losses, hits): order and coefficients float64 (steps, 1 + k) come from the host.
+# run(steps, data, order, coefficients, losses, hits): order and coefficients float64 (steps, ...) come from the host.
 EpochRunner = Callable[[Steps, Data, NDArray[np.int64], NDArray[np.float64], Array, Array], None]
 
 
@@ -153,10 +154,11 @@ class Backend(ABC):
         yield from ()
 
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
-        """Returns the callable that runs an epoch of one network; by default step by step.
+        """Returns the callable that runs an epoch; by default step by step.
 
-        A backend may record the steps of batches of that size and replay them: they are always the same, and use the
-        same arrays except those that they are called with. kernels: every op of a step is one of our kernels.
+        A backend may record the steps of batches of that size, of all orders together, and replay them: they are
+        always the same, and use the same arrays except those that they are called with. kernels: every op of a step is
+        one of our kernels.
         """
         return self._run_epoch
 
@@ -175,9 +177,13 @@ class Backend(ABC):
         """An uninitialised array on this backend's device."""
         return self.asarray(np.empty(shape, dtype))
 
-    def fused_steps(self, task: EpochTask) -> Steps | None:
-        """Steps of the task's network by kernels of several ops each, for networks that are not trained by fused
-        epochs; None to take them op by op. Of the task, order, coefficients and row weights are not read."""
+    def fused_steps(self, tasks: Sequence[EpochTask], own: Sequence[int]) -> Steps | None:
+        """Steps of networks of one shape, optimizer and batch size, together, by kernels of several ops each, for those
+        that are not trained by fused epochs; None to take them op by op, one network after another.
+
+        own: which of the orders each network's is, from 0; all have as many rows. Of a task, order, coefficients and
+        row weights are not read.
+        """
         return None
 
     def split(self, array: Array, rows: int) -> Sequence[Array]:

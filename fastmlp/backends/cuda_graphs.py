@@ -49,8 +49,8 @@ class RecordedEpochs:
 
 
 class _Part:
-    """Steps over that many rows of the data at those addresses, with coefficients of that shape: the arrays that they
-    read and fill, and their recording.
+    """Steps over that many rows of the data at those addresses, with coefficients (steps, ...) of that shape: the
+    arrays that they read and fill, and their recording.
 
     A recording keeps its data alive, so nothing else can take their addresses.
     """
@@ -60,12 +60,12 @@ class _Part:
         backend: Backend,
         driver: Driver,
         rows: int,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         dtype: str,
         addresses: tuple[int, ...],
     ) -> None:
         self.order, self.coefficients = backend.empty((rows,), "int64"), backend.empty(shape, "float64")
-        self.losses, self.hits = backend.empty(shape[:1], dtype), backend.empty(shape[:1], "int64")
+        self.losses, self.hits = backend.empty(shape[:-1], dtype), backend.empty(shape[:-1], "int64")
         self._rows = [self.coefficients[step] for step in range(shape[0])]
         self._driver = driver
         self._taken = False

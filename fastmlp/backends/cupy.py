@@ -95,10 +95,10 @@ class CudaBackend(Backend):
         recorded = RecordedEpochs(self, self.driver, batch_size)
         return recorded if kernels else super().epoch_runner(batch_size, kernels)
 
-    def fused_steps(self, task: EpochTask) -> Steps | None:
-        if not fuses_steps(task, self.fused_rows):
+    def fused_steps(self, tasks: Sequence[EpochTask], own: Sequence[int]) -> Steps | None:
+        if not fuses_steps(tasks[0], self.fused_rows):
             return None
-        return FusedSteps(self.driver, self.asarray, self.empty, task)
+        return FusedSteps(self.driver, self.asarray, self.empty, tasks, own)
 
     def least_alike(self, threads: int) -> int:
         return MANY_NETWORKS  # fewer are trained by clusters

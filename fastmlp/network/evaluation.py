@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Backend
+from fastmlp.backends.base import Array
 from fastmlp.common.errors import UsageError
 from fastmlp.network.network import Network
 
@@ -24,7 +24,7 @@ def evaluate(network: Network, features: Array, labels: Array) -> Figures:
     for batch, (start, logits) in enumerate(_batches(network, features)):
         here, rows = slice(batch, batch + 1), labels[start : start + logits.shape[0]]
         network.ops.softmax_xent(logits, rows, logits, losses[here], hits[here])
-    return means(backend, losses, hits, features.shape[0])
+    return means(backend.to_numpy(losses), backend.to_numpy(hits), features.shape[0])
 
 
 def logits(network: Network, features: Array) -> NDArray[Any]:
@@ -38,12 +38,11 @@ def logit_batches(network: Network, features: Array) -> Iterator[NDArray[Any]]:
     return (np.array(network.backend.to_numpy(part)) for _, part in _batches(network, features))
 
 
-def means(backend: Backend, losses: Array, hits: Array, rows: int) -> Figures:
+def means(losses: NDArray[Any], hits: NDArray[Any], rows: int) -> Figures:
     """Mean loss and accuracy over that many rows, from the sums of losses and the hits of each batch."""
     if rows == 0:
         raise UsageError(NO_ROWS)
-    loss = backend.to_numpy(losses).sum(dtype=np.float64)
-    return float(loss) / rows, int(backend.to_numpy(hits).sum()) / rows
+    return float(losses.sum(dtype=np.float64)) / rows, int(hits.sum()) / rows
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.backends.base import Array, Backend, Data, EpochRunner, Steps
+from fastmlp.backends.base import Array, Backend, Data, EpochRunner
 from fastmlp.common.errors import UsageError
 from fastmlp.kernels import EpochTask
 from fastmlp.network import evaluation
@@ -18,6 +19,7 @@ from fastmlp.network.evaluation import NO_ROWS, Figures, means
 from fastmlp.network.network import Network
 from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.network.parameters import Parameters
+from fastmlp.network.step_group import StepGroup
 from fastmlp.network.tiers import Tier, TierChoice, choose_tier
 from fastmlp.ops.network import NetworkOps
 
@@ -55,7 +57,7 @@ class Trainer:
         self.network = Network(parameters, backend, self.optimizer, ops)
         self._batches: dict[int, Batch] = {}
         self._runner: EpochRunner | None = None
-        self._fused_steps: Steps | None = None
+        self._group: StepGroup | None = None  # that it is the first of
         self._memory: dict[Any, Any] = {}
 
     # What is trained.
@@ -139,10 +141,19 @@ class Trainer:
         if self._runner is None:
             kernels = self.tier.tier > Tier.ARRAY_CODE
             self._runner = self.backend.epoch_runner(self.batch_size, kernels)
-            self._fused_steps = self.backend.fused_steps(self.task()) if kernels else None
         with self.backend.without_autograd(), self._threading():
-            self._runner(self._fused_steps or self._take_steps, data, order, coefficients, losses, hits)
+            self._runner(self._take_steps, data, order, coefficients, losses, hits)
         return losses, hits
+
+    def group(self, others: Sequence[Trainer], own: Sequence[int]) -> StepGroup | None:
+        """This network and others, to take steps together by those of the orders; None if steps are not fused."""
+        if self.tier.tier == Tier.ARRAY_CODE:
+            return None
+        tasks = [replace(trainer.task(), memory={}) for trainer in (self, *others)]  # no circle: these hold the group
+        if self._group is None or not self._group.is_of(tasks, own):
+            steps = self.backend.fused_steps(tasks, own)
+            self._group = None if steps is None else StepGroup(self.backend, steps, tasks, own)
+        return self._group
 
     def _take_steps(self, data: Data, order: Array, coefficients: Sequence[Any], losses: Array, hits: Array) -> None:
         """Steps over the rows in that order, each by a row of the optimizer's coefficients."""
@@ -233,12 +244,45 @@ def train_epoch_together(
     """
     each = list(zip(trainers, orders, learning_rates, strict=True))
     coefficients = [trainer.coefficients(rates, len(order)) for trainer, order, rates in each]
-    epochs = list(zip(trainers, orders, coefficients, strict=True))
     backend, data = trainers[0].backend, (features, labels, weights)
     if not all(trainer.fuses(weighted=weights is not None) for trainer in trainers):
-        started = [trainer.start_epoch(data, order, steps) for trainer, order, steps in epochs]
-        ended = zip(started, orders, strict=True)
-        return [means(backend, losses, hits, len(order)) for (losses, hits), order in ended]
+        return _train_in_steps(trainers, data, orders, coefficients)
+    epochs = list(zip(trainers, orders, coefficients, strict=True))
     tasks = [trainer.task(order, steps, weights) for trainer, order, steps in epochs]
     totals = backend.fused_epoch(tasks, features, labels)
     return [(loss / len(order), hits / len(order)) for (loss, hits), order in zip(totals, orders, strict=True)]
+
+
+def _train_in_steps(
+    trainers: Sequence[Trainer], data: Data, orders: Sequence[NDArray[np.int64]], coefficients: Sequence[Any]
+) -> list[Figures]:
+    """The same of networks whose epochs are not fused: all are handed to the device before any is waited for."""
+    started: list[tuple[list[int], Array, Array]] = []
+    for members in _alike(trainers, orders):
+        distinct, own = _distinct([orders[n] for n in members])
+        first, *others = (trainers[n] for n in members)
+        if group := first.group(others, own):
+            started.append((members, *group.start(data, distinct, [coefficients[n] for n in members])))
+        else:
+            started += (([n], *trainers[n].start_epoch(data, orders[n], coefficients[n])) for n in members)
+    figures: dict[int, Figures] = {}
+    for members, *sums in started:
+        losses, hits = (trainers[0].backend.to_numpy(array).reshape(-1, len(members)) for array in sums)
+        figures |= {n: means(losses[:, place], hits[:, place], len(orders[n])) for place, n in enumerate(members)}
+    return [figures[n] for n in range(len(trainers))]
+
+
+def _alike(trainers: Sequence[Trainer], orders: Sequence[NDArray[np.int64]]) -> Iterable[list[int]]:
+    """The numbers of those with the same tier, optimizer and number of steps."""
+    found: dict[Any, list[int]] = {}
+    for n, (trainer, order) in enumerate(zip(trainers, orders, strict=True)):
+        rule = trainer.optimizer.name, tuple(sorted(trainer.optimizer.constants.items()))
+        found.setdefault((trainer.tier.tier, rule, len(order)), []).append(n)
+    return found.values()
+
+
+def _distinct(orders: Sequence[NDArray[np.int64]]) -> tuple[list[NDArray[np.int64]], list[int]]:
+    """Each order once, as networks of one seed share theirs, and which of them each network's is."""
+    of_id = {id(order): order for order in orders}
+    places = {name: place for place, name in enumerate(of_id)}
+    return list(of_id.values()), [places[id(order)] for order in orders]

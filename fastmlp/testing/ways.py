@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from fastmlp.backends.base import Backend
@@ -27,6 +27,8 @@ OTHERS = (
     Case((66, 48, 33, 300), 90, 140, ADAM, centred=True),
     Case((66, 48, 40, 33, 10), 530, 600, ADAM, centred=True, weighted=True),
 )
+# The last has fewer steps, each of its own.
+IN_STEPS = tuple(Case((66, 48, 33, 10), 61, rows, ADAM, True, turn=turn) for turn, rows in enumerate((90, 90, 90, 50)))
 
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
@@ -37,6 +39,7 @@ def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:
         for way in backend.step_ways():
             for case in (CASES[0], *OTHERS):
                 yield _check(way, case, dtype, Tier.FUSED_OPS, seed)
+            yield _together(way, IN_STEPS, dtype, Tier.FUSED_OPS, seed)
         for way in backend.epoch_ways():
             fused = [case for case in CASES if _tier(way, case, dtype) == Tier.FUSED_EPOCH]
             others = [case for case in OTHERS if _tier(way, case, dtype) == Tier.FUSED_EPOCH]
@@ -51,10 +54,15 @@ def _check(way: Backend, case: Case, dtype: str, tier: Tier, seed: int) -> Check
     return Check(name, where_held(way, dtype, partial(assert_epochs, way, case, dtype, tier, seed)))
 
 
+def _together(way: Backend, cases: Sequence[Case], dtype: str, tier: Tier | None, seed: int) -> Check:
+    first, *others = cases
+    name = f"{len(cases)} networks together, {first.network}, {way.way}, {dtype}"
+    return Check(name, where_held(way, dtype, partial(assert_together, others, way, first, dtype, tier, seed)))
+
+
 def _together_and_evaluated(way: Backend, dtype: str, seed: int) -> Iterator[Check]:
-    for first, *others in (MANY_CLASSES,) if way.beside_host else (MANY_CLASSES, LARGER):  # which two teams share
-        name = f"{1 + len(others)} networks together, {first.network}, {way.way}, {dtype}"
-        yield Check(name, where_held(way, dtype, partial(assert_together, others, way, first, dtype, None, seed)))
+    for cases in (MANY_CLASSES,) if way.beside_host else (MANY_CLASSES, LARGER):  # which two teams share
+        yield _together(way, cases, dtype, None, seed)
     for case in EVALUATED if way.fuses_evaluation else ():
         check = partial(assert_evaluation, way, case, dtype, None, seed)
         yield Check(f"evaluation, {case.network}, {way.way}, {dtype}", where_held(way, dtype, check))

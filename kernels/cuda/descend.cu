@@ -6,18 +6,7 @@
 
 constexpr int NUMBERS = (TILE * TILE + THREADS - 1) / THREADS; // of the tile, that a thread has
 constexpr int SLOTS = 1 + MOMENTS; // of a parameter: its value, then each moment
-constexpr int MOST_SLOTS = 4;      // that fit into the host's table
 static_assert(SLOTS <= MOST_SLOTS, "the table of slots is too short");
-
-// A layer as the host lays it out (fused_steps.py).
-struct Layer {
-    REAL* weights[MOST_SLOTS]; // (k, n)
-    REAL* biases[MOST_SLOTS];  // (n,)
-    const REAL* inputs;        // (m, k); of the first layer, the features are
-    const REAL* delta;         // (m, n)
-    int k, n, blocks_in_row;
-    unsigned first_block;
-};
 
 struct Update {
     REAL kept, own[COEFFICIENTS];
@@ -95,26 +84,28 @@ __device__ void add_up(const REAL* losses, const int* hits_of_rows, int m, void*
     *hits = count;
 }
 
-// features, order (m,), mean, scale, centred: of the batch, see product.cuh. table: a Layer each. coefficients
-// double (1 + COEFFICIENTS), see update.cu: weights decay, biases do not. Shared memory: WARPS * OF_WARP numbers.
+// features, orders (..., m): of the batch, see product.cuh. networks, table: see networks.cuh. coefficients double
+// (networks, 1 + COEFFICIENTS), see update.cu: weights decay, biases do not. losses, hits_of_rows (networks, m) are summed
+// up to loss, hits (networks,). Shared memory: WARPS * OF_WARP numbers.
 extern "C" __global__ void __launch_bounds__(256, 1)
-    descend(const REAL* features, const int64* order, const REAL* mean, REAL scale, bool centred, const uint8* table,
-            int layers, const double* coefficients, const REAL* losses, const int* hits_of_rows, REAL* loss, int64* hits,
-            int m) {
+    descend(const REAL* features, const int64* orders, const uint8* networks, const uint8* table, int layers,
+            const double* coefficients, const REAL* losses, const int* hits_of_rows, REAL* loss, int64* hits, int m) {
     SharedMemory memory;
     REAL* sums = memory.take<REAL>(WARPS * OF_WARP);
     if (blockIdx.x == gridDim.x - 1) {
-        add_up(losses, hits_of_rows, m, sums, loss, hits);
+        const int64 first = static_cast<int64>(blockIdx.y) * m;
+        add_up(losses + first, hits_of_rows + first, m, sums, loss + blockIdx.y, hits + blockIdx.y);
         return;
     }
+    coefficients += blockIdx.y * (1 + COEFFICIENTS);
     Update by;
     by.kept = static_cast<REAL>(coefficients[0]);
 #pragma unroll
     for (int i = 0; i < COEFFICIENTS; ++i) by.own[i] = static_cast<REAL>(coefficients[1 + i]);
-    const Layer *first = reinterpret_cast<const Layer*>(table), *layer = first;
+    const Layer *first = own_layers(table, layers), *layer = first;
     while (layer + 1 < first + layers && blockIdx.x >= layer[1].first_block) ++layer;
     if (layer == first)
-        descend_tile(*layer, BatchOf{features, m, layer->k, order, mean, scale, centred}, by, sums);
+        descend_tile(*layer, BatchOf(features, orders, own_network(networks), m, layer->k), by, sums);
     else
         descend_tile(*layer, Matrix{layer->inputs, m, layer->k}, by, sums);
 }

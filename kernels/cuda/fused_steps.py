@@ -2,13 +2,15 @@
 
 A launch of a small product takes as long as its longest chain of terms, whatever it computes, so each does all that
 its inputs allow: a layer with its ReLU, and the first one with the gathering of its rows; the last layer with softmax,
-loss and two layers' deltas; all gradients with the optimizer's step.
+loss and two layers' deltas; all gradients with the optimizer's step. And each does it for all networks that are trained
+together. No sum's order depends on how many these are, so that each has the same bits as alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -40,7 +42,10 @@ LAYER = np.dtype(
         ("blocks_in_row", np.int32),
         ("first_block", np.uint32),
     ]
-)  # `Layer` of descend.cu
+)  # `Layer` of networks.cuh
+NETWORK = np.dtype(
+    [("mean", np.uint64), ("scale", np.float64), ("smoothing", np.float64), ("order", np.int64)]
+)  # there
 
 Place = Callable[[NDArray[Any]], Array]  # a host array to the device
 Empty = Callable[[tuple[int, ...], str], Array]  # an array there
@@ -55,45 +60,53 @@ def fuses_steps(task: EpochTask, most_rows: int) -> bool:
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of a batch: which of the data, order int64 (m,)."""
+    """The rows of a batch: which of the data, each network's own of orders int64 (orders * rows,)."""
 
     data: Data
-    order: Array
-
-    @property
-    def rows(self) -> int:
-        return int(self.order.shape[0])
+    orders: Array
+    rows: int
 
 
 class FusedSteps:
-    """The steps of the task's network; of the task, its order, coefficients and row weights are not read.
+    """The steps of the tasks' networks, of one shape, optimizer and batch size, each of which takes its own of the
+    orders; of a task, its order, coefficients and row weights are not read.
 
     It launches, and neither allocates nor waits, so it can be recorded. place and empty make arrays on the device.
     """
 
-    def __init__(self, driver: Driver, place: Place, empty: Empty, task: EpochTask) -> None:
-        self._driver, self._task, self._layers = driver, task, task.slots[0]
-        self._sizes, self._dtype = task.sizes, task.slots[0][0][0].dtype
-        rows, widths, name = task.batch_size, task.sizes[1:], self._dtype.name
-        self._activations, self._deltas = ([empty((rows, width), name) for width in widths] for _ in range(2))
-        self._losses, self._hits = empty((rows,), name), empty((rows,), "int32")
-        self._mean = self._layers[0][1] if task.mean is None else task.mean  # any valid address, if there is none
+    def __init__(
+        self, driver: Driver, place: Place, empty: Empty, tasks: Sequence[EpochTask], own: Sequence[int]
+    ) -> None:
+        self._driver, self._tasks, self._orders = driver, tasks, 1 + max(own)
+        task = tasks[0]
+        self._size, self._sizes, self._dtype = task.batch_size, task.sizes, task.slots[0][0][0].dtype
+        count, name = len(tasks), self._dtype.name
+        of_rows = count, task.batch_size
+        self._activations, self._deltas = (
+            [empty((*of_rows, width), name) for width in widths] for widths in (task.sizes[1:-1], task.sizes[1:])
+        )
+        self._losses, self._hits = empty(of_rows, name), empty(of_rows, "int32")
         self._tile = self._best_tile(list(pairwise(self._sizes)))
-        self._table, self._blocks = self._placed_table(place)
+        tables = self._networks(own), self._layers()
+        self._tables = (*(place(table.view(np.uint8).ravel()) for table in tables), np.int32(self._last + 1))
 
-    def __call__(self, data: Data, order: Array, coefficients: Sequence[Array], losses: Array, hits: Array) -> None:
-        """A step per batch of the order, by its row of coefficients, on the device; its loss and hits."""
+    def __call__(self, data: Data, orders: Array, coefficients: Sequence[Array], losses: Array, hits: Array) -> None:
+        """A step per row of coefficients (networks, 1 + k), on the device; its losses and hits (networks,).
+
+        orders: batch by batch, the rows of each order.
+        """
         contiguous(*(array for array in data if array is not None))
-        size = self._task.batch_size
+        size = self._size * self._orders
         for step, row in enumerate(coefficients):
-            batch = Batch(data, order[step * size : (step + 1) * size])
+            own = orders[step * size : (step + 1) * size]
+            batch = Batch(data, own, own.shape[0] // self._orders)
             self._forward(batch)
             self._backward(batch)
             self._descend(batch, row, losses[step : step + 1], hits[step : step + 1])
 
     @property
     def _last(self) -> int:
-        return len(self._layers) - 1
+        return len(self._sizes) - 2
 
     @property
     def _has_head(self) -> bool:
@@ -112,99 +125,97 @@ class FusedSteps:
     def _forward(self, batch: Batch) -> None:
         """The activations of every layer, and the last one's deltas."""
         for layer in range(self._last):
-            self._layer(batch, layer, self._activations[layer], relu=True)
+            self._layer(batch, layer, relu=True)
         if self._has_head:
-            self._head(batch)
+            self._on_rows("head", batch, self._head_memory, np.int32(self._sizes[-2]))
         else:
-            self._layer(batch, self._last, self._deltas[-1], relu=False)
-            self._softmax_rows(batch)
+            self._layer(batch, self._last, relu=False)
+            self._on_rows("softmax_rows", batch, 0)
 
-    def _layer(self, batch: Batch, layer: int, out: Array, *, relu: bool) -> None:
-        (weights, bias), m = self._layers[layer], batch.rows
-        k, n = weights.shape
+    def _layer(self, batch: Batch, layer: int, *, relu: bool) -> None:
+        m, (k, n) = batch.rows, self._sizes[layer : layer + 2]
         sizes = np.int32(m), np.int32(k), np.int32(n), np.bool_(relu)
+        _, table, layers = self._tables
         if layer == 0:
-            self._product("gather_forward", m, n, *self._rows_of(batch), weights, bias, out, *sizes)
+            self._product("gather_forward", m, n, batch.data[0], batch.orders, *self._tables, *sizes)
         else:
-            self._product("forward", m, n, self._activations[layer - 1], weights, bias, out, *sizes)
+            self._product("forward", m, n, table, layers, np.int32(layer), *sizes)
 
-    def _rows_of(self, batch: Batch) -> tuple[Any, ...]:
-        """features, order, mean, scale, centred."""
-        task = self._task
-        return batch.data[0], batch.order, self._mean, self._real(task.scale), np.bool_(task.mean is not None)
-
-    def _head(self, batch: Batch) -> None:
-        k, classes = self._layers[-1][0].shape
-        outputs = self._deltas[-1], self._deltas[-2], self._losses, self._hits
-        sizes = np.int32(batch.rows), np.int32(k), np.int32(classes)
-        arguments = (self._activations[-2], *self._layers[-1], *self._targets(batch), *outputs, *sizes)
-        self._on_rows("head", batch, self._head_memory, arguments)
-
-    def _softmax_rows(self, batch: Batch) -> None:
-        sizes = np.int32(batch.rows), np.int32(self._sizes[-1])
-        arguments = (self._deltas[-1], *self._targets(batch), self._losses, self._hits, *sizes)
-        self._on_rows("softmax_rows", batch, 0, arguments)
-
-    def _targets(self, batch: Batch) -> tuple[Any, ...]:
-        """labels, order, weights, weighted, smoothing."""
+    def _on_rows(self, kernel: str, batch: Batch, shared_memory: int, *sizes: Any) -> None:
         _, labels, weights = batch.data
         given = self._losses if weights is None else weights  # any valid address, if there are none
-        return labels, batch.order, given, np.bool_(weights is not None), self._real(self._task.smoothing)
+        rows = labels, batch.orders, given, np.bool_(weights is not None)
+        sizes = np.int32(batch.rows), *sizes, np.int32(self._sizes[-1])
+        launch = self._load("head.cu", kernel, shared_memory)
+        blocks = -(-batch.rows // WARPS)
+        launch(self._grid(blocks), (THREADS,), (*rows, *self._tables, self._losses, self._hits, *sizes))
 
     # Backward.
 
     def _backward(self, batch: Batch) -> None:
         """The deltas of all layers before the last, and before the one that the head has filled."""
+        _, table, layers = self._tables
         for layer in range(self._last - self._has_head, 0, -1):
-            weights, _ = self._layers[layer]
-            (n, k), m = weights.shape, batch.rows
-            arrays = self._deltas[layer], weights, self._activations[layer - 1], self._deltas[layer - 1]
-            self._product("backward", m, n, *arrays, np.int32(m), np.int32(k), np.int32(n))
+            m, (n, k) = batch.rows, self._sizes[layer : layer + 2]
+            self._product("backward", m, n, table, layers, np.int32(layer), np.int32(m), np.int32(k), np.int32(n))
 
     def _descend(self, batch: Batch, coefficients: Array, loss: Array, hits: Array) -> None:
-        options = define_optimizer(self._task.rule)
+        options = define_optimizer(self._tasks[0].rule)
         launch = self._load("descend.cu", "descend", _memory(self._tile), TILE=self._tile, **options)
-        table = self._table, np.int32(len(self._layers)), coefficients
+        inputs = batch.data[0], batch.orders, *self._tables, coefficients
         outputs = self._losses, self._hits, loss, hits, np.int32(batch.rows)
-        launch((self._blocks + 1,), (THREADS,), (*self._rows_of(batch), *table, *outputs))
+        launch(self._grid(self._blocks + 1), (THREADS,), (*inputs, *outputs))
 
-    def _placed_table(self, place: Place) -> tuple[Array, int]:
-        """Every layer as descend.cu reads it, and how many blocks they have."""
-        table, address = np.zeros(len(self._layers), LAYER), self._driver.address
+    # What the kernels read of the networks.
+
+    def _networks(self, own: Sequence[int]) -> NDArray[Any]:
+        table = np.zeros(len(self._tasks), NETWORK)
+        for row, task, order in zip(table, self._tasks, own, strict=True):
+            mean = 0 if task.mean is None else self._driver.address(task.mean)
+            row["mean"], row["scale"], row["smoothing"], row["order"] = mean, task.scale, task.smoothing, order
+        return table
+
+    def _layers(self) -> NDArray[Any]:
+        table, address = np.zeros((len(self._tasks), self._last + 1), LAYER), self._driver.address
+        for network, task in enumerate(self._tasks):
+            for layer, row in enumerate(table[network]):
+                for slot, layers in enumerate(task.slots):
+                    row["weights"][slot], row["biases"][slot] = map(address, layers[layer])
+                row["inputs"] = address(self._activations[layer - 1][network]) if layer else 0
+                row["delta"] = address(self._deltas[layer][network])
         blocks = 0
-        for layer, row in enumerate(table):
-            for slot, layers in enumerate(self._task.slots):
-                row["weights"][slot], row["biases"][slot] = map(address, layers[layer])
-            row["inputs"] = address(self._activations[layer - 1]) if layer else 0
-            row["delta"] = address(self._deltas[layer])
-            row["k"], row["n"] = k, n = self._sizes[layer : layer + 2]
-            row["first_block"], row["blocks_in_row"] = blocks, -(-n // self._tile)
+        for layer, (k, n) in enumerate(pairwise(self._sizes)):
+            column = table[:, layer]
+            column["k"], column["n"] = k, n
+            column["first_block"], column["blocks_in_row"] = blocks, -(-n // self._tile)
             blocks += _tiles(k, n, self._tile)
-        return place(table.view(np.uint8)), blocks
+        return table
+
+    @cached_property
+    def _blocks(self) -> int:
+        """Of all layers' weights."""
+        return sum(_tiles(k, n, self._tile) for k, n in pairwise(self._sizes))
 
     # Launches.
 
     def _product(self, kernel: str, m: int, n: int, *arguments: Any) -> None:
         tile = self._best_tile([(m, n)])
         launch = self._load("layers.cu", kernel, _memory(tile), TILE=tile)
-        launch((_tiles(m, n, tile),), (THREADS,), arguments)
+        launch(self._grid(_tiles(m, n, tile)), (THREADS,), arguments)
 
     def _best_tile(self, products: Sequence[tuple[int, int]]) -> int:
         """The largest of which those products (m, n) have enough to leave no more than half of the device idle."""
         enough, tiles = self._driver.device.multiprocessors / 2, TILES[self._dtype.name]
-        fitting = (tile for tile in tiles if sum(_tiles(m, n, tile) for m, n in products) >= enough)
+        of_each = ((tile, sum(_tiles(m, n, tile) for m, n in products)) for tile in tiles)
+        fitting = (tile for tile, count in of_each if count * len(self._tasks) >= enough)
         return next(fitting, tiles[-1])
 
-    def _on_rows(self, kernel: str, batch: Batch, shared_memory: int, arguments: tuple[Any, ...]) -> None:
-        launch = self._load("head.cu", kernel, shared_memory)
-        launch((-(-batch.rows // WARPS),), (THREADS,), arguments)
+    def _grid(self, blocks: int) -> tuple[int, int]:
+        return blocks, len(self._tasks)
 
     def _load(self, file: str, kernel: str, shared_memory: int, **constants: str | int) -> Launch:
         options = define(REAL=REAL[self._dtype.name], **constants)
         return self._driver.load(Program(file, kernel, options, shared_memory))
-
-    def _real(self, number: float) -> Any:
-        return self._dtype.type(number)
 
 
 def _memory(tile: int) -> int:

@@ -1,6 +1,7 @@
 // The last layer and the loss in a step of few launches: a warp a row, WARPS rows a block. Labels and weights are those of
-// all rows, which order (m,) names. Each row's loss, times its weight, and hit are left to descend.cu to add up.
-#include "common.cuh"
+// all rows, which the network's own of orders (..., m) names; networks, table: see networks.cuh. Each row's loss, times its
+// weight, and hit (networks, m) are left to descend.cu to add up.
+#include "networks.cuh"
 
 constexpr int WARPS = 8;
 
@@ -53,28 +54,34 @@ __device__ void finish_row(REAL* z, const Row& row, int rows, int classes, REAL*
     __syncwarp();
 }
 
-// logits (m, c), which become the deltas.
+// The last layer's logits (m, c) become its delta.
 extern "C" __global__ void __launch_bounds__(256, 1)
-    softmax_rows(REAL* logits, const int64* labels, const int64* order, const REAL* weights, bool weighted,
-                 REAL smoothing, REAL* losses, int* hits, int m, int classes) {
+    softmax_rows(const int64* labels, const int64* orders, const REAL* weights, bool weighted, const uint8* networks,
+                 const uint8* table, int layers, REAL* losses, int* hits, int m, int classes) {
     const int i = blockIdx.x * WARPS + threadIdx.x / LANES;
     if (i >= m) return;
-    const Row row(labels, weights, order[i], weighted, smoothing);
-    finish_row(logits + static_cast<int64>(i) * classes, row, m, classes, losses + i, hits + i);
+    const Network& own = own_network(networks);
+    REAL* logits = own_layers(table, layers)[layers - 1].delta;
+    const Row row(labels, weights, own.rows(orders, m)[i], weighted, static_cast<REAL>(own.smoothing));
+    const int64 place = static_cast<int64>(blockIdx.y) * m + i;
+    finish_row(logits + static_cast<int64>(i) * classes, row, m, classes, losses + place, hits + place);
 }
 
 // The same of the logits inputs (m, k) times weights (k, c) + bias (c,), up to 32 classes: deltas (m, c), and those of the
-// hidden layer that the inputs are, hidden_deltas (m, k) = deltas weights' * (inputs > 0).
+// hidden layer that the inputs are, (m, k) = deltas weights' * (inputs > 0).
 //
 // A lane multiplies for one class; as many groups of lanes as there is room for share the inputs. Shared memory: the
 // weights, a row of them `stride` numbers apart, an odd number so that 32 rows are in different banks; and of every warp
 // its row of inputs and its logits, which become its deltas.
 extern "C" __global__ void __launch_bounds__(256, 1)
-    head(const REAL* inputs, const REAL* layer_weights, const REAL* bias, const int64* labels, const int64* order,
-         const REAL* weights, bool weighted, REAL smoothing, REAL* deltas, REAL* hidden_deltas, REAL* losses, int* hits,
-         int m, int k, int classes) {
+    head(const int64* labels, const int64* orders, const REAL* weights, bool weighted, const uint8* networks,
+         const uint8* table, int layers, REAL* losses, int* hits, int m, int k, int classes) {
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, stride = classes | 1;
     const int i = blockIdx.x * WARPS + warp;
+    const Network& own = own_network(networks);
+    const Layer* layer = own_layers(table, layers) + layers - 1;
+    const REAL *inputs = layer->inputs, *layer_weights = layer->weights[0], *bias = layer->biases[0];
+    REAL *deltas = layer->delta, *hidden_deltas = layer[-1].delta;
     SharedMemory memory;
     REAL* w = memory.take<REAL>(k * stride);
     REAL* x = memory.take<REAL>(WARPS * k) + warp * k;
@@ -95,8 +102,9 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     if (lane < classes) z[lane] = sum + bias[lane];
     __syncwarp();
 
-    const Row row(labels, weights, order[i], weighted, smoothing);
-    finish_row(z, row, m, classes, losses + i, hits + i);
+    const Row row(labels, weights, own.rows(orders, m)[i], weighted, static_cast<REAL>(own.smoothing));
+    const int64 place = static_cast<int64>(blockIdx.y) * m + i;
+    finish_row(z, row, m, classes, losses + place, hits + place);
     if (lane < classes) deltas[static_cast<int64>(i) * classes + lane] = z[lane];
     for (int unit = lane; unit < k; unit += LANES) {
         REAL back = 0;

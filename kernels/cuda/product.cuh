@@ -8,7 +8,7 @@
 //
 // TILE, set by the compiler's options: the numbers per side of the tile, 8, 16 or 32.
 #pragma once
-#include "common.cuh"
+#include "networks.cuh"
 
 constexpr int WARPS = 8;
 constexpr int THREADS = WARPS * LANES;
@@ -38,17 +38,20 @@ struct Matrix {
     __device__ REAL number(REAL x, int) const { return x; }
 };
 
-// Those rows of the features that a batch has, as the network takes them: (features - mean) * scale if `centred`.
+// Those rows of the features that a batch has, as the network takes them: (features - mean) * scale, if it has a mean.
 struct BatchOf {
     const REAL* numbers;
     int rows, width;
     const int64* order;
     const REAL* mean;
     REAL scale;
-    bool centred;
+
+    __device__ BatchOf(const REAL* features, const int64* orders, const Network& own, int m, int width)
+        : numbers(features), rows(m), width(width), order(own.rows(orders, m)), mean(own.mean),
+          scale(static_cast<REAL>(own.scale)) {}
 
     __device__ const REAL* row(int i) const { return numbers + order[i] * width; }
-    __device__ REAL number(REAL x, int column) const { return centred ? (x - mean[column]) * scale : x; }
+    __device__ REAL number(REAL x, int column) const { return mean ? (x - mean[column]) * scale : x; }
 };
 
 // One side of a product: a's rows, or b's columns, of k terms each. BY_TERM: the terms of one of them are a row of the

@@ -22,7 +22,7 @@ from fastmlp.common.errors import UsageError
 from fastmlp.kernels.cuda.dense import CudaOps, Finish
 from fastmlp.kernels.cuda.driver import CupyDriver, Device, Program
 from fastmlp.kernels.cuda.fused_epoch import TASK
-from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, LAYER, MOST_SLOTS
+from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, LAYER, MOST_SLOTS, NETWORK
 from fastmlp.kernels.cuda.one_block import MANY_NETWORKS
 from fastmlp.kernels.cuda.sources import source
 from fastmlp.network.optimizers import OPTIMIZERS, SGD, make_optimizer
@@ -346,11 +346,11 @@ def test_what_changes_from_epoch_to_epoch_is_in_memory_that_is_bound(backend, op
         for kernel in ("gather_forward", "descend"):
             assert all(arguments["features"] is data[0] for arguments in of_kernel(recording, kernel))
         for kernel in ("gather_forward", "head", "descend"):
-            orders = [arguments["order"] for arguments in of_kernel(recording, kernel)]
+            orders = [arguments["orders"] for arguments in of_kernel(recording, kernel)]
             np.testing.assert_array_equal(np.concatenate(orders), order[:rows])
         losses = updates
     np.testing.assert_array_equal(np.concatenate(orders), order[:rows])
-    np.testing.assert_array_equal([u["coefficients"][1] for u in updates], rates[:RECORDED_STEPS])
+    np.testing.assert_array_equal([u["coefficients"].ravel()[1] for u in updates], rates[:RECORDED_STEPS])
     # a float32 a step, one after another
     np.testing.assert_array_equal(np.diff([arguments["loss"].ctypes.data for arguments in losses]), 4)
 
@@ -381,7 +381,7 @@ def test_weights_set_between_epochs_are_set_where_the_recording_reads_them(backe
     else:
         table = of_kernel(recording, "descend")[0]["table"].view(LAYER)
         assert table["weights"][0, 0] == first.ctypes.data
-        assert of_kernel(recording, "gather_forward")[0]["weights"].ctypes.data == first.ctypes.data
+        assert of_kernel(recording, "gather_forward")[0]["table"] is of_kernel(recording, "descend")[0]["table"]
     np.testing.assert_array_equal(first.ravel(), state["weights"][: first.size])
 
 
@@ -400,7 +400,11 @@ def test_what_a_recording_has_not_bound_is_recorded_anew(backend, op_by_op, data
         train(trainer, short)
     assert len(driver.recordings) == 4
     arguments = of_kernel(driver.recordings[3], "standardize" if op_by_op else "gather_forward")[0]
-    assert arguments["mean"] is trainer.network.mean
+    if op_by_op:
+        assert arguments["mean"] is trainer.network.mean
+    else:
+        (network,) = arguments["networks"].view(NETWORK)
+        assert network["mean"] == trainer.network.mean.ctypes.data
 
 
 LAUNCHES_OF_A_STEP = [
@@ -429,12 +433,12 @@ def test_a_step_of_small_batches_is_few_launches(sizes, kernels):
         assert noted.block == (256,)
         assert noted.program.shared_memory <= 48 * 1024
         assert [type(argument) for argument in noted.arguments if isinstance(argument, int)] == []
-    table = launched[-1].arguments[5].view(LAYER)
+    table = launched[-1].arguments[3].view(LAYER)
     blocks = [
         -(-k // int(tile)) * -(-n // int(tile)) for k, n in pairwise(sizes) for tile in [launched[-1].constants["TILE"]]
     ]
     assert table["first_block"].tolist() == [sum(blocks[:layer]) for layer in range(len(blocks))]
-    assert launched[-1].grid == (sum(blocks) + 1,)
+    assert launched[-1].grid == (sum(blocks) + 1, 1)
 
 
 def test_large_batches_and_what_has_no_fused_step_run_op_by_op():
@@ -446,7 +450,7 @@ def test_large_batches_and_what_has_no_fused_step_run_op_by_op():
 
     def steps(batch, optimizer):
         backend = NotingBackend()
-        return backend.fused_steps(Trainer(initial_parameters(SIZES), backend, batch, None, optimizer).task())
+        return backend.fused_steps([Trainer(initial_parameters(SIZES), backend, batch, None, optimizer).task()], [0])
 
     assert steps(FEW_ROWS, SGD()) is not None
     assert steps(FEW_ROWS + 1, SGD()) is None
