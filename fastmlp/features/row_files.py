@@ -21,13 +21,23 @@ from fastmlp.features.tables import read_chosen
 
 PARTS_KEPT = 2  # of packed files: one for each of two threads
 Index = NDArray[np.int64]
+Put = Callable[[NDArray[Any], Index, NDArray[Any]], None]  # of rows (n, d) those in these places to out (m, d)
+Stretch = tuple[int, int, int]  # of a file: its first row, how many, and where in the room they are to lie
 PartReader = Callable[[Path, Choice, int | None], NDArray[Any]]
 NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "|u1", "I8": "|i1"} | {
     f"{sign}{bits}": f"<{sign.lower()}{bits // 8}" for sign in "UI" for bits in (16, 32, 64)
 }  # by what safetensors calls them
-STRETCH_BYTES = 2**18  # read by one call, and still in a core's cache when its rows are taken
+STRETCH_BYTES = 2**18  # read together, and still in a core's cache when their rows are taken
 COLUMN_BYTES = 2**22  # the same of a file that is stored by columns, each of which takes a call
 GAP_BYTES = 2**14  # between two rows: what is not wanted is read with them, which takes less time than another call
+
+
+def take(rows: NDArray[Any], places: Index, out: NDArray[Any]) -> None:
+    """Write the rows in these places to out, which may have another dtype."""
+    if out.dtype == rows.dtype:
+        np.take(rows, places, axis=0, out=out, mode="clip")  # "raise" would copy twice
+    else:
+        out[...] = rows[places]
 
 
 class RowFile(Protocol):
@@ -48,8 +58,8 @@ class RowFile(Protocol):
     @property
     def parts(self) -> Index | None: ...
 
-    def read(self, rows: Index, out: NDArray[Any]) -> None:
-        """Write those rows, in that order, to out (m, d), of any dtype."""
+    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
+        """Put those rows, in that order, into out (m, d), of any dtype."""
 
     def at(self, path: Path) -> RowFile:
         """The same by another path, and fit to be sent to another process."""
@@ -87,37 +97,29 @@ class PlainRows:
     def _in_file(self) -> np.dtype[Any]:
         return np.dtype(np.uint16 if self.stored == BFLOAT16 else self.stored)
 
-    def read(self, rows: Index, out: NDArray[Any]) -> None:
+    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
         """Rows in ascending order take the fewest calls."""
-        row_bytes = self.shape[1] * self._in_file.itemsize
-        longest = max(1, (COLUMN_BYTES if self.fortran else STRETCH_BYTES) // row_bytes)
-        room = np.empty(min(longest, self.shape[0]) * self.shape[1], self._in_file)
+        width, row_bytes = self.shape[1], self.shape[1] * self._in_file.itemsize
+        size = max(1, (COLUMN_BYTES if self.fortran else STRETCH_BYTES) // row_bytes)
+        room = np.empty((min(size, self.shape[0]), width), self._in_file, order="F" if self.fortran else "C")
+        direct = put is take and out.dtype == self._in_file == self.dtype and out.flags.c_contiguous
         with self.path.open("rb", buffering=0) as file:
-            for part in _stretches(rows, 1 + GAP_BYTES // row_bytes, longest):
-                self._read_stretch(file, rows[part], room, out[part])
+            for part, places, stretches in _roomfuls(rows, 1 + GAP_BYTES // row_bytes, len(room)):
+                filled = room[: places[-1] + 1]
+                whole = len(filled) == len(places)
+                target = out[part] if direct and whole and not self.fortran else filled
+                for first, count, place in stretches:
+                    self._fill_rows(file, first, target[place : place + count])
+                if target is filled:
+                    put(widened(filled) if self.stored == BFLOAT16 else filled, places, out[part])
 
-    def _read_stretch(self, file: Any, rows: Index, room: NDArray[Any], out: NDArray[Any]) -> None:
-        """Read all from the first to the last of these rows into the room, and take them; or where they are wanted."""
-        first, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
-        whole, width = count == len(rows), self.shape[1]
-        if whole and out.dtype == self._in_file == self.dtype and out.flags.c_contiguous and not self.fortran:
-            self._fill(file, first * width, out)
+    def _fill_rows(self, file: Any, first: int, out: NDArray[Any]) -> None:
+        """Read rows from the first one on, as many as out has."""
+        if not self.fortran:
+            self._fill(file, first * self.shape[1], out)
             return
-        stretch = room[: count * width].reshape(*((width, count) if self.fortran else (count, width)))
-        if self.fortran:
-            for number, column in enumerate(stretch):
-                self._fill(file, number * self.shape[0] + first, column)
-            stretch = stretch.T
-        else:
-            self._fill(file, first * width, stretch)
-        if self.stored == BFLOAT16:
-            out[...] = widened(stretch[rows - first])
-        elif whole:
-            out[...] = stretch
-        elif out.dtype == stretch.dtype:
-            np.take(stretch, rows - first, axis=0, out=out, mode="clip")  # "raise" would copy twice
-        else:
-            out[...] = stretch[rows - first]
+        for number, column in enumerate(out.T):
+            self._fill(file, number * self.shape[0] + first, column)
 
     def _fill(self, file: Any, place: int, out: NDArray[Any]) -> None:
         """Read numbers from that place on, as many as out has, which lies in memory as in the file."""
@@ -129,14 +131,24 @@ class PlainRows:
         return replace(self, path=path)
 
 
-def _stretches(rows: Index, gap: int, longest: int) -> Iterator[slice]:
-    """Parts of the rows, each of which ascends by no more than a gap, and goes over no more than so many."""
-    steps = np.diff(rows, prepend=-gap - 1)
-    firsts = np.flatnonzero((steps < 0) | (steps > gap))
-    for start, stop in pairwise([*firsts.tolist(), len(rows)]):
-        first, last = rows[start], rows[stop - 1]
-        borders = start + np.searchsorted(rows[start:stop], np.arange(first, last + 1, longest))
-        yield from (slice(*ends) for ends in pairwise([*borders.tolist(), stop]))
+def _roomfuls(rows: Index, gap: int, size: int) -> Iterator[tuple[slice, Index, list[Stretch]]]:
+    """Parts of the rows that are read together to a room of that size: which, their places in it, and what to read.
+
+    That is stretches of the file, one behind the other, each of rows that ascend by no more than a gap.
+    """
+    if not len(rows):
+        return
+    steps = np.diff(rows, prepend=rows[0])
+    jumps = (steps < 0) | (steps > gap)
+    places = np.cumsum(np.where(jumps, 1, steps))  # in a room that is large enough for all
+    begins = np.diff(places // size, prepend=-1) != 0
+    starts, heads = np.flatnonzero(begins), np.flatnonzero(begins | jumps)
+    places -= places[starts][np.cumsum(begins) - 1]
+    counts = rows[np.append(heads[1:], len(rows)) - 1] - rows[heads] + 1
+    stretches = list(zip(rows[heads].tolist(), counts.tolist(), places[heads].tolist(), strict=True))
+    ends = pairwise([*starts.tolist(), len(rows)])
+    for (start, stop), own in zip(ends, pairwise([*np.searchsorted(heads, starts).tolist(), len(heads)]), strict=True):
+        yield slice(start, stop), places[start:stop], stretches[slice(*own)]
 
 
 def _of_npy(path: Path) -> PlainRows:
@@ -182,11 +194,13 @@ class PackedRows:
     def stored(self) -> str:
         return self.dtype.str
 
-    def read(self, rows: Index, out: NDArray[Any]) -> None:
+    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
         owners = np.searchsorted(self.parts, rows, side="right") - 1
         for part in np.unique(owners).tolist():
             places = np.flatnonzero(owners == part)
-            out[places] = self._part(part)[rows[places] - self.parts[part]]
+            taken = np.empty((len(places), out.shape[1]), out.dtype)
+            put(self._part(part), rows[places] - self.parts[part], taken)
+            out[places] = taken
 
     def at(self, path: Path) -> PackedRows:
         return replace(self, path=path, read_part=kept_part)

@@ -24,7 +24,7 @@ from fastmlp.features import first_format
 from fastmlp.features.columns import ANY, Choice, Columns, choose
 from fastmlp.features.contents import Contents, open_contents
 from fastmlp.features.first_format import FILES
-from fastmlp.features.row_files import PARTS_KEPT, Index, PartReader, RowFile, open_rows, read_part
+from fastmlp.features.row_files import PARTS_KEPT, Index, PartReader, Put, RowFile, open_rows, read_part, take
 from fastmlp.features.shard_files import MANIFEST, has_manifest, is_sharded, read_manifest, shard_paths
 from fastmlp.features.tables import (
     RowArray,
@@ -63,13 +63,13 @@ class Shard:
         with self._unchanged():
             return sha256_of(self.path)
 
-    def read(self, rows: Index, out: NDArray[Any]) -> None:
-        """Write those of its rows, numbered from 0, to out (m, d).
+    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
+        """Put those of its rows, numbered from 0, into out (m, d).
 
         Raises DataError if the file is not what it was when it was opened.
         """
         with self._unchanged():
-            self.file.read(rows, out)
+            self.file.read(rows, out, put)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -112,13 +112,13 @@ class ShardedRows:
         self.read(index, out)
         return out
 
-    def read(self, rows: Index, out: NDArray[Any]) -> None:
-        """Write those rows, in that order, to out (m, d), of any dtype."""
+    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
+        """Put those rows, in that order, into out (m, d), of any dtype."""
         owners = np.searchsorted(self._ends, rows, side="right")
         firsts = np.flatnonzero(np.diff(owners, prepend=-1))
         for start, stop in pairwise([*firsts.tolist(), len(rows)]):
             shard = self.shards[owners[start]]
-            shard.read(rows[start:stop] - shard.start, out[start:stop])
+            shard.read(rows[start:stop] - shard.start, out[start:stop], put)
 
     def place_of(self, row: int) -> tuple[int, Path]:
         """The number of a row in its shard, and that shard's file."""

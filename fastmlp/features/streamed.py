@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
-from fastmlp.features.row_files import Index
+from fastmlp.features.row_files import Index, Put, take
 from fastmlp.features.shards import ShardedRows
 
 BLOCKS = 256  # of which a window is made of at least: as few rows as are read together, so that windows are well mixed
 BLOCK_BYTES = 2**20  # of features, at most: a larger block is read no faster
-PIECE_BYTES = 2**20  # of features that are standardised at a time
 ROW_STATE = 96  # bytes of every row beside its features: labels, weights, hashes, orders, and copies as they are made
 ORDER = 8  # bytes of a row's place in the order of one seed
 PARTS = 4  # of a file that is read by parts: two are kept, and one is unpacked, which takes up to twice its size
@@ -53,9 +52,9 @@ class StreamedRows:
             return self.source[places]
         return self.source[self.rows[places]]
 
-    def read(self, places: Index, out: NDArray[Any]) -> None:
+    def read(self, places: Index, out: NDArray[Any], put: Put = take) -> None:
         """See `ShardedRows`."""
-        self.source.read(places if self.rows is None else self.rows[places], out)
+        self.source.read(places if self.rows is None else self.rows[places], out, put)
 
     def take(self, places: Index) -> StreamedRows:
         """Only those rows; nothing is read."""
@@ -64,11 +63,6 @@ class StreamedRows:
     def place_of(self, place: int) -> tuple[int, object]:
         """See `ShardedRows`."""
         return self.source.place_of(place if self.rows is None else int(self.rows[place]))
-
-    @property
-    def piece_rows(self) -> int:
-        """How many rows are read at a time, where they are not read to where they are wanted."""
-        return max(1, min(self.window_rows // 8, PIECE_BYTES // (self.shape[1] * self.dtype.itemsize)))
 
     def borders(self) -> Index:
         """The first row of each block that is read together, and the end of the last (b + 1,)."""

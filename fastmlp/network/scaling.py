@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.backends import probe
+
 BLOCK, BLOCK_NUMBERS = 1024, 2**20  # rows and numbers at a time, at most, so that their float64 copy stays small
 CACHED = 2**17  # numbers in float64 that stay in a core's cache
 ROUNDING = 10  # a feature is constant if its deviation is within this many rounding errors of its mean
+COMPILED = {np.dtype(np.float32), np.dtype(np.float64)}  # dtypes for which there is a compiled pass
 
 Floats = NDArray[Any]
 
@@ -53,6 +56,17 @@ class Scaling:
                 np.subtract(wide, self.mean, out=wide)
                 out[block] = np.multiply(wide, self.scale, out=wide)
 
+    def take(self, rows: Floats, places: NDArray[np.int64], out: Floats) -> None:
+        """What `apply` writes of the rows in these places, in one compiled pass where there is one for their dtypes."""
+        rows = rows.astype(np.float32) if rows.dtype == np.float16 else rows
+        kernel = None if self.unit or not {rows.dtype, out.dtype} <= COMPILED else _compiled()
+        if kernel is None:
+            self.apply(rows[places], out)
+        else:
+            source = np.ascontiguousarray(rows).view()
+            source.flags.writeable = False  # else Numba would compile for each kind
+            kernel(source, places, self.mean, self.scale, out)
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -91,6 +105,17 @@ class Moments:
         deviation = np.sqrt(variance if each else np.full_like(variance, variance.mean()))
         constant = deviation <= ROUNDING * self.eps * np.abs(self.mean) if each else deviation == 0
         return Scaling(self.mean, 1 / np.where(constant, np.maximum(deviation, 1), deviation))
+
+
+@cache
+def _compiled() -> Callable[..., None] | None:
+    """The compiled pass; None where Numba compiles nothing."""
+    if not probe("numba").usable:
+        return None
+    from fastmlp.kernels.cpu.dense import take_standardized
+    from fastmlp.kernels.cpu.jit import is_compiled
+
+    return take_standardized if is_compiled(take_standardized) else None
 
 
 def _lengths(rows: Floats) -> Floats:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend, Data
 from fastmlp.backends.release import release_with
+from fastmlp.features.row_files import take
 from fastmlp.features.streamed import StreamedRows
 from fastmlp.features.tables import RowArray
-from fastmlp.network.scaling import Scaling, blocks
+from fastmlp.network.scaling import Scaling
 from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.training.samples import Figures, Samples
 from fastmlp.training.windows import Index, WindowedOrder, plan, plan_in_order
@@ -159,25 +160,14 @@ class Slot:
         """Read these rows of the samples."""
         samples, self.rows = self._samples, len(rows)
         features, *others = self._host
-        if samples.scaling is None:
-            samples.features.read(rows, features[: len(rows)])
-        else:
-            self._fill_scaled(samples.scaling, rows, features)
+        put = take if samples.scaling is None else samples.scaling.take
+        samples.features.read(rows, features[: len(rows)], put)
         for out, column in zip(others, (samples.labels, samples.weights), strict=False):
             out[: len(rows)] = column[rows]
         if not self._shared:
             for host, device in zip(self._host, self._device, strict=True):
                 self._backend.upload(host[: len(rows)], device[: len(rows), ...])
         return self
-
-    def _fill_scaled(self, scaling: Scaling, rows: Index, out: NDArray[Any]) -> None:
-        """Piece by piece, each standardised while it is in a core's cache."""
-        source = self._samples.features
-        room = np.empty((source.piece_rows, *source.shape[1:]), source.dtype)
-        for piece in blocks(len(rows), len(room)):
-            read = room[: piece.stop - piece.start]
-            source.read(rows[piece], read)
-            scaling.apply(read, out[piece])
 
     def append(self, columns: Sequence[Array]) -> Index:
         """Write rows behind the others; their places."""

@@ -47,7 +47,9 @@ def _filled(blocks: Index, borders: Index, window_rows: int) -> list[Index]:
 
 def rows_of(blocks: Index, borders: Index) -> Index:
     """The rows of these blocks."""
-    return np.concatenate([np.arange(borders[block], borders[block + 1]) for block in blocks.tolist()])
+    sizes = borders[blocks + 1] - borders[blocks]
+    ends = np.cumsum(sizes)
+    return np.arange(ends[-1]) + np.repeat(borders[blocks] - ends + sizes, sizes)
 
 
 @dataclass(frozen=True, eq=False)

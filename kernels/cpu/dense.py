@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .jit import inlined, jit
@@ -35,6 +36,17 @@ def standardize(features: Floats, mean: Floats, scale: float, out: Floats) -> No
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             out[i, j] = (out[i, j] - mean[j]) * multiplier
+
+
+@jit
+def take_standardized(
+    source: Floats, rows: NDArray[np.int64], mean: NDArray[np.float64], scale: NDArray[np.float64], out: Floats
+) -> None:
+    """out (m, n) = (source[rows] - mean) * scale, in float64 and rounded last; rows (m,) are all in the source."""
+    for i in range(out.shape[0]):
+        row = rows[i]
+        for j in range(out.shape[1]):
+            out[i, j] = (np.float64(source[row, j]) - mean[j]) * scale[j]
 
 
 @jit

@@ -289,10 +289,10 @@ def test_a_shard_that_changes_is_named_when_it_is_read_again(
     features = open_table(Path("shards"), LABELS if labels else None).features
     real, moments = Shard.read, iter(range(1000))
 
-    def changing(shard: Shard, places: np.ndarray, out: np.ndarray) -> None:
+    def changing(shard: Shard, places: np.ndarray, *into: Any) -> None:
         if next(moments) == moment:
             change(bad)
-        real(shard, places, out)
+        real(shard, places, *into)
 
     monkeypatch.setattr(Shard, "read", changing)
     with pytest.raises(DataError, match=rf"The shard {bad} (has changed since it was opened|is gone)"):
@@ -309,10 +309,10 @@ def test_a_shard_that_changes_as_it_is_read(
     file = type(features.shards[BAD].file)
     real = file.read
 
-    def changing(own: Any, places: np.ndarray, out: np.ndarray) -> None:
+    def changing(own: Any, places: np.ndarray, *into: Any) -> None:
         if own.path == bad:
             change(bad)
-        real(own, places, out)
+        real(own, places, *into)
 
     monkeypatch.setattr(file, "read", changing)
     with pytest.raises(DataError, match=f"{bad} (has changed since it was opened|is gone)"):

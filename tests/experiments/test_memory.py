@@ -93,12 +93,12 @@ def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bytes(
     real = Shard.read
     count, last = 0, -1
 
-    def counting(shard: Shard, rows: np.ndarray, out: np.ndarray) -> None:
+    def counting(shard: Shard, rows: np.ndarray, *into: Any) -> None:
         nonlocal count
         if count == last:
             raise KeyboardInterrupt
         count += 1
-        real(shard, rows, out)
+        real(shard, rows, *into)
 
     monkeypatch.setattr(Shard, "read", counting)
     monkeypatch.setattr("fastmlp.training.run.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
@@ -145,10 +145,10 @@ def test_a_shard_that_changes_while_it_is_trained_on_ends_the_run(run: Run, monk
     real = Shard.read
     path = Path("shards/shard-00002.safetensors")
 
-    def changing(shard: Shard, rows: np.ndarray, out: np.ndarray) -> None:
+    def changing(shard: Shard, rows: np.ndarray, *into: Any) -> None:
         if shard.path.name == "shard-00006.safetensors" and len(rows) < 40:  # a window's, when all have been checked
             path.write_bytes(path.read_bytes()[:-1])
-        real(shard, rows, out)
+        real(shard, rows, *into)
 
     monkeypatch.setattr(Shard, "read", changing)
     assert "shard-00002.safetensors has changed" in train(run, "a", code=4)
@@ -170,9 +170,9 @@ def test_answers_to_shards_are_read_in_parts(run: Run, monkeypatch: pytest.Monke
     table, read, real = open_table(Path("shards")), [], Shard.read
     features: Any = table.features
 
-    def noting(shard: Shard, rows: np.ndarray, out: np.ndarray) -> None:
+    def noting(shard: Shard, rows: np.ndarray, *into: Any) -> None:
         read.append(len(rows))
-        real(shard, rows, out)
+        real(shard, rows, *into)
 
     monkeypatch.setattr("fastmlp.models.predictor.PART_BYTES", 0)
     monkeypatch.setattr("fastmlp.network.evaluation.ROWS", 64)

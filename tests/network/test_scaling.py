@@ -102,3 +102,19 @@ def test_samples_are_scaled_before_they_are_rounded(backend: Any, mapped: bool, 
 def test_infinity_stays_infinite() -> None:
     scaling = Scaling(np.zeros(1), np.ones(1))
     assert np.isinf(scaling.applied(np.array([[1e300]]), "float32")).all()
+
+
+@pytest.mark.parametrize("dtype", OFFSETS)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_rows_taken_are_those_that_apply_writes_to_the_last_bit(
+    dtype: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(scaling, "_compiled", lambda: None)
+    X, places = rows(dtype, 300), np.array([3, 3, 299, 0, *range(40, 200, 3)])
+    X[7, 1] = np.nan if X.dtype.kind == "f" else 0
+    for stored in (X, np.asfortranarray(X), X.astype(X.dtype.newbyteorder())):
+        for found in (Moments.of(rows(dtype)).scaling(each=True), Scaling.to_unit_length(3)):
+            out = np.empty((len(places), 3), np.float32)
+            found.take(stored, places, out)
+            np.testing.assert_array_equal(out, found.applied(X[places], "float32"))

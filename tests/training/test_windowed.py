@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,9 +154,9 @@ def test_an_epoch_reads_each_row_once_whatever_the_number_of_heads(
     read: list[np.ndarray] = []
     real = Shard.read
 
-    def counting(shard: Shard, rows: np.ndarray, out: np.ndarray) -> None:
+    def counting(shard: Shard, rows: np.ndarray, *into: Any) -> None:
         read.append(shard.start + rows)
-        real(shard, rows, out)
+        real(shard, rows, *into)
 
     samples = placed(backend, stream(), data()[1], "float32")
     recipe = Recipe(epochs=1, batch_size=BATCH, learning_rate=0.1)
@@ -173,9 +174,9 @@ def test_rows_to_look_at_are_kept_where_they_are_few(
     network, real = networks_of(backend, "sgd", weighted=False, seeds=1)[0], Shard.read
     read: list[int] = []
 
-    def counting(shard: Shard, rows: np.ndarray, out: np.ndarray) -> None:
+    def counting(shard: Shard, rows: np.ndarray, *into: Any) -> None:
         read.append(len(rows))
-        real(shard, rows, out)
+        real(shard, rows, *into)
 
     monkeypatch.setattr(Shard, "read", counting)
     assert len({samples.evaluate(network) for _ in range(3)}) == 1
