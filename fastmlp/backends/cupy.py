@@ -23,8 +23,8 @@ from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, MANY_ROWS, FusedSteps, fuses_steps
-from fastmlp.kernels.cuda.layout import CLUSTERS, LAYOUTS, UNMEASURED, Layout, refusal
-from fastmlp.kernels.cuda.one_block import MANY_NETWORKS, ONE_BLOCK
+from fastmlp.kernels.cuda.layout import LAYOUTS, UNMEASURED, Layout, refusal
+from fastmlp.kernels.cuda.one_block import MANY_NETWORKS, ONE_BLOCK, ONE_BLOCK_UNMEASURED
 from fastmlp.kernels.cuda.patches import CudaPatchOps
 from fastmlp.kernels.cuda.resize import Resize
 from fastmlp.ops.network import NetworkOps
@@ -60,10 +60,9 @@ class CudaBackend(Backend):
 
     def epoch_ways(self) -> Iterator[CudaBackend]:
         """By each layout that the device may have, also by those that are not measured."""
-        for layout in (*LAYOUTS, *UNMEASURED):
-            if not layout.cluster or self.driver.device.compute_capability >= CLUSTERS:
+        for layout in (*LAYOUTS, *UNMEASURED, ONE_BLOCK, ONE_BLOCK_UNMEASURED):
+            if self.driver.device.compute_capability >= layout.capability:
                 yield self.by_layout(layout)
-        yield self.by_layout(ONE_BLOCK)
 
     def by_layout(self, layout: Layout) -> CudaBackend:
         """The same backend, whose fused epochs have that layout or none."""

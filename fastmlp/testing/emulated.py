@@ -15,6 +15,7 @@ from fastmlp.common.errors import BackendError
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.emulation import EmulatedDriver, compiler, guarded
 from fastmlp.kernels.cuda.layout import FEWER_BLOCKS
+from fastmlp.kernels.cuda.one_block import ONE_BLOCK_UNMEASURED
 
 # Of each family, by the numbers that decide about layouts: no clusters, less shared memory, few multiprocessors.
 DEVICES = (
@@ -44,9 +45,9 @@ class EmulatedBackend(CudaBackend):
     def epoch_ways(self) -> Iterator[CudaBackend]:
         """Also on other devices, each of which chooses other layouts, and runs fewer networks at once.
 
-        Layouts that are like others but for fewer blocks a network are left to tests/kernels: each takes seconds.
+        Unmeasured layouts for many networks, whose code is much like others', are left to tests/kernels.
         """
-        names = {f"layout {layout}" for layout in FEWER_BLOCKS}
+        names = {f"layout {layout}" for layout in (*FEWER_BLOCKS, ONE_BLOCK_UNMEASURED)}
         yield from (way for way in super().epoch_ways() if way.way not in names)
         yield from self._on_other_devices()
 

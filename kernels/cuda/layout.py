@@ -92,6 +92,11 @@ class Layout:
         return self.split_k * self.split_n
 
     @property
+    def capability(self) -> int:
+        """The least compute capability that it needs."""
+        return CLUSTERS if self.cluster else 0
+
+    @property
     def threads(self) -> int:
         """Of a block; specialised, with a warp that copies."""
         return WARP * (WARPS + self.specialised)
@@ -182,7 +187,7 @@ class Layout:
     def fits(self, shape: Shape, device: Device) -> bool:
         rows = self.batch_rows(shape)
         return (
-            device.compute_capability >= (CLUSTERS if self.cluster else 0)
+            device.compute_capability >= self.capability
             and rows % self.blocks == 0
             and rows // self.passes % 16 == 0
             and self._has_kernel(shape)

@@ -10,7 +10,8 @@
 //   3. dZ1 = dZ2 W2' * (H > 0), and the gradient of W2;
 //   4. chunk by chunk, the gradient of its rows of W1, A' dZ1, and their update in place.
 // In 1 a warp has tiles of 16 rows x 32 units, whose sums its lanes keep over all inputs, in 4 tiles of 16 inputs x 32
-// units, whose sums it keeps over all rows: a lane 4 x 4 of them, so that 16 multiply-adds take two reads of 16 bytes.
+// units, whose sums it keeps over all rows: a lane 4 x 4 of them, so that 16 multiply-adds take two reads of 16 bytes. With
+// TENSOR_CORES 1, these compute both products, as exact as float32's: see tensor_cores.cuh.
 //
 // All sums have a fixed order, so that two runs agree to the bit. Without a hidden layer (HIDDEN 0) its units are the
 // classes: H are the logits and dZ2 is dZ1.
@@ -20,6 +21,7 @@
 #include "common.cuh"
 #include "copy.cuh"
 #include "task.cuh"
+#include "tensor_cores.cuh"
 
 constexpr int WARPS = 8;
 constexpr int THREADS = WARPS * LANES;
@@ -33,7 +35,9 @@ constexpr int UNITS = round_up(ALL_UNITS, TILE_UNITS);  // likewise
 constexpr int CHUNK = 64;                               // inputs
 constexpr int CHUNKS = (INPUTS + CHUNK - 1) / CHUNK;
 constexpr int COLUMNS = CHUNKS * CHUNK;
-constexpr int CHUNK_STRIDE = CHUNK + 4, UNIT_STRIDE = UNITS + 4; // four rows that a warp reads at once are in different banks
+// Four rows that a warp reads at once are in different banks, those of W1 on tensor cores.
+constexpr int PAD = TENSOR_CORES ? 8 : 4;
+constexpr int CHUNK_STRIDE = CHUNK + PAD, UNIT_STRIDE = UNITS + PAD, W1_STRIDE = UNITS + (TENSOR_CORES ? 4 : 0);
 constexpr int COLUMNS_OF_W2 = LINEAR ? 0 : CLASSES;
 constexpr int LOGIT_STRIDE = LINEAR ? UNIT_STRIDE : round_up(CLASSES, 4);
 constexpr int ROW_TILES = ROWS / TILE_ROWS, UNIT_TILES = UNITS / TILE_UNITS;
@@ -50,7 +54,7 @@ static_assert(ROWS * ROW_LANES <= THREADS, "the batch has more rows than the blo
 
 // A network in the optimizer's slots: the values in shared memory, the moments where the host has them.
 struct Share {
-    float* w1;      // (COLUMNS, UNITS)
+    float* w1;      // (COLUMNS, W1_STRIDE)
     float* b1;      // (UNITS)
     float* w2;      // transposed (COLUMNS_OF_W2, UNIT_STRIDE)
     float* b2;      // (COLUMNS_OF_W2)
@@ -62,7 +66,7 @@ struct Share {
     int64* rows;    // (2, ROWS): the row indices of this batch and of the next
 
     __device__ explicit Share(SharedMemory& memory) {
-        w1 = memory.take<float>(COLUMNS * UNITS);
+        w1 = memory.take<float>(COLUMNS * W1_STRIDE);
         b1 = memory.take<float>(UNITS);
         w2 = memory.take<float>(COLUMNS_OF_W2 * UNIT_STRIDE);
         b2 = memory.take<float>(COLUMNS_OF_W2);
@@ -93,7 +97,8 @@ template <class Move> __device__ void each_value(const Task& task, const Share& 
     const Slot& values = task.slots[0];
     for (int i = threadIdx.x; i < COLUMNS * UNITS; i += THREADS) {
         const int input = i / UNITS, unit = i % UNITS;
-        move(values.w1 + static_cast<int64>(input) * ALL_UNITS + unit, share.w1[i], input < INPUTS && unit < ALL_UNITS);
+        float& here = share.w1[input * W1_STRIDE + unit];
+        move(values.w1 + static_cast<int64>(input) * ALL_UNITS + unit, here, input < INPUTS && unit < ALL_UNITS);
     }
     for (int i = threadIdx.x; i < UNITS; i += THREADS) move(values.b1 + i, share.b1[i], i < ALL_UNITS);
     for (int i = threadIdx.x; i < COLUMNS_OF_W2 * UNITS; i += THREADS) {
@@ -150,50 +155,153 @@ __device__ void centre(float* chunk, const float* mean, float scale, int count, 
         }
 }
 
-// 1. A lane has rows lane / 8, and every fourth from there, and four neighbouring units of each of its warp's tiles.
+// The large products, tile by tile: a lane has four neighbouring units of four lines, rows in 1 and inputs in 4.
+struct Cell {
+    int line, unit; // in the tile
+};
 
+#if TENSOR_CORES
+
+// In add_tile's terms (tensor_cores.cuh), a tile of 32 units is four of 8, unit 4 g + n being number g of the n-th: so a
+// lane reads four neighbours of a line at once, and has the sums of eight. Lines that are summed over may be numbered as we
+// like, in both factors alike.
+__device__ inline Cell cell_forward(int j) {
+    const int lane = threadIdx.x % LANES;
+    return {lane / 4 + j / 2 * 8, lane % 4 * 8 + j % 2 * 4};
+}
+__device__ inline Cell cell_backward(int j) {
+    const int lane = threadIdx.x % LANES;
+    return {lane / 4 * 2 + j / 2, lane % 4 * 8 + j % 2 * 4};
+}
+
+struct Tile {
+    TileSum of[4];
+
+    __device__ inline float4 cell(int j) const { return make_float4(of[0][j], of[1][j], of[2][j], of[3][j]); }
+
+    // Adds the products of the lane's four numbers of one factor and its two lines of the other.
+    __device__ inline void add(const float (&x)[4], const float4& first, const float4& second) {
+        const float lines[2][4] = {{first.x, first.y, first.z, first.w}, {second.x, second.y, second.z, second.w}};
+        Parts<4> a;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a.set(i, x[i]);
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+            Parts<2> b;
+            b.set(0, lines[0][n]);
+            b.set(1, lines[1][n]);
+            of[n].add(a, b);
+        }
+    }
+};
+
+__device__ inline float2 two(const float* address) { return *reinterpret_cast<const float2*>(address); }
+
+// 1, over a chunk's inputs; x and w: the tile's first row, and unit, in the chunk and in its part of W1.
+__device__ inline void multiply_forward(Tile& tile, const float* x, const float* w) {
+    const int g = threadIdx.x % LANES / 4, t = threadIdx.x % 4;
+    x += g * CHUNK_STRIDE + 2 * t;
+    w += 2 * t * W1_STRIDE + 4 * g;
+#pragma unroll 2
+    for (int k = 0; k < CHUNK; k += 8) {
+        const float2 upper = two(x + k), lower = two(x + 8 * CHUNK_STRIDE + k);
+        tile.add({upper.x, lower.x, upper.y, lower.y}, four(w + k * W1_STRIDE), four(w + (k + 1) * W1_STRIDE));
+    }
+}
+
+// 4, over all rows; x and delta: the tile's first input, and unit, in the first row of the chunk and of dZ1.
+__device__ inline void multiply_backward(Tile& tile, const float* x, const float* delta) {
+    const int g = threadIdx.x % LANES / 4, t = threadIdx.x % 4;
+    x += t * CHUNK_STRIDE + 2 * g;
+    delta += t * UNIT_STRIDE + 4 * g;
+#pragma unroll 2
+    for (int row = 0; row < ROWS; row += 8) {
+        const float2 upper = two(x + row * CHUNK_STRIDE), lower = two(x + (row + 4) * CHUNK_STRIDE);
+        tile.add({upper.x, upper.y, lower.x, lower.y}, four(delta + row * UNIT_STRIDE), four(delta + (row + 4) * UNIT_STRIDE));
+    }
+}
+
+#else
+
+__device__ inline Cell cell_forward(int j) {
+    const int lane = threadIdx.x % LANES;
+    return {lane / 8 + 4 * j, lane % 8 * 4};
+}
+__device__ inline Cell cell_backward(int j) {
+    const int lane = threadIdx.x % LANES;
+    return {lane / 8 * 4 + j, lane % 8 * 4};
+}
+
+struct Tile {
+    float4 of[4] = {};
+
+    __device__ inline float4 cell(int j) const { return of[j]; }
+};
+
+__device__ inline void multiply_forward(Tile& tile, const float* x, const float* w) {
+    const Cell first = cell_forward(0);
+    x += first.line * CHUNK_STRIDE;
+    w += first.unit;
+#pragma unroll 4
+    for (int k = 0; k < CHUNK; k += 4) {
+        float4 inputs[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) inputs[j] = four(x + 4 * j * CHUNK_STRIDE + k);
+        const float4 of_k[4] = {four(w + k * W1_STRIDE), four(w + (k + 1) * W1_STRIDE), four(w + (k + 2) * W1_STRIDE),
+                                four(w + (k + 3) * W1_STRIDE)};
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            add_product(tile.of[j], inputs[j].x, of_k[0]);
+            add_product(tile.of[j], inputs[j].y, of_k[1]);
+            add_product(tile.of[j], inputs[j].z, of_k[2]);
+            add_product(tile.of[j], inputs[j].w, of_k[3]);
+        }
+    }
+}
+
+__device__ inline void multiply_backward(Tile& tile, const float* x, const float* delta) {
+    const Cell first = cell_backward(0);
+    x += first.line;
+    delta += first.unit;
+#pragma unroll 8
+    for (int row = 0; row < ROWS; ++row) {
+        const float4 inputs = four(x + row * CHUNK_STRIDE), of_row = four(delta + row * UNIT_STRIDE);
+        add_product(tile.of[0], inputs.x, of_row);
+        add_product(tile.of[1], inputs.y, of_row);
+        add_product(tile.of[2], inputs.z, of_row);
+        add_product(tile.of[3], inputs.w, of_row);
+    }
+}
+
+#endif
+
+// 1. A warp has every eighth tile.
 struct Sums {
-    float4 of[OWN_TILES][4];
+    Tile of[OWN_TILES];
 };
 
 __device__ void add_products(const float* chunk, const float* w1, Sums& sums) {
-    const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
 #pragma unroll
     for (int t = 0; t < OWN_TILES; ++t) {
-        const int tile = warp + t * WARPS;
+        const int tile = threadIdx.x / LANES + t * WARPS;
         if (tile >= ROW_TILES * UNIT_TILES) return;
-        const float* x = chunk + (tile / UNIT_TILES * TILE_ROWS + lane / 8) * CHUNK_STRIDE;
-        const float* w = w1 + tile % UNIT_TILES * TILE_UNITS + lane % 8 * 4;
-#pragma unroll 4
-        for (int k = 0; k < CHUNK; k += 4) {
-            float4 inputs[4];
-#pragma unroll
-            for (int j = 0; j < 4; ++j) inputs[j] = four(x + 4 * j * CHUNK_STRIDE + k);
-            const float4 of_k[4] = {four(w + k * UNITS), four(w + (k + 1) * UNITS), four(w + (k + 2) * UNITS), four(w + (k + 3) * UNITS)};
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                add_product(sums.of[t][j], inputs[j].x, of_k[0]);
-                add_product(sums.of[t][j], inputs[j].y, of_k[1]);
-                add_product(sums.of[t][j], inputs[j].z, of_k[2]);
-                add_product(sums.of[t][j], inputs[j].w, of_k[3]);
-            }
-        }
+        multiply_forward(sums.of[t], chunk + tile / UNIT_TILES * TILE_ROWS * CHUNK_STRIDE, w1 + tile % UNIT_TILES * TILE_UNITS);
     }
 }
 
 // H = max(Z1 + b1, 0), NaN kept: every comparison with it is false; the logits if LINEAR.
 __device__ void activate(const Sums& sums, const Share& share) {
-    const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
 #pragma unroll
     for (int t = 0; t < OWN_TILES; ++t) {
-        const int tile = warp + t * WARPS;
+        const int tile = threadIdx.x / LANES + t * WARPS;
         if (tile >= ROW_TILES * UNIT_TILES) return;
-        const int row = tile / UNIT_TILES * TILE_ROWS + lane / 8, unit = tile % UNIT_TILES * TILE_UNITS + lane % 8 * 4;
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            float4 z = sums.of[t][j];
+            const Cell cell = cell_forward(j);
+            const int row = tile / UNIT_TILES * TILE_ROWS + cell.line, unit = tile % UNIT_TILES * TILE_UNITS + cell.unit;
+            float4 z = sums.of[t].cell(j);
             add_product(z, 1, four(share.b1 + unit));
-            four(share.hidden + (row + 4 * j) * UNIT_STRIDE + unit) =
+            four(share.hidden + row * UNIT_STRIDE + unit) =
                 LINEAR ? z : make_float4(z.x < 0 ? 0 : z.x, z.y < 0 ? 0 : z.y, z.z < 0 ? 0 : z.z, z.w < 0 ? 0 : z.w);
         }
     }
@@ -329,28 +437,21 @@ __device__ void take_unit_deltas(const Share& share) {
     }
 }
 
-// 4. A lane has four neighbouring inputs and four neighbouring units.
+// 4. Each tile's gradient, and its weights' step.
 __device__ void update_w1(const Share& share, const float* chunk, int first_input, const Task& task, const Update& by) {
-    const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
-    for (int tile = warp; tile < CHUNK / TILE_ROWS * UNIT_TILES; tile += WARPS) {
-        const int column = tile / UNIT_TILES * TILE_ROWS + lane / 8 * 4, unit = tile % UNIT_TILES * TILE_UNITS + lane % 8 * 4;
-        float4 gradient[4] = {};
-#pragma unroll 4
-        for (int row = 0; row < ROWS; ++row) {
-            const float4 x = four(chunk + row * CHUNK_STRIDE + column);
-            const float4 delta = four(share.unit_deltas + row * UNIT_STRIDE + unit);
-            add_product(gradient[0], x.x, delta);
-            add_product(gradient[1], x.y, delta);
-            add_product(gradient[2], x.z, delta);
-            add_product(gradient[3], x.w, delta);
-        }
+    for (int tile = threadIdx.x / LANES; tile < CHUNK / TILE_ROWS * UNIT_TILES; tile += WARPS) {
+        const int first_column = tile / UNIT_TILES * TILE_ROWS, first_unit = tile % UNIT_TILES * TILE_UNITS;
+        Tile gradient = {};
+        multiply_backward(gradient, chunk + first_column, share.unit_deltas + first_unit);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const int input = first_input + column + j;
+            const Cell cell = cell_backward(j);
+            const int input = first_input + first_column + cell.line, unit = first_unit + cell.unit;
             if (input >= INPUTS) break;
-            float4& w = four(share.w1 + input * UNITS + unit);
+            float4& w = four(share.w1 + input * W1_STRIDE + unit);
             float values[4] = {w.x, w.y, w.z, w.w};
-            const float of[4] = {gradient[j].x, gradient[j].y, gradient[j].z, gradient[j].w};
+            const float4 sum = gradient.cell(j);
+            const float of[4] = {sum.x, sum.y, sum.z, sum.w};
 #pragma unroll
             for (int e = 0; e < 4; ++e)
                 if (unit + e < ALL_UNITS)
@@ -391,7 +492,7 @@ __device__ void train(const float* features, const int64* labels, const Task& ta
         const float weight = WEIGHTED && row < count ? task.weights[own] : 0;
 
         Sums sums = {};
-        for (int c = 0; c < CHUNKS; ++c, ++place) add_products(next(place, count), share.w1 + c * CHUNK * UNITS, sums);
+        for (int c = 0; c < CHUNKS; ++c, ++place) add_products(next(place, count), share.w1 + c * CHUNK * W1_STRIDE, sums);
         activate(sums, share);
         if (thread < ROWS) share.rows_of(step + 1)[thread] = of_next;
         __syncthreads();

@@ -15,8 +15,8 @@ from fastmlp.kernels import EpochKind
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.layout import FEWER_BLOCKS, LAYOUTS, UNMEASURED, Layout, Shape, candidates, refusal
-from fastmlp.kernels.cuda.one_block import ONE_BLOCK
-from fastmlp.network.optimizers import SGD, Optimizer
+from fastmlp.kernels.cuda.one_block import ONE_BLOCK, ONE_BLOCK_UNMEASURED
+from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
@@ -35,7 +35,8 @@ GPUS = {
 PAPER = Shape.of((512, 64, 10), 64, PLAIN, centred=False)
 SMALL = Shape.of((24, 16, 5), 16, PLAIN, centred=False)
 CLUSTER, GRID = LAYOUTS[0], next(layout for layout in LAYOUTS if not layout.cluster)
-KINDS = {"cluster": CLUSTER, "grid": GRID, "specialised": UNMEASURED[0], "one block": ONE_BLOCK}
+ONE_BLOCKS = {"one block": ONE_BLOCK, "one block, tensor cores": ONE_BLOCK_UNMEASURED}
+KINDS = {"cluster": CLUSTER, "grid": GRID, "specialised": UNMEASURED[0], **ONE_BLOCKS}
 
 
 class Problem:
@@ -187,23 +188,33 @@ def test_tensor_cores_keep_what_is_no_number_emulated(emulated, value):
         np.testing.assert_array_equal(np.isnan(values), np.isnan(exact[name]))
 
 
-def test_nan_shows_and_rows_left_out_do_not_on_one_block_emulated(emulated):
+@pytest.mark.parametrize("layout", ONE_BLOCKS.values(), ids=ONE_BLOCKS)
+def test_nan_shows_and_rows_left_out_do_not_on_one_block_emulated(emulated, layout):
     problem = Problem((70, 16, 5), 16, 40)
     left_out = np.setdiff1d(np.arange(len(problem.labels)), problem.order)
     problem.features[left_out] = np.nan
-    (got,) = train(emulated, [problem], ONE_BLOCK)
+    (got,) = train(emulated, [problem], layout)
     assert_same(got, problem.exact())
     problem.features[problem.order[0], -1] = np.nan
-    ((loss, _, state),) = train(emulated, [problem], ONE_BLOCK)
+    ((loss, _, state),) = train(emulated, [problem], layout)
     assert np.isnan(loss)
     assert np.isnan(state["weights"]).any()
+
+
+def test_one_block_on_tensor_cores_has_several_tiles_a_warp_and_needs_no_hidden_layer_emulated(emulated):
+    for sizes in ((130, 70, 10), (70, 33)):
+        problem = Problem(sizes, 61, 150, make_optimizer("momentum", weight_decay=0.1), centred=True)
+        (got,) = train(emulated, [problem], ONE_BLOCK_UNMEASURED)
+        assert_same(got, problem.exact())
 
 
 # Layouts, which are arithmetic.
 
 
 def test_what_is_not_measured_is_chosen_for_nothing():
-    assert not any(layout.specialised for layout in LAYOUTS)
+    assert not any(layout.specialised or layout.tensor_cores for layout in (*LAYOUTS, ONE_BLOCK))
+    assert ONE_BLOCK_UNMEASURED.fits(PAPER, GPUS["A100"]) is False  # too little shared memory
+    assert not ONE_BLOCK_UNMEASURED.fits(SMALL, GPUS["Turing"])  # whose tensor cores take no float32
     assert all(layout.fits(PAPER, GPUS["H100"]) for layout in UNMEASURED)
 
 

@@ -10,7 +10,7 @@ import pytest
 from fastmlp.kernels.cuda.dense import ELEMENT, REAL, TILINGS
 from fastmlp.kernels.cuda.fused_steps import TILES
 from fastmlp.kernels.cuda.layout import CLUSTERS, FEWER_BLOCKS, LAYOUTS, UNMEASURED, Shape
-from fastmlp.kernels.cuda.one_block import ONE_BLOCK
+from fastmlp.kernels.cuda.one_block import ONE_BLOCK, ONE_BLOCK_UNMEASURED, TENSOR_CORES
 from fastmlp.kernels.cuda.sources import FOLDER, define, define_optimizer, kernels, names, optimizers, source
 from fastmlp.network.optimizers import OPTIMIZERS, SGD
 
@@ -54,7 +54,10 @@ VARIANTS = {
         *(layout.program(shape).options for shape in OTHERS for layout in LAYOUTS),
         *(layout.program(LINEAR).options for layout in ONE_OF_EACH),
     ],
-    "train_head.cu": [ONE_BLOCK.program(shape).options for shape in (PAPER, *OTHERS, SMALL_LINEAR)],
+    "train_head.cu": [
+        *(ONE_BLOCK.program(shape).options for shape in (PAPER, *OTHERS, SMALL_LINEAR)),
+        *(ONE_BLOCK_UNMEASURED.program(shape).options for shape in (PAPER, OTHERS[0])),
+    ],
     "train_epoch_specialised.cu": [
         *(layout.program(PAPER).options for layout in UNMEASURED),
         *(layout.program(shape).options for shape in OTHERS for layout in UNMEASURED if layout not in FEWER_BLOCKS),
@@ -103,7 +106,8 @@ def compiled() -> list[tuple[str, tuple[str, ...], str]]:
 
 
 def may_be_for(architecture: str, options: tuple[str, ...]) -> bool:
-    return "-DCLUSTER=1" not in options or int(architecture.removeprefix("sm_")) >= CLUSTERS
+    needs = {"-DCLUSTER=1": CLUSTERS, "-DTENSOR_CORES=1": TENSOR_CORES}
+    return all(int(architecture.removeprefix("sm_")) >= least for option, least in needs.items() if option in options)
 
 
 @pytest.mark.slow
