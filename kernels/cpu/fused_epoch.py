@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastmlp.common.errors import UsageError
 from fastmlp.kernels import EpochTask
 
-from .optimizers import rule_of
+from .optimizers import any_rule_of
 from .pace import pace_of
 from .records import Buffers, Epoch, Floats, Output, Team, Updates
 from .storage import Parts, zeros
@@ -76,7 +76,7 @@ class _Training:
     def calls(self) -> list[Call]:
         """One for each thread of the team."""
         penalties = np.empty(0) if self.task.penalties is None else self.task.penalties
-        updates = Updates(rule_of(self.task.rule), self.task.coefficients, penalties)
+        updates = Updates(any_rule_of(self.task.rule), self.task.coefficients, penalties)
         common = self.parts.network, self.epoch, updates, self.team, self.parts.own_buffers, self.totals
         return [partial(train_parts, *common, home) for home in range(len(self.totals))]
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .jit import jit
+from .optimizers import AnyRule
 
 Floats = NDArray[Any]
 Integers = NDArray[np.int64]
@@ -135,11 +136,10 @@ class Piece(NamedTuple):
 class Updates(NamedTuple):
     """The optimizer, and each step's coefficients (steps, 1 + k): first the share of a weight that decay leaves.
 
-    penalties (steps,): those of `EpochTask`, or (0,). Apart from `Epoch`, so that evaluation is not compiled for each
-    optimizer.
+    penalties (steps,): those of `EpochTask`, or (0,).
     """
 
-    rule: Any
+    rule: AnyRule
     coefficients: NDArray[np.float64]
     penalties: NDArray[np.float64]
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 
+import numba
 import numpy as np
 import pytest
 from numba.core import caching
@@ -25,6 +26,7 @@ from fastmlp.network.optimizers import OPTIMIZERS, make_optimizer
 from fastmlp.testing import CASES
 from fastmlp.testing.augment_cases import AUGMENT_CASES
 from fastmlp.testing.op_case import Trial
+from fastmlp.training.sklearn_steps import Velocity
 
 KERNELS = Path(jit.__file__).parent
 BARE_JIT = re.compile(
@@ -425,3 +427,10 @@ def test_no_optimizers_kernel_is_taken_for_anothers():
     """As it is where two types have one name, a process each has compiled for them, and a third loads both."""
     rules = [import_module(f"fastmlp.kernels.cpu.optimizers.{name}").Rule for name in optimizers.NAMES]
     assert len({rule.__name__ for rule in rules}) == len(rules) == len(optimizers.NAMES) > 3
+
+
+def test_fused_epochs_are_given_all_optimizers_in_one_type():
+    """So that they are compiled once."""
+    rules = [optimizers.any_rule_of(optimizer) for optimizer in (*map(make_optimizer, OPTIMIZERS), Velocity())]
+    assert {rule.place for rule in rules} == set(range(len(optimizers.NAMES)))
+    assert len({numba.typeof(rule) for rule in rules}) == 1
