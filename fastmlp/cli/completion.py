@@ -14,6 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 VALUES = {  # of options that take other values too
     "dataset": ("cifar10", "digits", "synthetic"),
     "extractor": ("patches", "pixels", "resnet18"),
+    "convolutions": ("plain", "cudnn", "compiled", "measured"),
     "backend": ("auto", "numpy", "numba", "torch", "cupy"),
     "check": ("numpy", "numba", "torch", "cupy"),
     "preset": ("paper", "fast", "best", "tabular"),

@@ -38,7 +38,8 @@ from fastmlp.report.comparison import table_text
 
 SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
 # Options that --features rules out.
-OF_IMAGES = ("dataset", "extractor", "weights", "image_size", "augment", "copies", "on_bad_image", "max_pixels")
+OF_EXTRACTOR = ("extractor", "weights", "image_size", "convolutions")
+OF_IMAGES = ("dataset", *OF_EXTRACTOR, "augment", "copies", "on_bad_image", "max_pixels")
 # Options that go with --features.
 OF_FEATURES = ("labels", "test_features", "test_labels", "label_column", "drop_columns", "memory")
 

@@ -205,6 +205,7 @@ def _extractor_options() -> argparse.ArgumentParser:
     _option(group, "extractor", str, "patches (default), pixels, resnet18, torchvision:NAME or timm:NAME")
     _option(group, "weights", Path, "the extractor's weights: .safetensors, or a .pth state dict")
     _option(group, "image-size", positive, "side, in pixels, of the images a backbone sees (its own by default)")
+    _option(group, "convolutions", str, "of a backbone on a GPU: plain (default), cudnn, compiled or measured")
     return parser
 
 

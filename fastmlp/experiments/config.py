@@ -11,6 +11,7 @@ from fastmlp.augment import Policy
 from fastmlp.common.errors import UsageError, did_you_mean
 from fastmlp.datasets.reading import DEFAULT_READING, Reading
 from fastmlp.experiments.protocols import Protocol
+from fastmlp.extractors.ways import PLAIN, check_convolutions
 from fastmlp.network.parameters import DTYPES
 from fastmlp.training.recipe import PRESETS, Recipe
 from fastmlp.training.weights import BALANCED, parse_class_weight
@@ -60,6 +61,7 @@ class Config:
     max_pixels: int = DEFAULT_READING.max_pixels
     weights: Path | None = None
     image_size: int | None = None
+    convolutions: str = PLAIN
     out: Path | None = None
     resume: bool = False
     protocol: Protocol | None = None
@@ -74,6 +76,7 @@ class Config:
         self._check_numbers_of_the_recipe()
         datasets.check_name(self.dataset)
         extractors.check_name(self.extractor)
+        check_convolutions(self.convolutions)
         _ = self.recipe, self.policy, self.reading  # which check themselves
         if self.class_weight not in (None, BALANCED):
             parse_class_weight(str(self.class_weight))

@@ -12,6 +12,7 @@ from fastmlp.datasets.sources import PartFile, read_here
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.machine import Machine
 from fastmlp.extractors import Extractor, open_extractor
+from fastmlp.extractors.ways import PLAIN
 from fastmlp.features.extraction import Extraction, Here, Shard
 from fastmlp.features.shard_files import Entry
 
@@ -23,18 +24,29 @@ class Opening(NamedTuple):
     weights: Path | None
     image_size: int | None
     dtype: str
+    convolutions: str
     backend: str
 
     @classmethod
     def of(cls, config: Config, machine: Machine, weights: Path | None) -> Opening:
         backend = machine.backend.name if config.backend == AUTO else config.backend
         weights = weights and weights.absolute()  # others may be in another folder
-        return cls(config.extractor, weights, config.image_size, config.extractor_dtype, backend)
+        return cls(config.extractor, weights, config.image_size, config.extractor_dtype, config.convolutions, backend)
 
     def on(self, backend: Backend) -> Extractor:
         """Errors as for `open_extractor`."""
-        size, dtype = self.image_size, self.dtype
-        return open_extractor(self.name, backend, weights=self.weights, image_size=size, dtype=dtype)
+        return open_extractor(
+            self.name,
+            backend,
+            weights=self.weights,
+            image_size=self.image_size,
+            dtype=self.dtype,
+            convolutions=self.convolutions,
+        )
+
+    def of_opened(self, extractor: Extractor) -> Opening:
+        """The same, with the way of convolutions that was measured: others are not to measure again."""
+        return self._replace(convolutions=extractor.provenance().get("convolutions", PLAIN))
 
     def open(self, threads: int) -> Extractor:
         """The same in another process."""

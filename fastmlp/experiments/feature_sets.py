@@ -266,7 +266,7 @@ class ImageFeatures:
             "augmentation": augmentation,
             "dtype": "float32",
         }
-        extractor, engine = self.extractor, Opened(self.images.engine, self.opening)
+        extractor, engine = self.extractor, Opened(self.images.engine, self.opening.of_opened(self.extractor))
         with self.machine.timed("extract"):
             store = open_or_extract(split.images, split.labels, extractor, provenance, cache_dir() / "features", engine)
         if store.reused:

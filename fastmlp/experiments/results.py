@@ -158,6 +158,7 @@ def _config(models: Models, features: ImageFeatures) -> dict[str, Any]:
         "extractor": config.extractor,
         "weights": extractor.get("weights"),
         "image_size": extractor.get("image_size"),
+        **{name: extractor[name] for name in ("convolutions",) if name in extractor},
         **_training(models),
         "seeds": config.seeds,
         "augmentation": features.images.policy.as_dict(),

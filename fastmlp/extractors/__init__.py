@@ -8,6 +8,7 @@ from pathlib import Path
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import BackendError, UsageError, did_you_mean
 from fastmlp.extractors.base import REDUCED, Extractor
+from fastmlp.extractors.ways import PLAIN, check_convolutions
 
 __all__ = ["NAMES", "Extractor", "check_name", "open_extractor"]
 
@@ -24,18 +25,18 @@ def open_extractor(
     weights: Path | None = None,
     image_size: int | None = None,
     dtype: str = "float32",
+    convolutions: str = PLAIN,
 ) -> Extractor:
     """The extractor of that name.
 
     weights: the state dict of a torchvision or timm backbone (by default its own, downloaded), or the codebook of
-    `patches` (see `fastmlp.extractors.patches.learned_codebook`). For backbones only: image_size, in pixels, and dtype,
-    in which they compute: float32 or, on a GPU, tf32, float16 or bfloat16, whose features are float32 with errors of
-    about a thousandth or, of bfloat16, a percent.
+    `patches` (see `fastmlp.extractors.patches.learned_codebook`). For backbones only: image_size, in pixels; dtype, in
+    which they compute: float32 or, on a GPU, tf32, float16 or bfloat16, whose features are float32 with errors of
+    about a thousandth or, of bfloat16, a percent; and convolutions, on NVIDIA's GPUs: plain, cudnn or compiled, with
+    `:BATCH` images at once, or the fastest of these, measured.
     Raises UsageError for an unknown name, BackendError if PyTorch is missing, DataError for bad weights.
     """
-    if dtype in REDUCED and (name in ("patches", "pixels") or backend.device == "cpu"):
-        # a CPU without instructions for it, like most, takes several times as long as in float32
-        raise UsageError(f"{dtype} is for backbones on a GPU: leave --dtype out with {name} on backend {backend}.")
+    _check_options_of_gpus(name, backend, dtype, convolutions)
     if name in ("patches", "pixels"):
         if image_size is not None:
             raise UsageError(f"--image-size is for backbones: leave it out with {name}.")
@@ -49,7 +50,17 @@ def open_extractor(
 
     # the device that trains also extracts
     kernels = backend if isinstance(backend, CudaBackend) else None
-    return VisionExtractor(name, weights, image_size, backend.device, dtype, kernels)
+    return VisionExtractor(name, weights, image_size, backend.device, dtype, kernels, convolutions)
+
+
+def _check_options_of_gpus(name: str, backend: Backend, dtype: str, convolutions: str) -> None:
+    is_backbone, where = name not in ("patches", "pixels"), f"with {name} on backend {backend}"
+    if dtype in REDUCED and not (is_backbone and backend.device != "cpu"):
+        # a CPU without instructions for it, like most, takes several times as long as in float32
+        raise UsageError(f"{dtype} is for backbones on a GPU: leave --dtype out {where}.")
+    check_convolutions(convolutions)
+    if convolutions != PLAIN and not (is_backbone and backend.device.startswith("cuda")):
+        raise UsageError(f"--convolutions {convolutions} is for backbones on an NVIDIA GPU: leave it out {where}.")
 
 
 def check_name(name: str) -> None:

@@ -90,6 +90,24 @@ class Cuda:
         """Pinned host memory, so that copies to and from the device are asynchronous."""
         return torch.empty(shape, dtype=dtype, pin_memory=True)
 
+    @property
+    def gpu(self) -> str:
+        """Its name."""
+        return torch.cuda.get_device_name(self.device)
+
+    @contextmanager
+    def sparing(self) -> Iterator[None]:
+        """Within it, allocations fail that would leave less than half of the device's free memory to others."""
+        index = torch.device(self.device).index
+        free, total = torch.cuda.mem_get_info(index)
+        ours = torch.cuda.memory_reserved(index)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (ours + free / 2) / total), index)
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, index)
+            torch.cuda.empty_cache()
+
     def record(self, work: Work) -> Work:
         """A function that launches the work as one CUDA graph; its result is always the same tensor."""
         for _ in range(WARM_UPS):

@@ -24,10 +24,13 @@ from fastmlp.common.errors import BackendError, DataError, UsageError, did_you_m
 from fastmlp.common.files import sha256_of
 from fastmlp.common.progress import say
 from fastmlp.extractors.base import Extractor, kind_of_device
+from fastmlp.extractors.convolutions import Network, channels_last, fold_batch_norm, network_by
 from fastmlp.extractors.devices import TF32, check_device, check_dtype
 from fastmlp.extractors.gpu import Cuda, Enlarge, Pipeline
+from fastmlp.extractors.trials import Trials, way_for
+from fastmlp.extractors.ways import PLAIN, Way
 
-BATCH_ON_CPU, BATCH_ON_GPU = 8, 256  # on a CPU, batches whose activations stay in cache are fastest
+BATCH_ON_CPU = 8  # batches whose activations stay in cache are fastest there
 
 # What torchvision itself sets to build these networks for their published weights.
 BUILT_WITH: dict[str, dict[str, Any]] = {
@@ -59,11 +62,13 @@ class VisionExtractor(Extractor):
     antialiasing means another kernel (PIL's), the one that published weights were evaluated with.
 
     Weights and activations are of dtype, float32, bfloat16 or float16, or float32 multiplied in "tf32"; features are
-    always float32. On a GPU a batch is one recorded graph, and `kernels`, if given, enlarges its images.
+    always float32. On a GPU a batch is one recorded graph, and `kernels`, if given, enlarges its images. There,
+    `convolutions` says in which way whole batches are computed, or that the fastest one is to be measured (`ways`); a
+    last, smaller batch is computed in the plain way.
 
     Raises DataError if the weights are missing, damaged or for another network, UsageError for an unknown name or an
     image size (in pixels) that the network does not accept, or if its numbers are too large for float16, BackendError
-    if PyTorch cannot use the device, or the device cannot compute in that dtype.
+    if PyTorch cannot use the device, or the device cannot compute in that dtype or way.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class VisionExtractor(Extractor):
         device: str,
         dtype: str = "float32",
         kernels: CudaBackend | None = None,
+        convolutions: str = PLAIN,
     ) -> None:
         if image_size is not None and image_size < 1:
             raise UsageError(f"--image-size is {image_size}: give a positive number of pixels, or leave it out.")
@@ -82,19 +88,25 @@ class VisionExtractor(Extractor):
         backbone = open_backbone(name, weights)
         self.name, self.device, self.weights, self.dtype = name, device, backbone.weights, dtype
         self.image_size = image_size or backbone.image_size
-        self.batch_size = BATCH_ON_CPU if device == "cpu" else BATCH_ON_GPU
         self._interpolation = backbone.interpolation
         self._dtype = torch.float32 if dtype == TF32 else getattr(torch, dtype)
-        self.model = _channels_last(fold_batch_norm(backbone.model)).to(device, self._dtype)
+        self.model = channels_last(fold_batch_norm(backbone.model)).to(device, self._dtype)
         self._scale, self._shift = _normalisation(backbone, device)
         self._enlarge = self._enlarging(kernels)
-        on_cuda, tf32 = device.startswith("cuda"), dtype == TF32
-        self._cuda = Cuda(device, shared=kernels is not None, tf32=tf32) if on_cuda else None
+        self._cuda = self._streams(kernels)
+        self._networks: dict[str, Network] = {PLAIN: self.model}
         self._pipelines: dict[tuple[int, ...], Pipeline] = {}
         self._piping = Lock()
         self.features = self._count_features(backbone.image_size)
+        self.way = self._way(convolutions)
+        self.batch_size = BATCH_ON_CPU if device == "cpu" else self.way.batch
 
     def provenance(self) -> dict[str, Any]:
+        convolved = {} if self.way == Way() else {"convolutions": str(self.way)}
+        return {**self._origin(), **convolved}
+
+    def _origin(self) -> dict[str, Any]:
+        """The provenance but for the way of convolutions."""
         engine = "torch" if self.device == "cpu" else f"torch:{kind_of_device(self.device)}"
         rounded = {} if self.dtype == "float32" else {"dtype": self.dtype}
         return {
@@ -120,7 +132,7 @@ class VisionExtractor(Extractor):
         shape = images.shape[1:]
         with self._piping:
             if shape not in self._pipelines:
-                self._pipelines[shape] = Pipeline(self.forward, cuda, self.batch_size, shape, self.features)
+                self._pipelines[shape] = Pipeline(self._by_size, cuda, self.batch_size, shape, self.features)
             yield from map(self._held, self._pipelines[shape].batches(images))
 
     def _step_by_step(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -136,8 +148,27 @@ class VisionExtractor(Extractor):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features float32 (n, d) of uint8 images (n, 3, h, w), both on the device."""
-        features: torch.Tensor = self.model(self._prepared(images))
-        return features.float()
+        return self._forward_by(Way(), images)
+
+    def _by_size(self, images: torch.Tensor) -> torch.Tensor:
+        """The same, in the chosen way if that is a whole batch."""
+        return self._forward_by(self.way if len(images) == self.batch_size else Way(), images)
+
+    def _forward_by(self, way: Way, images: torch.Tensor) -> torch.Tensor:
+        pixels = self._prepared(images)
+        if way.path not in self._networks:
+            self._networks[way.path] = network_by(way.path, self.model, pixels[:1])
+        return self._networks[way.path](pixels).float()
+
+    def _way(self, convolutions: str) -> Way:
+        if self._cuda is None:
+            return Way()
+        return way_for(convolutions, Trials(self._forward_by, self._cuda, self.dtype), self._origin())
+
+    def _streams(self, kernels: CudaBackend | None) -> Cuda | None:
+        if not self.device.startswith("cuda"):
+            return None
+        return Cuda(self.device, shared=kernels is not None, tf32=self.dtype == TF32)
 
     def _enlarging(self, kernels: CudaBackend | None) -> Enlarge | None:
         """Our kernel, if there is one for this backbone's interpolation."""
@@ -343,28 +374,6 @@ def _load(model: nn.Module, state: State, name: str, path: Path) -> None:
         ) from None
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise DataError(f"The weights file {path} holds NaN or infinity: fetch it again.")
-
-
-def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """The same function with every batch norm that follows a convolution folded into that convolution's weights.
-
-    A model that torch.fx cannot trace (its control flow depends on its input) is returned as it is: slower, not wrong.
-    """
-    from torch.fx.experimental.optimization import fuse
-    from torch.fx.proxy import TraceError
-
-    try:
-        return fuse(model, inplace=True)
-    except (TraceError, TypeError, RuntimeError):  # depends on its code
-        return model
-
-
-def _channels_last(model: nn.Module) -> nn.Module:
-    """The model with its convolutions' weights laid out for channels-last images."""
-    for weight in model.parameters():
-        if weight.dim() == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    return model
 
 
 def _normalisation(backbone: Backbone, device: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastmlp.extractors.base import ROUNDING
+
 # One op or one training step. float64 keeps about 16 digits; a sum of 512 products in another order loses fewer
 # than three of them. float32 keeps about 7 digits and loses fewer than two. A wrong kernel is off by far more.
 STEP = {"float64": 1e-12, "float32": 1e-5}
@@ -39,10 +41,8 @@ LEVELS = 1
 # At 32 pixels it is a thousandth of a level.
 NEAR_TIE = 3e-5
 
-# A vision backbone in bfloat16, which keeps 8 bits: errors of 0.004 at each of some twenty layers, added up like noise.
-BFLOAT16_BACKBONE = 0.05
-# In float16 and TF32, which keep 11 bits, an eighth of it.
-FLOAT16_BACKBONE = TF32_BACKBONE = BFLOAT16_BACKBONE / 8
+# A vision backbone in fewer bits: what extraction itself allows, when it compares ways of computing on a GPU.
+BFLOAT16_BACKBONE, FLOAT16_BACKBONE, TF32_BACKBONE = (ROUNDING[dtype] for dtype in ("bfloat16", "float16", "tf32"))
 
 
 def levels_allowed(pixels: int) -> int:

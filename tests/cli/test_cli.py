@@ -174,6 +174,7 @@ def test_option_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch)
         (["--dtype", "float16"], 2, "float16 is for backbones on a GPU: leave --dtype out with pixels"),
         (["--dtype", "tf32"], 2, "tf32 is for backbones on a GPU: leave --dtype out with pixels"),
         (["--dtype", "bfloat16"], 2, "bfloat16 is for backbones on a GPU: leave --dtype out with pixels"),
+        (["--convolutions", "cudnn"], 2, "cudnn is for backbones on an NVIDIA GPU: leave it out with pixels"),
         (["--learning-rate", "-1"], 2, "--learning-rate must be"),
         (["--limit", "0"], 2, "--limit must be 1 or more"),
         (["--weights", "w.pth"], 2, "pixels have no weights"),

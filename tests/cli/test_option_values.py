@@ -18,6 +18,7 @@ WRONG = {
     "weight-decay": ["-1", "nan", "inf", "x"],
     "hidden-layer-sizes": ["0", "64,0", "64,-1", "1.5", "x"],
     "dtype": ["double", "float8"],
+    "convolutions": ["fast", "cudnn:0", "cudnn:x", "measured:64", ""],
 }
 
 

@@ -22,7 +22,8 @@ from torchvision.transforms.v2 import functional  # noqa: E402
 from fastmlp.backends import open_backend  # noqa: E402
 from fastmlp.common.errors import BackendError, DataError, UsageError  # noqa: E402
 from fastmlp.extractors import open_extractor  # noqa: E402
-from fastmlp.extractors.vision import VisionExtractor, fold_batch_norm, open_backbone  # noqa: E402
+from fastmlp.extractors.convolutions import fold_batch_norm  # noqa: E402
+from fastmlp.extractors.vision import VisionExtractor, open_backbone  # noqa: E402
 from fastmlp.testing.compare import assert_close  # noqa: E402
 
 SAME_NETWORK = 1e-4  # another layout and another order of operations, through up to 120 float32 layers

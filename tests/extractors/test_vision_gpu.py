@@ -3,7 +3,7 @@
 import gc
 import sys
 import weakref
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock, create_autospec
@@ -26,6 +26,7 @@ from fastmlp.extractors.vision import VisionExtractor  # noqa: E402
 from fastmlp.models import predictor  # noqa: E402
 from fastmlp.testing.compare import assert_close  # noqa: E402
 from fastmlp.testing.tolerances import BFLOAT16_BACKBONE, FLOAT16_BACKBONE, TF32_BACKBONE  # noqa: E402
+from tests.extractors.no_cuda import NoCuda  # noqa: E402
 
 ROUNDING = 1e-4  # another order of operations before some twenty float32 layers
 TOLERANCES = {
@@ -151,61 +152,6 @@ def test_only_tf32_multiplies_in_tf32(cuda_of_pytorch, tf32):
 
 
 # The pipeline.
-
-
-class Event:
-    """Logs when it is recorded and awaited."""
-
-    def __init__(self, name, log):
-        self._name, self._log = name, log
-
-    def record(self):
-        self._log.append(f"record {self._name}")
-
-    def wait(self):
-        self._log.append(f"wait {self._name}")
-
-    def synchronize(self):
-        self._log.append(f"synchronize {self._name}")
-
-
-class NoCuda(Cuda):
-    """Does immediately what `Cuda` starts; a graph's launch reads and writes where its recording did."""
-
-    device = "cpu"
-
-    def __init__(self):
-        self.log = []
-        self.events = iter(f"{event} {slot}" for slot in range(IN_FLIGHT) for event in ("arrived", "done"))
-
-    @contextmanager
-    def computing(self):
-        self.log.append("compute")
-        yield
-
-    @contextmanager
-    def copying(self):
-        self.log.append("copy")
-        yield
-
-    def event(self):
-        return Event(next(self.events), self.log)
-
-    def pinned(self, shape, dtype):
-        return torch.empty(shape, dtype=dtype)
-
-    def wait(self):
-        self.log.append("wait")
-
-    def record(self, work):
-        result = work()
-        self.log.append("record graph")
-
-        def launch():
-            self.log.append("launch")
-            return result.copy_(work())
-
-        return launch
 
 
 def sums(images):
