@@ -59,8 +59,8 @@ class CudaBackend(Backend):
         return CudaPatchOps(self.xp, self.driver)
 
     def epoch_ways(self) -> Iterator[CudaBackend]:
-        """By each layout that the device may have, also by those that are not measured."""
-        for layout in (*LAYOUTS, *UNMEASURED, ONE_BLOCK, ONE_BLOCK_UNMEASURED):
+        """By each layout that the device may have, first by those not measured yet: a benchmark's time may be up."""
+        for layout in (*UNMEASURED, ONE_BLOCK, ONE_BLOCK_UNMEASURED, *LAYOUTS):
             if self.driver.device.compute_capability >= layout.capability:
                 yield self.by_layout(layout)
 
