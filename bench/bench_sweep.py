@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pytest
 
 from fastmlp.backends.base import Backend
@@ -19,32 +18,16 @@ from fastmlp.backends.numpy import blas
 from fastmlp.kernels.cuda.layout import LAYOUTS, Layout
 from fastmlp.kernels.cuda.one_block import ONE_BLOCK
 from fastmlp.network.parameters import initial_parameters
-from fastmlp.network.trainer import Trainer, train_epoch_together
-from fastmlp.training.samples import Samples
 
 from . import ours
 from .contenders import Bound, Contender
-from .heads import LEARNING_RATES, SEEDS, Heads, draw_heads
+from .heads import GRIDS, LEARNING_RATES, Heads, draw_heads
 from .peers import jax_heads, torch, torch_heads
 from .training import SMOKE_ROWS, Training
 
 
-def together(backend: Backend, problem: Heads) -> Bound:
-    """All heads in one call, from the weights that the previous call left."""
-    trainers = [Trainer(head.parameters, backend, head.batch_size) for head in problem.heads]
-    samples = Samples.place(backend, problem.features, problem.labels, "float32")
-    orders = [head.order for head in problem.heads]
-    rates = [np.full(head.steps, head.learning_rate) for head in problem.heads]
-
-    def run() -> None:
-        train_epoch_together(trainers, samples.features, samples.labels, orders, rates)
-        backend.synchronize()
-
-    return Bound(run, lambda: [trainer.parameters for trainer in trainers], ours.tier_facts(trainers[0]))
-
-
 def in_layout(layout: Layout, backend: CudaBackend, problem: Heads) -> Bound:
-    return together(backend.by_layout(layout), problem)
+    return ours.train_together(backend.by_layout(layout), problem)
 
 
 def alone(backend: Backend, problem: Heads) -> Bound:
@@ -98,7 +81,7 @@ def _check_all(each: Sequence[Bound], what: str) -> None:
 CONTENDERS = (
     Contender("two products of each head, 1 thread a head", "floor", products_of_heads),
     Contender("two wide products a seed, all threads", "floor", wide_products),
-    *ours.contenders(together),
+    *ours.contenders(ours.train_together),
     *(
         replace(contender, name=f"{contender.name}, one after another")
         for contender in ours.contenders(alone)
@@ -112,7 +95,7 @@ CONTENDERS = (
     ),
 )
 ON_GPU = (
-    *ours.contenders(together, ("cupy",)),
+    *ours.contenders(ours.train_together, ("cupy",)),
     *(
         replace(contender, name=f"{contender.name}, {layout}")
         for layout in (ONE_BLOCK, LAYOUTS[1])
@@ -122,7 +105,7 @@ ON_GPU = (
     Contender("PyTorch, bmm", "peer", torch_heads.train_bmm, needs=("torch",)),
     Contender("PyTorch, torch.func.vmap", "peer", torch_heads.train_vmap, needs=("torch",)),
 )
-GRIDS = {32: (LEARNING_RATES, SEEDS), 132: (tuple(np.geomspace(0.001, 0.03, 12).tolist()), 11)}
+COUNTS = (32, 132)
 JUDGED_ON_GPU = 4  # heads: the reference trains each of them for seconds
 
 
@@ -131,7 +114,7 @@ def problem(threads: int, smoke: bool) -> Heads:
     return draw_heads(threads, rows=SMOKE_ROWS["cpu"] if smoke else 50_000)
 
 
-@pytest.fixture(scope="module", params=GRIDS)
+@pytest.fixture(scope="module", params=COUNTS)
 def gpu_problem(request: pytest.FixtureRequest, threads: int, smoke: bool, device: str) -> Heads:
     if smoke and request.param != 32:
         pytest.skip("in a smoke run all grids are the same")

@@ -16,6 +16,12 @@ from .training import PAPER, Training, draw
 
 LEARNING_RATES = tuple(np.geomspace(0.001, 0.03, 8).tolist())
 SEEDS = 4
+# By the number of heads, the learning rates and seeds that make so many; 132: one for every multiprocessor of an H200.
+GRIDS = {
+    1: (LEARNING_RATES[:1], 1),
+    **{len(LEARNING_RATES) * seeds: (LEARNING_RATES, seeds) for seeds in (1, 2, SEEDS, 8)},
+    132: (tuple(np.geomspace(0.001, 0.03, 12).tolist()), 11),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from fastmlp.estimators.classifier import MLPClassifier
 from fastmlp.estimators.regressor import MLPRegressor
 from fastmlp.network.parameters import Parameters
 from fastmlp.network.tiers import Tier, choose_tier
-from fastmlp.network.trainer import Trainer
+from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.testing.compare import assert_close
 from fastmlp.testing.problems import tiers
 from fastmlp.testing.tolerances import STEP
@@ -29,6 +29,7 @@ from fastmlp.training.samples import Samples
 
 from . import devices
 from .contenders import AbsentError, Bound, Contender, Problem
+from .heads import Heads
 from .imitating import Fitting, Imitating, Make, Searching, fitted_by, searched_by
 from .training import PAPER, Training, train_epoch
 
@@ -116,6 +117,20 @@ def train(backend: Backend, problem: Training, tier: Tier | None) -> Bound:
         backend.synchronize()
 
     return Bound(run, lambda: trainer.parameters, tier_facts(trainer))
+
+
+def train_together(backend: Backend, problem: Heads) -> Bound:
+    """One epoch of all heads per run, in one call, likewise."""
+    trainers = [Trainer(head.parameters, backend, head.batch_size) for head in problem.heads]
+    samples = Samples.place(backend, problem.features, problem.labels, "float32")
+    orders = [head.order for head in problem.heads]
+    rates = [np.full(head.steps, head.learning_rate) for head in problem.heads]
+
+    def run() -> None:
+        train_epoch_together(trainers, samples.features, samples.labels, orders, rates)
+        backend.synchronize()
+
+    return Bound(run, lambda: [trainer.parameters for trainer in trainers], tier_facts(trainers[0]))
 
 
 def tier_facts(trainer: Trainer) -> dict[str, str | int]:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from fastmlp.backends import Backend
 
 MEASURED = "measured.jsonl"  # until it is named after the GPU
-ESSENTIALS = "essentials.json"
-SECONDS = 40.0  # after which no other variant is measured
+ESSENTIALS, MANY_HEADS = "essentials.json", "many-heads.json"
+SECONDS, SECONDS_OF_MANY = 40.0, 60.0  # after which no other variant is measured
 TESTED = (
     "testing/test_parity.py",
     "training/test_samples.py",
@@ -89,13 +89,28 @@ def doctor(options: argparse.Namespace) -> int:
 def essentials(options: argparse.Namespace) -> int:
     """Whether training is right in each tier and each of its variants, and what a step takes in them."""
     from fastmlp.bench import variants
+
+    seconds = math.inf if is_dry(options) else SECONDS
+    return _told(variants.measured(opened(options), options.device, seconds), options.out / ESSENTIALS)
+
+
+def many_heads(options: argparse.Namespace) -> int:
+    """Whether training many heads at once is right in each layout, and what a step and head takes in it."""
+    from fastmlp.bench import variants
+
+    seconds = math.inf if is_dry(options) else SECONDS_OF_MANY
+    return _told(variants.of_heads(opened(options), options.device, seconds), options.out / MANY_HEADS)
+
+
+def _told(variants: Iterable[dict[str, Any]], file: Path) -> int:
+    """Prints and writes each; the exit code: 1 if one is wrong."""
     from fastmlp.common.files import write_json
 
     found: list[dict[str, Any]] = []
-    for one in variants.measured(opened(options), options.device, math.inf if is_dry(options) else SECONDS):
+    for one in variants:
         found.append(one)
         print(", ".join(f"{name} {value}" for name, value in one.items()), flush=True)
-        write_json(options.out / ESSENTIALS, {"variants": found})  # in case that the time is up
+        write_json(file, {"variants": found})  # in case that the time is up
     return 1 if any("wrong" in one for one in found) else 0
 
 
@@ -194,10 +209,11 @@ def report(options: argparse.Namespace) -> int:
     from fastmlp.bench import report as bench_report
     from fastmlp.bench import results, variants
 
-    essentials = options.out / ESSENTIALS
-    if essentials.is_file():
-        found = json.loads(essentials.read_text())["variants"]
-        print(f"## A step of 512-64-10, batch 64, in every variant\n\n{variants.table(found)}\n")
+    titles = {ESSENTIALS: "A step of 512-64-10, batch 64,", MANY_HEADS: "A step and head, many heads at once,"}
+    for file, what in titles.items():
+        if (options.out / file).is_file():
+            found = json.loads((options.out / file).read_text())["variants"]
+            print(f"## {what} in every variant\n\n{variants.table(found)}\n")
     paper = options.out / "reproduce.json"
     if paper.is_file():
         print(_paper_table(json.loads(paper.read_text())))
@@ -220,6 +236,7 @@ def _paper_table(found: dict[str, Any]) -> str:
 PARTS = {
     "doctor": doctor,
     "essentials": essentials,
+    "many-heads": many_heads,
     "parity": parity,
     "short": short,
     "tests": tests,

@@ -17,6 +17,7 @@ from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.bench import command, imitating, memory, ours, results, training, variants
 from fastmlp.bench.busy import busy_processes
 from fastmlp.bench.contenders import AbsentError, Bound, Contender, Problem
+from fastmlp.bench.heads import GRIDS
 from fastmlp.bench.measure import Session
 from fastmlp.bench.threads import variables
 from fastmlp.cli.main import main
@@ -294,6 +295,24 @@ def test_variants_go_on_after_one_that_is_wrong_or_absent(monkeypatch):
     assert found[3]["absent"] == "too little shared memory."
     assert (found[4]["epoch"], found[4]["kernels"]) == (2.67, 1.0)  # of three steps
     assert variants.table(found).splitlines()[-1] == "| tier 3, right | 2.67 | 1.0 |"
+
+
+def test_each_layout_is_measured_with_so_many_heads_at_once(monkeypatch):
+    class Ways(NumpyBackend):
+        def epoch_ways(self):
+            yield self
+            pytest.fail("only the first is emulated")
+
+    def per_epoch(backend, tier, problem, epochs):
+        assert (tier, len(problem.heads)) == (Tier.FUSED_EPOCH, problem.units // problem.heads[0].steps)
+        return 1e-6 * (2 * problem.units + 5)
+
+    monkeypatch.setattr(variants, "_per_epoch", per_epoch)
+    monkeypatch.setitem(variants.HEADS, "emulated", (1, 8))
+    found = list(variants.of_heads(Ways(), "emulated"))
+    assert [one["variant"] for one in found] == ["1 at once, ", "8 at once, "]
+    assert [(one["epoch"], one["kernels"]) for one in found] == [(3.67, 2.0), (2.21, 2.0)]  # of three steps each
+    assert [len(rates) * seeds for rates, seeds in GRIDS.values()] == list(GRIDS) == [1, 8, 16, 32, 64, 132]
 
 
 def test_no_variant_begins_once_the_time_is_up(monkeypatch):

@@ -26,9 +26,10 @@ def test_the_dry_run_runs_every_part_on_the_emulated_backend(tmp_path):
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names[0] == "backends.json"
-    assert names[2:] == ["essentials.json", "gpu-check.log", "gpu-check.md", "gpu-check.tar.gz", "reproduce.json"]
+    written = ["essentials.json", "gpu-check.log", "gpu-check.md", "gpu-check.tar.gz", "many-heads.json"]
+    assert names[2:] == [*written, "reproduce.json"]
     told = (tmp_path / "gpu-check.md").read_text()
-    for part in ("doctor", "essentials", "parity", "short", "bench", "reproduce"):
+    for part in ("doctor", "essentials", "many-heads", "parity", "short", "bench", "reproduce"):
         assert f"| {part} | held |" in told
     for suite in ("A step of training", "Many heads at once", "Augmentation", "Features", "The paper, end to end"):
         assert f"## {suite}" in told
@@ -175,4 +176,4 @@ def test_a_fresh_machine_gets_an_environment_with_all_that_is_measured(monkeypat
 
 def test_an_unknown_part_is_told_with_those_there_are(capsys, tmp_path):
     assert gpu.main(["--here", "--only", "doctor", "speed", "--out", str(tmp_path)]) == 2
-    assert "There is no part speed: choose of doctor, essentials, bench-step," in capsys.readouterr().err
+    assert "There is no part speed: choose of doctor, essentials, many-heads, bench-step," in capsys.readouterr().err
