@@ -16,9 +16,10 @@ Layers = Sequence[tuple[Any, Any]]  # the weights (k, n) and biases (n,) of each
 
 @dataclass(frozen=True)
 class EpochKind:
-    """What a backend must know of networks and their epochs to say whether it fuses these.
+    """What a backend must know of networks and their epochs to say whether it fuses these, and how.
 
     weighted: rows have different weights; smoothing, activation, output and penalized: as `EpochTask` has them.
+    networks: how many are to train together.
     """
 
     sizes: tuple[int, ...]
@@ -30,6 +31,7 @@ class EpochKind:
     activation: str = "relu"
     output: str = "softmax"
     penalized: bool = False
+    networks: int = 1
 
     @property
     def is_papers(self) -> bool:

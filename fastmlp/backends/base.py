@@ -153,6 +153,17 @@ class Backend(ABC):
         """The same of its steps, if it has fused ones."""
         yield from ()
 
+    def fastest(self, kind: EpochKind) -> Backend:
+        """This backend, confined to the way that was measured to train such networks fastest here, if any was."""
+        return self
+
+    def by_way(self, way: str, kind: EpochKind) -> Backend:
+        """Confined to its way of that name, or with "" to what it chooses without a measurement.
+
+        For a training that goes on as it began. Raises BackendError if this device does not train such networks so.
+        """
+        return self
+
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
         """Returns the callable that runs an epoch; by default step by step.
 

@@ -14,9 +14,11 @@ from fastmlp.backends.base import Array, Availability, Backend, EpochRunner, Ker
 from fastmlp.backends.cuda_devices import ALL, CUDA, Gpu, NoSuchDeviceError, gpus, number_in, number_of
 from fastmlp.backends.cuda_diagnosis import Installed, cuda_version, diagnose, out_of_memory, size
 from fastmlp.backends.cuda_graphs import RecordedEpochs
+from fastmlp.backends.cuda_ranking import Ranking
 from fastmlp.backends.cuda_uploads import Staging
 from fastmlp.backends.release import release_with
 from fastmlp.common.errors import BackendError
+from fastmlp.common.progress import say
 from fastmlp.kernels import EpochKind, EpochTask
 from fastmlp.kernels.cuda.augment import image_kernels
 from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
@@ -30,7 +32,7 @@ from fastmlp.kernels.cuda.resize import Resize
 from fastmlp.ops.network import NetworkOps
 from fastmlp.ops.patches import PatchOps
 
-FUSED_STEPS, OP_BY_OP = "fused steps", "steps op by op"
+STEP_WAYS = FUSED_STEPS, OP_BY_OP = "fused steps", "steps op by op"
 SHARE_OF_MEMORY = 0.8  # for data; the rest is for activations and libraries
 
 
@@ -40,11 +42,14 @@ class CudaBackend(Backend):
     beside_host = True
     driver: Driver
     resize: Kernel
+    ranking: Ranking | None  # of its ways, unless it is confined to one
+    _whole: CudaBackend | None = None  # which it is confined from
     fused_rows = FEW_ROWS  # the largest batch whose steps are fused; those of larger ones run op by op
 
     def __init__(self, device: str | None, driver: Driver) -> None:
         super().__init__(device)
         self.driver = driver
+        self.ranking, self._told = Ranking(driver.device), set[str]()
         self.image_kernels = image_kernels(driver)
         self.resize = Resize(driver)
         self._fused = FusedEpoch(driver, self.asarray)
@@ -57,6 +62,35 @@ class CudaBackend(Backend):
     @cached_property
     def patch_ops(self) -> PatchOps:
         return CudaPatchOps(self.xp, self.driver)
+
+    def rivals(self, kind: EpochKind) -> Iterator[CudaBackend]:
+        """By each way in which this device trains such networks: layouts, measured or not, and steps, fused or not."""
+        yield from (way for way in CudaBackend.epoch_ways(self) if not way.fused_epoch_refusal(kind))
+        yield from CudaBackend.step_ways(self)
+
+    def fastest(self, kind: EpochKind) -> CudaBackend:
+        way = self._ranked(kind)
+        if not way:
+            return self
+        if way not in self._told:
+            self._told.add(way)
+            say(f"{'-'.join(map(str, kind.sizes))}: by {way}, measured to be the fastest on this GPU.")
+        return self.by_way(way, kind)
+
+    def _ranked(self, kind: EpochKind) -> str:
+        """The name of the fastest way; empty without a measurement."""
+        return self.ranking.fastest(kind) if self.ranking is not None and kind.is_papers else ""
+
+    def by_way(self, way: str, kind: EpochKind) -> CudaBackend:
+        if not way:
+            return self._confined("") if self._ranked(kind) else self
+        found = next((rival for rival in self.rivals(kind) if rival.way == way), None)
+        if found is None:
+            raise BackendError(
+                f"{self.driver.device.name} does not train such a network by {way}, as this training began: "
+                "resume it on the GPU and with the version of fastmlp that it began on, or drop --resume."
+            )
+        return found
 
     def epoch_ways(self) -> Iterator[CudaBackend]:
         """By each layout that the device may have, first by those not measured yet: a benchmark's time may be up."""
@@ -80,14 +114,15 @@ class CudaBackend(Backend):
 
     def step_ways(self) -> Iterator[CudaBackend]:
         """Fused, or op by op, whatever the size of the batches."""
-        for way, rows in ((FUSED_STEPS, MANY_ROWS), (OP_BY_OP, 0)):
+        for way, rows in zip(STEP_WAYS, (MANY_ROWS, 0), strict=True):
             confined = self._confined(way)
             confined.fused_rows = rows
             yield confined
 
     def _confined(self, way: str) -> CudaBackend:
         confined = copy(self)
-        confined.way = way
+        confined.way, confined.ranking = way, None
+        confined._whole = self  # must live as long: its end is that of what both share
         return confined
 
     def epoch_runner(self, batch_size: int, kernels: bool) -> EpochRunner:
@@ -103,6 +138,8 @@ class CudaBackend(Backend):
         return MANY_NETWORKS  # fewer are trained by clusters
 
     def fused_epoch_refusal(self, kind: EpochKind) -> str:
+        if self.way in STEP_WAYS:
+            return f"it trains by {self.way}"
         return refusal(kind, self.driver.device, self._fused.layouts)
 
     def fused_epoch(self, tasks: Sequence[EpochTask], features: Array, labels: Array) -> list[tuple[float, int]]:

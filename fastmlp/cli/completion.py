@@ -17,6 +17,7 @@ VALUES = {  # of options that take other values too
     "convolutions": ("plain", "cudnn", "compiled", "measured"),
     "backend": ("auto", "numpy", "numba", "torch", "cupy"),
     "check": ("numpy", "numba", "torch", "cupy"),
+    "measure": ("cupy",),
     "preset": ("paper", "fast", "best", "tabular"),
     "optimizer": ("sgd", "momentum", "adam"),
     "protocol": ("sgd-grid", "decay-grid", "logistic"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from fastmlp import paper
 from fastmlp.backends import names, open_backend, probe
-from fastmlp.common.errors import FastMLPError
+from fastmlp.common.errors import FastMLPError, UsageError
 from fastmlp.common.files import to_json
+from fastmlp.network.optimizers import make_optimizer
 from fastmlp.network.tiers import choose_tier
 
 
@@ -53,6 +55,22 @@ def check(name: str, as_json: bool, **options: Any) -> None:
         print(report)
     if not report.ok:
         raise FastMLPError(f"Backend {name} does not hold to NumPy's numbers: the failed results tell where.")
+
+
+def measure(
+    name: str, as_json: bool, sizes: Sequence[int] | None, batch_size: int | None, optimizer: str | None
+) -> None:
+    """Rank a GPU backend's ways to train a network, by default the paper's; prints the times.
+
+    Raises UsageError for sizes that no network has, or a backend that does not choose by measurement.
+    """
+    from fastmlp.bench import race
+
+    if sizes is not None and len(sizes) < 2:
+        raise UsageError("--network takes inputs, any hidden widths, and classes: 512,64,10 for example.")
+    steps = batch_size or paper.RUN["batch_size"], make_optimizer(optimizer or "sgd")
+    found = race.measure(open_backend(name), race.Network(tuple(sizes or paper.SIZES), *steps))
+    print(to_json(found) if as_json else race.table(found))
 
 
 def _tell(what: object) -> None:

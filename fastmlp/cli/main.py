@@ -175,8 +175,13 @@ def run_augment(options: argparse.Namespace) -> None:
 
 
 def run_backends(options: argparse.Namespace) -> None:
-    from fastmlp.cli.doctor import check, print_table, survey
+    from fastmlp.cli.doctor import check, measure, print_table, survey
 
+    if options.measure:
+        measure(options.measure, options.json, options.network, options.batch_size, options.optimizer)
+        return
+    if options.network:
+        raise UsageError("--network says what to measure: give --measure NAME too.")
     if options.check:
         check(options.check, options.json, quick=options.quick, only=options.only, seed=options.seed or 0)
         return

@@ -6,16 +6,15 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from fastmlp._version import __version__
+from fastmlp.cli.arguments import Parser
 from fastmlp.cli.completion import SHELLS, Completion
 from fastmlp.cli.kinds import files, names, number, numbers, positive, ranges, seed, size, sizes, whole, widths
 from fastmlp.common.errors import did_you_mean
-from fastmlp.common.progress import printable
 from fastmlp.paper import MODELS
 
-HELP_COLUMN = 28
 EXAMPLES = {
     "reproduce": (
         "fastmlp reproduce",
@@ -66,6 +65,7 @@ EXAMPLES = {
         "fastmlp backends",
         "fastmlp backends --check numba",
         "fastmlp backends --check numba --quick --only softmax",
+        "fastmlp backends --measure cupy --network 768,128,100 --optimizer adam",
     ),
     "bench": (
         "fastmlp bench --smoke",
@@ -81,30 +81,6 @@ PRESET_HELP = (
 VIEWS_HELP = "mirror: the mean of the answers to each image and to its mirror image (%(default)s)"
 HELD_OUT_HELP = "only the rows of --features that were held out when the model was trained on that file"
 DEVICE_HELP = "where all contenders compute; emulated runs the cuda code without a GPU (cpu)"
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that takes options by their whole names only: what is short today may mean another one tomorrow.
-
-    Its errors repeat no escape codes: an argument it rejects may be the name of somebody's file.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=_formatter, allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """As argparse's, which names no similar choice."""
-        if action.choices is not None and value not in action.choices:
-            near, names = did_you_mean(value, action.choices), ", ".join(action.choices)
-            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{near} (choose from {names})")
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    """A formatter that leaves examples as they are."""
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=HELP_COLUMN)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -388,6 +364,13 @@ def _add_backends(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> 
     group.add_argument("--quick", action="store_true", help="a first look, of ten seconds for Numba")
     group.add_argument("--only", default="", metavar="TEXT", help="run the checks whose name contains this")
     _option(group, "seed", seed, "of all that a check draws (0)")
+    group = backends.add_argument_group("measurement")
+    group.add_argument(
+        "--measure", metavar="NAME", help="rank that GPU backend's ways to train a network; runs go by it"
+    )
+    group.add_argument("--network", type=sizes, metavar="N,N", help="inputs, hidden widths and classes (512,64,10)")
+    _option(group, "batch-size", positive, "of the steps to measure (64)")
+    _option(group, "optimizer", str, "sgd (default), momentum or adam")
 
 
 def _option(group: Any, name: str, kind: Callable[[str], Any], text: str) -> None:

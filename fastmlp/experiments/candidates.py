@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -174,9 +175,13 @@ def train_candidates(
 
 
 def heads_of(models: Models, settings: Iterable[Setting]) -> list[Head]:
-    """What is to be trained: of every setting, from every seed."""
-    each = itertools.product(settings, models.config.all_seeds)
-    return [Head(setting, models.changed(**setting.options()).blueprint(seed)) for setting, seed in each]
+    """What is to be trained: of every setting, from every seed. Those of one width train together, however spread."""
+    each = list(itertools.product(settings, models.config.all_seeds))
+    together = Counter(setting.width for setting, _ in each)
+    return [
+        Head(setting, models.changed(**setting.options()).blueprint(seed, together[setting.width]))
+        for setting, seed in each
+    ]
 
 
 def train_group(group: Sequence[Candidate], kept: Samples, held_out: Samples, on_epoch: Callable[[], None]) -> None:

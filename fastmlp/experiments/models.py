@@ -138,7 +138,8 @@ class Models:
         They train at the same time where the backend has room for one beside the other, else in turn.
         """
         checkpoint = self._folders(self.feature_sets)
-        blueprints = [self.blueprint()] * len(self.feature_sets)
+        together = 1 if self.config.early_stopping else len(self.feature_sets)
+        blueprints = [self.blueprint(together=together)] * len(self.feature_sets)
         with self.machine.timed("prepare"):
             begun = checkpoint.begin(blueprints, self.machine.backend, self.config.resume)
         members = dict(zip(self.feature_sets, begun, strict=True))
@@ -149,7 +150,7 @@ class Models:
 
     def _side_by_side(self, members: Sequence[Member]) -> bool:
         fused = all(member.network.tier.tier == Tier.FUSED_EPOCH for member in members)
-        alike = len({member.history.epochs for member in members}) == 1
+        alike = len({(member.history.epochs, member.network.tier.way) for member in members}) == 1
         return self.machine.backend.beside_host and fused and alike and not self.config.early_stopping
 
     def _train(self, members: Mapping[str, Member]) -> None:
@@ -175,21 +176,22 @@ class Models:
         """The model from each seed after the first, trained together; with config.resume, as `train`."""
         config = self.config
         checkpoint = SeedsFile(config.folder / name / SEEDS, self.fingerprint(name))
-        blueprints = [self.blueprint(seed) for seed in config.all_seeds[1:]]
+        seeds = config.all_seeds[1:]
+        blueprints = [self.blueprint(seed, together=len(seeds)) for seed in seeds]
         samples = self.placed.train(name)
         with self.machine.timed(f"seeds_{name}"):
             members = checkpoint.begin(blueprints, self.machine.backend, config.resume)
             Run(members, checkpoint).train(samples, f"train {len(members)} more seeds")
         return [member.network for member in members]
 
-    def blueprint(self, seed: int | None = None) -> Blueprint:
+    def blueprint(self, seed: int | None = None, together: int = 1) -> Blueprint:
         """Of every model, by default from the first seed; the augmented one has as many epochs as the original."""
         config, features = self.config, next(iter(self.feature_sets.values()))
         recipe = config.recipe.for_data(features.images, features.inputs)
         sizes = (features.inputs, *recipe.hidden_layer_sizes, len(features.class_names))
         stopping = Stopping() if config.early_stopping else None
         own_seed = config.seed if seed is None else seed
-        return Blueprint(sizes, recipe, own_seed, config.dtype, stopping, config.class_weight)
+        return Blueprint(sizes, recipe, own_seed, config.dtype, stopping, config.class_weight, together)
 
     def fingerprint(self, name: str) -> Fingerprint:
         return self.blueprint().fingerprint(self.feature_sets[name].sources)

@@ -51,7 +51,7 @@ def _evaluated(models: Models, features: ImageFeatures, trained: dict[str, Membe
     results = {
         "schema": SCHEMA,
         "table1": {name: models.table_rows(name, [member.network])[0] for name, member in trained.items()},
-        **describe(models, features),
+        **describe(models, features, trained[paper.MODELS[0]].network.tier),
         "history": {name: member.history.as_dict() for name, member in trained.items()},
         **on_test_images(models, {name: member.network for name, member in trained.items()}),
         "node": node(models, trained[paper.MODELS[0]].network),

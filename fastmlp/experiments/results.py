@@ -18,7 +18,7 @@ from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.node import node_at_work
 from fastmlp.models import metrics
-from fastmlp.network.tiers import choose_tier
+from fastmlp.network.tiers import TierChoice
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.member import Member
 from fastmlp.training.recipe import Recipe
@@ -137,12 +137,8 @@ def node(models: Models, network: Trainer) -> dict[str, Any] | None:
     return node_at_work(network.parameters, *features.test, features.class_names)
 
 
-def describe(models: Models, features: ImageFeatures) -> dict[str, Any]:
-    """config, data, tier and environment."""
-    config, backend, blueprint = models.config, models.machine.backend, models.blueprint()
-    recipe = blueprint.recipe
-    how = (recipe.update_rule, recipe.batch_size)
-    tier = choose_tier(blueprint.sizes, config.dtype, backend, *how, smoothing=recipe.label_smoothing)
+def describe(models: Models, features: ImageFeatures, tier: TierChoice) -> dict[str, Any]:
+    """config, data, environment, and the tier that the models were trained in."""
     return {
         "config": _config(models, features),
         "data": _data(features),

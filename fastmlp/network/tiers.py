@@ -10,7 +10,7 @@ from fastmlp.backends.base import Backend
 from fastmlp.kernels import EpochKind
 from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.ops import overridden
-from fastmlp.ops.network import NetworkOps
+from fastmlp.ops.network import NetworkOps, Rule
 
 FUSED = ("bias_relu", "relu_backward", "softmax_xent")  # the ops, beside the update, of which several steps are one
 
@@ -33,12 +33,14 @@ class TierChoice:
 
     tier: Tier
     reason: str
+    way: str = ""  # to which the backend is confined, as the fastest that was measured
 
     def __str__(self) -> str:
         return f"Tier {self.tier.value}, {self.tier.label}: {self.reason}."
 
     def as_dict(self) -> dict[str, str | int]:
-        return {"number": self.tier.value, "name": self.tier.label, "reason": self.reason}
+        way = {"way": self.way} if self.way else {}
+        return {"number": self.tier.value, "name": self.tier.label, "reason": self.reason, **way}
 
 
 def choose_tier(
@@ -49,23 +51,32 @@ def choose_tier(
     batch_size: int = 64,
     weighted: bool = False,
     smoothing: float = 0.0,
+    networks: int = 1,
 ) -> TierChoice:
     """The best tier that this backend has for a network of these sizes and dtype, trained in such steps (by SGD).
 
-    weighted: on rows of different weights; smoothing: of the labels.
+    weighted: on rows of different weights; smoothing: of the labels; networks: how many train together.
     """
     optimizer = SGD() if optimizer is None else optimizer
-    network = f"{'-'.join(map(str, sizes))} {dtype}"
-    refusal = backend.fused_epoch_refusal(EpochKind(tuple(sizes), dtype, batch_size, optimizer, weighted, smoothing))
-    missing = missing_kernels(backend.network_ops, optimizer)
+    kind = EpochKind(tuple(sizes), dtype, batch_size, optimizer, weighted, smoothing, networks=networks)
+    return tier_of(kind, backend.fastest(kind))
+
+
+def tier_of(kind: EpochKind, backend: Backend) -> TierChoice:
+    """The best tier of a backend as it is, confined or not."""
+    network = f"{'-'.join(map(str, kind.sizes))} {kind.dtype}"
+    refusal = backend.fused_epoch_refusal(kind)
+    missing = missing_kernels(backend.network_ops, kind.optimizer)
     if not refusal:
-        return TierChoice(Tier.FUSED_EPOCH, f"{backend} trains this network a whole epoch in one call ({network})")
+        reason = f"{backend} trains this network a whole epoch in one call ({network})"
+        return TierChoice(Tier.FUSED_EPOCH, reason, backend.way)
     if missing:
         return TierChoice(Tier.ARRAY_CODE, f"{backend} has no kernel for {', '.join(missing)} ({network})")
-    return TierChoice(Tier.FUSED_OPS, f"{backend} has a kernel for every fused op ({network}); {refusal}")
+    reason = f"{backend} has a kernel for every fused op ({network}); {refusal}"
+    return TierChoice(Tier.FUSED_OPS, reason, backend.way)
 
 
-def missing_kernels(ops: NetworkOps, optimizer: Optimizer) -> list[str]:
+def missing_kernels(ops: NetworkOps, optimizer: Rule) -> list[str]:
     """The fused ops, and the optimizer's update, that run as array code."""
     compiled = set(overridden(ops, NetworkOps))
     update = [] if optimizer.name in ops.optimizers else [f"{optimizer.name}_update"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend, Data, EpochRunner
 from fastmlp.common.errors import UsageError
-from fastmlp.kernels import EpochTask
+from fastmlp.kernels import EpochKind, EpochTask
 from fastmlp.network import evaluation
 from fastmlp.network.buffers import Batch, slots_of
 from fastmlp.network.evaluation import NO_ROWS, Figures, means
@@ -20,7 +20,7 @@ from fastmlp.network.network import Network
 from fastmlp.network.optimizers import SGD, Optimizer
 from fastmlp.network.parameters import Parameters
 from fastmlp.network.step_group import StepGroup
-from fastmlp.network.tiers import Tier, TierChoice, choose_tier
+from fastmlp.network.tiers import Tier, TierChoice, tier_of
 from fastmlp.ops.network import NetworkOps
 
 NO_ORDER, NO_COEFFICIENTS = np.empty(0, np.int64), np.empty((0, 1))
@@ -31,8 +31,11 @@ class Trainer:
     """A network bound to a backend, an optimizer and a largest batch: a step then checks and copies nothing.
 
     tier: the best by default; weighted: for rows of different weights; smoothing: the share of a row's target that is
-    spread over all classes while it trains. Not to be shared between threads. Raises UsageError for a batch size below
-    1, or a tier that this network does not have on the backend.
+    spread over all classes while it trains; networks: how many train together. Not to be shared between threads.
+
+    way: of the backend's ways (`Backend.by_way`), the one to go on by; None: the fastest that was measured here, if
+    any was and no tier is given. Raises UsageError for a batch size below 1, or a tier that this network does not have
+    on the backend, BackendError for a way that it does not have.
     """
 
     def __init__(
@@ -44,13 +47,18 @@ class Trainer:
         optimizer: Optimizer | None = None,
         weighted: bool = False,
         smoothing: float = 0.0,
+        networks: int = 1,
+        way: str | None = None,
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"The batch size must be 1 or more, not {batch_size}.")
-        self.backend, self.batch_size, self.sizes, self.dtype = backend, batch_size, parameters.sizes, parameters.dtype
+        self.batch_size, self.sizes, self.dtype = batch_size, parameters.sizes, parameters.dtype
         self.optimizer, self.steps = SGD() if optimizer is None else optimizer, 0
         self.weighted, self.smoothing = weighted, smoothing
-        best = choose_tier(self.sizes, self.dtype, backend, self.optimizer, batch_size, weighted, smoothing)
+        kind = EpochKind(self.sizes, self.dtype, batch_size, self.optimizer, weighted, smoothing, networks=networks)
+        as_measured = way is None and tier is None
+        self.backend = backend = backend.fastest(kind) if as_measured else backend.by_way(way or "", kind)
+        best = tier_of(kind, backend)
         self.tier = best if tier in (None, best.tier) else _lower_tier(best, Tier(tier), backend)
         array_code = tier == Tier.ARRAY_CODE
         ops = NetworkOps(backend.xp) if array_code else backend.network_ops

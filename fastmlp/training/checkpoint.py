@@ -15,7 +15,8 @@ from fastmlp.features.shards import SHARD
 from fastmlp.models import storage
 from fastmlp.models.folder import MODEL
 from fastmlp.training.history import History
-from fastmlp.training.member import Blueprint, Fingerprint, Member
+from fastmlp.training.member import WAY, Blueprint, Fingerprint, Member
+from fastmlp.training.stopping import State
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -57,7 +58,8 @@ class ModelFolders(Checkpoint):
         with _damage_reported(path):
             if (parameters.sizes, parameters.dtype) != (blueprint.sizes, blueprint.dtype):
                 raise ValueError("it holds a network of other sizes")
-            member = Member(blueprint, blueprint.network(backend, parameters), History.from_dict(about.get("history")))
+            network = blueprint.network(backend, parameters, about.get(WAY, ""))
+            member = Member(blueprint, network, History.from_dict(about.get("history")))
             if state:  # a finished model has none
                 member.state = state
         _say_resuming(path, member)
@@ -82,18 +84,18 @@ class SeedsFile(Checkpoint):
         self.path, self.fingerprint = path, fingerprint
 
     def begin(self, blueprints: Sequence[Blueprint], backend: Backend, resume: bool) -> list[Member]:
-        members = [Member.new(blueprint, backend) for blueprint in blueprints]
         if not resume:
             self.path.unlink(missing_ok=True)
         elif self.path.is_file():
-            self._restore(members)
-        return members
-
-    def _restore(self, members: Sequence[Member]) -> None:
-        _, about, state = _load(self.path, self.fingerprint)
-        if about.get("seeds") != _seeds(members):
+            _, about, state = _load(self.path, self.fingerprint)
+            if about.get("seeds") == [blueprint.seed for blueprint in blueprints]:
+                members = [Member.new(blueprint, backend, about.get(WAY, "")) for blueprint in blueprints]
+                self._restore(members, about, state)
+                return members
             warn(f"{self.path} holds other seeds: these are trained from the beginning.")
-            return
+        return [Member.new(blueprint, backend) for blueprint in blueprints]
+
+    def _restore(self, members: Sequence[Member], about: dict[str, Any], state: State) -> None:
         with _damage_reported(self.path):
             for member, history in zip(members, about["histories"], strict=True):
                 start = f"{member.blueprint.seed}."
@@ -107,17 +109,14 @@ class SeedsFile(Checkpoint):
     def save(self, members: Sequence[Member]) -> None:
         state = {f"{member.blueprint.seed}.{name}": array for member in members for name, array in member.state.items()}
         histories = [member.history.as_dict() for member in members]
-        about = {"fingerprint": self.fingerprint, "seeds": _seeds(members), "histories": histories}
+        seeds = [member.blueprint.seed for member in members]
+        about = {"fingerprint": self.fingerprint, "seeds": seeds, "histories": histories, **members[0].way}
         storage.save(members[0].network.parameters, about, self.path, state)
 
 
 def _newest(folder: Path) -> Path | None:
     """The file of a model folder to resume from."""
     return next((path for path in (folder / CHECKPOINT, folder / MODEL) if path.is_file()), None)
-
-
-def _seeds(members: Sequence[Member]) -> list[int]:
-    return [member.blueprint.seed for member in members]
 
 
 def _load(path: Path, fingerprint: Fingerprint) -> storage.Saved:

@@ -16,12 +16,16 @@ from fastmlp.training.recipe import Recipe
 from fastmlp.training.stopping import State, Stopping
 
 Fingerprint = dict[str, Any]
+WAY = "way"  # of training, in a file's header
 BEST = "best."  # the prefix of the names of the best state's arrays
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """All that decides a network's weights, but for its features and the machine."""
+    """All that decides a network's weights, but for its features and the machine.
+
+    together: how many networks train together, by which a GPU may choose its kernels.
+    """
 
     sizes: tuple[int, ...]
     recipe: Recipe
@@ -29,12 +33,18 @@ class Blueprint:
     dtype: str
     stopping: Stopping | None = None
     class_weight: str | None = None  # as `weights.weights_of_classes` takes it
+    together: int = 1
 
-    def network(self, backend: Backend, parameters: Parameters | None = None) -> Trainer:
-        """A network bound to be trained, with these parameters or, where None, with those drawn from the seed."""
+    def network(self, backend: Backend, parameters: Parameters | None = None, way: str | None = None) -> Trainer:
+        """A network bound to be trained, with these parameters or, where None, with those drawn from the seed.
+
+        way: in which it began (`Trainer`); None: it begins now.
+        """
         if parameters is None:
             parameters = initial_parameters(self.sizes, self.recipe.init, self.seed, self.dtype)
-        return self.recipe.network(parameters, backend, weighted=self.class_weight is not None)
+        return self.recipe.network(
+            parameters, backend, weighted=self.class_weight is not None, networks=self.together, way=way
+        )
 
     def fingerprint(self, features: Sequence[str]) -> Fingerprint:
         """What a checkpoint must agree with; features: names of the feature sets, which change with their content."""
@@ -59,8 +69,9 @@ class Member:
     best: State = field(default_factory=dict)
 
     @classmethod
-    def new(cls, blueprint: Blueprint, backend: Backend) -> Member:
-        return cls(blueprint, blueprint.network(backend))
+    def new(cls, blueprint: Blueprint, backend: Backend, way: str | None = None) -> Member:
+        """way: as of `Blueprint.network`."""
+        return cls(blueprint, blueprint.network(backend, way=way))
 
     @property
     def state(self) -> State:
@@ -78,7 +89,13 @@ class Member:
 
     def about(self, fingerprint: Fingerprint) -> dict[str, Any]:
         """What its file holds beside its weights."""
-        return {"fingerprint": fingerprint, "history": self.history.as_dict()}
+        return {"fingerprint": fingerprint, "history": self.history.as_dict(), **self.way}
+
+    @property
+    def way(self) -> dict[str, str]:
+        """The way in which its training must go on, as a file has it: nothing where a measurement has chosen none."""
+        way = self.network.tier.way
+        return {WAY: way} if way else {}
 
     @property
     def diverged(self) -> bool:

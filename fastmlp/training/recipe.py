@@ -98,8 +98,15 @@ class Recipe:
         falling = (step - self.warm_up) / max(1, steps - self.warm_up)
         return np.where(step < self.warm_up, rising, (1 + np.cos(np.pi * falling)) / 2)
 
-    def network(self, parameters: Parameters, backend: Backend, weighted: bool = False) -> Trainer:
-        """A network bound to be trained this way, on rows of different weights where weighted."""
+    def network(
+        self,
+        parameters: Parameters,
+        backend: Backend,
+        weighted: bool = False,
+        networks: int = 1,
+        way: str | None = None,
+    ) -> Trainer:
+        """A network bound to be trained so, on rows of different weights where weighted; networks, way: `Trainer`'s."""
         return Trainer(
             parameters,
             backend,
@@ -107,6 +114,8 @@ class Recipe:
             optimizer=self.update_rule,
             weighted=weighted,
             smoothing=self.label_smoothing,
+            networks=networks,
+            way=way,
         )
 
     def changed(self, **changes: Any) -> Recipe:

@@ -38,6 +38,7 @@ class Device:
     compute_capability: int  # 90 for 9.0
     multiprocessors: int
     shared_memory: int  # the most that one block may use
+    driver: str = ""  # its version
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class CupyDriver(Driver):
             compute_capability=int(device.compute_capability),
             multiprocessors=attributes["MultiProcessorCount"],
             shared_memory=attributes["MaxSharedMemoryPerBlockOptin"],
+            driver=str(cupy.cuda.runtime.driverGetVersion()),
         )
         self._module = cache(self._new_module)
         self.load = cache(self.load)  # type: ignore[method-assign]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
@@ -60,6 +61,15 @@ def parameters(name: str, kernel: str) -> list[str]:
 def names() -> list[str]:
     """The path of every .cu file, relative to FOLDER."""
     return sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.cu"))
+
+
+@cache
+def digest() -> str:
+    """A hash of everything that decides what kernels compute and how they are launched."""
+    content = hashlib.sha256()
+    for path in sorted(path for path in FOLDER.rglob("*") if path.suffix in (".cu", ".cuh", ".py")):
+        content.update(path.relative_to(FOLDER).as_posix().encode() + b"\0" + path.read_bytes())
+    return content.hexdigest()
 
 
 def define(**constants: str | int) -> Options:

@@ -65,6 +65,7 @@ NOT_RUN = {
     "fastmlp sweep --features X.npy --labels y.npy --out runs/mine --engine ray --workers 2 --threads 1": RAY,
     "fastmlp sweep --features /shared/X.npy --labels /shared/y.npy --out /shared/mine --engine ray --address head:6379 "
     "--threads 4": RAY,
+    "fastmlp backends --measure cupy --network 512,64,10 --batch-size 64 --optimizer sgd": "it needs a GPU",
     "fastmlp bench --only step growth": MEASURES,
     "fastmlp bench --only probe": MEASURES,
 }

@@ -2,12 +2,14 @@
 
 import json
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastmlp.backends import open_backend
+from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.cli.main import main
 from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.statistics import summarize
@@ -15,7 +17,7 @@ from fastmlp.experiments.config import Config
 from fastmlp.models import storage
 from fastmlp.report import check_claims, table1_text
 from fastmlp.training import run
-from fastmlp.training.checkpoint import SeedsFile
+from fastmlp.training.checkpoint import ModelFolders, SeedsFile
 from fastmlp.training.loop import DivergedError, train
 from fastmlp.training.member import Blueprint
 from fastmlp.training.recipe import Recipe
@@ -101,6 +103,44 @@ def test_stopping_and_resuming_ends_with_the_same_bytes(samples, epochs, monkeyp
     train_three(samples, resume=True)
     assert f"after epoch {epochs}." in capsys.readouterr().err
     assert FILE.read_bytes() == whole
+
+
+class Ranked(NumpyBackend):
+    """NumPy, with a measurement that has chosen a way, or none."""
+
+    def __init__(self, measured):
+        super().__init__()
+        self.measured = measured
+
+    def fastest(self, kind):
+        return self.by_way(self.measured, kind)
+
+    def by_way(self, way, kind):
+        chosen = copy(self)
+        chosen.way = way
+        return chosen
+
+
+@pytest.mark.parametrize("measured_first", ["", "fused steps"])
+@pytest.mark.parametrize("measured_then", ["", "op by op"])
+@pytest.mark.parametrize("kind", ["seeds", "folders"])
+def test_a_training_goes_on_in_the_way_in_which_it_began(kind, measured_first, measured_then, monkeypatch):
+    """Whatever was measured since; ways differ in the last bits."""
+
+    def begun(measured, resume):
+        checkpoint = SeedsFile(FILE, {}) if kind == "seeds" else ModelFolders({Path("a"): {}, Path("b"): {}})
+        monkeypatch.setattr("fastmlp.network.tiers.missing_kernels", lambda *_: [])  # of tier 2, which has ways
+        members = checkpoint.begin([blueprint(seed) for seed in (1, 2)], Ranked(measured), resume)
+        return Run(members, checkpoint)
+
+    first = begun(measured_first, resume=False)
+    first._save()
+    again = begun(measured_then, resume=True)
+    assert [member.network.backend.way for member in again.members] == [measured_first] * 2
+    assert again.members[0].way == ({"way": measured_first} if measured_first else {})
+    again._save()
+    assert begun(measured_then, resume=True).members[0].way == first.members[0].way
+    assert begun(measured_then, resume=False).members[0].network.backend.way == measured_then
 
 
 def test_without_resume_nothing_of_an_earlier_run_is_left(samples, monkeypatch):
