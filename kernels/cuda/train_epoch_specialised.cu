@@ -482,9 +482,15 @@ static_assert(WARP_COLUMNS % 16 == 0 && UNITS % 8 == 0, "no whole tiles");
 // 1, on tensor cores: tiles of 16 rows x 8 units, over 8 inputs at a time; as many at once as leave room in registers.
 // Inputs may be numbered as we like, in both factors alike: so a lane reads four neighbours, which serve for two tiles. Rows
 // are numbered so that eight lanes, which read at once, do so in different banks.
+constexpr int ROW_TILES = BATCH_ROWS / 16, ACROSS = UNITS % 16 == 0 ? 2 : 1;
+__host__ __device__ constexpr int tiles_down() {
+    int tiles = ROW_TILES;
+    while (tiles % 2 == 0 && tiles * ACROSS > 4) tiles /= 2;
+    return tiles;
+}
+
 __device__ void multiply_forward_in_tiles(const float* batch, const float* w1, float* sums, const Place& me) {
-    constexpr int ROW_TILES = BATCH_ROWS / 16, ACROSS = UNITS % 16 == 0 ? 2 : 1;
-    constexpr int DOWN = ACROSS == 1 ? ROW_TILES : ROW_TILES % 2 == 0 ? 2 : 1;
+    constexpr int DOWN = tiles_down();
     const int g = me.lane / 4, t = me.lane % 4;
     const int row_of_tile = g % 2 * 2 + g / 2 % 2 + g / 4 * 4;
 #pragma unroll 1
@@ -535,7 +541,7 @@ __device__ void multiply_forward_in_tiles(const float* batch, const float* w1, f
 // 6, on tensor cores: tiles of 16 inputs x 8 units, over 8 rows at a time; two by two of them at once if there are as
 // many. A lane's two inputs are neighbours.
 __device__ void update_w1_in_tiles(Share& share, const float* batch, const Update& by, const Place& me) {
-    constexpr int DOWN = WARP_COLUMNS % 32 == 0 ? 2 : 1, ACROSS = UNITS % 16 == 0 ? 2 : 1;
+    constexpr int DOWN = WARP_COLUMNS % 32 == 0 ? 2 : 1;
     const int g = me.lane / 4, t = me.lane % 4;
     for (int first = 0; first < WARP_COLUMNS; first += 16 * DOWN)
         for (int unit = 0; unit < UNITS; unit += 8 * ACROSS) {
