@@ -86,13 +86,14 @@ def main(arguments: Sequence[str]) -> int:
             return 2
         chosen = [part for part in parts if not options.only or part.name in options.only]
         variables = _variables(options.here, Path(scratch))
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever limits the time sends this one
         try:
             outcomes = _run_all(chosen, out, variables, 60 * options.minutes)
+            _write(out, outcomes, _tables(python, out, variables))
         except KeyboardInterrupt:
-            _pack(out)
             return INTERRUPTED
-        _write(out, outcomes, _tables(python, out, variables))
-        _pack(out)
+        finally:
+            _pack(out)
         say(f"Report: {out / REPORT}; all of it: {out / ARCHIVE}")
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 

@@ -20,6 +20,7 @@ from fastmlp.datasets import Dataset, Split
 from fastmlp.datasets.mapped import gathered
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.engines import Engine, Local, Opened, Opening
+from fastmlp.experiments.known_extractors import open_or_recall
 from fastmlp.experiments.machine import Machine
 from fastmlp.extractors import Extractor
 from fastmlp.features.store import FeatureStore, open_or_extract
@@ -237,9 +238,14 @@ class ImageFeatures:
 
     @cached_property
     def extractor(self) -> Extractor:
-        opening = self.opening
+        opening, backend = self.opening, self.machine.backend
+
+        def opened() -> Extractor:
+            with self.machine.timed("open_extractor"):
+                return opening.on(backend)
+
         with self.machine.timed("open_extractor"):
-            return opening.on(self.machine.backend)
+            return open_or_recall(opening, backend.device, opened)
 
     @cached_property
     def train(self) -> FeatureStore:
