@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common import environment
+from fastmlp.common.beside import Beside
 from fastmlp.common.progress import say, warn
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import (
@@ -37,6 +38,7 @@ from fastmlp.training.member import Blueprint, Fingerprint, Member
 from fastmlp.training.run import Run
 from fastmlp.training.samples import Samples
 from fastmlp.training.stopping import Stopping
+from fastmlp.training.warm_up import warm_up
 from fastmlp.training.weights import relative, weights_of_classes
 from fastmlp.training.windowed import placed
 
@@ -131,6 +133,14 @@ class Models:
     def on(self, device: str) -> Models:
         """The same, to be trained on another of the machine's devices, where its rows are placed anew."""
         return Models(self.config, self.machine.on(device), self.feature_sets)
+
+    def compile_beside(self) -> Beside[None]:
+        """Begin to compile what trains all models, if that leaves the host's cores alone."""
+        backend = self.machine.backend
+        if not backend.beside_host:
+            return Beside(lambda: None)
+        *_, features = self.feature_sets.values()
+        return Beside(partial(warm_up, self.blueprint(), len(self.feature_sets), features.images, backend))
 
     def train(self) -> dict[str, Member]:
         """All models, trained and written; with config.resume, from where an earlier run left them.

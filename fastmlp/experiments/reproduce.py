@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastmlp import paper, report
+from fastmlp.common.beside import Beside
+from fastmlp.common.clock import compiling
 from fastmlp.common.files import claimed, write_json
 from fastmlp.experiments.bad_images import list_bad_images
 from fastmlp.experiments.config import Config
@@ -26,10 +28,16 @@ def reproduce(config: Config, begun: float | None = None) -> dict[str, Any]:
 
 
 def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
+    drawing = Beside(report.prepare)
     features = ImageFeatures(config, machine)
+    models = Models(config, machine, features.by_model())
+    kernels = models.compile_beside()
     features.stores()  # all of them, before any training
     list_bad_images(features.images.dataset.left_out.images, config.folder)
-    models = Models(config, machine, features.by_model())
+    with compiling():
+        kernels.join()
+    with machine.timed("report"):
+        drawing.join()  # so that nothing slows the training down
     trained = models.train()
     with machine.timed("evaluate"):
         results = _evaluated(models, features, trained)

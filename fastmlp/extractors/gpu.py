@@ -113,7 +113,8 @@ class Cuda:
         for _ in range(WARM_UPS):
             work()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._compute):
+        # only what this thread does counts: others may compile kernels meanwhile
+        with torch.cuda.graph(graph, stream=self._compute, capture_error_mode="thread_local"):
             result = work()
 
         def launch() -> torch.Tensor:

@@ -24,9 +24,10 @@ from fastmlp.report.document import (
     to_html,
     to_markdown,
 )
+from fastmlp.report.style import prepare
 from fastmlp.report.table1 import HEADER, cells, seed_note, seed_rows
 
-__all__ = ["check_claims", "draw", "table1_text", "write"]
+__all__ = ["check_claims", "draw", "prepare", "table1_text", "write"]
 
 PAPERS_ROW = "The paper's own row is CIFAR-10 with ResNet-18 features"
 MOST_NAMED = 3  # mistakes that are equally frequent

@@ -60,6 +60,14 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return drawn
 
 
+def prepare() -> None:
+    """Import all that the first figure needs, and find the installed fonts."""
+    from matplotlib import figure
+    from matplotlib.backends import backend_agg, backend_svg
+
+    _ = figure, backend_agg, backend_svg, _installed_fonts()
+
+
 @contextmanager
 def _style() -> Iterator[None]:
     from matplotlib import style

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastmlp.common.clock import compiling_begins, compiling_ends
+from fastmlp.common.clock import compiling
 
 from .sources import Options, source
 
@@ -185,12 +185,8 @@ class CupyDriver(Driver):
 
 def _compiled(module: Any, name: str) -> Any:
     """The kernel of that name, compiled now or, as CuPy keeps on disk what it has compiled, by an earlier process."""
-    with _COMPILING:
-        compiling_begins()
-        try:
-            return module.get_function(name)
-        finally:
-            compiling_ends()
+    with compiling(), _COMPILING:  # another thread may be at it
+        return module.get_function(name)
 
 
 def _launch_graph(graph: Any, arguments: Sequence[Any]) -> None:

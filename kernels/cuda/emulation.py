@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ class _Launch(ctypes.Structure):
     )
 
 
+_RUNNING = Lock()  # what runs kernels has one grid at a time
 _WITHOUT_RACES: set[Hashable] = set()  # launches that were searched for them, see `_alike`
 
 
@@ -114,7 +116,11 @@ class EmulatedDriver(Driver):
 
         return launch
 
-    def _run(self, kernel: _Kernel, like: Any, pointers: Any, _kept: Any, grid: _Dim3, block: _Dim3) -> None:
+    def _run(self, *launch: Any) -> None:
+        with _RUNNING:
+            self._run_alone(*launch)
+
+    def _run_alone(self, kernel: _Kernel, like: Any, pointers: Any, _kept: Any, grid: _Dim3, block: _Dim3) -> None:
         self.seed += 1
         program = kernel.program
         shape = _Launch(grid, block, program.shared_memory, program.cluster, program.cooperative, self.seed)
