@@ -10,6 +10,7 @@
 // it looks for races, see races.h; otherwise it works with the sanitizers of addresses and of undefined behaviour.
 #include "emulation.h"
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdio>
@@ -27,6 +28,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,6 +60,7 @@ inline const char* code() {
 
 #if !RACES
 #include <sanitizer/asan_interface.h>
+extern "C" void __asan_get_shadow_mapping(size_t* scale, size_t* offset); // for debuggers, in no header
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -86,6 +89,7 @@ inline void lay_open([[maybe_unused]] const void* start, [[maybe_unused]] size_t
 using Message = std::array<unsigned char, 16>; // the largest
 
 constexpr size_t STACK = 128 * 1024;
+constexpr size_t KEPT_STACKS = 1024; // as of one block: what is mapped, each search for races has to copy and to unmap
 constexpr size_t GUARD = 64; // bytes between two arrays in shared memory
 
 // Switching between stacks. The C library asks the kernel for the signal mask every time, which takes ten times as long.
@@ -146,9 +150,27 @@ void make_context(Context& context, char* stack, size_t size, void (*entry)()) {
 
 struct Block;
 
+struct Unmap {
+    void operator()(char* stack) const {
+        munmap(stack, STACK);
+#if !RACES
+        size_t scale, offset; // where the sanitizer keeps what it knows of an address
+        __asan_get_shadow_mapping(&scale, &offset);
+        madvise(reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(stack) >> scale) + offset), STACK >> scale,
+                MADV_DONTNEED);
+#endif
+    }
+};
+
+char* map_stack() {
+    void* memory = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    return static_cast<char*>(memory);
+}
+
 struct Fiber {
     Context context;
-    std::unique_ptr<char[]> stack{new char[STACK]}; // uninitialised: pages are only allocated once used
+    std::unique_ptr<char[], Unmap> stack{map_stack()}; // pages are only allocated once used
     void* shadow = nullptr; // the address sanitizer's handle of the stack
 };
 
@@ -601,6 +623,13 @@ void run_group(const std::vector<dim3>& indices) {
     }
 }
 
+// Those furthest from the first, so that no gaps are left between the rest.
+void give_stacks_back() {
+    if (idle_fibers.size() <= KEPT_STACKS) return;
+    std::sort(idle_fibers.begin(), idle_fibers.end(), [](auto* a, auto* b) { return a->stack.get() < b->stack.get(); });
+    for (; idle_fibers.size() > KEPT_STACKS; idle_fibers.pop_back()) delete idle_fibers.back();
+}
+
 // Runs every group of blocks, in random order. Returns an empty string, or what went wrong.
 std::string run(const Launch& launch, const std::function<void()>& kernel) {
     static Group only;
@@ -624,6 +653,7 @@ std::string run(const Launch& launch, const std::function<void()>& kernel) {
         if (!failure.empty()) break;
     }
     only = {};
+    give_stacks_back();
     return failure;
 }
 

@@ -39,6 +39,10 @@ extern "C" __global__ void meet(float* out, int fault) {
     out[t] = static_cast<float>(t);
 }
 
+extern "C" __global__ void rest(int) {
+    __syncthreads();
+}
+
 extern "C" __global__ void forgotten(float* out, int fault) {
     SharedMemory memory;
     float* shared = memory.take<float>(64);

@@ -188,3 +188,15 @@ def test_a_read_only_array_is_not_written_to_emulated(launch, out):
     out.flags.writeable = False
     with pytest.raises(TypeError, match="read-only"):
         launch("meet", out, np.int32(0))
+
+
+def mapped_megabytes():
+    return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def test_the_stacks_of_a_large_launch_are_given_back_emulated(launch, out):
+    """Every search for races copies what its process has mapped."""
+    launch("rest", np.int32(0), grid=2, cooperative=True)
+    before = mapped_megabytes()
+    launch("rest", np.int32(0), grid=40, cooperative=True)
+    assert mapped_megabytes() < before + 40  # for 80
