@@ -24,6 +24,7 @@ from fastmlp.common.files import cache_dir, read_json, sha256_of, write_json
 from fastmlp.experiments.engines import Opening
 from fastmlp.extractors import Extractor
 from fastmlp.extractors.base import kind_of_device
+from fastmlp.extractors.ways import MEASURED
 
 LIBRARIES = ("torch", "torchvision", "timm")
 
@@ -31,9 +32,9 @@ LIBRARIES = ("torch", "torchvision", "timm")
 def open_or_recall(opening: Opening, device: str, opened: Callable[[], Extractor]) -> Extractor:
     """The extractor; of a backbone that an earlier run has opened, with the same weights, what it wrote of it.
 
-    device: what it computes on; opened: opens it.
+    device: what it computes on; opened: opens it. Whose way of convolutions depends on the GPU is opened too.
     """
-    if not opening.is_backbone:
+    if not opening.is_backbone or opening.convolutions == MEASURED:
         return opened()
     path = cache_dir() / "extractors" / f"{_key(opening, device)}.json"
     known = _Known.read(path, opening.weights, opened)
@@ -88,7 +89,7 @@ class _Known(Extractor):
 
 def _key(opening: Opening, device: str) -> str:
     """Of all that shapes an extractor but for its weights."""
-    shaped = (__version__, opening.name, opening.image_size, opening.dtype, opening.backend, kind_of_device(device))
+    shaped = (__version__, opening._replace(weights=None), kind_of_device(device))
     digest = hashlib.sha256(repr((*shaped, [_version(name) for name in LIBRARIES])).encode())
     for source in sorted(Path(extractors.__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())

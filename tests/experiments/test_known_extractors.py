@@ -151,3 +151,23 @@ def test_one_that_is_another_than_it_was_is_told(weights: Path) -> None:
     with pytest.raises(FastMLPError, match="is another than in an earlier run: run the same command again"):
         extract(weights)
     extract(weights)
+
+
+def test_all_that_shapes_it_but_for_its_weights_is_in_its_key() -> None:
+    opening = engines.Opening("resnet18", Path("weights.pth"), None, "float32", "plain", "cupy")
+    others = [
+        opening._replace(name="resnet34"),
+        opening._replace(image_size=64),
+        opening._replace(dtype="bfloat16"),
+        opening._replace(convolutions="cudnn"),
+        opening._replace(backend="torch"),
+    ]
+    keys = [known_extractors._key(one, "cuda:0") for one in (opening, *others)]
+    assert len({*keys, known_extractors._key(opening, "cpu")}) == 7
+    assert known_extractors._key(opening._replace(weights=None), "cuda:1") == keys[0]
+
+
+def test_one_whose_way_is_measured_is_opened(tmp_path: Path) -> None:
+    opening = engines.Opening("resnet18", None, None, "float32", "measured", "cupy")
+    extractor = object()
+    assert known_extractors.open_or_recall(opening, "cuda", lambda: extractor) is extractor  # type: ignore[arg-type, return-value]
