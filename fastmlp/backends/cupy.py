@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from functools import cached_property
@@ -24,7 +25,7 @@ from fastmlp.kernels.cuda.augment import image_kernels
 from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
 from fastmlp.kernels.cuda.driver import CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
-from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, MANY_ROWS, FusedSteps, fuses_steps
+from fastmlp.kernels.cuda.fused_steps import MOST_WORK, FusedSteps, fuses_steps
 from fastmlp.kernels.cuda.layout import LAYOUTS, UNMEASURED, Layout, refusal
 from fastmlp.kernels.cuda.one_block import MANY_NETWORKS, ONE_BLOCK, ONE_BLOCK_UNMEASURED
 from fastmlp.kernels.cuda.patches import CudaPatchOps
@@ -44,7 +45,7 @@ class CudaBackend(Backend):
     resize: Kernel
     ranking: Ranking | None  # of its ways, unless it is confined to one
     _whole: CudaBackend | None = None  # which it is confined from
-    fused_rows = FEW_ROWS  # the largest batch whose steps are fused; those of larger ones run op by op
+    fused_work: float = MOST_WORK  # up to which steps are fused; others run op by op
 
     def __init__(self, device: str | None, driver: Driver) -> None:
         super().__init__(device)
@@ -109,14 +110,14 @@ class CudaBackend(Backend):
         for tiling in TILINGS:
             confined = self._confined(f"tiling {tiling}")
             confined.network_ops = CudaOps(self.xp, self.driver, self.asarray, tiling)
-            confined.fused_rows = 0
+            confined.fused_work = 0
             yield confined
 
     def step_ways(self) -> Iterator[CudaBackend]:
-        """Fused, or op by op, whatever the size of the batches."""
-        for way, rows in zip(STEP_WAYS, (MANY_ROWS, 0), strict=True):
+        """Fused, or op by op, whatever the size of the layers and batches."""
+        for way, work in zip(STEP_WAYS, (math.inf, 0), strict=True):
             confined = self._confined(way)
-            confined.fused_rows = rows
+            confined.fused_work = work
             yield confined
 
     def _confined(self, way: str) -> CudaBackend:
@@ -130,7 +131,7 @@ class CudaBackend(Backend):
         return recorded if kernels else super().epoch_runner(batch_size, kernels)
 
     def fused_steps(self, tasks: Sequence[EpochTask], own: Sequence[int]) -> Steps | None:
-        if not fuses_steps(tasks[0], self.fused_rows):
+        if not fuses_steps(tasks[0], self.fused_work):
             return None
         return FusedSteps(self.driver, self.asarray, self.empty, tasks, own)
 

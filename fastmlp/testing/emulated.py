@@ -55,7 +55,7 @@ class EmulatedBackend(CudaBackend):
         """Also on other devices, each of which chooses other tilings."""
         yield from super().op_ways()
         for other in self._on_other_devices():
-            other.fused_rows = 0
+            other.fused_work = 0
             yield other
 
     def step_ways(self) -> Iterator[CudaBackend]:

@@ -6,13 +6,14 @@
 
 constexpr int NUMBERS = (TILE * TILE + THREADS - 1) / THREADS; // of the tile, that a thread has
 constexpr int SLOTS = 1 + MOMENTS; // of a parameter: its value, then each moment
+constexpr bool EARLY = NUMBERS * SLOTS <= 4; // whether registers are left to read parameters before they are needed
 static_assert(SLOTS <= MOST_SLOTS, "the table of slots is too short");
 
 struct Update {
     REAL kept, own[COEFFICIENTS];
 };
 
-// A parameter, read long before it is written.
+// A parameter.
 struct Parameter {
     REAL slots[SLOTS];
 
@@ -38,15 +39,19 @@ template <class Batch> __device__ void descend_tile(const Layer& layer, const Ba
     const auto index = [&](int place) {
         return static_cast<int64>(first_row + place / TILE) * n + first_column + place % TILE;
     };
+    const auto read = [&] {
 #pragma unroll
-    for (int i = 0; i < NUMBERS; ++i) {
-        const int place = thread + i * THREADS;
-        if (is_there(place)) weights[i].read(layer.weights, index(place));
-    }
-    if (has_biases) bias.read(layer.biases, first_column + thread);
+        for (int i = 0; i < NUMBERS; ++i) {
+            const int place = thread + i * THREADS;
+            if (is_there(place)) weights[i].read(layer.weights, index(place));
+        }
+        if (has_biases) bias.read(layer.biases, first_column + thread);
+    };
+    if (EARLY) read();
     const Side<false, Batch> inputs(batch, first_row);
     const Side<false, Matrix> delta({layer.delta, batch.rows, n}, first_column);
     multiply<true>(inputs, delta, batch.rows, sums);
+    if (!EARLY) read();
 #pragma unroll
     for (int i = 0; i < NUMBERS; ++i) {
         const int place = thread + i * THREADS;
@@ -87,7 +92,7 @@ __device__ void add_up(const REAL* losses, const int* hits_of_rows, int m, void*
 // features, orders (..., m): of the batch, see product.cuh. networks, table: see networks.cuh. coefficients double
 // (networks, 1 + COEFFICIENTS), see update.cu: weights decay, biases do not. losses, hits_of_rows (networks, m) are summed
 // up to loss, hits (networks,). Shared memory: WARPS * OF_WARP numbers.
-extern "C" __global__ void __launch_bounds__(256, 1)
+extern "C" __global__ void __launch_bounds__(256, 2)
     descend(const REAL* features, const int64* orders, const uint8* networks, const uint8* table, int layers,
             const double* coefficients, const REAL* losses, const int* hits_of_rows, REAL* loss, int64* hits, int m) {
     SharedMemory memory;

@@ -29,7 +29,7 @@ TILES = {"float32": (32, 16, 8), "float64": (16, 8)}  # numbers per side of prod
 PACKS = 4  # as there
 MOST_SLOTS = 4  # as in descend.cu
 FEW_CLASSES = 32  # a lane each
-FEW_ROWS, MANY_ROWS = 256, 2**30  # of a batch: estimated to be faster than op by op; that can be fused at all
+MOST_WORK = 2**32  # multiply-adds of a layer and a batch: of more, the larger tiles of products alone are worth more
 HEAD_MEMORY = 48 * 1024  # bytes of shared memory that every block may take
 LAYER = np.dtype(
     [
@@ -52,10 +52,10 @@ Empty = Callable[[tuple[int, ...], str], Array]  # an array there
 Data = tuple[Array, Array, Array | None]  # features, labels and weights of all rows
 
 
-def fuses_steps(task: EpochTask, most_rows: int) -> bool:
-    """Whether such steps are fused, if those of so many rows at most are to be."""
+def fuses_steps(task: EpochTask, most_work: float) -> bool:
+    """Whether such steps are fused, if those are whose layers have so many multiply-adds at most."""
     known = task.rule.name in optimizers() and len(task.rule.moments) < MOST_SLOTS
-    return known and task.batch_size <= most_rows
+    return known and task.batch_size * max(k * n for k, n in pairwise(task.sizes)) <= most_work
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ template <class Batch> __device__ void multiply_layer(const Batch& batch, const 
 }
 
 // inputs (m, k) times weights (k, n) + bias (n,): the last layer's logits, or with relu max(that, 0), the next one's inputs.
-extern "C" __global__ void __launch_bounds__(256, 1)
+extern "C" __global__ void __launch_bounds__(256, 2)
     forward(const uint8* table, int layers, int layer, int m, int k, int n, bool relu) {
     const Layer* own = own_layers(table, layers) + layer;
     multiply_layer(Matrix{own->inputs, m, k}, own, k, n, relu);
 }
 
 // The same of the first layer, of the rows of features (..., k) at the network's own of orders (..., m).
-extern "C" __global__ void __launch_bounds__(256, 1)
+extern "C" __global__ void __launch_bounds__(256, 2)
     gather_forward(const REAL* features, const int64* orders, const uint8* networks, const uint8* table, int layers, int m,
                    int k, int n, bool relu) {
     const BatchOf batch(features, orders, own_network(networks), m, k);
@@ -35,7 +35,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 
 // The delta (m, n) of the layer before = delta (m, k) times the transposed weights (n, k), * (activation (m, n) > 0): a
 // product, which keeps NaN.
-extern "C" __global__ void __launch_bounds__(256, 1)
+extern "C" __global__ void __launch_bounds__(256, 2)
     backward(const uint8* table, int layers, int layer, int m, int k, int n) {
     SharedMemory memory;
     REAL* sums = memory.take<REAL>(WARPS * OF_WARP);

@@ -20,6 +20,7 @@ constexpr int SIDE = TILE * STRIDE;  // numbers of a chunk of one side
 constexpr int OF_WARP = 2 * SIDE;    // of a warp's part of shared memory, which then takes its sums
 constexpr int ROW_GROUPS = 8, COLUMN_GROUPS = 4; // of lanes
 constexpr int LANE_ROWS = TILE / ROW_GROUPS, LANE_COLUMNS = TILE / COLUMN_GROUPS;
+constexpr int UNROLLED = TILE < 32 ? 4 : 1; // packs of terms: two blocks of 128 registers a thread fit a multiprocessor
 constexpr int COLUMN_SUMS = TILE * TILE; // where a warp's sums of b's columns follow its sums of products
 static_assert(COLUMN_SUMS + TILE <= OF_WARP, "a warp's sums do not fit into its part of shared memory");
 
@@ -153,7 +154,7 @@ template <bool SUMMED, class A, class B> __device__ void multiply(const A& a, co
         __syncwarp();
         if (term + DEPTH < end) coming.read(a, b, lane, term + DEPTH, end);
         const int terms = min(end - term, DEPTH);
-#pragma unroll 4
+#pragma unroll UNROLLED
         for (int t = 0; t < terms; t += PACK) {
             REAL left[PACK][LANE_ROWS], right[PACK][LANE_COLUMNS];
             A::template take<LANE_ROWS, ROW_GROUPS>(chunk_of_a, row_group, t, left);

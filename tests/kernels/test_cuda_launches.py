@@ -22,7 +22,7 @@ from fastmlp.common.errors import UsageError
 from fastmlp.kernels.cuda.dense import CudaOps, Finish
 from fastmlp.kernels.cuda.driver import CupyDriver, Device, Program
 from fastmlp.kernels.cuda.fused_epoch import TASK
-from fastmlp.kernels.cuda.fused_steps import FEW_ROWS, LAYER, MOST_SLOTS, NETWORK
+from fastmlp.kernels.cuda.fused_steps import LAYER, MOST_SLOTS, MOST_WORK, NETWORK, fuses_steps
 from fastmlp.kernels.cuda.one_block import MANY_NETWORKS
 from fastmlp.kernels.cuda.sources import source
 from fastmlp.network.optimizers import OPTIMIZERS, SGD, make_optimizer
@@ -282,7 +282,7 @@ def backend(request):
 
 @pytest.fixture
 def op_by_op(backend):
-    return backend.fused_rows == 0
+    return backend.fused_work == 0
 
 
 @pytest.fixture
@@ -417,11 +417,12 @@ LAUNCHES_OF_A_STEP = [
 
 
 @pytest.mark.parametrize(("sizes", "kernels"), LAUNCHES_OF_A_STEP)
-def test_a_step_of_small_batches_is_few_launches(sizes, kernels):
+@pytest.mark.parametrize("batch", [64, 4096])
+def test_a_step_is_few_launches(sizes, kernels, batch):
     """Of L layers 2 L - 1 with few classes, 2 L + 1 otherwise, with the memory that each block may take."""
     backend = NotingBackend()
-    trainer = Trainer(initial_parameters(sizes), backend, FEW_ROWS, Tier.FUSED_OPS)
-    rows = FEW_ROWS + 1
+    trainer = Trainer(initial_parameters(sizes), backend, batch, Tier.FUSED_OPS)
+    rows = batch + 1
     train_epoch_together(
         [trainer], np.zeros((rows, sizes[0]), "f4"), np.zeros(rows, np.int64), [np.arange(rows)], [np.ones(2)]
     )
@@ -441,21 +442,22 @@ def test_a_step_of_small_batches_is_few_launches(sizes, kernels):
     assert launched[-1].grid == (sum(blocks) + 1, 1)
 
 
-def test_large_batches_and_what_has_no_fused_step_run_op_by_op():
+def test_large_products_and_what_has_no_fused_step_run_op_by_op():
     class Halving(SGD):
         name = "halving"
 
     class Many(SGD):
         moments = ("a",) * MOST_SLOTS
 
-    def steps(batch, optimizer):
+    def fuses(batch, optimizer):
         backend = NotingBackend()
-        return backend.fused_steps([Trainer(initial_parameters(SIZES), backend, batch, None, optimizer).task()], [0])
+        return fuses_steps(Trainer(initial_parameters(SIZES), backend, batch, None, optimizer).task(), MOST_WORK)
 
-    assert steps(FEW_ROWS, SGD()) is not None
-    assert steps(FEW_ROWS + 1, SGD()) is None
-    assert steps(2, Halving()) is None
-    assert steps(2, Many()) is None
+    most = MOST_WORK // (SIZES[0] * SIZES[1])
+    assert fuses(most, SGD())
+    assert not fuses(most + 1, SGD())
+    assert not fuses(2, Halving())
+    assert not fuses(2, Many())
 
 
 @pytest.mark.parametrize(
