@@ -1,6 +1,7 @@
 """Many heads on the same features, 8 learning rates and 4 seeds, for one epoch: the time per step and head.
 
-On a GPU also 12 learning rates from 11 seeds: 132, a head for every multiprocessor of an H100.
+On a GPU also 12 learning rates from 11 seeds: 132, a head for every multiprocessor of an H100; and 32 heads too large
+for one, or too deep: linear probes of 1,000 classes, and two hidden layers.
 """
 
 from __future__ import annotations
@@ -106,6 +107,19 @@ ON_GPU = (
     Contender("PyTorch, torch.func.vmap", "peer", torch_heads.train_vmap, needs=("torch",)),
 )
 COUNTS = (32, 132)
+# Of heads whose epochs are not fused: they take their steps together.
+IN_STEPS = (
+    Contender("their products alone, cuBLAS", "floor", torch_heads.products, needs=("torch",)),
+    *ours.contenders(together, ("cupy",)),
+    *(
+        replace(contender, name=f"{contender.name}, one after another")
+        for contender in ours.contenders(alone, ("cupy",))
+    ),
+    Contender("JAX, vmap + scan", "peer", jax_heads.train, needs=("jax",)),
+    Contender("PyTorch, torch.func.vmap", "peer", torch_heads.train_vmap, needs=("torch",)),
+)
+LARGE = [((768, 1000), 64), ((768, 1000), 1024), ((512, 128, 64, 10), 64)]  # and their batches
+ROWS_OF_LARGE = 20_000
 JUDGED_ON_GPU = 4  # heads: the reference trains each of them for seconds
 
 
@@ -131,3 +145,18 @@ def bench_sweep(measure: Callable[[Heads], None], problem: Heads) -> None:
 @pytest.mark.contenders(*ON_GPU, device="gpu")
 def bench_sweep_on_gpu(measure: Callable[[Heads], None], gpu_problem: Heads) -> None:
     measure(gpu_problem)
+
+
+@pytest.fixture(scope="module", params=LARGE, ids=str)
+def large_problem(request: pytest.FixtureRequest, threads: int, smoke: bool, device: str) -> Heads:
+    if device == "emulated":
+        pytest.skip("emulated, its products take minutes")
+    sizes, batch = request.param
+    rates, seeds = (LEARNING_RATES[:2], 2) if smoke else GRIDS[32]
+    rows = SMOKE_ROWS[device] if smoke else ROWS_OF_LARGE
+    return draw_heads(threads, rows, rates, seeds, device, JUDGED_ON_GPU, sizes, batch)
+
+
+@pytest.mark.contenders(*IN_STEPS, device="gpu")
+def bench_large_heads_on_gpu(measure: Callable[[Heads], None], large_problem: Heads) -> None:
+    measure(large_problem)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastmlp.network.parameters import Parameters, initial_parameters
 
 from .contenders import Problem
-from .training import PAPER, Training, draw
+from .training import BATCH, PAPER, Training, draw
 
 LEARNING_RATES = tuple(np.geomspace(0.001, 0.03, 8).tolist())
 SEEDS = 4
@@ -67,13 +67,15 @@ def draw_heads(
     seeds: int = SEEDS,
     device: str = "cpu",
     judged: int | None = None,
+    sizes: tuple[int, ...] = PAPER,
+    batch_size: int = BATCH,
 ) -> Heads:
     """One head from every seed at every learning rate."""
-    one = draw("sweep", threads, rows=rows, device=device)
+    one = draw("sweep", threads, rows=rows, device=device, sizes=sizes, batch_size=batch_size)
     of_seeds = [
         replace(
             one,
-            parameters=initial_parameters(PAPER, "he", seed),
+            parameters=initial_parameters(sizes, "he", seed),
             order=np.random.default_rng(seed).permutation(rows),
         )
         for seed in range(seeds)
@@ -107,7 +109,7 @@ def batches(problem: Heads) -> list[NDArray[Any]]:
 
 
 def first_weights(problem: Heads) -> list[NDArray[Any]]:
-    """W1, b1, W2, b2 of each seed (seeds, ...)."""
+    """W1, b1, W2, b2, ... of each seed (seeds, ...)."""
     starts = [head.parameters for head in problem.of_seeds]
     layers = range(len(starts[0].weights))
     return [
@@ -118,6 +120,6 @@ def first_weights(problem: Heads) -> list[NDArray[Any]]:
 
 
 def parameters_of(arrays: Sequence[NDArray[Any]]) -> list[Parameters]:
-    """The parameters of each head, from W1, b1, W2, b2 (seeds, rates, ...)."""
-    W1, b1, W2, b2 = (array.reshape(-1, *array.shape[2:]) for array in arrays)
-    return [Parameters((W1[head], W2[head]), (b1[head], b2[head])) for head in range(len(W1))]
+    """The parameters of each head, from W1, b1, W2, b2, ... (seeds, rates, ...)."""
+    of_heads = zip(*(array.reshape(-1, *array.shape[2:]) for array in arrays), strict=True)
+    return [Parameters(head[::2], head[1::2]) for head in of_heads]

@@ -48,7 +48,7 @@ OPTIONAL = {
 # what kernels do counts. Synccheck follows so many mbarriers as it is told, and otherwise fails at the first launch.
 SANITIZERS = {"memcheck": ["--report-api-errors=no"], "racecheck": [], "synccheck": ["--num-cuda-barriers=65536"]}
 CLEAN = r"(ERROR|RACECHECK) SUMMARY: 0 "  # a tool's last line; where it never ran, there is none
-SUITES = {"step": 90, "heads": 90, "sweep": 90, "augment": 60, "extract": 90}  # seconds each
+SUITES = {"step": 90, "heads": 90, "sweep": 120, "augment": 60, "extract": 90}  # seconds each
 
 
 @dataclass(frozen=True)

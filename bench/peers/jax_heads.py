@@ -32,13 +32,15 @@ def train(problem: Heads) -> Bound:
 
 
 def _epoch(rates: Any) -> Any:
-    """epoch([W1, b1, W2, b2] of (seeds, rates, ...), features, labels, batches (k, seeds, m)) -> weights."""
+    """epoch([W1, b1, W2, b2, ...] of (seeds, rates, ...), features, labels, batches (k, seeds, m)) -> weights."""
     import jax
     import jax.numpy as jnp
 
     def loss(weights: Any, x: Any, y: Any) -> Any:
-        W1, b1, W2, b2 = weights
-        logits = jax.nn.relu(x @ W1 + b1) @ W2 + b2
+        *hidden, last, bias = weights
+        for W, b in zip(hidden[::2], hidden[1::2], strict=True):
+            x = jax.nn.relu(x @ W + b)
+        logits = x @ last + bias
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1).mean()
 
     def step_of_head(weights: Any, rate: Any, x: Any, y: Any) -> Any:

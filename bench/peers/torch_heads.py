@@ -79,8 +79,10 @@ def train_vmap(problem: Heads) -> Bound:
     features, labels, *parts = on_device(problem, problem.features, problem.labels, *batches(problem))
 
     def loss(weights: Any, x: Any, y: Any) -> Any:
-        W1, b1, W2, b2 = weights
-        return cross_entropy(linear(relu(linear(x, W1.T, b1)), W2.T, b2), y)
+        *hidden, last, bias = weights
+        for W, b in zip(hidden[::2], hidden[1::2], strict=True):
+            x = relu(linear(x, W.T, b))
+        return cross_entropy(linear(x, last.T, bias), y)
 
     of_seed = vmap(grad(loss), in_dims=(0, None, None))
     of_all = vmap(of_seed, in_dims=(0, 0, 0))
@@ -94,6 +96,31 @@ def train_vmap(problem: Heads) -> Bound:
         devices.wait(problem)
 
     return Bound(run, lambda: parameters_of([np.array(array.cpu()) for array in weights]))
+
+
+def products(problem: Heads) -> Bound:
+    """The products of a step of all heads, layer by layer, each a batched one of cuBLAS; those of every batch alike."""
+    import torch
+
+    heads, rows, device = len(problem.heads), problem.batch_size, devices.torch_device(problem)
+    layers = [
+        [torch.randn(heads, *shape, device=device) for shape in ((rows, k), (k, n), (rows, n))]
+        for k, n in (weight.shape for weight in problem.heads[0].parameters.weights)
+    ]
+
+    def step() -> None:
+        for layer, (inputs, weights, delta) in enumerate(layers):
+            torch.bmm(inputs, weights)
+            torch.bmm(inputs.mT, delta)
+            if layer:
+                torch.bmm(delta, weights.mT)
+
+    def run() -> None:
+        for _ in range(problem.heads[0].steps):
+            step()
+        devices.wait(problem)
+
+    return Bound(run, check=lambda what: None)
 
 
 def on_device(problem: Heads, *arrays: Any) -> list[Any]:

@@ -281,11 +281,11 @@ def _train_in_steps(
 
 
 def _alike(trainers: Sequence[Trainer], orders: Sequence[NDArray[np.int64]]) -> Iterable[list[int]]:
-    """The numbers of those with the same tier, optimizer and number of steps."""
+    """The numbers of those with the same tier, and way of it, optimizer and number of steps."""
     found: dict[Any, list[int]] = {}
     for n, (trainer, order) in enumerate(zip(trainers, orders, strict=True)):
         rule = trainer.optimizer.name, tuple(sorted(trainer.optimizer.constants.items()))
-        found.setdefault((trainer.tier.tier, rule, len(order)), []).append(n)
+        found.setdefault((trainer.tier.tier, trainer.backend.way, rule, len(order)), []).append(n)
     return found.values()
 
 

@@ -27,8 +27,10 @@ OTHERS = (
     Case((66, 48, 33, 300), 90, 140, ADAM, centred=True),
     Case((66, 48, 40, 33, 10), 530, 600, ADAM, centred=True, weighted=True),
 )
-# The last has fewer steps, each of its own.
-IN_STEPS = tuple(Case((66, 48, 33, 10), 61, rows, ADAM, True, turn=turn) for turn, rows in enumerate((90, 90, 90, 50)))
+# Tiles enough for a warp each on a small device. The last has fewer steps, and takes them alone.
+IN_STEPS = tuple(
+    Case((130, 48, 33, 10), 61, rows, ADAM, True, turn=turn) for turn, rows in enumerate((90, 90, 90, 90, 50))
+)
 
 
 def checks(backend: Backend, seed: int, *, quick: bool) -> Iterator[Check]:

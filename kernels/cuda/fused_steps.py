@@ -39,7 +39,7 @@ LAYER = np.dtype(
         ("delta", np.uint64),
         ("k", np.int32),
         ("n", np.int32),
-        ("blocks_in_row", np.int32),
+        ("tiles_in_row", np.int32),
         ("first_block", np.uint32),
     ]
 )  # `Layer` of networks.cuh
@@ -86,7 +86,7 @@ class FusedSteps:
             [empty((*of_rows, width), name) for width in widths] for widths in (task.sizes[1:-1], task.sizes[1:])
         )
         self._losses, self._hits = empty(of_rows, name), empty(of_rows, "int32")
-        self._tile = self._best_tile(list(pairwise(self._sizes)))
+        self._tile = self._best_tile(list(pairwise(self._sizes)), _tiles_of_block)
         tables = self._networks(own), self._layers()
         self._tables = (*(place(table.view(np.uint8).ravel()) for table in tables), np.int32(self._last + 1))
 
@@ -187,14 +187,17 @@ class FusedSteps:
         for layer, (k, n) in enumerate(pairwise(self._sizes)):
             column = table[:, layer]
             column["k"], column["n"] = k, n
-            column["first_block"], column["blocks_in_row"] = blocks, -(-n // self._tile)
-            blocks += _tiles(k, n, self._tile)
+            column["first_block"], column["tiles_in_row"] = blocks, -(-n // self._tile)
+            blocks += self._blocks_of(k, n)
         return table
 
     @cached_property
     def _blocks(self) -> int:
         """Of all layers' weights."""
-        return sum(_tiles(k, n, self._tile) for k, n in pairwise(self._sizes))
+        return sum(self._blocks_of(k, n) for k, n in pairwise(self._sizes))
+
+    def _blocks_of(self, k: int, n: int) -> int:
+        return -(-_tiles(k, n, self._tile) // _tiles_of_block(self._tile))
 
     # Launches.
 
@@ -203,11 +206,14 @@ class FusedSteps:
         launch = self._load("layers.cu", kernel, _memory(tile), TILE=tile)
         launch(self._grid(_tiles(m, n, tile)), (THREADS,), arguments)
 
-    def _best_tile(self, products: Sequence[tuple[int, int]]) -> int:
-        """The largest of which those products (m, n) have enough to leave no more than half of the device idle."""
+    def _best_tile(self, products: Sequence[tuple[int, int]], in_block: Callable[[int], int] = lambda _: 1) -> int:
+        """The largest of which those products (m, n) have enough to leave no more than half of the device idle.
+
+        in_block: how many of that size a block has.
+        """
         enough, tiles = self._driver.device.multiprocessors / 2, TILES[self._dtype.name]
         of_each = ((tile, sum(_tiles(m, n, tile) for m, n in products)) for tile in tiles)
-        fitting = (tile for tile, count in of_each if count * len(self._tasks) >= enough)
+        fitting = (tile for tile, count in of_each if count * len(self._tasks) >= enough * in_block(tile))
         return next(fitting, tiles[-1])
 
     def _grid(self, blocks: int) -> tuple[int, int]:
@@ -222,6 +228,11 @@ def _memory(tile: int) -> int:
     """Bytes of shared memory of a block that has such a tile: product.cuh's WARPS * OF_WARP numbers."""
     of_side = PACKS * 32 * 16 + 16 * tile
     return 2 * WARPS * of_side
+
+
+def _tiles_of_block(tile: int) -> int:
+    """Of descend.cu's, whose warps have a large tile each."""
+    return WARPS if tile == TILES["float32"][0] else 1
 
 
 def _tiles(m: int, n: int, tile: int) -> int:

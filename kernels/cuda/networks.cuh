@@ -10,8 +10,8 @@ struct Layer {
     REAL* biases[MOST_SLOTS];  // (n,)
     REAL* inputs;              // (most, k); of the first layer null: rows of the features are
     REAL* delta;               // (most, n), and of the last one its logits before
-    int k, n, blocks_in_row;
-    unsigned first_block; // of descend.cu's
+    int k, n, tiles_in_row; // of descend.cu, like its first block
+    unsigned first_block;
 };
 
 struct Network {

@@ -138,47 +138,87 @@ template <class A, class B> struct Coming {
     }
 };
 
-// Leaves every warp's sums over its share of the k terms in memory (WARPS, OF_WARP), for `total`: of the products, and
-// with SUMMED of b's columns alone.
-template <bool SUMMED, class A, class B> __device__ void multiply(const A& a, const B& b, int k, REAL* memory) {
-    const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
-    const int row_group = lane / COLUMN_GROUPS, column_group = lane % COLUMN_GROUPS;
-    const int share = (k + WARPS * PACK - 1) / (WARPS * PACK) * PACK;
-    const int end = min((warp + 1) * share, k);
-    REAL *sums_of_warp = memory + warp * OF_WARP, *chunk_of_a = sums_of_warp, *chunk_of_b = sums_of_warp + SIDE;
-    REAL sums[LANE_ROWS][LANE_COLUMNS] = {}, of_columns[LANE_COLUMNS] = {};
-    Coming<A, B> coming;
-    coming.read(a, b, lane, warp * share, end);
-    for (int term = warp * share; term < end; term += DEPTH) {
-        coming.store(lane, chunk_of_a, chunk_of_b);
-        __syncwarp();
-        if (term + DEPTH < end) coming.read(a, b, lane, term + DEPTH, end);
-        const int terms = min(end - term, DEPTH);
-#pragma unroll UNROLLED
-        for (int t = 0; t < terms; t += PACK) {
-            REAL left[PACK][LANE_ROWS], right[PACK][LANE_COLUMNS];
-            A::template take<LANE_ROWS, ROW_GROUPS>(chunk_of_a, row_group, t, left);
-            B::template take<LANE_COLUMNS, COLUMN_GROUPS>(chunk_of_b, column_group, t, right);
+// A lane's sums: of products, and with SUMMED of b's columns alone.
+template <bool SUMMED> struct Sums {
+    REAL products[LANE_ROWS][LANE_COLUMNS] = {}, columns[LANE_COLUMNS] = {};
+
+    __device__ void add(const Sums& other) {
 #pragma unroll
-            for (int e = 0; e < PACK; ++e)
+        for (int j = 0; j < LANE_COLUMNS; ++j) {
 #pragma unroll
-                for (int j = 0; j < LANE_COLUMNS; ++j) {
-#pragma unroll
-                    for (int i = 0; i < LANE_ROWS; ++i) sums[i][j] += left[e][i] * right[e][j];
-                    if (SUMMED) of_columns[j] += right[e][j];
-                }
+            for (int i = 0; i < LANE_ROWS; ++i) products[i][j] += other.products[i][j];
+            if (SUMMED) columns[j] += other.columns[j];
         }
-        __syncwarp();
     }
+
+    template <class A, class B> __device__ void store(REAL* to, int row_group, int column_group) const {
 #pragma unroll
-    for (int j = 0; j < LANE_COLUMNS; ++j) {
-        const int column = B::template own<LANE_COLUMNS, COLUMN_GROUPS>(column_group, j);
+        for (int j = 0; j < LANE_COLUMNS; ++j) {
+            const int column = B::template own<LANE_COLUMNS, COLUMN_GROUPS>(column_group, j);
 #pragma unroll
-        for (int i = 0; i < LANE_ROWS; ++i)
-            sums_of_warp[A::template own<LANE_ROWS, ROW_GROUPS>(row_group, i) * TILE + column] = sums[i][j];
-        if (SUMMED && row_group == 0) sums_of_warp[COLUMN_SUMS + column] = of_columns[j];
+            for (int i = 0; i < LANE_ROWS; ++i)
+                to[A::template own<LANE_ROWS, ROW_GROUPS>(row_group, i) * TILE + column] = products[i][j];
+            if (SUMMED && row_group == 0) to[COLUMN_SUMS + column] = columns[j];
+        }
     }
+};
+
+// Leaves in a warp's part of shared memory its sums over so many shares of the k terms, WARPS in all, from the first one
+// on: each share's sums are added to those of the shares before it, as `total` adds those of warps.
+template <int SHARES, bool SUMMED, class A, class B>
+__device__ void sum_shares(const A& a, const B& b, int k, int first, REAL* part) {
+    const int lane = threadIdx.x % LANES, row_group = lane / COLUMN_GROUPS, column_group = lane % COLUMN_GROUPS;
+    const int share = (k + WARPS * PACK - 1) / (WARPS * PACK) * PACK;
+    REAL *chunk_of_a = part, *chunk_of_b = part + SIDE;
+    Sums<SUMMED> all;
+    Coming<A, B> coming;
+    coming.read(a, b, lane, first * share, min((first + 1) * share, k));
+#pragma unroll 1
+    for (int s = first; s < first + SHARES; ++s) {
+        const int end = min((s + 1) * share, k);
+        Sums<SUMMED> sums;
+        for (int term = s * share; term < end; term += DEPTH) {
+            coming.store(lane, chunk_of_a, chunk_of_b);
+            __syncwarp();
+            const bool ends = term + DEPTH >= end; // then what comes is of the next share
+            if (!ends || SHARES > 1)
+                coming.read(a, b, lane, ends ? end : term + DEPTH, ends ? min(end + share, k) : end);
+            const int terms = min(end - term, DEPTH);
+#pragma unroll UNROLLED
+            for (int t = 0; t < terms; t += PACK) {
+                REAL left[PACK][LANE_ROWS], right[PACK][LANE_COLUMNS];
+                A::template take<LANE_ROWS, ROW_GROUPS>(chunk_of_a, row_group, t, left);
+                B::template take<LANE_COLUMNS, COLUMN_GROUPS>(chunk_of_b, column_group, t, right);
+#pragma unroll
+                for (int e = 0; e < PACK; ++e)
+#pragma unroll
+                    for (int j = 0; j < LANE_COLUMNS; ++j) {
+#pragma unroll
+                        for (int i = 0; i < LANE_ROWS; ++i) sums.products[i][j] += left[e][i] * right[e][j];
+                        if (SUMMED) sums.columns[j] += right[e][j];
+                    }
+            }
+            __syncwarp();
+        }
+        if (s == first)
+            all = sums;
+        else
+            all.add(sums);
+    }
+    all.template store<A, B>(part, row_group, column_group);
+}
+
+// A tile by the whole block: leaves every warp's sums, over its share of the terms, in memory (WARPS, OF_WARP) for `total`.
+template <bool SUMMED, class A, class B> __device__ void multiply(const A& a, const B& b, int k, REAL* memory) {
+    const int warp = threadIdx.x / LANES;
+    sum_shares<1, SUMMED>(a, b, k, warp, memory + warp * OF_WARP);
     __syncthreads();
+}
+
+// A tile by the calling warp alone: leaves the same sums as `total` would return, to the bit, in its part of memory.
+template <bool SUMMED, class A, class B> __device__ void multiply_alone(const A& a, const B& b, int k, REAL* part) {
+    sum_shares<WARPS, SUMMED>(a, b, k, 0, part);
+    __syncwarp();
 }
 
 // The sum over all terms at that place of a warp's sums.

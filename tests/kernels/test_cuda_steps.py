@@ -1,5 +1,7 @@
 """Networks that take their steps together: launched as one, and each to the bit as if it were alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from fastmlp.network.step_group import batch_by_batch
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.testing.emulated import EmulatedBackend
-from tests.kernels.test_cuda_launches import NotingBackend
+from tests.kernels.test_cuda_launches import DEVICE, NotingBackend
 
 ROWS, BATCH = 23, 9  # the last batch is smaller
 STEPS = -(-ROWS // BATCH)
@@ -49,10 +51,15 @@ def train(trainers, numbers, placed, epoch):
     return train_epoch_together(trainers, features, labels, orders, rates, weights)
 
 
-@pytest.mark.parametrize("sizes", [(6, 5, 7, 3), (6, 40)])  # few classes, and many
-def test_each_has_the_bits_that_it_has_alone_emulated(can_emulate, sizes):
-    backend = EmulatedBackend()
-    together, alone = bound(backend, sizes), bound(backend, sizes)
+@pytest.mark.parametrize(
+    ("sizes", "multiprocessors"),
+    [((6, 5, 7, 3), 132), ((6, 40), 132), ((70, 40, 3), 4)],  # few classes, and many; so much that each warp has a tile
+)
+def test_each_has_the_bits_that_it_has_alone_emulated(can_emulate, sizes, multiprocessors):
+    from fastmlp.kernels.cuda.emulation import EmulatedDriver
+
+    backend = EmulatedBackend(EmulatedDriver(replace(DEVICE, multiprocessors=multiprocessors)))
+    together, alone = bound(backend, sizes), bound(EmulatedBackend(), sizes)
     placed = data(sizes, backend)
     for epoch in range(EPOCHS):
         figures = train(together, range(len(SEEDS)), placed, epoch)
@@ -122,3 +129,11 @@ def test_orders_lie_batch_by_batch():
     orders = np.arange(5), np.arange(5) + 10
     assert batch_by_batch(orders, 2).tolist() == [0, 1, 10, 11, 2, 3, 12, 13, 4, 14]
     assert batch_by_batch(orders[:1], 7).tolist() == orders[0].tolist()
+
+
+def test_large_tiles_have_a_warp_each(backend):
+    sizes = (768, 1000)
+    train(bound(backend, sizes), range(4), data(sizes, backend), epoch=0)
+    _, descend, *_ = (noted for noted in launched(backend) if noted.program.kernel != "softmax_rows")
+    assert descend.constants["TILE"] == "32"
+    assert descend.grid == (24 * 32 // 8 + 1, 4)
