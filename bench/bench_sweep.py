@@ -110,7 +110,7 @@ COUNTS = (32, 132)
 # Of heads whose epochs are not fused: they take their steps together.
 IN_STEPS = (
     Contender("their products alone, cuBLAS", "floor", torch_heads.products, needs=("torch",)),
-    *ours.contenders(together, ("cupy",)),
+    *ours.contenders(ours.train_together, ("cupy",)),
     *(
         replace(contender, name=f"{contender.name}, one after another")
         for contender in ours.contenders(alone, ("cupy",))
