@@ -167,13 +167,13 @@ def _parts(python: str, out: Path, scratch: Path, options: argparse.Namespace) -
     doctor, essentials = Part("doctor", run("doctor"), 30), Part("essentials", run("essentials"), 60)
     many = Part("many-heads", run("many-heads"), 90)
     works = [Part("parity", run("parity"), 150), Part("short", run("short"), 60)]
-    paper = Part("reproduce", run("reproduce"), 120)
+    paper = [Part("reproduce", run("reproduce"), 120), Part("again", run("again"), 60)]
     if options.dry_run:  # one process, for the libraries' imports take longest, and time for emulations to be compiled
         bench = Part("bench", run("bench", *SUITES), 300)
-        return [replace(part, seconds=300) for part in (doctor, essentials, many, *works, paper, bench)]
+        return [replace(part, seconds=300) for part in (doctor, essentials, many, *works, *paper, bench)]
     step, *others = (Part(f"bench-{suite}", run("bench", suite), seconds) for suite, seconds in SUITES.items())
     sanitized = (_sanitizer(tool, run("short")) for tool in SANITIZERS)
-    return [doctor, essentials, many, step, paper, *works, *others, *sanitized, Part("tests", run("tests"), 90)]
+    return [doctor, essentials, many, step, *paper, *works, *others, *sanitized, Part("tests", run("tests"), 90)]
 
 
 def _sanitizer(tool: str, command: Sequence[str]) -> Part:

@@ -27,11 +27,18 @@ def test_the_dry_run_runs_every_part_on_the_emulated_backend(tmp_path):
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names[0] == "backends.json"
     written = ["essentials.json", "gpu-check.log", "gpu-check.md", "gpu-check.tar.gz", "many-heads.json"]
-    assert names[2:] == [*written, "reproduce.json"]
+    assert names[2:] == [*written, "reproduce-again.json", "reproduce.json"]
     told = (tmp_path / "gpu-check.md").read_text()
-    for part in ("doctor", "essentials", "many-heads", "parity", "short", "bench", "reproduce"):
+    for part in ("doctor", "essentials", "many-heads", "parity", "short", "bench", "reproduce", "again"):
         assert f"| {part} | held |" in told
-    for suite in ("A step of training", "Many heads at once", "Augmentation", "Features", "The paper, end to end"):
+    for suite in (
+        "A step of training",
+        "Many heads at once",
+        "Augmentation",
+        "Features",
+        "The paper, end to end",
+        "The paper, with stored features",
+    ):
         assert f"## {suite}" in told
     measured = results.read(tmp_path / names[1])
     assert {one.device for one in measured} == {"emulated"}
