@@ -20,7 +20,7 @@ from fastmlp.kernels import EpochKind
 from fastmlp.kernels.cuda.driver import Device
 from fastmlp.kernels.cuda.sources import digest
 
-COUNTS = (1, 2, 8, 32, 64)  # of networks that train together: each stands for all numbers up to the next one
+COUNTS = (1, 2, 8, 16, 32, 64, 132)  # of networks together: each stands for all numbers up to the next one
 DIGITS = 12  # of a hash, in a file's name
 
 Found = dict[str, Any]  # of a way ("way"): its time in us a step and network ("us"), or what is wrong with it ("wrong")

@@ -156,7 +156,7 @@ def test_the_command(backend, monkeypatch, capsys):
     command = ["backends", "--measure", "cupy", "--network", "6,4,3", "--batch-size", "4", "--optimizer", "adam"]
     assert main([*command, "--quiet"]) == 0
     header, _, *rows = capsys.readouterr().out.splitlines()
-    assert header == "| us a step and network, of so many together | 1 | 2 | 8 | 32 | 64 |"
+    assert header == "| us a step and network, of so many together | 1 | 2 | 8 | 16 | 32 | 64 | 132 |"
     assert {row.split("|")[1].strip() for row in rows} == {"first", "second"}
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["64"][1]["way"]
