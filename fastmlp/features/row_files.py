@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -30,6 +33,8 @@ NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "|u1", "I8": "|i
 STRETCH_BYTES = 2**18  # read together, and still in a core's cache when their rows are taken
 COLUMN_BYTES = 2**22  # the same of a file that is stored by columns, each of which takes a call
 GAP_BYTES = 2**14  # between two rows: what is not wanted is read with them, which takes less time than another call
+
+_kept = threading.local()  # its room: what the thread reads to
 
 
 def take(rows: NDArray[Any], places: Index, out: NDArray[Any]) -> None:
@@ -101,9 +106,9 @@ class PlainRows:
         """Rows in ascending order take the fewest calls."""
         width, row_bytes = self.shape[1], self.shape[1] * self._in_file.itemsize
         size = max(1, (COLUMN_BYTES if self.fortran else STRETCH_BYTES) // row_bytes)
-        room = np.empty((min(size, self.shape[0]), width), self._in_file, order="F" if self.fortran else "C")
+        room = _room(self._in_file, min(size, self.shape[0]), width, self.fortran)
         direct = put is take and out.dtype == self._in_file == self.dtype and out.flags.c_contiguous
-        with self.path.open("rb", buffering=0) as file:
+        with _opened(self.path) as file:
             for part, places, stretches in _roomfuls(rows, 1 + GAP_BYTES // row_bytes, len(room)):
                 filled = room[: places[-1] + 1]
                 whole = len(filled) == len(places)
@@ -113,7 +118,7 @@ class PlainRows:
                 if target is filled:
                     put(widened(filled) if self.stored == BFLOAT16 else filled, places, out[part])
 
-    def _fill_rows(self, file: Any, first: int, out: NDArray[Any]) -> None:
+    def _fill_rows(self, file: int, first: int, out: NDArray[Any]) -> None:
         """Read rows from the first one on, as many as out has."""
         if not self.fortran:
             self._fill(file, first * self.shape[1], out)
@@ -121,14 +126,31 @@ class PlainRows:
         for number, column in enumerate(out.T):
             self._fill(file, number * self.shape[0] + first, column)
 
-    def _fill(self, file: Any, place: int, out: NDArray[Any]) -> None:
+    def _fill(self, file: int, place: int, out: NDArray[Any]) -> None:
         """Read numbers from that place on, as many as out has, which lies in memory as in the file."""
-        file.seek(self.offset + place * out.itemsize)
-        if file.readinto(out.data) != out.nbytes:
+        if os.preadv(file, [out.data], self.offset + place * out.itemsize) != out.nbytes:
             raise DataError(f"{self.path} ends before its rows do: it has changed since it was opened.")
 
     def at(self, path: Path) -> PlainRows:
         return replace(self, path=path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The descriptor of a file to read."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _room(dtype: np.dtype[Any], rows: int, width: int, fortran: bool) -> NDArray[Any]:
+    """Room for so many rows, in memory that the thread has used before: fresh memory takes longer than reading does."""
+    size = rows * width * dtype.itemsize
+    if getattr(_kept, "room", None) is None or _kept.room.nbytes < size:
+        _kept.room = np.empty(size, np.uint8)
+    return _kept.room[:size].view(dtype).reshape((rows, width), order="F" if fortran else "C")
 
 
 def _roomfuls(rows: Index, gap: int, size: int) -> Iterator[tuple[slice, Index, list[Stretch]]]:
@@ -138,17 +160,22 @@ def _roomfuls(rows: Index, gap: int, size: int) -> Iterator[tuple[slice, Index, 
     """
     if not len(rows):
         return
-    steps = np.diff(rows, prepend=rows[0])
+    steps = rows[1:] - rows[:-1]
     jumps = (steps < 0) | (steps > gap)
-    places = np.cumsum(np.where(jumps, 1, steps))  # in a room that is large enough for all
-    begins = np.diff(places // size, prepend=-1) != 0
-    starts, heads = np.flatnonzero(begins), np.flatnonzero(begins | jumps)
-    places -= places[starts][np.cumsum(begins) - 1]
-    counts = rows[np.append(heads[1:], len(rows)) - 1] - rows[heads] + 1
-    stretches = list(zip(rows[heads].tolist(), counts.tolist(), places[heads].tolist(), strict=True))
-    ends = pairwise([*starts.tolist(), len(rows)])
-    for (start, stop), own in zip(ends, pairwise([*np.searchsorted(heads, starts).tolist(), len(heads)]), strict=True):
-        yield slice(start, stop), places[start:stop], stretches[slice(*own)]
+    steps[jumps] = 1
+    places = np.zeros(len(rows), np.int64)  # in a room that is large enough for all
+    steps.cumsum(out=places[1:])
+    rooms = places // size
+    full = rooms[1:] > rooms[:-1]
+    starts, heads = ([0, *(1 + ends.nonzero()[0]).tolist()] for ends in (full, full | jumps))
+    firsts, lasts = rows[heads].tolist(), rows[[head - 1 for head in (*heads[1:], len(rows))]].tolist()
+    head = 0
+    for start, stop in pairwise([*starts, len(rows)]):
+        own, stretches = places[start:stop] - places[start], list[Stretch]()
+        while head < len(heads) and heads[head] < stop:
+            stretches.append((firsts[head], lasts[head] - firsts[head] + 1, int(own[heads[head] - start])))
+            head += 1
+        yield slice(start, stop), own, stretches
 
 
 def _of_npy(path: Path) -> PlainRows:
