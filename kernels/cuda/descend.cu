@@ -11,6 +11,7 @@ constexpr int SHARING = ALONE ? LANES : THREADS;               // threads that s
 constexpr int NUMBERS = (TILE * TILE + SHARING - 1) / SHARING; // of the tile, that a thread has
 constexpr int SLOTS = 1 + MOMENTS; // of a parameter: its value, then each moment
 constexpr bool EARLY = NUMBERS * SLOTS <= 4; // whether registers are left to read parameters before they are needed
+constexpr int BLOCKS = ALONE || sizeof(REAL) > 4 ? 1 : 2; // that a multiprocessor has registers for
 static_assert(SLOTS <= MOST_SLOTS, "the table of slots is too short");
 
 struct Update {
@@ -102,7 +103,7 @@ __device__ void add_up(const REAL* losses, const int* hits_of_rows, int m, void*
 // features, orders (..., m): of the batch, see product.cuh. networks, table: see networks.cuh. coefficients double
 // (networks, 1 + COEFFICIENTS), see update.cu: weights decay, biases do not. losses, hits_of_rows (networks, m) are summed
 // up to loss, hits (networks,). Shared memory: WARPS * OF_WARP numbers.
-extern "C" __global__ void __launch_bounds__(256, ALONE ? 1 : 2)
+extern "C" __global__ void __launch_bounds__(256, BLOCKS)
     descend(const REAL* features, const int64* orders, const uint8* networks, const uint8* table, int layers,
             const double* coefficients, const REAL* losses, const int* hits_of_rows, REAL* loss, int64* hits, int m) {
     SharedMemory memory;
