@@ -173,7 +173,9 @@ def _parts(python: str, out: Path, scratch: Path, options: argparse.Namespace) -
         return [replace(part, seconds=300) for part in (doctor, essentials, many, *works, *paper, bench)]
     step, *others = (Part(f"bench-{suite}", run("bench", suite), seconds) for suite, seconds in SUITES.items())
     sanitized = (_sanitizer(tool, run("short")) for tool in SANITIZERS)
-    return [doctor, essentials, many, step, *paper, *works, *others, *sanitized, Part("tests", run("tests"), 90)]
+    ways = [Part("convolutions", run("convolutions"), 100), Part("compiled-again", run("convolutions", "again"), 45)]
+    tests = Part("tests", run("tests"), 90)
+    return [doctor, essentials, many, step, *paper, *works, *ways, *others, *sanitized, tests]
 
 
 def _sanitizer(tool: str, command: Sequence[str]) -> Part:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from fastmlp.backends import Backend
 
 MEASURED = "measured.jsonl"  # until it is named after the GPU
-ESSENTIALS, MANY_HEADS = "essentials.json", "many-heads.json"
+ESSENTIALS, MANY_HEADS, CONVOLUTIONS = "essentials.json", "many-heads.json", "convolutions.json"
 FROM_NOTHING, AGAIN, WEIGHTS = "reproduce.json", "reproduce-again.json", "resnet18.pth"
-SECONDS, SECONDS_OF_MANY = 40.0, 60.0  # after which no other variant is measured
+SECONDS, SECONDS_OF_MANY, SECONDS_OF_WAYS = 40.0, 60.0, 80.0  # after which no other variant is measured
 TESTED = (
     "testing/test_parity.py",
     "training/test_samples.py",
@@ -171,6 +171,32 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def convolutions(options: argparse.Namespace) -> int:
+    """Each way of ResNet-18's convolutions, held to the plain one; or `again`, the compiled one from its cache."""
+    from fastmlp.bench import ways
+    from fastmlp.common.files import write_json
+    from fastmlp.extractors.vision import VisionExtractor
+
+    backend: Any = opened(options)
+    random_weights(options.scratch)
+    weights, kept = options.scratch / WEIGHTS, options.out / CONVOLUTIONS
+    found = json.loads(kept.read_text()) if options.suites and kept.is_file() else []
+
+    def trials_in(dtype: str) -> Any:
+        return VisionExtractor("resnet18", weights, None, backend.device, dtype, backend).trials
+
+    def tell(row: dict[str, Any]) -> None:
+        found.append(row)
+        print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        write_json(kept, found)  # in case that the time is up
+
+    if options.suites:
+        ways.compile_again(trials_in(ways.DTYPES[0]), tell)
+    else:
+        ways.measure(trials_in, tell, SECONDS_OF_WAYS)
+    return 0 if any("images_per_second" in row for row in found) else 1
+
+
 def reproduce(options: argparse.Namespace) -> int:
     """The paper end to end, on generated images of CIFAR-10's number and size, with random weights of ResNet-18."""
     random_weights(options.scratch)
@@ -217,13 +243,16 @@ def random_weights(folder: Path) -> None:
 def report(options: argparse.Namespace) -> int:
     """All tables in Markdown on stdout; the file of measurements gets its name."""
     from fastmlp.bench import report as bench_report
-    from fastmlp.bench import results, variants
+    from fastmlp.bench import results, variants, ways
 
     titles = {ESSENTIALS: "A step of 512-64-10, batch 64,", MANY_HEADS: "A step and head, many heads at once,"}
     for file, what in titles.items():
         if (options.out / file).is_file():
             found = json.loads((options.out / file).read_text())["variants"]
             print(f"## {what} in every variant\n\n{variants.table(found)}\n")
+    of_convolutions = options.out / CONVOLUTIONS
+    if of_convolutions.is_file():
+        print(f"## ResNet-18 in every way of convolutions\n\n{ways.table(json.loads(of_convolutions.read_text()))}\n")
     for name, title in ((FROM_NOTHING, "The paper, end to end"), (AGAIN, "The paper, with stored features")):
         if (options.out / name).is_file():
             print(_paper_table(title, json.loads((options.out / name).read_text())))
@@ -251,6 +280,7 @@ PARTS = {
     "short": short,
     "tests": tests,
     "bench": bench,
+    "convolutions": convolutions,
     "reproduce": reproduce,
     "again": again,
     "report": report,

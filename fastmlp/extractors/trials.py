@@ -88,7 +88,7 @@ class Trials:
         except torch.OutOfMemoryError:
             raise UnfitError("it would take more than half of the free memory") from None
         except Exception as error:  # PyTorch, its compilers and cuDNN each raise their own
-            raise UnfitError(first_line(error)) from error
+            raise UnfitError(_reason(error)) from error
 
     def _check(self, launch: Work, expected: torch.Tensor) -> None:
         first = launch().clone()
@@ -108,6 +108,11 @@ class Trials:
             self.cuda.wait()
             seconds.append(self._clock() - began)
         return launches * batch / median(seconds)
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of a library's error, which may list every backend that it has."""
+    return first_line(error).partition(". ")[0].rstrip(".")[:200]
 
 
 def drawn(count: int) -> torch.Tensor:

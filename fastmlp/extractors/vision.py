@@ -160,10 +160,14 @@ class VisionExtractor(Extractor):
             self._networks[way.path] = network_by(way.path, self.model, pixels[:1])
         return self._networks[way.path](pixels).float()
 
+    @property
+    def trials(self) -> Trials | None:
+        """Of the ways in which an NVIDIA GPU may compute whole batches; None on another device."""
+        return None if self._cuda is None else Trials(self._forward_by, self._cuda, self.dtype)
+
     def _way(self, convolutions: str) -> Way:
-        if self._cuda is None:
-            return Way()
-        return way_for(convolutions, Trials(self._forward_by, self._cuda, self.dtype), self._origin())
+        trials = self.trials
+        return Way() if trials is None else way_for(convolutions, trials, self._origin())
 
     def _streams(self, kernels: CudaBackend | None) -> Cuda | None:
         if not self.device.startswith("cuda"):

@@ -184,3 +184,8 @@ def test_a_fresh_machine_gets_an_environment_with_all_that_is_measured(monkeypat
 def test_an_unknown_part_is_told_with_those_there_are(capsys, tmp_path):
     assert gpu.main(["--here", "--only", "doctor", "speed", "--out", str(tmp_path)]) == 2
     assert "There is no part speed: choose of doctor, essentials, many-heads, bench-step," in capsys.readouterr().err
+
+
+def test_what_is_right_is_known_before_convolutions_take_their_minutes(tmp_path):
+    names = [part.name for part in gpu._parts("python", tmp_path, tmp_path, gpu._parse([]))]
+    assert names.index("parity") < names.index("convolutions") == names.index("compiled-again") - 1
