@@ -53,6 +53,7 @@ nitpick_ignore = [
     ("py:class", "fastmlp.experiments.feature_files.Tables"),  # what a feature set keeps to itself
     ("py:class", "fastmlp.experiments.feature_sets.StoredFeatures"),
     ("py:class", "fastmlp.experiments.engines.Engine"),
+    ("py:class", "fastmlp.common.beside.Beside"),
     ("py:class", "fastmlp.ops.network.Rule"),  # what kernels see of an optimizer
     ("py:class", "fastmlp.ops.network.Optimizer"),
     ("py:class", "fastmlp.report.Drawn"),  # blocks of a report
