@@ -63,7 +63,6 @@ EXAMPLES = {
     ),
     "backends": (
         "fastmlp backends",
-        "fastmlp backends --check numba",
         "fastmlp backends --check numba --quick --only softmax",
         "fastmlp backends --measure cupy --network 768,128,100 --optimizer adam",
     ),

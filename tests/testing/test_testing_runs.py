@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fastmlp.augment.kinds.rotation import rotate
 from fastmlp.augment.running import on_rows
@@ -204,7 +205,7 @@ def test_wrong_hits_are_found(backend_with: BackendWith, predicted: Callable[...
 
 
 def test_losses_added_up_in_float32_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def means(backend: Backend, losses: Array, hits: Array, rows: int) -> tuple[float, float]:
+    def means(losses: NDArray[Any], hits: NDArray[Any], rows: int) -> tuple[float, float]:
         return float(losses.sum()) / rows, int(hits.sum()) / rows
 
     monkeypatch.setattr(trainer, "means", means)
