@@ -45,7 +45,7 @@ def describe() -> dict[str, Any]:
     return {
         "fastmlp": __version__,
         "python": platform.python_version(),
-        **{package: found for package in PACKAGES if (found := _version(package))},
+        **{package: found for package in PACKAGES if (found := version_of(package))},
         "platform": platform.platform(),
         "cpu": _processor(),
         "cores": available_cores(),
@@ -53,7 +53,8 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -33,10 +33,6 @@ class Opening(NamedTuple):
         weights = weights and weights.absolute()  # others may be in another folder
         return cls(config.extractor, weights, config.image_size, config.extractor_dtype, config.convolutions, backend)
 
-    @property
-    def is_backbone(self) -> bool:
-        return self.name not in ("patches", "pixels")
-
     def on(self, backend: Backend) -> Extractor:
         """Errors as for `open_extractor`."""
         return open_extractor(

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastmlp import extractors
 from fastmlp._version import __version__
+from fastmlp.common.environment import version_of
 from fastmlp.common.errors import DataError, FastMLPError
 from fastmlp.common.files import cache_dir, read_json, sha256_of, write_json
 from fastmlp.experiments.engines import Opening
@@ -34,7 +34,7 @@ def open_or_recall(opening: Opening, device: str, opened: Callable[[], Extractor
 
     device: what it computes on; opened: opens it. Whose way of convolutions depends on the GPU is opened too.
     """
-    if not opening.is_backbone or opening.convolutions == MEASURED:
+    if not extractors.is_backbone(opening.name) or opening.convolutions == MEASURED:
         return opened()
     path = cache_dir() / "extractors" / f"{_key(opening, device)}.json"
     known = _Known.read(path, opening.weights, opened)
@@ -90,17 +90,10 @@ class _Known(Extractor):
 def _key(opening: Opening, device: str) -> str:
     """Of all that shapes an extractor but for its weights."""
     shaped = (__version__, opening._replace(weights=None), kind_of_device(device))
-    digest = hashlib.sha256(repr((*shaped, [_version(name) for name in LIBRARIES])).encode())
+    digest = hashlib.sha256(repr((*shaped, [version_of(name) for name in LIBRARIES])).encode())
     for source in sorted(Path(extractors.__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return ""
 
 
 def _downloaded(weights: str) -> list[Path]:

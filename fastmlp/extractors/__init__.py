@@ -12,7 +12,8 @@ from fastmlp.extractors.ways import PLAIN, check_convolutions
 
 __all__ = ["NAMES", "Extractor", "check_name", "open_extractor"]
 
-BUILT_IN = ("resnet18", "patches", "pixels")
+OURS = ("patches", "pixels")
+BUILT_IN = ("resnet18", *OURS)
 LIBRARIES = ("torchvision", "timm")
 NAMES = (*BUILT_IN, *(f"{library}:NAME" for library in LIBRARIES))
 BACKBONE = re.compile(r"[a-z_]+\d\w*")  # what names like resnet50 and vit_b_16 look like
@@ -37,7 +38,7 @@ def open_extractor(
     Raises UsageError for an unknown name, BackendError if PyTorch is missing, DataError for bad weights.
     """
     _check_options_of_gpus(name, backend, dtype, convolutions)
-    if name in ("patches", "pixels"):
+    if not is_backbone(name):
         if image_size is not None:
             raise UsageError(f"--image-size is for backbones: leave it out with {name}.")
         return _open_built_in(name, backend, weights)
@@ -54,13 +55,18 @@ def open_extractor(
 
 
 def _check_options_of_gpus(name: str, backend: Backend, dtype: str, convolutions: str) -> None:
-    is_backbone, where = name not in ("patches", "pixels"), f"with {name} on backend {backend}"
-    if dtype in REDUCED and not (is_backbone and backend.device != "cpu"):
+    where = f"with {name} on backend {backend}"
+    if dtype in REDUCED and not (is_backbone(name) and backend.device != "cpu"):
         # a CPU without instructions for it, like most, takes several times as long as in float32
         raise UsageError(f"{dtype} is for backbones on a GPU: leave --dtype out {where}.")
     check_convolutions(convolutions)
-    if convolutions != PLAIN and not (is_backbone and backend.device.startswith("cuda")):
+    if convolutions != PLAIN and not (is_backbone(name) and backend.device.startswith("cuda")):
         raise UsageError(f"--convolutions {convolutions} is for backbones on an NVIDIA GPU: leave it out {where}.")
+
+
+def is_backbone(name: str) -> bool:
+    """Whether that is a network of a library, rather than an extractor of our own."""
+    return name not in OURS
 
 
 def check_name(name: str) -> None:
