@@ -247,7 +247,7 @@ def test_a_block_takes_exactly_the_shared_memory_that_it_is_given_emulated(emula
     """A launch with less fails; see also emulation's own check that no more is taken."""
     for layout in KINDS.values():
         less = replace(layout.program(SMALL), shared_memory=layout.shared_memory(SMALL) - 16)
-        arrays = [np.zeros(1, dtype) for dtype in ("f4", "i8", "u1", "f8", "i8", "f4", "u4")]
+        arrays = [emulated.asarray(np.zeros(1024, dtype)) for dtype in ("f4", "i8", "u1", "f8", "i8", "f4", "u4")]
         with pytest.raises(RuntimeError, match=f"{layout.shared_memory(SMALL)} of {less.shared_memory} bytes"):
             emulated.driver.load(less)((layout.blocks,), (layout.threads,), arrays)
 

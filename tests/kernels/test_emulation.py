@@ -15,8 +15,8 @@ def launch(emulated):
     """launch(kernel, *arguments, grid=1, ...) of tests/faulty.cu."""
     from fastmlp.kernels.cuda.driver import Program
 
-    def run(kernel, *arguments, grid=1, shared_memory=1024, **program):
-        found = Program(str(Path(__file__).parent / "faulty.cu"), kernel, (), shared_memory, **program)
+    def run(kernel, *arguments, grid=1, options=(), shared_memory=1024, **program):
+        found = Program(str(Path(__file__).parent / "faulty.cu"), kernel, options, shared_memory, **program)
         emulated.driver.load(found)((grid,), BLOCK, arguments)
 
     return run
@@ -38,6 +38,13 @@ def test_what_lies_outside_of_an_array_is_not_touched_emulated(emulated, launch,
         launch("neighbour", numbers, out, np.int32(fault))
     # a sanitizer that cannot make its own file ends the process
     assert not Path(f"/dev/null.{os.getpid()}").exists()
+
+
+def test_a_line_is_told_of_each_time_whichever_library_it_is_in_emulated(emulated, launch, out):
+    numbers = emulated.asarray(np.arange(64, dtype="f4"))
+    for options in ((), ("-DIN_ANOTHER_LIBRARY=1",), ()):
+        with pytest.raises(RuntimeError, match=re.escape("use-after-poison at `if (fault == 3) out[")):
+            launch("neighbour", numbers, out, np.int32(3), options=options)
 
 
 @pytest.mark.parametrize("fault", [1, 2])
