@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,19 +11,6 @@ from fastmlp.cli.kinds import files
 from fastmlp.common.errors import FastMLPError
 
 SHELLS = ("bash", "zsh", "fish")
-VALUES = {  # of options that take other values too
-    "dataset": ("cifar10", "digits", "synthetic"),
-    "extractor": ("patches", "pixels", "resnet18"),
-    "convolutions": ("plain", "cudnn", "compiled", "measured"),
-    "backend": ("auto", "numpy", "numba", "torch", "cupy"),
-    "check": ("numpy", "numba", "torch", "cupy"),
-    "measure": ("cupy",),
-    "preset": ("paper", "fast", "best", "tabular"),
-    "optimizer": ("sgd", "momentum", "adam"),
-    "protocol": ("sgd-grid", "decay-grid", "logistic"),
-    "normalize": ("raw", "l2", "standard"),
-    "dtype": ("float32", "float64"),
-}
 
 
 class Completion(argparse.Action):
@@ -46,12 +33,41 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
         import shtab
     except ImportError:
         raise FastMLPError("Completion scripts are written by shtab: pip install 'fastmlp[completion]'.") from None
+    known = values()
     for action in _actions(parser):
-        if action.dest in VALUES:
-            action.choices = VALUES[action.dest]
+        if action.dest in known:
+            action.choices = known[action.dest]
         elif action.type in (Path, files):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks
     return shtab.complete(parser, shell)
+
+
+def values() -> dict[str, Sequence[str]]:
+    """What there is to choose from, by the destination of an option; such options may take other values too."""
+    from fastmlp import backends, datasets, extractors
+    from fastmlp.datasets.reading import ON_BAD_IMAGE
+    from fastmlp.experiments.engine_options import ENGINES
+    from fastmlp.experiments.protocols import NORMALIZE, PROTOCOLS
+    from fastmlp.extractors import ways
+    from fastmlp.network.optimizers import OPTIMIZERS
+    from fastmlp.network.parameters import DTYPES
+    from fastmlp.training.recipe import PRESETS
+
+    return {
+        "dataset": datasets.BUILT_IN,
+        "on_bad_image": ON_BAD_IMAGE,
+        "extractor": extractors.BUILT_IN,
+        "convolutions": (*ways.PATHS, ways.MEASURED),
+        "engine": ENGINES,
+        "backend": (backends.AUTO, *backends.names()),
+        "check": backends.names(),
+        "measure": ("cupy",),  # the one whose ways can be ranked
+        "preset": tuple(PRESETS),
+        "optimizer": tuple(OPTIMIZERS),
+        "protocol": tuple(PROTOCOLS),
+        "normalize": tuple(NORMALIZE),
+        "dtype": DTYPES,
+    }
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

@@ -16,10 +16,11 @@ from fastmlp.datasets.reading import DEFAULT_READING, Reading
 if TYPE_CHECKING:
     from fastmlp.datasets.sources import Reader
 
-__all__ = ["NAMES", "Dataset", "LeftOut", "Reading", "Split", "check_name", "load"]
+__all__ = ["BUILT_IN", "NAMES", "Dataset", "LeftOut", "Reading", "Split", "check_name", "load"]
 
-NAMES = ("cifar10", "digits", "synthetic", "synthetic:N", "folder:PATH", "parquet:PATH", "tar:PATH")
+BUILT_IN = ("cifar10", "digits", "synthetic")
 OF_FILES = ("folder", "parquet", "tar")
+NAMES = (*BUILT_IN, "synthetic:N", *(f"{kind}:PATH" for kind in OF_FILES))
 
 
 def load(
@@ -77,7 +78,7 @@ def _unknown(name: str) -> UsageError:
     kind = name.partition(":")[0]
     if kind in OF_FILES:
         return UsageError(f"{kind} needs a path: for example, --dataset {kind}:photos.")
-    near = did_you_mean(name, ("cifar10", "digits", "synthetic", *OF_FILES))
+    near = did_you_mean(name, (*BUILT_IN, *OF_FILES))
     return UsageError(f"There is no dataset {name!r}{near}: choose one of {', '.join(NAMES)}.")
 
 

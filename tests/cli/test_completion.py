@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.backends import OURS
-from fastmlp.cli.completion import SHELLS, VALUES
+from fastmlp.backends import names
+from fastmlp.cli.completion import SHELLS, _actions, values
 from fastmlp.cli.main import COMMANDS, main
+from fastmlp.cli.parser import build_parser
+from fastmlp.datasets import BUILT_IN
 from fastmlp.experiments.config import Config
-from fastmlp.network.parameters import DTYPES
-from fastmlp.training.recipe import PRESETS
+from fastmlp.network.optimizers import OPTIMIZERS
 
 # What bash-completion does at a Tab: the words so far, the one under the cursor, then the function for the command.
 TAB = """
@@ -63,7 +64,7 @@ def test_bash_completes_the_options_of_a_command(loaded: Path) -> None:
 def test_bash_completes_values(loaded: Path) -> None:
     assert completions(loaded, "train", "--backend", "n") == {"numpy", "numba"}
     assert completions(loaded, "predict", "--format", "") == {"table", "csv", "jsonl"}
-    assert completions(loaded, "reproduce", "--dataset", "") == set(VALUES["dataset"])
+    assert completions(loaded, "reproduce", "--dataset", "") == set(BUILT_IN)
 
 
 def test_bash_completes_files(loaded: Path) -> None:
@@ -72,13 +73,25 @@ def test_bash_completes_files(loaded: Path) -> None:
     assert completions(loaded, "predict", "--model", "m", "fea") == {"features.npy"}
 
 
-def test_the_values_are_those_there_are() -> None:
-    assert set(VALUES["preset"]) == set(PRESETS)
-    assert set(VALUES["dtype"]) == set(DTYPES)
-    assert set(VALUES["check"]) == set(OURS)
-    assert {"auto", *OURS} == set(VALUES["backend"])
-    assert Config.dataset in VALUES["dataset"]
-    assert Config.extractor in VALUES["extractor"]
+def test_bash_completes_what_is_registered(loaded: Path) -> None:
+    assert completions(loaded, "backends", "--check", "") == set(names())
+    assert completions(loaded, "train", "--optimizer", "") == set(OPTIMIZERS)
+    assert completions(loaded, "extract", "--extractor", "") == {"resnet18", "patches", "pixels"}
+    assert completions(loaded, "extract", "--engine", "") == {"auto", "local", "ray"}
+    assert completions(loaded, "extract", "--on-bad-image", "") == {"fail", "skip"}
+
+
+def test_only_options_have_values_and_they_hold_every_default() -> None:
+    options = {action.dest: action for action in _actions(build_parser())}
+    assert set(values()) <= set(options)
+    given = {name: getattr(Config, name) for name in values() if hasattr(Config, name)}
+    assert {name for name, value in given.items() if value is not None and value not in values()[name]} == set()
+
+
+def test_the_values_need_no_heavy_library() -> None:
+    code = "import sys; from fastmlp.cli.completion import values; values(); print(HEAVY & sys.modules.keys())"
+    code = code.replace("HEAVY", "{'torch', 'cupy', 'numba', 'sklearn', 'matplotlib', 'PIL', 'ray'}")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 @pytest.mark.parametrize("shell", SHELLS)
