@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 from numpy.typing import NDArray
@@ -97,6 +97,12 @@ class Driver(ABC):
         """
 
 
+class Recording(local):
+    """What the calling thread records, None while it records nothing: what other threads launch meanwhile is not."""
+
+    launches: list[Any] | None = None
+
+
 class CupyDriver(Driver):
     """The current CUDA device; kernels run in CuPy's current stream."""
 
@@ -114,7 +120,7 @@ class CupyDriver(Driver):
         )
         self._module = cache(self._new_module)
         self.load = cache(self.load)  # type: ignore[method-assign]
-        self._captured: list[Sequence[Any]] | None = None  # the arguments of the launches being recorded
+        self._recording = Recording()  # the arguments of launches
 
     @staticmethod
     def _new_module(file: str, flags: tuple[str, ...]) -> Any:
@@ -143,8 +149,8 @@ class CupyDriver(Driver):
                 function(grid, block, arguments, shared_mem=shared, enable_cooperative_groups=cooperative)
             except CUDADriverError as error:
                 raise LaunchRefusedError(f"{program.kernel}: {error}") from error
-            if self._captured is not None:
-                self._captured.append(arguments)
+            if self._recording.launches is not None:
+                self._recording.launches.append(arguments)
 
         return launch
 
@@ -172,13 +178,14 @@ class CupyDriver(Driver):
         import cupy
 
         stream = cupy.cuda.Stream(non_blocking=True)
-        arguments = self._captured = []
+        arguments: list[Sequence[Any]] = []
+        self._recording.launches = arguments
         with stream:
             stream.begin_capture()
             try:
                 work()
             finally:
-                self._captured = None
+                self._recording.launches = None
                 graph = stream.end_capture()
         return partial(_launch_graph, graph, arguments)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from fastmlp.common.errors import BackendError
 
-from .driver import Device, Driver, Launch, LaunchRefusedError, Program, Size
+from .driver import Device, Driver, Launch, LaunchRefusedError, Program, Recording, Size
 from .sources import FOLDER, define, kernels, source
 
 FLAGS = ("-std=c++17", "-g1", "-fPIC", "-DEMULATION")
@@ -98,7 +98,7 @@ class EmulatedDriver(Driver):
     def __init__(self, device: Device = H100, seed: int = 1) -> None:
         self.device, self.seed = device, seed
         self.largest_cluster = 16
-        self._recorded: list[Callable[[], None]] | None = None
+        self._recording = Recording()  # what runs each launch
         self.load = cache(self.load)  # type: ignore[method-assign]
 
     def load(self, program: Program) -> Launch:
@@ -109,10 +109,10 @@ class EmulatedDriver(Driver):
             pointers, kept = _pointers(program, kernel.types, arguments)
             like = _alike(program, grid, block, arguments)
             run = partial(self._run, kernel, like, pointers, (kept, arguments), _dim3(grid), _dim3(block))
-            if self._recorded is None:
+            if self._recording.launches is None:
                 run()
             else:
-                self._recorded.append(run)
+                self._recording.launches.append(run)
 
         return launch
 
@@ -157,11 +157,12 @@ class EmulatedDriver(Driver):
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Like a CUDA graph: only the launches, with the addresses and numbers passed while recording."""
-        launches = self._recorded = []
+        launches: list[Callable[[], None]] = []
+        self._recording.launches = launches
         try:
             work()
         finally:
-            self._recorded = None
+            self._recording.launches = None
 
         def repeat() -> None:
             for launch in launches:

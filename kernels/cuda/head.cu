@@ -42,6 +42,7 @@ __device__ void finish_row(REAL* z, const Row& row, int rows, int classes, REAL*
     best = over_lanes(best, [](int a, int b) { return min(a, b); });
     REAL own = log(sum) - at_label;
     if (row.smoothing > 0) own += row.smoothing * (at_label - over_lanes(all, add) / classes);
+    __syncwarp(); // every lane has read the label's logit, which one of them now overwrites
     for (int c = lane; c < classes; c += LANES) {
         REAL target = c == row.label;
         target += row.smoothing * (REAL(1) / classes - target);

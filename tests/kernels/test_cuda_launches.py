@@ -9,6 +9,7 @@ import sys
 import weakref
 from dataclasses import replace
 from itertools import pairwise
+from threading import Thread
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ from fastmlp.backends.cuda_graphs import RECORDED_STEPS
 from fastmlp.backends.cupy import CudaBackend
 from fastmlp.common.errors import UsageError
 from fastmlp.kernels.cuda.dense import CudaOps, Finish
-from fastmlp.kernels.cuda.driver import CupyDriver, Device, Program
+from fastmlp.kernels.cuda.driver import CupyDriver, Device, Program, Recording
 from fastmlp.kernels.cuda.fused_epoch import TASK
 from fastmlp.kernels.cuda.fused_steps import LAYER, MOST_SLOTS, MOST_WORK, NETWORK, fuses_steps
 from fastmlp.kernels.cuda.one_block import MANY_NETWORKS
@@ -541,7 +542,7 @@ def cupy_driver(monkeypatch):
     error = SimpleNamespace(CUDADriverError=OSError)
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.api.driver", error)
     driver = CupyDriver.__new__(CupyDriver)
-    driver._captured = None
+    driver._recording = Recording()
     monkeypatch.setattr(driver, "_function", lambda program: lambda *arguments, **options: None)
     return driver
 
@@ -564,7 +565,34 @@ def test_a_capture_ends_with_an_error_in_it(cupy_driver):
     with pytest.raises(ZeroDivisionError):
         cupy_driver.record(lambda: 1 / 0)
     assert Stream.calls[-2:] == ["end", "exit"]
-    assert cupy_driver._captured is None
+    assert cupy_driver._recording.launches is None
+
+
+def beside(work):
+    """Do the work in another thread, to its end."""
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_a_capture_keeps_nothing_of_another_threads_launches(cupy_driver):
+    array = np.zeros(3)
+    alive = weakref.ref(array)
+    launch = cupy_driver.load(Program("dense.cu", "add_bias", ()))
+    repeat = cupy_driver.record(lambda array=array: beside(lambda: launch((1,), (1,), (array,))))
+    del array
+    assert alive() is None
+    repeat()
+
+
+def test_what_another_thread_launches_during_a_recording_runs_at_once_emulated(emulated):
+    z, out = emulated.asarray(np.ones((2, 3), "f4")), emulated.asarray(np.zeros((2, 3), "f4"))
+    bias = emulated.asarray(np.ones(3, "f4"))
+    repeat = emulated.driver.record(lambda: beside(lambda: emulated.network_ops.add_bias(z, bias, out)))
+    np.testing.assert_array_equal(out, 2)
+    out[...] = 0
+    repeat()
+    np.testing.assert_array_equal(out, 0)
 
 
 # What parity's cases are too small for, or too tidy.
