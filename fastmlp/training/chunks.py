@@ -49,6 +49,7 @@ class Chunks:
             )
         self._worker = ThreadPoolExecutor(1)  # kept from epoch to epoch
         self._slots = [_Slot(backend, self._columns, self.rows, dtype, scaling) for _ in range(SLOTS)]
+        backend.synchronize()  # earlier work may still use the memory that slots got, and uploads do not wait for it
         release_with(self, self._worker.shutdown, backend.synchronize, self._slots.clear)
 
     def of(self, order: NDArray[np.int64], rows: int) -> Iterator[tuple[int, Data]]:

@@ -154,6 +154,7 @@ class Slot:
         devices = [backend.asarray(host) for host in self._host] if backend.memory_budget() is None else []
         self._shared = bool(devices) and np.shares_memory(backend.to_numpy(devices[0]), self._host[0])
         self._device = devices if self._shared else [backend.empty(host.shape, host.dtype.name) for host in self._host]
+        backend.synchronize()  # earlier work may still use that memory, and uploads do not wait for it
         release_with(self, backend.synchronize, self._host.clear, self._device.clear)
 
     def fill(self, rows: Index) -> Slot:

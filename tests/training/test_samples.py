@@ -14,12 +14,14 @@ from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.cli.main import main
 from fastmlp.common.errors import BackendError
+from fastmlp.features.shards import ShardedRows, open_features
+from fastmlp.features.streamed import StreamedRows
 from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.tiers import Tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.testing.problems import tiers
-from fastmlp.training import loop
+from fastmlp.training import loop, windowed
 from fastmlp.training.recipe import Recipe
 from fastmlp.training.samples import ChunkedSamples, Samples
 from tests.backends import fake_cupy
@@ -169,6 +171,37 @@ def test_the_next_chunk_comes_while_one_is_used(monkeypatch):
     rest = [(start, len(labels)) for start, (_, labels, _) in chunks]
     assert rest == [(start, min(32, ROWS - start)) for start in range(32, ROWS, 32)]
     assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_uploads_begin_once_earlier_work_has_ended(streamed, tmp_path):
+    """It may still use the memory that a device has freed and given to them; they go beside all other work."""
+    calls: list[str] = []
+
+    class Noted(NumpyBackend):
+        def memory_budget(self) -> int:
+            return BUDGET
+
+        def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+            calls.append("empty")
+            return super().empty(shape, dtype)
+
+        def synchronize(self) -> None:
+            calls.append("synchronize")
+
+        def upload(self, source: np.ndarray, out: np.ndarray) -> None:
+            calls.append("upload")
+            super().upload(source, out)
+
+    backend, (features, labels) = Noted(), data()
+    np.save(tmp_path / "0.npy", features)
+    stored = open_features(tmp_path)
+    assert isinstance(stored, ShardedRows)
+    rows = StreamedRows(stored, 80, seed=0) if streamed else features
+    [network, *_] = networks_of(backend, SGD(), None)
+    windowed.placed(backend, rows, labels, "float32").evaluate(network)
+    before = calls[: calls.index("upload")]
+    assert before[::-1].index("synchronize") < before[::-1].index("empty")
 
 
 def test_weighted_rows_weigh_the_same_in_chunks(backend, monkeypatch):
