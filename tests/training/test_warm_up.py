@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.kernels.cuda.driver import Program
 from fastmlp.testing.emulated import EmulatedBackend
 from fastmlp.training.loop import train_together
@@ -40,3 +41,8 @@ def test_nothing_is_left_to_be_compiled(
     networks = [blueprint.network(emulated) for _ in range(2)]
     train_together(networks, samples, [recipe] * 2, [0, 0], rows=[40, ROWS], test=samples)
     assert loaded == warm
+
+
+def test_what_diverges_on_noise_need_not_do_so_on_the_data() -> None:
+    diverging = PRESETS["paper"].changed(batch_size=16, learning_rate=1e30)
+    warm_up(Blueprint((24, 16, 5), diverging, 0, "float32"), 1, ROWS, NumpyBackend())
