@@ -64,7 +64,7 @@ def measured(name: str, count: int, folder: Path, options: argparse.Namespace) -
         "input": name,
         "images": count,
         "engine": options.engine,
-        "peak_mb": round(used.ru_maxrss / 1000),  # Linux counts kilobytes
+        "peak_mb": round(used.ru_maxrss * 1024 / 10**6),  # Linux counts in units of 1,024 bytes
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
         "seconds": round(time.monotonic() - began, 1),
     }

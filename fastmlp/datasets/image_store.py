@@ -7,6 +7,7 @@ gets its name. In memory there are a few thousand images, and some forty bytes f
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -260,8 +261,14 @@ def _lay_down(parts: Sequence[PartFile], places: Sequence[Places], folder: Path)
         for images in chain.from_iterable(part.images() for part in parts):
             ours = slice(start, start + len(images))
             for image, split, row in zip(images, split_of[ours].tolist(), row_of[ours].tolist(), strict=True):
-                os.pwrite(files[split].fileno(), image.data, offsets[split] + row * IMAGE_BYTES)
+                _put(image, files[split], offsets[split] + row * IMAGE_BYTES)
             start += len(images)
+
+
+def _put(image: NDArray[np.uint8], file: IO[bytes], place: int) -> None:
+    """Write the image there. Raises OSError if a part of it finds no room, of which the system tells by a count."""
+    if os.pwrite(file.fileno(), image.data, place) != image.nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _images_file(path: Path, n: int) -> IO[bytes]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastmlp import datasets
-from fastmlp.common.errors import BackendError, DataError, UsageError
+from fastmlp.common.errors import BackendError, DataError, FastMLPError, UsageError
 from fastmlp.datasets import Dataset, Reading, mapped, places
 from fastmlp.datasets.sources import PartFile
 from fastmlp.experiments.config import Config
@@ -228,6 +228,17 @@ def test_a_killed_run_resumes_with_what_was_not_read(
     read.clear()
     assert same(whole, datasets.load(f"{layout}:{layout}", keep=KEPT))
     assert len(read) == 2 < parts
+
+
+def test_an_image_of_which_a_part_finds_no_room_is_not_kept(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk takes the first bytes of a write, and tells of the rest only by their number."""
+    with monkeypatch.context() as patched:
+        patched.setattr("fastmlp.datasets.image_store.os.pwrite", lambda *_: mapped.IMAGE_BYTES - 1)
+        with pytest.raises(FastMLPError, match="No space left on device"):
+            datasets.load("folder:folder", keep=KEPT)
+    assert same(datasets.load("folder:folder", keep=KEPT), datasets.load("folder:folder"))
 
 
 @pytest.mark.usefixtures("photos")
