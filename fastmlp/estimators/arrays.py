@@ -118,7 +118,7 @@ def backend_for(name: str, array: Any, threads: int | None = None) -> Backend:
         if array_api_compat.is_torch_array(array):
             name = f"torch:{array_api_compat.device(array)}"
         elif array_api_compat.is_cupy_array(array):
-            name = "cupy"
+            name = f"cupy:{array.device.id}"
     backend = _opened(name)
     if is_beside_others():
         _place.use(backend)

@@ -124,7 +124,7 @@ class TrainedByPreset:
     def _train(self, fit: Fit, rows: Rows, recipe: Recipe, stopping: Stopping | None, X: Any) -> None:
         """Train, and set the attributes."""
         backend = backend_for(self.backend, X, self.threads)
-        fit.continue_training(rows, recipe, backend, self.shuffle, stopping, verbose=bool(self.verbose))
+        self.backend_ = fit.continue_training(rows, recipe, backend, self.shuffle, stopping, bool(self.verbose))
         self._fit, classes = fit, fit.classes
         self.classes_ = beside(classes, X) if classes.dtype.kind in NUMBERS else classes
         plain = fit.parameters.plain
@@ -133,7 +133,6 @@ class TrainedByPreset:
         self.loss_curve_ = self.history_["train_loss"]
         self.loss_ = self.loss_curve_[-1]
         self.n_iter_ = len(self.loss_curve_)
-        self.backend_ = str(backend)
         if stopping is not None:
             self.validation_scores_ = fit.history.validation_accuracy
             self.best_validation_score_ = max(self.validation_scores_)

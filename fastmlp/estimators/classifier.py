@@ -139,7 +139,8 @@ class MLPClassifier(ModelFiles, TrainedAsSklearn, TrainedByPreset, ClassifierMix
     validation_scores_, best_validation_score_ : list of float, float
         With early_stopping, the accuracy on the held-out rows after every epoch, and the highest.
     backend_ : str
-        The backend that trained.
+        The backend that trained and, if ``fastmlp backends --measure`` has ranked a GPU's ways for such networks, the
+        way that it took: "cupy:cuda, fused steps", for example. Ways differ in the last bits of the coefficients.
 
     See Also
     --------

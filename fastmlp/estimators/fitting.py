@@ -78,10 +78,11 @@ class Fit:
         shuffle: bool,
         stopping: Stopping | None = None,
         verbose: bool = False,
-    ) -> None:
+    ) -> str:
         """Train from the history's end to the recipe's last epoch, or until it is time to stop.
 
-        verbose: print the loss of every epoch.
+        verbose: print the loss of every epoch. Returns the name of what trained: the backend, and its way if one was
+        measured to be the fastest.
         """
         trainer = recipe.network(self.parameters, backend, weighted=rows.relative_weights is not None)
         if self.state:
@@ -102,6 +103,7 @@ class Fit:
             trainer.state = watch.best_state
         self.state, self.recipe, self.rows = trainer.state, recipe, len(samples)
         self.parameters = replace(trainer.parameters, scaling=self.parameters.scaling)
+        return str(trainer.backend)
 
     def having_seen(self, rows: Rows) -> Fit:
         """It, standardising by the statistics of all rows so far, these included, with the answers that it had before.

@@ -18,8 +18,11 @@ from sklearn.preprocessing import StandardScaler
 
 from fastmlp import MLPClassifier
 from fastmlp.backends import open_backend, probe
+from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.common.errors import BackendError, UsageError
+from fastmlp.estimators import by_preset
 from fastmlp.estimators.rows import Rows
+from fastmlp.kernels import EpochKind
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.training.loop import DivergedError, train
 from fastmlp.training.recipe import PRESETS
@@ -61,6 +64,17 @@ def test_learns_digits_on_every_backend(name: str, digits: Arrays) -> None:
     assert model.loss_ == model.loss_curve_[-1] < 0.1 * model.loss_curve_[0]
     assert [w.shape for w in model.coefs_] == [(64, 256), (256, 10)]
     assert [b.shape for b in model.intercepts_] == [(256,), (10,)]
+
+
+def test_the_way_that_was_measured_to_be_fastest_is_told(monkeypatch: pytest.MonkeyPatch, digits: Arrays) -> None:
+    class Ranked(NumpyBackend):
+        def fastest(self, kind: EpochKind) -> NumpyBackend:
+            chosen = NumpyBackend()
+            chosen.way = f"the way for {kind.sizes[-1]} classes"
+            return chosen
+
+    monkeypatch.setattr(by_preset, "backend_for", lambda *_: Ranked())
+    assert quick(max_iter=1).fit(*digits).backend_ == "numpy, the way for 10 classes"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Arrays of other libraries in and out of MLPClassifier, following scikit-learn's array API convention."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import array_api_compat
 import array_api_strict
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sklearn.datasets import load_wine
 
 from fastmlp import MLPClassifier
 from fastmlp.backends import open_backend
+from fastmlp.estimators import arrays
 from fastmlp.estimators.arrays import on_backend, to_host
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -63,6 +66,16 @@ def test_auto_takes_the_library_and_the_device_of_the_tensor(wine: Arrays) -> No
     torch = pytest.importorskip("torch")
     model = quick(backend="auto").fit(torch.asarray(wine[0]), torch.asarray(wine[1]))
     assert model.backend_ == "torch"
+
+
+def test_auto_takes_the_gpu_of_the_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one that CuPy would use by itself."""
+    opened: list[str] = []
+    monkeypatch.setattr(arrays, "_opened", opened.append)
+    monkeypatch.setattr(arrays, "namespace_of", lambda _: np)
+    monkeypatch.setattr(array_api_compat, "is_cupy_array", lambda _: True)
+    arrays.backend_for("auto", SimpleNamespace(device=SimpleNamespace(id=1)))
+    assert opened == ["cupy:1"]
 
 
 @pytest.mark.usefixtures("dispatch")
