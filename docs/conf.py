@@ -23,7 +23,7 @@ exclude_patterns = ["extensions"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-# The notebook is committed without outputs: they are made here, anew in every build, and an error in a cell fails it.
+# The notebook is committed without outputs: every build makes them, and an error in a cell fails it.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300

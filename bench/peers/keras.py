@@ -26,15 +26,15 @@ def engine() -> str:
 
 def train(problem: Training) -> Bound:
     """More epochs of fit, on rows already in the epoch's order, so that it need not shuffle."""
-    return _fit(problem, anew=False)
+    return _fit(problem, from_scratch=False)
 
 
 def fit(problem: Training) -> Bound:
     """The same, with every run from the initial weights."""
-    return _fit(problem, anew=True)
+    return _fit(problem, from_scratch=True)
 
 
-def _fit(problem: Training, anew: bool) -> Bound:
+def _fit(problem: Training, from_scratch: bool) -> Bound:
     os.environ["KERAS_BACKEND"] = engine()  # read when Keras is imported
     import keras
 
@@ -44,7 +44,7 @@ def _fit(problem: Training, anew: bool) -> Bound:
     model.set_weights(start)
 
     def run() -> None:
-        if anew:
+        if from_scratch:
             model.set_weights(start)
         model.fit(X, y, batch_size=problem.batch_size, epochs=problem.epochs, shuffle=False, verbose=0)
 

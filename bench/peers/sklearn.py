@@ -14,15 +14,15 @@ from ..training import Training
 
 def train(problem: Training) -> Bound:
     """More epochs of fit, on rows already in the epoch's order, so that it need not shuffle."""
-    return _fit(problem, anew=False)
+    return _fit(problem, from_scratch=False)
 
 
 def fit(problem: Training) -> Bound:
     """The same, with every run from the initial weights."""
-    return _fit(problem, anew=True)
+    return _fit(problem, from_scratch=True)
 
 
-def _fit(problem: Training, anew: bool) -> Bound:
+def _fit(problem: Training, from_scratch: bool) -> Bound:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
@@ -34,7 +34,7 @@ def _fit(problem: Training, anew: bool) -> Bound:
     )  # fmt: skip
 
     def run() -> None:
-        if anew:
+        if from_scratch:
             start()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # few epochs are intended

@@ -188,7 +188,7 @@ _OWN_FILTERS = Shared(_filters)
 
 
 def _with_filters_left(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Take from scikit-learn's wrapper of a job what resets the filters and sets them anew, one by one.
+    """Take from scikit-learn's wrapper of a job what resets the filters and sets them again, one by one.
 
     They are the process's, which a job in a thread has already: but another job that warns in between finds none.
     """

@@ -17,7 +17,7 @@ Wait = Callable[[], object]
 
 
 class Staging:
-    """Host memory that is filled anew for each upload, once the one before has been copied from it.
+    """Host memory that each upload fills, once the previous one has been copied from it.
 
     pinned(count): that many bytes of host memory, uint8, from which copies are asynchronous. send(source): an array on
     the device, uint8, that the source's bytes will have arrived in before any later work there; and what waits until

@@ -75,7 +75,7 @@ class CudaBackend(Backend):
             return self
         if way not in self._told:
             self._told.add(way)
-            say(f"{'-'.join(map(str, kind.sizes))}: by {way}, measured to be the fastest on this GPU.")
+            say(f"{'-'.join(map(str, kind.sizes))} trains by {way}, which was measured to be the fastest on this GPU.")
         return self.by_way(way, kind)
 
     def _ranked(self, kind: EpochKind) -> str:

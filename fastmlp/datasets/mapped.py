@@ -24,7 +24,7 @@ MOST_IN_MEMORY = 2**26  # bytes of images
 
 
 class MappedImages:
-    """Images uint8 (n, 3, 32, 32) one after the other in a file, mapped anew for each reading, so that no page stays.
+    """Images uint8 (n, 3, 32, 32) one after the other in a file, mapped for each read alone, so that no page stays.
 
     Indexed as a NumPy array, it reads those images. It keeps the file, which may lose its name. Threads may share it.
     """

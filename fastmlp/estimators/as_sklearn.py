@@ -53,11 +53,11 @@ class TrainedAsSklearn:
         settings = settings_of(self)
         if incremental and settings.early_stopping:
             raise UsageError("partial_fit does not support early_stopping=True: it sees only a part of the rows.")
-        anew = not hasattr(self, "coefs_") or not (settings.warm_start or incremental)
-        features, targets = self._checked(X, y, settings, incremental, reset=anew)
+        from_scratch = not hasattr(self, "coefs_") or not (settings.warm_start or incremental)
+        features, targets = self._checked(X, y, settings, incremental, reset=from_scratch)
         weights = self._weights(sample_weight, features, targets, incremental)
         generator = check_random_state(self.random_state)  # type: ignore[attr-defined]
-        if anew:
+        if from_scratch:
             self._begin(features, targets, settings, generator)
         backend, data = backend_for(self.backend, None, self.threads), (features, targets, weights)
         with backend.without_autograd():

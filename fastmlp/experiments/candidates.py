@@ -292,20 +292,10 @@ def describe(
     models: Models, features: FeatureSet, splits: Sequence[Split], candidates: Sequence[Candidate | Known]
 ) -> dict[str, Any]:
     """Data, recipe, machine, tiers and times, for sweep.json and probe.json; splits: rows kept and held out."""
-    config, machine, data = models.config, models.machine, features.describe()
-    tiers = {str(candidate.setting.width): candidate.tier for candidate in candidates}
+    data = features.describe()
+    made_of = {"dataset": data.pop("dataset"), "extractor": data.pop("extractor")}
     return {
-        "config": {
-            "dataset": data.pop("dataset"),
-            "extractor": data.pop("extractor"),
-            "backend": str(machine.backend),
-            "preset": config.recipe_name,
-            **described(models.blueprint().recipe),
-            "seeds": config.all_seeds,
-            "dtype": config.dtype,
-            "threads": machine.threads,
-            "limit": config.limit,
-        },
+        "config": {**made_of, **_options(models)},
         "data": {
             **data,
             "sources": features.sources,
@@ -313,8 +303,22 @@ def describe(
             "held_out_rows": sum(len(held_out) for _, held_out in splits),
             "test_rows": data.pop("rows")["test"],
         },
-        "tiers": tiers,
+        "tiers": {str(candidate.setting.width): candidate.tier for candidate in candidates},
         "environment": environment.describe(),
-        "seconds": machine.seconds_so_far(),
+        "seconds": models.machine.seconds_so_far(),
         "heads": len(candidates),
+    }
+
+
+def _options(models: Models) -> dict[str, Any]:
+    """What the candidates have in common."""
+    config, machine = models.config, models.machine
+    return {
+        "backend": str(machine.backend),
+        "preset": config.recipe_name,
+        **described(models.blueprint().recipe),
+        "seeds": config.all_seeds,
+        "dtype": config.dtype,
+        "threads": machine.threads,
+        "limit": config.limit,
     }

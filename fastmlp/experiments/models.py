@@ -131,7 +131,7 @@ class Models:
         return other
 
     def on(self, device: str) -> Models:
-        """The same, to be trained on another of the machine's devices, where its rows are placed anew."""
+        """The same, to be trained on another of the machine's devices, where its rows are placed too."""
         return Models(self.config, self.machine.on(device), self.feature_sets)
 
     def compile_beside(self) -> Beside[None]:

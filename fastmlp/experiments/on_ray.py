@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fastmlp._version import __version__
@@ -42,6 +43,37 @@ class Call(NamedTuple):
     number: int
     method: str
     arguments: tuple[Any, ...]
+
+
+@dataclass
+class _Work:
+    """Calls that wait for a worker, those that are with one, by their answers, and how many workers died over each."""
+
+    waiting: deque[Call]
+    running: dict[Any, tuple[Any, Call]]
+    deaths: Counter[int]
+
+    @property
+    def left(self) -> int:
+        return len(self.waiting) + len(self.running)
+
+
+class _Watch:
+    """For how long nothing has been done; beats: a number that grows while something is."""
+
+    def __init__(self, beats: Callable[[], int]) -> None:
+        self._beats, self._beaten = beats, beats()
+        self.start()
+
+    def start(self) -> None:
+        self._since = time.monotonic()
+
+    def still_seconds(self) -> float:
+        beaten = self._beats()
+        if beaten > self._beaten:
+            self._beaten = beaten
+            self.start()
+        return time.monotonic() - self._since
 
 
 @contextmanager
@@ -187,35 +219,22 @@ class OnRay:
 
     def _results(self, calls: Sequence[Call], beats: Callable[[], int] = lambda: 0) -> Iterator[tuple[Call, Any]]:
         """Each call and its result, as they come; beats: a number that grows while workers get on with their calls."""
-        waiting, running, deaths = deque(calls), dict[Any, tuple[Any, Call]](), Counter[int]()
-        progressed, beaten = time.monotonic(), beats()
+        work, watch = _Work(deque(calls), {}, Counter()), _Watch(beats)
         try:
-            while waiting or running:
-                self._hire(min(self._staff.workers, len(waiting) + len(running)) - len(running))
-                while waiting and self._idle:
-                    worker, call = self._idle.pop(), waiting.popleft()
-                    running[getattr(worker, call.method).remote(*call.arguments)] = worker, call
-                done, _ = self._ray.wait([*running, *self._starting], timeout=POLL)
-                if not done and beats() > beaten:
-                    progressed, beaten = time.monotonic(), beats()
-                if not done and time.monotonic() - progressed > self._stall:
-                    raise self._stalled(running, waiting)
+            while work.left:
+                self._hire(min(self._staff.workers, work.left) - len(work.running))
+                self._give_out(work)
+                done, _ = self._ray.wait([*work.running, *self._starting], timeout=POLL)
+                if not done and watch.still_seconds() > self._stall:
+                    raise self._stalled(work)
                 for answer in done:
                     if answer in self._starting:
-                        self._take_up(answer, deaths)
-                        continue
-                    worker, call = running.pop(answer)
-                    result = self._result(answer)
-                    if result is None:
-                        self._end(worker)
-                        self._count(call.number, deaths)
-                        waiting.appendleft(call)
-                        continue
-                    self._idle.append(worker)
-                    deaths[STARTING], progressed = 0, time.monotonic()
-                    yield call, result
+                        self._take_up(answer, work)
+                    elif finished := self._finished(answer, work):
+                        watch.start()
+                        yield finished
         finally:
-            for worker, _ in running.values():
+            for worker, _ in work.running.values():
                 self._end(worker)
 
     def _hire(self, wanted: int) -> None:
@@ -224,14 +243,33 @@ class OnRay:
             worker = self._ray.remote(Worker).options(**resources, max_restarts=0).remote(self._staff.threads)
             self._starting[worker.begin.remote(__version__)] = worker
 
-    def _take_up(self, answer: Any, deaths: Counter[int]) -> None:
+    def _give_out(self, work: _Work) -> None:
+        """A call to each worker that has none."""
+        while work.waiting and self._idle:
+            worker, call = self._idle.pop(), work.waiting.popleft()
+            work.running[getattr(worker, call.method).remote(*call.arguments)] = worker, call
+
+    def _take_up(self, answer: Any, work: _Work) -> None:
         """A worker that has started, or has died over it."""
         worker = self._starting.pop(answer)
         if self._result(answer) is None:
             self._end(worker)
-            self._count(STARTING, deaths)
+            self._count(STARTING, work.deaths)
         else:
             self._idle.append(worker)
+
+    def _finished(self, answer: Any, work: _Work) -> tuple[Call, Any] | None:
+        """The call that was answered, and its result; None if its worker died: then the call waits for another."""
+        worker, call = work.running.pop(answer)
+        result = self._result(answer)
+        if result is None:
+            self._end(worker)
+            self._count(call.number, work.deaths)
+            work.waiting.appendleft(call)
+            return None
+        self._idle.append(worker)
+        work.deaths[STARTING] = 0
+        return call, result
 
     def _result(self, answer: Any) -> Any:
         """What a worker answered; None if it died before. Raises what the call raised."""
@@ -253,11 +291,11 @@ class OnRay:
             )
         warn("A worker of the Ray cluster died: its work goes to another one.")
 
-    def _stalled(self, running: dict[Any, tuple[Any, Call]], waiting: Sequence[Call]) -> FastMLPError:
-        left = len(running) + len(waiting)
+    def _stalled(self, work: _Work) -> FastMLPError:
+        running, starting = len(work.running), len(self._starting)
         return FastMLPError(
-            f"Nothing was done on the Ray cluster for {self._stall:g} seconds (--stall), with {left:,} parts left, "
-            f"{len(running):,} of them with workers, and {len(self._starting):,} workers that have not started: see "
+            f"Nothing was done on the Ray cluster for {self._stall:g} seconds (--stall), with {work.left:,} parts "
+            f"left, {running:,} of them with workers, and {starting:,} workers that have not started: see "
             "`ray status`, or give more time; the same command then resumes."
         )
 

@@ -289,7 +289,7 @@ class _Probe:
         try:
             self.heads = [Known(Setting(*setting), figures, tier) for setting, figures, tier in kept["heads"]]
         except (KeyError, TypeError, ValueError):
-            raise DataError(f"{path} is damaged: drop --resume to train anew.") from None
+            raise DataError(f"{path} is damaged: drop --resume to start over.") from None
         say(f"Resuming {path}: {len(self.heads):,} heads are trained already.")
 
     # The best.

@@ -148,7 +148,7 @@ def _damage_reported(path: Path) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({first_line(error)}): drop --resume to train anew.") from None
+        raise DataError(f"{path} is damaged ({first_line(error)}): drop --resume to start over.") from None
 
 
 def _say_resuming(path: Path, member: Member) -> None:

@@ -24,7 +24,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call with each combination of argument types; later processes load it from the cache."""
     try:
         kernel = njit(cache=True, **FLAGS)(function)
-    except RuntimeError:  # no folder that Numba may write to: each process compiles anew
+    except RuntimeError:  # no folder that Numba may write to: each process compiles for itself
         return njit(**FLAGS)(function)
     _renew_with_any_source(kernel)
     return kernel

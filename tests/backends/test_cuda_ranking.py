@@ -180,4 +180,5 @@ def test_the_choice_is_told_once(capsys):
     backend = ranked(SPECIALISED)
     for _ in range(3):
         assert choose_tier(SIZES, "float32", backend).way == SPECIALISED
-    assert capsys.readouterr().err.count(f"512-64-10: by {SPECIALISED}, measured to be the fastest on this GPU.") == 1
+    told = f"512-64-10 trains by {SPECIALISED}, which was measured to be the fastest on this GPU."
+    assert capsys.readouterr().err.count(told) == 1
