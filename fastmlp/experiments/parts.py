@@ -125,7 +125,8 @@ class Search:
         config, backend = models.config, models.machine.backend
         features, kept = next(iter(models.feature_sets.values())), trial.kept
         scaling = scaling_of(features, trial.parts[0].features, config.recipe)
-        shaped = (__version__, str(backend), threads, config.dtype, parts)
+        ways = [part.heads[0].blueprint.way_on(backend) for part in parts]
+        shaped = (__version__, str(backend), threads, config.dtype, parts, ways)
         key = _digest(repr(shaped), _content(kept), _content(trial.held_out), _content_of_scaling(scaling))
         folder = (config.folder / PARTS).absolute() / key
         if not folder.is_dir():

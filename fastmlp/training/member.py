@@ -10,6 +10,7 @@ from typing import Any
 from fastmlp.backends.base import Backend
 from fastmlp.models import storage
 from fastmlp.network.parameters import Parameters, initial_parameters
+from fastmlp.network.tiers import choose_tier
 from fastmlp.network.trainer import Trainer
 from fastmlp.training.history import History
 from fastmlp.training.recipe import Recipe
@@ -45,6 +46,12 @@ class Blueprint:
         return self.recipe.network(
             parameters, backend, weighted=self.class_weight is not None, networks=self.together, way=way
         )
+
+    def way_on(self, backend: Backend) -> str:
+        """The way in which it would begin there: the fastest that was measured, or empty if none was."""
+        recipe, weighted = self.recipe, self.class_weight is not None
+        rows = (recipe.batch_size, weighted, recipe.label_smoothing)
+        return choose_tier(self.sizes, self.dtype, backend, recipe.update_rule, *rows, self.together).way
 
     def fingerprint(self, features: Sequence[str]) -> Fingerprint:
         """What a checkpoint must agree with; features: names of the feature sets, which change with their content."""

@@ -166,6 +166,17 @@ def test_parts_of_another_sweep_are_not_taken(ray: StandIn, changed: list[str]) 
     assert swept("cluster", *ARRAY, *changed, *ON_RAY) == swept("local", *ARRAY, *changed)
 
 
+def test_parts_that_began_in_another_way_are_not_taken(ray: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's ways differ in the last bits, and were measured again since."""
+    ray.dies = fails_after(3)
+    swept("cluster", *ARRAY, *ON_RAY, code=1)
+    (before,) = Path("cluster/parts").iterdir()
+    monkeypatch.setattr(Blueprint, "way_on", lambda *_: "fused steps")
+    swept("cluster", *ARRAY, *ON_RAY, code=1)
+    (after,) = Path("cluster/parts").iterdir()
+    assert after != before
+
+
 # What ends it.
 
 

@@ -141,6 +141,7 @@ def test_a_training_goes_on_in_the_way_in_which_it_began(kind, measured_first, m
     again._save()
     assert begun(measured_then, resume=True).members[0].way == first.members[0].way
     assert begun(measured_then, resume=False).members[0].network.backend.way == measured_then
+    assert blueprint(1).way_on(Ranked(measured_then)) == measured_then
 
 
 def test_without_resume_nothing_of_an_earlier_run_is_left(samples, monkeypatch):
