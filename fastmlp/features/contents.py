@@ -67,17 +67,17 @@ def open_contents(path: Path) -> Contents:
     Raises DataError if it is missing, damaged or something else, BackendError if pyarrow is missing.
     """
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _open_safetensors, ".parquet": _open_parquet}
+    check_readable(path)
     reader = readers.get(path.suffix.lower())
     if reader is None:
         text = path.suffix.lower() in TEXTS
         fix = "read it with numpy.loadtxt and save it with numpy.save" if text else "save it as one of these"
         raise DataError(f"{path} is not a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file: {fix}.")
-    _check_readable(path)
     with damage_reported(path):
         return reader(path)
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
     """Raise DataError if it cannot be: the libraries tell the reason less well."""
     if not is_file(path):
         raise DataError(f"{path} does not exist or is not a file: check the path.")
@@ -161,7 +161,8 @@ def _open_parquet(path: Path) -> Contents:
         try:
             file, columns = parquet.ParquetFile(path), list(names)
             table = file.read(columns=columns) if group is None else file.read_row_group(group, columns=columns)
-            return {name: _column(path, name, table.column(name)) for name in names}
+            first = sum(groups[:group]) if group is not None else 0
+            return {name: _column(path, name, table.column(name), first) for name in names}
         except ArrowException as error:
             raise ValueError(first_line(error)) from None
 
@@ -204,15 +205,18 @@ def _index_of(schema: Any) -> tuple[str, ...]:
     return tuple(name for name in schema.names if name in named or UNNAMED_INDEX.fullmatch(name))
 
 
-def _column(path: Path, name: str, column: Any) -> NDArray[Any]:
-    """A column (n,), or (n, d) from lists of equal length. Raises DataError for missing values."""
+def _column(path: Path, name: str, column: Any, first: int) -> NDArray[Any]:
+    """A column (n,), or (n, d) from lists of equal length, from that row of the file on.
+
+    Raises DataError for missing values.
+    """
     import pyarrow as pa
     from pyarrow import compute, types
 
     array = column.combine_chunks()
     if isinstance(array, pa.DictionaryArray):
         array = array.dictionary_decode()
-    _check_complete(path, name, array)
+    _check_complete(path, name, array, first)
     if types.is_string(array.type) or types.is_large_string(array.type) or types.is_string_view(array.type):
         return np.array(array.to_pylist(), dtype=np.str_)
     if types.is_decimal(array.type):
@@ -224,14 +228,14 @@ def _column(path: Path, name: str, column: Any) -> NDArray[Any]:
     if (np.asarray(compute.list_value_length(array)) != width).any():
         raise ValueError(f"column {name!r} has lists of different lengths")
     if values.null_count:
-        row = int(np.asarray(values.is_null()).argmax()) // width
+        row = first + int(np.asarray(values.is_null()).argmax()) // width
         raise _missing(path, name, row)
     return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(array), width)
 
 
-def _check_complete(path: Path, name: str, array: Any) -> None:
+def _check_complete(path: Path, name: str, array: Any, first: int) -> None:
     if array.null_count:
-        raise _missing(path, name, int(np.asarray(array.is_null()).argmax()))
+        raise _missing(path, name, first + int(np.asarray(array.is_null()).argmax()))
 
 
 def _missing(path: Path, name: str, row: int) -> DataError:

@@ -212,7 +212,8 @@ class PackedRows:
     @classmethod
     def opened(cls, contents: Contents, choice: Choice, read_part: PartReader) -> PackedRows:
         grouped = bool(contents.groups)
-        first = read_part(contents.path, choice, 0 if grouped else None)
+        filled = next((number for number, rows in enumerate(contents.groups) if rows), 0)
+        first = read_part(contents.path, choice, filled if grouped else None)
         parts = np.cumsum(contents.groups if grouped else [len(first)])
         shape = (int(parts[-1]), *first.shape[1:])
         return cls(contents.path, choice, shape, first.dtype, np.array([0, *parts]), grouped, read_part)
@@ -233,7 +234,13 @@ class PackedRows:
         return replace(self, path=path, read_part=kept_part)
 
     def _part(self, number: int) -> NDArray[Any]:
-        return self.read_part(self.path, self.choice, number if self.grouped else None)
+        part = self.read_part(self.path, self.choice, number if self.grouped else None)
+        if part.shape[1] != self.shape[1]:
+            raise DataError(
+                f"{self.path} has {self.shape[1]:,} features per row, but {part.shape[1]:,} from row "
+                f"{self.parts[number]} on: give all rows as many."
+            )
+        return part
 
 
 def read_part(path: Path, choice: Choice, group: int | None) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,14 @@ def shard_paths(place: Path) -> list[Path]:
         say(f"Left out {len(others):,} entries of {place} that are no shards: {listed(others)}.")
     check_counted(paths)
     return paths
+
+
+def by_number(paths: Sequence[Path]) -> list[int]:
+    """Their places in the order of names in which numbers count as numbers: 2 before 10."""
+    keys = [
+        [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", str(path)))] for path in paths
+    ]
+    return sorted(range(len(paths)), key=keys.__getitem__)
 
 
 def _listed(folder: Path, paths: Sequence[Path]) -> list[Path]:

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError, first_line
-from fastmlp.common.files import is_file, sha256_of
+from fastmlp.common.files import BFLOAT16, is_file, sha256_of
 from fastmlp.common.progress import say, warn
 from fastmlp.features import first_format
-from fastmlp.features.columns import ANY, Choice, Columns, choose
-from fastmlp.features.contents import Contents, open_contents
+from fastmlp.features.columns import ANY, Choice, Columns, choose, listed
+from fastmlp.features.contents import Contents, check_readable, open_contents
 from fastmlp.features.first_format import FILES
 from fastmlp.features.row_files import PARTS_KEPT, Index, PartReader, Put, RowFile, open_rows, read_part, take
-from fastmlp.features.shard_files import MANIFEST, has_manifest, is_sharded, read_manifest, shard_paths
+from fastmlp.features.shard_files import MANIFEST, by_number, has_manifest, is_sharded, read_manifest, shard_paths
 from fastmlp.features.tables import (
     RowArray,
     Table,
@@ -177,8 +177,9 @@ def open_shards(place: Path, labels: Path | None = None, columns: Columns = ANY)
     inside = labels is None
     opener = _opened(place, columns, partial(choose, with_labels=inside), with_labels=inside)
     X = ShardedRows(opener.shards)
-    y = _joined(opener.labels, X) if labels is None else _labels_beside(X, place, labels, columns)
-    told = opener.told(y)
+    paths = [shard.path for shard in X.shards]
+    y = _joined(opener.labels, paths) if labels is None else _labels_beside(X, place, labels, columns)
+    told = (*opener.told(y), *_doubts_of_order(paths, place, labels))
     say(f"{len(X.shards):,} shard{'s' if len(X.shards) > 1 else ''} in {place}: {len(X):,} rows.")
     return Table(X, y, opener.names, columns.label or opener.first.label, told)
 
@@ -196,7 +197,10 @@ def _in_store(place: Path, labels: Path | None) -> tuple[Path, Path | None]:
 
 def _opened(place: Path, columns: Columns, chooser: Chooser, with_labels: bool = False) -> _Opener:
     opener = _Opener(columns, chooser, with_labels)
-    for path in shard_paths(place) if is_sharded(place) else [place]:
+    sharded = is_sharded(place)
+    if not sharded:
+        check_readable(place)
+    for path in shard_paths(place) if sharded else [place]:
         opener.add(path)
     if has_manifest(place):
         _check_manifest(place, opener.shards)
@@ -263,9 +267,9 @@ class _Opener:
             raise DataError(
                 f"The shard {path} has {width:,} features per row, but {first.path} {usual:,}: give the same."
             )
-        if file.stored != first.file.stored:
-            kinds = [np.dtype(one.stored).name if one.stored != "BF16" else "bfloat16" for one in (file, first.file)]
-            raise DataError(f"The shard {path} has {kinds[0]} features, but {first.path} {kinds[1]}: save them alike.")
+        kind, first_kind = (_kind_of(one) for one in (file, first.file))
+        if kind != first_kind:
+            raise DataError(f"The shard {path} has {kind} features, but {first.path} {first_kind}: save them alike.")
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -282,6 +286,11 @@ class _Opener:
         if self.names is not None:
             refuse_copies(self.names, few, labels[: len(few)], self.contents.path)
         return notices(self.contents, self.first, self.columns, few)
+
+
+def _kind_of(file: RowFile) -> str:
+    """The type of the features that are stored, in whatever order of bytes."""
+    return "bfloat16" if file.stored == BFLOAT16 else np.dtype(file.stored).name
 
 
 def _check_same_columns(contents: Contents, first: Contents) -> None:
@@ -312,21 +321,43 @@ def _labels_beside(X: ShardedRows, place: Path, labels: Path, columns: Columns) 
         raise DataError(
             f"{len(X.shards):,} shards in {place}, but {len(paths):,} of labels in {labels}: give one each."
         )
+    if not (has_manifest(place) or has_manifest(labels)):
+        _check_same_order([shard.path for shard in X.shards], paths)
     parts = []
     for shard, path in zip(X.shards, paths, strict=True):
         parts.append(read_labels(path, columns))
         _check_as_many(shard, path, parts[-1])
-    return _joined(parts, X)
+    return _joined(parts, paths)
 
 
-def _joined(parts: Sequence[NDArray[Any]], X: ShardedRows) -> NDArray[Any]:
-    """The labels of all shards, which are of one kind."""
-    for part, shard in zip(parts, X.shards, strict=True):
+def _check_same_order(shards: Sequence[Path], labels: Sequence[Path]) -> None:
+    """DataError where names put shards and labels in different orders, as 1, 10, 2 and 01, 02, 10 do."""
+    for shard, path, *places in zip(shards, labels, by_number(shards), by_number(labels), strict=True):
+        if places[0] != places[1]:
+            raise DataError(
+                f"In the order of their names, the labels {path} would be those of {shard}: number both with as many "
+                "digits, such as 01 and 10."
+            )
+
+
+def _doubts_of_order(shards: Sequence[Path], place: Path, labels: Path | None) -> tuple[str, ...]:
+    """Say, and return, whether labels in one file might be in another order than that of the shards' names."""
+    places = by_number(shards)
+    if labels is None or is_sharded(labels) or has_manifest(place) or places == sorted(places):
+        return ()
+    order = listed(path.name for path in shards)
+    sentence = f"The labels in {labels} are taken in the order of the shards' names, which is {order}."
+    warn(sentence)
+    return (sentence,)
+
+
+def _joined(parts: Sequence[NDArray[Any]], paths: Sequence[Path]) -> NDArray[Any]:
+    """The labels of all shards, which lie at these paths and are of one kind."""
+    for part, path in zip(parts, paths, strict=True):
         if part.dtype.kind != parts[0].dtype.kind:
             kinds = ["words" if labels.dtype.kind == "U" else "whole numbers" for labels in (part, parts[0])]
-            first = X.shards[0].path
             raise DataError(
-                f"The labels of {shard.path} are {kinds[0]}, but those of {first} {kinds[1]}: save them alike."
+                f"The labels of {path} are {kinds[0]}, but those of {paths[0]} {kinds[1]}: save them alike."
             )
     return np.concatenate(parts)
 

@@ -72,7 +72,7 @@ class StreamedRows:
             parts = shard.file.parts
             inside = np.arange(0, shard.rows, rows) if parts is None else parts[:-1]
             starts.append(shard.start + inside)
-        borders = np.append(np.concatenate(starts), len(self.source))
+        borders = np.unique(np.append(np.concatenate(starts), len(self.source)))  # a row group may have no row
         return borders if self.rows is None else np.unique(np.searchsorted(self.rows, borders))
 
 

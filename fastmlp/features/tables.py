@@ -249,7 +249,10 @@ def read_chosen_labels(contents: Contents, label: str | None) -> NDArray[Any]:
     """Labels (n,) of an open file, checked. Raises DataError where it has none."""
     if label is None:
         named = "" if ONLY in contents.dimensions else ", or name their column by --label-column"
-        raise DataError(f"{contents.path} has no labels: pass them with --labels FILE{named}.")
+        raise DataError(
+            f"{contents.path} has no labels: pass them with --labels FILE, those of test features with --test-labels "
+            f"FILE{named}."
+        )
     return checked_labels(contents.read(label)[0], contents.path)
 
 
@@ -309,12 +312,25 @@ def checked_features(features: NDArray[Any], path: Path) -> NDArray[Any]:
     if features.ndim == 4:
         return as_images(features, lambda sentence: DataError(f"{path}: {sentence}"))
     if features.ndim != 2 or features.dtype.kind not in "fiu":
-        bfloat16 = "; if these are bfloat16, save X.astype('float32')" if features.dtype == "V2" else ""
-        fix = "; flatten them by X.reshape(len(X), -1)" if features.ndim > 2 else bfloat16
-        raise DataError(f"{path} has {features.dtype} {features.shape}: features must be numbers (n, d){fix}.")
+        raise DataError(
+            f"{path} has {features.dtype} {features.shape}: features must be numbers (n, d){_way_to_numbers(features)}."
+        )
     if features.size == 0:
         raise DataError(f"{path} has no features, its shape is {features.shape}: give at least one row.")
     return features
+
+
+def _way_to_numbers(features: NDArray[Any]) -> str:
+    """How to make features of what is none, where that is clear."""
+    if features.ndim > 2:
+        return "; flatten them by X.reshape(len(X), -1)"
+    if features.dtype == "V2":
+        return "; if these are bfloat16, save X.astype('float32')"
+    if features.dtype.kind == "V":
+        return "; if these are named fields, save numpy.lib.recfunctions.structured_to_unstructured(X)"
+    if features.dtype.kind == "b":
+        return "; save X.astype('uint8')"
+    return "; for one feature per row, save X.reshape(-1, 1)" if features.ndim == 1 else ""
 
 
 def checked_labels(labels: NDArray[Any], path: Path) -> NDArray[Any]:

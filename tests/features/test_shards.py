@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 
 from fastmlp.common.errors import DataError
 from fastmlp.features.shard_files import MANIFEST, Entry, write_manifest, write_shard
-from fastmlp.features.shards import open_features, open_table
+from fastmlp.features.shards import ShardedRows, open_features, open_shards, open_table
+from fastmlp.features.streamed import StreamedRows
 from fastmlp.features.tables import finite_rows
 
 ROWS = [40, 7, 33]
@@ -239,6 +240,75 @@ def test_labels_that_are_not_as_many(tmp_path: Path, X: np.ndarray, y: np.ndarra
     paths[1].unlink()
     with pytest.raises(DataError, match=r"3 shards in .*, but 2 of labels in"):
         open_table(tmp_path / "x", tmp_path / "y")
+
+
+def test_labels_in_another_order_than_their_shards(
+    tmp_path: Path, X: np.ndarray, y: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By names 10 comes before 2: whoever wrote these counted."""
+    for number in (1, 2, 10):
+        for folder, name, rows in (
+            ("x", str(number), X[:9]),
+            ("y", str(number), y[:9]),
+            ("padded", f"{number:02}", y[:9]),
+        ):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            np.save(tmp_path / folder / f"{name}.npy", rows)
+    np.save(tmp_path / "all.npy", y[:27])
+    assert not open_table(tmp_path / "x", tmp_path / "y").notices
+    with pytest.raises(DataError, match=r"padded/02\.npy would be those of .*x/10\.npy: number both"):
+        open_table(tmp_path / "x", tmp_path / "padded")
+    [notice] = open_table(tmp_path / "x", tmp_path / "all.npy").notices
+    assert "in the order of the shards' names, which is 1.npy, 10.npy, 2.npy" in notice
+    assert notice in capsys.readouterr().err
+
+
+def test_shards_in_two_orders_of_bytes(tmp_path: Path, X: np.ndarray, y: np.ndarray) -> None:
+    write_shards(WRITERS["npz"][1], "npz", X, y, tmp_path)
+    np.savez(tmp_path / "part-1.npz", features=X[40:47].astype(">f4"), labels=y[40:47].astype(">i8"))
+    table = open_table(tmp_path)
+    np.testing.assert_array_equal(table.features[:], X)
+    np.testing.assert_array_equal(table.labels, y)
+
+
+def write_groups(path: Path, *groups: list[list[float | None] | None]) -> None:
+    """Each group's lists, with labels of 0."""
+    schema = pa.schema({"embedding": pa.list_(pa.float32()), "label": pa.int64()})
+    with parquet.ParquetWriter(path, schema) as writer:
+        for rows in groups:
+            writer.write_table(pa.table([pa.array(rows, schema.types[0]), [0] * len(rows)], schema=schema))
+
+
+def test_row_groups_without_rows(tmp_path: Path) -> None:
+    write_groups(tmp_path / "a.parquet", [], [[1, 2], [3, 4]], [], [[5, 6]], [])
+    features = open_table(tmp_path).features
+    assert isinstance(features, ShardedRows)
+    np.testing.assert_array_equal(features[:], [[1, 2], [3, 4], [5, 6]])
+    assert StreamedRows(features, window_rows=1, seed=0).borders().tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [
+        ([[5, 6], None], "missing values, the first in row 3"),
+        ([[5, 6], [7, None]], "missing values, the first in row 3"),
+        ([[5], [6]], "has 2 features per row, but 1 from row 2 on"),
+    ],
+)
+def test_a_later_row_group_that_is_refused(tmp_path: Path, group: list[list[float | None] | None], says: str) -> None:
+    """Whatever dtype it is read in: one column would be broadcast to the width of the others."""
+    write_groups(tmp_path / "a.parquet", [[1, 2], [3, 4]], group)
+    for dtype in ("float32", "float64"):
+        with pytest.raises(DataError, match=says):
+            finite_rows(open_table(tmp_path).features, None, dtype, tmp_path)
+
+
+def test_a_place_that_is_not_there(tmp_path: Path, X: np.ndarray) -> None:
+    np.save(tmp_path / "x.npy", X)
+    for features, labels in (("nothing", None), ("nothing.npy", None), ("x.npy", "nothing")):
+        for opened in (open_table, open_shards):
+            with pytest.raises(DataError, match=r"nothing(\.npy)? does not exist or is not a file: check the path"):
+                opened(tmp_path / features, None if labels is None else tmp_path / labels)
 
 
 def test_a_place_without_shards(tmp_path: Path) -> None:
