@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ INTERRUPTED = 130
 
 def enter(extras: Iterable[str]) -> Path:
     """The folder of .venv's programs, once it has these extras; ends the script with a sentence if it cannot."""
+    # pip left compiling to what imports, and without bytecode each of hundreds of processes would do that anew
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     environment = Environment(ROOT)
     try:
         environment.prepare(extras)

@@ -266,6 +266,14 @@ def test_a_second_set_up_waits_for_the_first(setup, capsys):
 # The two commands.
 
 
+def test_what_is_imported_is_compiled_once_whatever_the_environment_says(setup, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", setup.checkout)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert environment.enter({"test"}) == setup.checkout / ".venv/bin"
+    code = "import sys; print(sys.dont_write_bytecode)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
 def test_reproduce_becomes_fastmlp_with_the_same_options(setup):
     """The real script, in a checkout whose environment is ready."""
     for path in (*SCRIPTS.glob("*.py"), SCRIPTS / "reproduce"):
