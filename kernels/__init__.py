@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import IntEnum
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,3 +79,24 @@ class EpochTask:
         """Inputs, the hidden units of each hidden layer, classes."""
         layers = self.slots[0]
         return (layers[0][0].shape[0], *(weight.shape[1] for weight, _ in layers))
+
+
+class Halves(IntEnum):
+    """How numbers of 16 bits are stored."""
+
+    NONE = 0  # they are of more bits
+    FLOAT16 = 1
+    BFLOAT16 = 2
+
+
+class RowSource(NamedTuple):
+    """Rows of numbers in an open file: its descriptor, where the first row begins, and the bytes of each.
+
+    halves: one of `Halves`. gap: two rows no further apart are read by one call, with those between them.
+    """
+
+    file: int
+    offset: int
+    row_bytes: int
+    halves: int
+    gap: int

@@ -67,6 +67,7 @@ class Backend(ABC):
     devices: Sequence[str] = ()  # names of backends, one for each device that heads may be spread over
     way: str = ""  # to which it is confined, see `epoch_ways`
     beside_host: ClassVar[bool] = False  # it computes while the host does other work, and has room for more
+    fills_host: ClassVar[bool] = False  # its epochs take all of the host's cores
     one_thread_per_op: ClassVar[bool] = False  # of array code, products left out: rows are worth sharing out
 
     def __init__(self, device: str | None = None) -> None:

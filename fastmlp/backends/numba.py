@@ -60,6 +60,7 @@ class NumbaPatchOps(NumpyPatchOps):
 class NumbaBackend(NumpyBackend):
     name = "numba"
     fuses_evaluation = True
+    fills_host = True
     image_kernels = augment.KERNELS
 
     @cached_property

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,25 +21,29 @@ from fastmlp.common.files import BFLOAT16, widened
 from fastmlp.features.columns import Choice
 from fastmlp.features.contents import Contents, damage_reported, open_contents
 from fastmlp.features.tables import read_chosen
+from fastmlp.kernels import Halves, RowSource
+from fastmlp.network.scaling import Scaling
 
 PARTS_KEPT = 2  # of packed files: one for each of two threads
 Index = NDArray[np.int64]
-Put = Callable[[NDArray[Any], Index, NDArray[Any]], None]  # of rows (n, d) those in these places to out (m, d)
 Stretch = tuple[int, int, int]  # of a file: its first row, how many, and where in the room they are to lie
 PartReader = Callable[[Path, Choice, int | None], NDArray[Any]]
 NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "|u1", "I8": "|i1"} | {
     f"{sign}{bits}": f"<{sign.lower()}{bits // 8}" for sign in "UI" for bits in (16, 32, 64)
 }  # by what safetensors calls them
+HALVES = {np.dtype(np.float16): Halves.FLOAT16}
 STRETCH_BYTES = 2**18  # read together, and still in a core's cache when their rows are taken
 COLUMN_BYTES = 2**22  # the same of a file that is stored by columns, each of which takes a call
 GAP_BYTES = 2**14  # between two rows: what is not wanted is read with them, which takes less time than another call
 
-_kept = threading.local()  # its room: what the thread reads to
+_kept = threading.local()  # its room: what the thread reads to; wide: the same in float32, where that is halves
 
 
-def take(rows: NDArray[Any], places: Index, out: NDArray[Any]) -> None:
-    """Write the rows in these places to out, which may have another dtype."""
-    if out.dtype == rows.dtype:
+def _put(rows: NDArray[Any], places: Index, out: NDArray[Any], scaling: Scaling | None) -> None:
+    """Write the rows in these places to out, which may have another dtype, standardised if there is a scaling."""
+    if scaling is not None:
+        scaling.take(rows, places, out)
+    elif out.dtype == rows.dtype:
         np.take(rows, places, axis=0, out=out, mode="clip")  # "raise" would copy twice
     else:
         out[...] = rows[places]
@@ -63,8 +67,8 @@ class RowFile(Protocol):
     @property
     def parts(self) -> Index | None: ...
 
-    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
-        """Put those rows, in that order, into out (m, d), of any dtype."""
+    def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
+        """Put those rows, in that order, into out (m, d), of any dtype, standardised if there is a scaling."""
 
     def at(self, path: Path) -> RowFile:
         """The same by another path, and fit to be sent to another process."""
@@ -98,25 +102,44 @@ class PlainRows:
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(np.float32 if self.stored == BFLOAT16 else self.stored)
 
-    @property
+    @cached_property
     def _in_file(self) -> np.dtype[Any]:
         return np.dtype(np.uint16 if self.stored == BFLOAT16 else self.stored)
 
-    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
+    def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
         """Rows in ascending order take the fewest calls."""
-        width, row_bytes = self.shape[1], self.shape[1] * self._in_file.itemsize
-        size = max(1, (COLUMN_BYTES if self.fortran else STRETCH_BYTES) // row_bytes)
-        room = _room(self._in_file, min(size, self.shape[0]), width, self.fortran)
-        direct = put is take and out.dtype == self._in_file == self.dtype and out.flags.c_contiguous
         with _opened(self.path) as file:
-            for part, places, stretches in _roomfuls(rows, 1 + GAP_BYTES // row_bytes, len(room)):
-                filled = room[: places[-1] + 1]
-                whole = len(filled) == len(places)
-                target = out[part] if direct and whole and not self.fortran else filled
-                for first, count, place in stretches:
-                    self._fill_rows(file, first, target[place : place + count])
-                if target is filled:
-                    put(widened(filled) if self.stored == BFLOAT16 else filled, places, out[part])
+            done = 0 if scaling is None or self.fortran else self._read_compiled(file, rows, out, scaling)
+            if done < len(rows):
+                self._read_in_calls(file, rows[done:], out[done:], scaling)
+
+    def _read_compiled(self, file: int, rows: Index, out: NDArray[Any], scaling: Scaling) -> int:
+        """Read rows in one compiled call, where there is one; how many it read: Python can tell why not the rest."""
+        stored, width = self._in_file, self.shape[1]
+        halves = Halves.BFLOAT16 if self.stored == BFLOAT16 else HALVES.get(stored, Halves.NONE)
+        wide = None if halves == Halves.NONE else _room("wide", np.dtype(np.float32), self._at_once, width)
+        row_bytes = width * stored.itemsize
+        source = RowSource(file, self.offset, row_bytes, int(halves), 1 + GAP_BYTES // row_bytes)
+        return scaling.read(source, np.ascontiguousarray(rows), _room("room", stored, self._at_once, width), wide, out)
+
+    def _read_in_calls(self, file: int, rows: Index, out: NDArray[Any], scaling: Scaling | None) -> None:
+        row_bytes = self.shape[1] * self._in_file.itemsize
+        room = _room("room", self._in_file, self._at_once, self.shape[1], self.fortran)
+        direct = scaling is None and out.dtype == self._in_file == self.dtype and out.flags.c_contiguous
+        for part, places, stretches in _roomfuls(rows, 1 + GAP_BYTES // row_bytes, len(room)):
+            filled = room[: places[-1] + 1]
+            whole = len(filled) == len(places)
+            target = out[part] if direct and whole and not self.fortran else filled
+            for first, count, place in stretches:
+                self._fill_rows(file, first, target[place : place + count])
+            if target is filled:
+                _put(widened(filled) if self.stored == BFLOAT16 else filled, places, out[part], scaling)
+
+    @cached_property
+    def _at_once(self) -> int:
+        """Rows that are read together, at most."""
+        size = (COLUMN_BYTES if self.fortran else STRETCH_BYTES) // (self.shape[1] * self._in_file.itemsize)
+        return min(max(1, size), self.shape[0])
 
     def _fill_rows(self, file: int, first: int, out: NDArray[Any]) -> None:
         """Read rows from the first one on, as many as out has."""
@@ -145,12 +168,14 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(file)
 
 
-def _room(dtype: np.dtype[Any], rows: int, width: int, fortran: bool) -> NDArray[Any]:
+def _room(name: str, dtype: np.dtype[Any], rows: int, width: int, fortran: bool = False) -> NDArray[Any]:
     """Room for so many rows, in memory that the thread has used before: fresh memory takes longer than reading does."""
     size = rows * width * dtype.itemsize
-    if getattr(_kept, "room", None) is None or _kept.room.nbytes < size:
-        _kept.room = np.empty(size, np.uint8)
-    return _kept.room[:size].view(dtype).reshape((rows, width), order="F" if fortran else "C")
+    kept = getattr(_kept, name, None)
+    if kept is None or kept.nbytes < size:
+        kept = np.empty(size, np.uint8)
+        setattr(_kept, name, kept)
+    return kept[:size].view(dtype).reshape((rows, width), order="F" if fortran else "C")
 
 
 def _roomfuls(rows: Index, gap: int, size: int) -> Iterator[tuple[slice, Index, list[Stretch]]]:
@@ -222,12 +247,12 @@ class PackedRows:
     def stored(self) -> str:
         return self.dtype.str
 
-    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
+    def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
         owners = np.searchsorted(self.parts, rows, side="right") - 1
         for part in np.unique(owners).tolist():
             places = np.flatnonzero(owners == part)
             taken = np.empty((len(places), out.shape[1]), out.dtype)
-            put(self._part(part), rows[places] - self.parts[part], taken)
+            _put(self._part(part), rows[places] - self.parts[part], taken, scaling)
             out[places] = taken
 
     def at(self, path: Path) -> PackedRows:

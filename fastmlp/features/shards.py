@@ -24,7 +24,7 @@ from fastmlp.features import first_format
 from fastmlp.features.columns import ANY, Choice, Columns, choose, listed
 from fastmlp.features.contents import Contents, check_readable, open_contents
 from fastmlp.features.first_format import FILES
-from fastmlp.features.row_files import PARTS_KEPT, Index, PartReader, Put, RowFile, open_rows, read_part, take
+from fastmlp.features.row_files import PARTS_KEPT, Index, PartReader, RowFile, open_rows, read_part
 from fastmlp.features.shard_files import MANIFEST, by_number, has_manifest, is_sharded, read_manifest, shard_paths
 from fastmlp.features.tables import (
     RowArray,
@@ -38,6 +38,7 @@ from fastmlp.features.tables import (
     read_table,
     refuse_copies,
 )
+from fastmlp.network.scaling import Scaling
 
 SHARD = "shard "  # begins the name of one
 Chooser = Callable[[Contents, Columns], Choice]  # of the features, and perhaps labels, in a file
@@ -63,13 +64,13 @@ class Shard:
         with self._unchanged():
             return sha256_of(self.path)
 
-    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
-        """Put those of its rows, numbered from 0, into out (m, d).
+    def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
+        """Put those of its rows, numbered from 0, into out (m, d), standardised if there is a scaling.
 
         Raises DataError if the file is not what it was when it was opened.
         """
         with self._unchanged():
-            self.file.read(rows, out, put)
+            self.file.read(rows, out, scaling)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -112,13 +113,13 @@ class ShardedRows:
         self.read(index, out)
         return out
 
-    def read(self, rows: Index, out: NDArray[Any], put: Put = take) -> None:
-        """Put those rows, in that order, into out (m, d), of any dtype."""
+    def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
+        """Put those rows, in that order, into out (m, d), of any dtype, standardised if there is a scaling."""
         owners = np.searchsorted(self._ends, rows, side="right")
         firsts = np.flatnonzero(np.diff(owners, prepend=-1))
         for start, stop in pairwise([*firsts.tolist(), len(rows)]):
             shard = self.shards[owners[start]]
-            shard.read(rows[start:stop] - shard.start, out[start:stop], put)
+            shard.read(rows[start:stop] - shard.start, out[start:stop], scaling)
 
     def place_of(self, row: int) -> tuple[int, Path]:
         """The number of a row in its shard, and that shard's file."""

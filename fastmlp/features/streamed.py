@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
-from fastmlp.features.row_files import Index, Put, take
+from fastmlp.features.row_files import Index
 from fastmlp.features.shards import ShardedRows
+from fastmlp.network.scaling import Scaling
 
 BLOCKS = 256  # of which a window is made of at least: as few rows as are read together, so that windows are well mixed
 BLOCK_BYTES = 2**20  # of features, at most: a larger block is read no faster
@@ -52,9 +53,14 @@ class StreamedRows:
             return self.source[places]
         return self.source[self.rows[places]]
 
-    def read(self, places: Index, out: NDArray[Any], put: Put = take) -> None:
+    def read(self, places: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
         """See `ShardedRows`."""
-        self.source.read(places if self.rows is None else self.rows[places], out, put)
+        self.source.read(places if self.rows is None else self.rows[places], out, scaling)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all rows are read where they lie, and none is unpacked."""
+        return all(shard.file.parts is None for shard in self.source.shards)
 
     def take(self, places: Index) -> StreamedRows:
         """Only those rows; nothing is read."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, reduce
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.backends import probe
+from fastmlp.kernels import RowSource
 
 BLOCK, BLOCK_NUMBERS = 1024, 2**20  # rows and numbers at a time, at most, so that their float64 copy stays small
 CACHED = 2**17  # numbers in float64 that stay in a core's cache
@@ -56,11 +58,23 @@ class Scaling:
                 np.subtract(wide, self.mean, out=wide)
                 out[block] = np.multiply(wide, self.scale, out=wide)
 
+    def read(self, source: RowSource, rows: NDArray[np.int64], room: Floats, wide: Floats | None, out: Floats) -> int:
+        """Write what `apply` would of these rows (m,) of a file to out (m, d), in one compiled call; how many it read.
+
+        It ends before rows that cannot be read, and reads none where there is no such call for their dtypes. room: for
+        some rows as they are stored; wide: for as many in float32, where they are halves.
+        """
+        given, kernel = room if wide is None else wide, _compiled("stored_rows", "read_standardized")
+        if kernel is None or self.unit or not {given.dtype, out.dtype} <= COMPILED or not out.flags.c_contiguous:
+            return 0
+        done: int = kernel(source, rows, room.reshape(-1).view(np.uint8), given, self.mean, self.scale, out)
+        return done
+
     def take(self, rows: Floats, places: NDArray[np.int64], out: Floats) -> None:
         """What `apply` writes of the rows in these places, in one compiled pass where there is one for their dtypes."""
         rows = rows.astype(np.float32) if rows.dtype == np.float16 else rows
-        kernel = None if self.unit or not {rows.dtype, out.dtype} <= COMPILED else _compiled()
-        if kernel is None:
+        kernel = _compiled("dense", "take_standardized")
+        if kernel is None or self.unit or not {rows.dtype, out.dtype} <= COMPILED:
             self.apply(rows[places], out)
         else:
             source = np.ascontiguousarray(rows).view()
@@ -108,14 +122,14 @@ class Moments:
 
 
 @cache
-def _compiled() -> Callable[..., None] | None:
-    """The compiled pass; None where Numba compiles nothing."""
+def _compiled(module: str, name: str) -> Callable[..., Any] | None:
+    """That kernel; None where Numba compiles nothing."""
     if not probe("numba").usable:
         return None
-    from fastmlp.kernels.cpu.dense import take_standardized
     from fastmlp.kernels.cpu.jit import is_compiled
 
-    return take_standardized if is_compiled(take_standardized) else None
+    kernel: Callable[..., Any] = getattr(import_module(f"fastmlp.kernels.cpu.{module}"), name)
+    return kernel if is_compiled(kernel) else None
 
 
 def _lengths(rows: Floats) -> Floats:

@@ -1,15 +1,17 @@
-"""Samples that are too many for memory: a window of them is computed on while a thread reads the next one.
+"""Samples that are too many for memory: they are read, and computed on, a window at a time.
 
+A thread reads the next window while one is computed on. Where computing takes all cores, that would slow it down by
+more than the reading takes: there all cores read a window, and then compute on it, as long as the page cache has it.
 Batches go on over the border of two windows: rows that are left of one, too few for a batch, begin the next.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,6 @@ from numpy.typing import NDArray
 
 from fastmlp.backends.base import Array, Backend, Data
 from fastmlp.backends.release import release_with
-from fastmlp.features.row_files import take
 from fastmlp.features.streamed import StreamedRows
 from fastmlp.features.tables import RowArray
 from fastmlp.network.scaling import Scaling
@@ -25,6 +26,8 @@ from fastmlp.network.trainer import Trainer, train_epoch_together
 from fastmlp.training.samples import Figures, Samples
 from fastmlp.training.windows import Index, WindowedOrder, plan, plan_in_order
 
+MOST_READERS = 8  # threads: more read no faster, for they share the memory
+DISK_SHARE = 8  # an eighth of a window from a disk is worth reading ahead
 EVALUATED = 8  # parts of a window, of which two are held at a time where rows are only looked at
 
 
@@ -125,14 +128,25 @@ class WindowedSamples(Samples):
 
     def _read(self, parts: Iterable[Index], slots: Sequence[Slot]) -> Iterator[Slot]:
         """A slot with the rows of each part, which is valid until the next is asked for."""
-        coming: deque[Future[Slot]] = deque()
-        with ThreadPoolExecutor(1) as worker:
-            for number, rows in enumerate(parts):
-                coming.append(worker.submit(slots[number % len(slots)].fill, rows))
-                if len(coming) == len(slots):
-                    yield coming.popleft().result()
-            for future in coming:
-                yield future.result()
+        slot, spare, following = slots[0], slots[-1], iter(parts)
+        coming: Future[Slot] | None = None
+        readers = min(MOST_READERS, self.backend.threads) if self.features.in_place else 1
+        from_disk = _bytes_from_disk()
+        with ThreadPoolExecutor(readers) as pool:
+            rows = next(following, None)
+            while rows is not None:
+                filled = slot.fill(rows, pool.map, readers) if coming is None else coming.result()
+                rows, coming = next(following, None), None
+                before, from_disk = from_disk, _bytes_from_disk()
+                if rows is not None and (not self._reads_in_turn or DISK_SHARE * (from_disk - before) > filled.nbytes):
+                    slot, spare = spare, slot
+                    coming = pool.submit(slot.fill, rows)
+                yield filled
+
+    @property
+    def _reads_in_turn(self) -> bool:
+        """Whether reading beside computing would only slow it down."""
+        return self.backend.fills_host and self.features.in_place
 
     def _slots(self, count: int, rows: int, room: int = 0) -> list[Slot]:
         """For so many rows and, of each, those left over from the one before."""
@@ -157,12 +171,21 @@ class Slot:
         backend.synchronize()  # earlier work may still use that memory, and uploads do not wait for it
         release_with(self, backend.synchronize, self._host.clear, self._device.clear)
 
-    def fill(self, rows: Index) -> Slot:
-        """Read these rows of the samples."""
+    @property
+    def nbytes(self) -> int:
+        """Of the features that it holds."""
+        return self._host[0][: self.rows].nbytes
+
+    def fill(self, rows: Index, run: Callable[..., Iterable[None]] = map, shares: int = 1) -> Slot:
+        """Read these rows of the samples; run: maps a function to so many shares of them, side by side perhaps."""
         samples, self.rows = self._samples, len(rows)
         features, *others = self._host
-        put = take if samples.scaling is None else samples.scaling.take
-        samples.features.read(rows, features[: len(rows)], put)
+
+        def read(share: tuple[int, int]) -> None:
+            part = slice(*share)
+            samples.features.read(rows[part], features[part], samples.scaling)
+
+        list(run(read, pairwise(len(rows) * share // shares for share in range(shares + 1))))
         for out, column in zip(others, (samples.labels, samples.weights), strict=False):
             out[: len(rows)] = column[rows]
         if not self._shared:
@@ -187,3 +210,10 @@ class Slot:
     def data(self) -> Data:
         features, labels, *weights = (device[: self.rows, ...] for device in self._device)
         return features, labels, weights[0] if weights else None
+
+
+def _bytes_from_disk() -> int:
+    """What the process has read that was not in the page cache."""
+    import resource  # not on Windows, where nothing is streamed
+
+    return 512 * resource.getrusage(resource.RUSAGE_SELF).ru_inblock

@@ -18,6 +18,7 @@ SAMPLE = [*sample(OPS, 6, seed=7), *sample(EPOCHS, 1, seed=7)]
 WITHOUT_NUMBERS = {
     "kernels/cpu/pace.py": "says how many threads work, which changes no number",
     "kernels/cpu/records.py": "records",
+    "kernels/cpu/stored_rows.py": "reads files, of which the suite has no case",
     "kernels/cpu/workers.py": "hands work to threads",
     "kernels/cuda/cluster.cuh": "PTX, which no CPU runs",
     "kernels/cuda/copy.cuh": "PTX, which no CPU runs",

@@ -110,7 +110,7 @@ def test_rows_taken_are_those_that_apply_writes_to_the_last_bit(
     dtype: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not compiled:
-        monkeypatch.setattr(scaling, "_compiled", lambda: None)
+        monkeypatch.setattr(scaling, "_compiled", lambda *_: None)
     X, places = rows(dtype, 300), np.array([3, 3, 299, 0, *range(40, 200, 3)])
     X[7, 1] = np.nan if X.dtype.kind == "f" else 0
     for stored in (X, np.asfortranarray(X), X.astype(X.dtype.newbyteorder())):

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,11 @@ from fastmlp.network.optimizers import make_optimizer
 from fastmlp.network.parameters import initial_parameters
 from fastmlp.network.scaling import Moments
 from fastmlp.network.trainer import Trainer
+from fastmlp.training import windowed
 from fastmlp.training.loop import train_together
 from fastmlp.training.recipe import Recipe
 from fastmlp.training.samples import Samples
-from fastmlp.training.windowed import WindowedSamples, placed
+from fastmlp.training.windowed import Slot, WindowedSamples, placed
 from fastmlp.training.windows import plan, plan_in_order, rows_of
 
 SIZES = (12, 8, 5)
@@ -181,6 +184,32 @@ def test_rows_to_look_at_are_kept_where_they_are_few(
     monkeypatch.setattr(Shard, "read", counting)
     assert len({samples.evaluate(network) for _ in range(3)}) == 1
     assert sum(read) == reads * held
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("from_disk", [0, 10**9])
+def test_a_thread_reads_ahead_unless_computing_takes_all_cores_and_the_page_cache_has_the_rows(
+    backend: Backend, stream: Stream, monkeypatch: pytest.MonkeyPatch, from_disk: int, in_place: bool
+) -> None:
+    read, beside, real = count(step=from_disk), list[bool](), Slot.fill
+
+    def noting(slot: Slot, *arguments: Any) -> Slot:
+        beside.append(current_thread() is not main_thread())
+        return real(slot, *arguments)
+
+    monkeypatch.setattr(Slot, "fill", noting)
+    monkeypatch.setattr(windowed, "_bytes_from_disk", lambda: next(read))
+    monkeypatch.setattr(StreamedRows, "in_place", in_place)
+    samples = placed(backend, stream(), data()[1], "float32")
+    whole, whole_order = in_memory(samples)  # type: ignore[arg-type]
+    got, expected = (networks_of(backend, "sgd", weighted=False, seeds=1) for _ in range(2))
+    rates = [np.full(-(-ROWS // BATCH), 0.1)]
+    samples.train_epoch(got, [samples.order(0, 1, ROWS, shuffle=True)], rates)
+    whole.train_epoch(expected, [whole_order(0, 1)], rates)
+    np.testing.assert_equal(got[0].state, expected[0].state)
+    ahead = not backend.fills_host or not in_place or from_disk > 0
+    assert beside == [False, *[ahead] * (len(beside) - 1)]
+    assert len(beside) > 2
 
 
 def test_rows_in_order_are_read_in_windows_too(backend: Backend, stream: Stream) -> None:
