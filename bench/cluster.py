@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -33,6 +32,7 @@ from fastmlp.datasets.image_files import read
 from fastmlp.features.shard_files import MANIFEST, read_manifest, write_rows
 
 from .extracting import draw_resnet
+from .processes import watched
 
 IMAGES = {"pixels": 100_000, "patches": 20_000, "resnet18": 600}  # several shards
 SIZES = {(32, 32): 2_000, (500, 375): 400, (2000, 1500): 50}  # pixels of JPEGs, and how many are decoded
@@ -67,34 +67,46 @@ def engines(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any
         command = ["extract", "--dataset", f"synthetic:{images}", "--extractor", extractor]
         command += ["--threads", str(options.threads), *(["--weights", str(weights)] if weights else [])]
         ways: dict[str, list[str]] = {"local": [], "ray": ["--engine", "ray", "--workers", "1"]}
-        found = {way: [run(folder, [*command, *more]) for _ in range(options.rounds)] for way, more in ways.items()}
-        best = {
-            way: {name: min(one[name] for one in found[way]) for name in ("seconds_per_row", "other")} for way in ways
-        }
+        rounds = [{way: run(folder, [*command, *more]) for way, more in ways.items()} for _ in range(options.rounds)]
+        best = {way: [min(values) for values in zip(*(one[way] for one in rounds), strict=True)] for way in ways}
+        local, ray = (Spent(*best[way]) for way in ways)
         yield {
             "extractor": extractor,
             "images": images,
             "threads": options.threads,
-            **{way: {"rate": 1 / one["seconds_per_row"], "other_seconds": one["other"]} for way, one in best.items()},
-            "overhead": best["ray"]["seconds_per_row"] / best["local"]["seconds_per_row"] - 1,
+            "local": local._asdict(),
+            "ray": ray._asdict(),
+            "overhead": ray.seconds_per_row / local.seconds_per_row - 1,
+            "cpu_overhead": ray.cpu_per_row / local.cpu_per_row - 1,
         }
 
 
-def run(folder: Path, arguments: list[str]) -> dict[str, float]:
-    """The time that a row takes between the first and the last shard of a store, and all other time."""
+class Spent(NamedTuple):
+    """Seconds, by the clock and of processors, that a row takes from the first to the last shard of a store.
+
+    other: all other time.
+    """
+
+    seconds_per_row: float
+    cpu_per_row: float
+    other: float
+
+
+def run(folder: Path, arguments: list[str]) -> Spent:
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         environment = {**os.environ, "FASTMLP_CACHE_DIR": cache}
         begun = time.time()
-        command = [sys.executable, "-m", "fastmlp", *arguments, "--quiet", "--out", cache]
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-        total, rows, counted, spent = time.time() - begun, 0, 0, 0.0
+        used = watched([sys.executable, "-m", "fastmlp", *arguments, "--quiet", "--out", cache], environment)
+        total, rows, counted, spent, cpu = time.time() - begun, 0, 0, 0.0, 0.0
         for manifest in Path(cache, "features").glob(f"*/{MANIFEST}"):
             entries = read_manifest(manifest.parent)
             written = sorted((manifest.parent.joinpath(entry.name).stat().st_mtime, entry.rows) for entry in entries)
+            first, last = written[0][0], written[-1][0]
             rows += sum(count for _, count in written)
             counted += sum(count for _, count in written[1:])
-            spent += written[-1][0] - written[0][0]
-        return {"seconds_per_row": spent / counted, "other": total - spent * rows / counted}
+            spent += last - first
+            cpu += used.cpu_between(first, last)
+        return Spent(spent / counted, cpu / counted, total - spent * rows / counted)
 
 
 # The parts.

@@ -2,7 +2,8 @@
 
 For each input and each number of images, drawn ones are written there, extracted as they are and once augmented, in a
 process of its own, and deleted again. What that process held at most is the system's own count; with `--engine ray` it
-is the driver, beside workers. Most of the disk is for features: 3 GB for 100,000 images as `pixels`.
+is the driver, and what a worker held at most is told beside it. Most of the disk is for features: 3 GB for 100,000
+images as `pixels`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import argparse
 import io
 import json
 import os
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -24,6 +24,8 @@ from typing import Any
 from PIL import Image
 
 from fastmlp.datasets import load
+
+from .processes import watched
 
 DRAWN = 1_000  # images, which are repeated
 PER_SHARD = 10_000  # images in a tar or Parquet file
@@ -55,17 +57,14 @@ def measured(name: str, count: int, folder: Path, options: argparse.Namespace) -
     command = [sys.executable, "-m", "fastmlp", "extract", *given]
     environment = {**os.environ, "FASTMLP_CACHE_DIR": str(folder / "cache")}
     began = time.monotonic()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}.")
+    used = watched(command, environment)
     return {
         "input": name,
         "images": count,
         "engine": options.engine,
-        "peak_mb": round(used.ru_maxrss * 1024 / 10**6),  # Linux counts in units of 1,024 bytes
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_mb": used.peak,
+        **({"worker_peak_mb": used.worker_peak} if used.worker_peak else {}),
+        "cpu_seconds": round(used.cpu[-1], 1),
         "seconds": round(time.monotonic() - began, 1),
     }
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import glob
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from importlib.metadata import metadata
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import quote, unquote, urlsplit
 
 from fastmlp.common.errors import DataError, FastMLPError, UsageError, first_line
 from fastmlp.common.files import SCHEME, has_wildcards, is_url
@@ -17,7 +21,13 @@ from fastmlp.common.files import SCHEME, has_wildcards, is_url
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
 # What tells that a file of another system has changed, by the names that its file system has for it.
-STAMPS = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "md5Hash", "md5", "created")
+STAMPS = (
+    *("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "md5Hash", "md5"),
+    *("Content-MD5", "Digest", "created"),
+)
+DEEP = "**"  # in a glob: folders within folders
+WEB = ("http://", "https://")  # paths of web servers begin with it, and no others
+GONE = (404, 410)  # a web server's words for what is not there
 INSTALL = "pip install 'fastmlp[remote]'"
 
 
@@ -36,7 +46,11 @@ class RemotePath:
         return str(self.system.unstrip_protocol(self.path))
 
     def __truediv__(self, name: str) -> RemotePath:
-        return RemotePath(self.system, f"{self.path.rstrip('/')}/{name}")
+        return self.at(f"{self.path.rstrip('/')}/{name}")
+
+    def at(self, path: str, info: dict[str, Any] | None = None) -> RemotePath:
+        """Another one of the same file system."""
+        return replace(self, path=path, info=info)
 
     @property
     def name(self) -> str:
@@ -47,11 +61,11 @@ class RemotePath:
         return self.path.rpartition("/")[0]
 
     def with_name(self, name: str) -> RemotePath:
-        return RemotePath(self.system, f"{self.parent}/{name}")
+        return self.at(self.parent) / name
 
     @property
     def suffix(self) -> str:
-        return PurePosixPath(self.path).suffix
+        return PurePosixPath(self.name).suffix
 
     def absolute(self) -> RemotePath:
         return self
@@ -63,23 +77,41 @@ class RemotePath:
         return self._details().get("type") == "directory"
 
     def is_file(self) -> bool:
-        return self._details().get("type") == "file"
+        return self.exists() and not self.is_dir()
 
     def iterdir(self) -> Iterator[RemotePath]:
         with _reached(self):
             entries = self.system.ls(self.path, detail=True)
-        own = self.path.strip("/")
-        return (self._listed(entry) for entry in entries if entry["name"].strip("/") != own)
+        return (self._listed(entry) for entry in entries if self._holds(entry["name"]))
 
     def glob(self) -> list[RemotePath]:
-        """What the path, which has wildcards, matches."""
-        with _reached(self):
-            found = self.system.glob(self.path, detail=True)
-        return [self._listed(entry) for entry in found.values()]
+        """What the path, which has wildcards, matches, as glob.glob has it.
 
-    def open(self, mode: str) -> IO[bytes]:
+        fsspec's own would leave out in silence what is in folders that cannot be listed just now.
+        """
+        parts = self.path.split("/")
+        first = next(number for number, part in enumerate(parts) if has_wildcards(part))
+        base = self.at("/".join(parts[:first]))
+        found = [base] if base.is_dir() else []
+        for part in [*parts[first:], *(["*"] if parts[-1] == DEEP else [])]:
+            found = [inner for place in found if place.is_dir() for inner in place._matching(part)]
+        return found
+
+    def _matching(self, part: str) -> Iterator[RemotePath]:
+        """What a part of a glob matches in this folder."""
+        if part == DEEP:
+            yield self
+        for inner in self.iterdir():
+            if inner.name.startswith(".") and not part.startswith("."):
+                continue
+            if part == DEEP and inner.is_dir():
+                yield from inner._matching(part)
+            elif part != DEEP and fnmatchcase(inner.name, part):
+                yield inner
+
+    def open(self, mode: str) -> io.RawIOBase:
         with _reached(self):
-            return self.system.open(self.path, mode)
+            return _RemoteFile(self, self.system.open(self.path, mode))
 
     def read_bytes(self) -> bytes:
         with _reached(self):
@@ -89,8 +121,16 @@ class RemotePath:
         about = self._details()
         return [f"{name} {about[name]}" for name in STAMPS if about.get(name) is not None]
 
+    def _holds(self, path: str) -> bool:
+        """Whether what a listing of this folder has is in it, and is not the folder itself."""
+        return path.strip("/") != self.path.strip("/")
+
     def _listed(self, entry: dict[str, Any]) -> RemotePath:
-        return RemotePath(self.system, entry["name"].rstrip("/"), entry)
+        return self.at(entry["name"].rstrip("/"), entry)
+
+    def _tells_of_nothing(self, error: FileNotFoundError) -> bool:
+        """Whether the error says that there is nothing, rather than that nobody knows."""
+        return True
 
     def _details(self) -> dict[str, Any]:
         """Nothing of what is not there."""
@@ -99,8 +139,68 @@ class RemotePath:
         with _reached(self):
             try:
                 return dict(self.system.info(self.path))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if not self._tells_of_nothing(error):
+                    raise
                 return {}
+
+
+class WebPath(RemotePath):
+    """What a web server has under a URL, quoted as URLs are. Its folders are pages that list what is in them."""
+
+    def __truediv__(self, name: str) -> RemotePath:
+        return super().__truediv__(quote(name))
+
+    @property
+    def name(self) -> str:
+        return unquote(PurePosixPath(urlsplit(self.path).path).name)
+
+    def is_dir(self) -> bool:
+        about = self._details()
+        return about.get("type") == "directory" or about.get("mimetype") == "text/html"
+
+    def stamp(self) -> list[str]:
+        return super().stamp() if self.info is None else self.at(self.path).stamp()  # listings tell names alone
+
+    def _holds(self, path: str) -> bool:
+        """Pages have other links too: to other folders, and to themselves, sorted in another way."""
+        inner = path.removeprefix(self.path.rstrip("/") + "/").removeprefix("./").rstrip("/")
+        return bool(inner) and not any(sign in inner for sign in "/?#")
+
+    def _tells_of_nothing(self, error: FileNotFoundError) -> bool:
+        """The file system raises it for whatever keeps it from asking, too."""
+        return error.__cause__ is None or getattr(error.__cause__, "status", None) in GONE
+
+
+class _RemoteFile(io.RawIOBase):
+    """An open file of a file system, read from which raises DataError for what cannot be reached any more."""
+
+    def __init__(self, place: RemotePath, file: IO[bytes]) -> None:
+        super().__init__()
+        self._place, self._file = place, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def readinto(self, buffer: Any) -> int:
+        with _reached(self._place):
+            content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 Place = Path | RemotePath
@@ -120,12 +220,12 @@ def place_of(text: str) -> Place:
     try:
         system, path = url_to_fs(text)
     except ImportError as error:
-        raise UsageError(f"{text} cannot be read yet ({first_line(error)}): install that.") from None
+        raise UsageError(f"{text} cannot be read yet ({first_line(error)}): {_install_line(text)}.") from None
     except ValueError as error:
         raise UsageError(f"{text} cannot be read ({first_line(error)}): check the part before {SCHEME}.") from None
     except Exception as error:  # noqa: BLE001  (each file system raises its own)
         raise _unreached(text, error) from None
-    return RemotePath(system, path)
+    return (WebPath if path.startswith(WEB) else RemotePath)(system, path)
 
 
 def expanded(place: Place) -> list[Place]:
@@ -152,7 +252,7 @@ def stamp_of(place: Place) -> list[str]:
 
 
 def _like(place: Place, text: str) -> Place:
-    return RemotePath(place.system, text) if isinstance(place, RemotePath) else Path(text)
+    return place.at(text) if isinstance(place, RemotePath) else Path(text)
 
 
 def _unbraced(text: str) -> list[str]:
@@ -193,7 +293,16 @@ def _reached(place: RemotePath) -> Iterator[None]:
 
 
 def _unreached(place: str, error: Exception) -> DataError:
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+    reason = first_line(cause).partition(". ")[0]
     return DataError(
-        f"{place} cannot be read ({type(error).__name__}: {first_line(error)}): check the path, the network and your "
-        "credentials."
+        f"{place} cannot be read ({type(cause).__name__}: {reason}): check the path, the network and your credentials, "
+        "or fetch it first."
     )
+
+
+def _install_line(url: str) -> str:
+    """How to install what the URL needs."""
+    extra = url.partition(SCHEME)[0].rpartition(":")[2].replace("https", "http")
+    known = metadata("fsspec").get_all("Provides-Extra") or []
+    return f"pip install 'fsspec[{extra}]'" if extra in known else "install that"

@@ -1,11 +1,16 @@
 """The measuring of extraction on Ray: both engines are timed by their shards, and each part by itself."""
 
+import os
+import sys
+import time
 from argparse import Namespace
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 
-from fastmlp.bench import cluster
+from fastmlp.bench import cluster, processes
+from fastmlp.bench.processes import Used
 from fastmlp.extractors.pixels import Pixels
 
 
@@ -33,12 +38,26 @@ def test_a_run_is_timed_by_its_shards(tmp_path: Path, monkeypatch: pytest.Monkey
     from fastmlp.cli.main import main
 
     monkeypatch.setattr(Pixels, "batch_size", 1)
-    monkeypatch.setattr("fastmlp.bench.cluster.subprocess.run", lambda command, env, **_: run(command, env))
 
-    def run(command: list[str], env: dict[str, str]) -> None:
+    def run(command: list[str], env: dict[str, str]) -> Used:
         monkeypatch.setenv("FASTMLP_CACHE_DIR", env["FASTMLP_CACHE_DIR"])
+        begun = time.time()
         assert main(command[command.index("fastmlp") + 1 :]) == 0
+        return Used([begun, time.time()], [0.0, 7.0], 0, None)
 
+    monkeypatch.setattr("fastmlp.bench.cluster.watched", run)
     measured = cluster.run(tmp_path, ["extract", "--dataset", "synthetic:200", "--extractor", "pixels"])
-    assert measured["seconds_per_row"] > 0
-    assert measured["other"] > 0
+    assert measured.seconds_per_row > 0
+    assert 0 < measured.cpu_per_row < 7
+    assert measured.other > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what processes use")
+def test_a_command_is_watched_with_all_that_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(processes, "WORKER", "sleep\0")
+    used = processes.watched(["sh", "-c", "sleep 0.3 & wait"], os.environ)
+    assert used.worker_peak is not None
+    assert used.cpu_between(used.times[0], used.times[-1]) == used.cpu[-1]
+    with pytest.raises(CalledProcessError):
+        processes.watched(["sh", "-c", "exit 3"], os.environ)

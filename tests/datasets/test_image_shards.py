@@ -512,7 +512,7 @@ def test_without_fsspec_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 def test_without_what_a_url_needs_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(UsageError, match=r"s3://bucket/x cannot be read yet \(.*s3fs.*\): install that"):
+    with pytest.raises(UsageError, match=r"s3://bucket/x cannot be read yet \(.*s3fs.*\): pip install 'fsspec\[s3\]'"):
         datasets.load("tar:s3://bucket/x")
 
 
