@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,13 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: found for package in PACKAGES if (found := version_of(package))},
         "platform": platform.platform(),
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": available_cores(),
         "blas": ", ".join(sorted({f"{pool['internal_api']} {pool['version']}" for pool in pools})),
     }
 
 
+@cache  # looking through all folders of packages takes milliseconds
 def version_of(package: str) -> str | None:
     """Of an installed package; None if it is not installed."""
     try:
@@ -61,7 +63,7 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, on Linux with its widest vector instructions."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.is_file():

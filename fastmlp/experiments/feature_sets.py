@@ -20,10 +20,11 @@ from fastmlp.datasets import Dataset, Split
 from fastmlp.datasets.mapped import gathered
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.engines import Engine, Local, Opened, Opening
+from fastmlp.experiments.known_copies import KnownCopy
 from fastmlp.experiments.known_extractors import open_or_recall
 from fastmlp.experiments.machine import Machine
 from fastmlp.extractors import Extractor
-from fastmlp.features.store import FeatureStore, open_or_extract
+from fastmlp.features.store import FeatureStore, open_or_extract, open_stored
 from fastmlp.features.streamed import StreamedRows
 from fastmlp.models.folder import CODEBOOK
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
@@ -254,30 +255,60 @@ class ImageFeatures:
     @cached_property
     def copies(self) -> list[FeatureStore]:
         """A store per augmented copy: the first few of many copies are those of fewer."""
-        augmentation = {"policy": self.images.policy.as_dict(), "seed": self.config.seed}
         names = ["augmented", *(f"augmented-{number}" for number in range(2, self.config.copies + 1))]
-        return [self._store(name, self.images.copy(number), augmentation) for number, name in enumerate(names)]
+        return [self._copy(name, number) for number, name in enumerate(names)]
+
+    def _copy(self, name: str, number: int) -> FeatureStore:
+        """The features of an augmented copy; if they are stored, and an earlier run made it, it is not made again."""
+        images, seed = self.images, self.config.seed
+        augmentation = {"policy": images.policy.as_dict(), "seed": seed}
+        originals = self._content(images.dataset.train)
+        with self.machine.timed("identify"):
+            known = KnownCopy(originals, images.policy, seed, number, self.machine.backend)
+        if known.content is not None:
+            provenance = self._provenance(name, known.content, augmentation)
+            with self.machine.timed("extract"):
+                store = open_stored(images.dataset.train.labels, self.extractor, provenance, self._root)
+            if store is not None:
+                return _told(store, name)
+        copy = images.copy(number)
+        known.keep(self._content(copy))
+        return self._store(name, copy, augmentation)
 
     @cached_property
     def test(self) -> FeatureStore:
         return self._store("test", self.images.dataset.test)
 
     def _store(self, name: str, split: Split, augmentation: dict[str, Any] | None = None) -> FeatureStore:
+        provenance = self._provenance(name, self._content(split), augmentation)
+        extractor, engine = self.extractor, Opened(self.images.engine, self.opening.of_opened(self.extractor))
+        with self.machine.timed("extract"):
+            store = open_or_extract(split.images, split.labels, extractor, provenance, self._root, engine)
+        return _told(store, name)
+
+    def _content(self, split: Split) -> str:
         with self.machine.timed("identify"):
-            content = split.content_hash
-        provenance = {
+            return split.content_hash
+
+    def _provenance(self, name: str, content: str, augmentation: dict[str, Any] | None) -> dict[str, Any]:
+        return {
             "dataset": self.images.dataset.name,
             "split": name,
             "content": content,
             "augmentation": augmentation,
             "dtype": "float32",
         }
-        extractor, engine = self.extractor, Opened(self.images.engine, self.opening.of_opened(self.extractor))
-        with self.machine.timed("extract"):
-            store = open_or_extract(split.images, split.labels, extractor, provenance, cache_dir() / "features", engine)
-        if store.reused:
-            say(f"Reusing the {len(store.labels):,} stored {name} features in {store.path.name}.")
-        return store
+
+    @property
+    def _root(self) -> Path:
+        return cache_dir() / "features"
+
+
+def _told(store: FeatureStore, name: str) -> FeatureStore:
+    """The store, once it is told whether it was there."""
+    if store.reused:
+        say(f"Reusing the {len(store.labels):,} stored {name} features in {store.path.name}.")
+    return store
 
 
 @dataclass(frozen=True)

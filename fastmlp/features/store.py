@@ -87,8 +87,7 @@ def open_or_extract(
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         found = f"{labels.dtype} labels {labels.shape} for {len(images):,} images"
         raise UsageError(f"{found}: pass one integer per image.")
-    provenance = {**provenance, "extractor": extractor.provenance()}
-    path = root / key_of(provenance)
+    provenance, path = _named(provenance, extractor, root)
     extraction = Extraction(images, labels, extractor, path.with_name(path.name + PARTIAL))
     reused = path.is_dir()
     if not reused:
@@ -102,8 +101,32 @@ def open_or_extract(
                 f"The features cannot be written under {root} ({error.strerror or error}): make room there, or set "
                 "FASTMLP_CACHE_DIR to another folder; the same command then resumes."
             ) from error
+    return _opened(path, labels, extractor, provenance, reused)
+
+
+def open_stored(
+    labels: NDArray[np.int64], extractor: Extractor, provenance: dict[str, Any], root: Path
+) -> FeatureStore | None:
+    """What `open_or_extract` opens, without the images, which it needs to extract; None if it is not there.
+
+    Raises DataError if the store is damaged.
+    """
+    provenance, path = _named(provenance, extractor, root)
+    return _opened(path, labels, extractor, provenance, reused=True) if path.is_dir() else None
+
+
+def _named(provenance: dict[str, Any], extractor: Extractor, root: Path) -> tuple[dict[str, Any], Path]:
+    """The whole provenance, and where the store with it lies."""
+    provenance = {**provenance, "extractor": extractor.provenance()}
+    return provenance, root / key_of(provenance)
+
+
+def _opened(
+    path: Path, labels: NDArray[np.int64], extractor: Extractor, provenance: dict[str, Any], reused: bool
+) -> FeatureStore:
+    """The store, checked to have these labels, and features of that extractor's width."""
     store = open_store(path, provenance, reused)
-    if store.shape != (len(images), extractor.features) or not np.array_equal(store.labels, labels):
+    if store.shape != (len(labels), extractor.features) or not np.array_equal(store.labels, labels):
         raise DataError(f"The feature store {path} is for other images: {_fix(path)}")
     return store
 
