@@ -53,9 +53,8 @@ def open_backend(name: str = AUTO, threads: int | None = None) -> Backend:
 
     Raises UsageError for an unknown name and BackendError, with the reason and the fix, for one that cannot run.
     """
-    if name == AUTO:
-        name = next(candidate for candidate in AUTO_ORDER if probe(candidate).usable)
-    availability = probe(name)
+    probed = ((candidate, probe(candidate)) for candidate in (AUTO_ORDER if name == AUTO else (name,)))
+    name, availability = next(found for found in probed if name != AUTO or found[1].usable)
     if not availability.usable:
         raise BackendError(f"Backend {name} cannot run here. {availability.reason} {availability.fix}")
     family, colon, device = name.partition(":")

@@ -218,8 +218,9 @@ class ImageFeatures:
             return self.config.weights
         from fastmlp.extractors.patches import learned_codebook
 
+        train, backend = self.images.dataset.train, self.machine.backend
+        self._content(train)  # by which the codebook is named too
         with self.machine.timed("learn_patches"):
-            train, backend = self.images.dataset.train, self.machine.backend
             return learned_codebook(train, self.config.seed, cache_dir() / "codebooks", backend)
 
     @cached_property

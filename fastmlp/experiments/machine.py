@@ -29,8 +29,8 @@ class Machine:
         self.seconds = {"start": now - self._begun}
         self._stage: str | None = None
         self._since = work_seconds()
-        self.threads = threads or environment.available_cores()
         with self.timed("start"):
+            self.threads = threads or environment.available_cores()
             self.backend = open_backend(backend, self.threads)
         say(f"Backend {self.backend}, {self.threads} threads.")
 

@@ -13,7 +13,8 @@ from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
-from fastmlp.experiments.results import SCHEMA, describe, node, on_test_images, over_seeds, write
+from fastmlp.experiments.results import SCHEMA, before_training, describe, node, on_test_images, over_seeds, write
+from fastmlp.report.document import Picture
 from fastmlp.training.member import Member
 
 
@@ -28,16 +29,17 @@ def reproduce(config: Config, begun: float | None = None) -> dict[str, Any]:
 
 
 def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
-    drawing = Beside(report.prepare)
+    imported = Beside(report.prepare)
     features = ImageFeatures(config, machine)
     models = Models(config, machine, features.by_model())
     kernels = models.compile_beside()
+    drawing = _draw_beside(models, features, imported)
     features.stores()  # all of them, before any training
     list_bad_images(features.images.dataset.left_out.images, config.folder)
     with compiling():
         kernels.join()
     with machine.timed("report"):
-        drawing.join()  # so that nothing slows the training down
+        first = drawing.join()  # so that nothing slows the training down
     trained = models.train()
     with machine.timed("evaluate"):
         results = _evaluated(models, features, trained)
@@ -46,12 +48,25 @@ def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
             row, evaluation = results["table1"][name], results["evaluation"][name]
             write(models, name, member, row, evaluation, config.folder / name)
     with machine.timed("report"):
-        drawn = report.draw(results, config.folder, features.images.sheet())
+        drawn = report.draw(results, config.folder, first)
         results["seconds"] = machine.seconds_so_far()
         report.write(results, config.folder, drawn)
     results["seconds"] = machine.seconds_so_far()  # the report itself, which cannot tell it, included
     write_json(config.folder / "results.json", results)
     return results
+
+
+def _draw_beside(models: Models, features: ImageFeatures, imported: Beside[None]) -> Beside[list[Picture]]:
+    """Begin to draw the figures that need no trained model, beside whatever comes before the training."""
+    known = before_training(models, features)  # after data are read and the extractor is open
+    with models.machine.timed("report"):
+        sheet = features.images.sheet()  # here, as it takes the device
+
+    def draw() -> list[Picture]:
+        imported.join()
+        return report.draw_first(known, models.config.folder, sheet)
+
+    return Beside(draw)
 
 
 def _evaluated(models: Models, features: ImageFeatures, trained: dict[str, Member]) -> dict[str, Any]:

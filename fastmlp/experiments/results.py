@@ -147,6 +147,13 @@ def describe(models: Models, features: ImageFeatures, tier: TierChoice) -> dict[
     }
 
 
+def before_training(models: Models, features: ImageFeatures) -> dict[str, Any]:
+    """Of what results.json will hold, what figures of the data and of the network show."""
+    dataset = features.images.dataset
+    data = {"features": features.extractor.features, "class_names": list(dataset.class_names)}
+    return {"config": _config(models, features), "data": data}
+
+
 def _config(models: Models, features: ImageFeatures) -> dict[str, Any]:
     config, extractor = models.config, features.extractor.provenance()
     return {

@@ -31,18 +31,27 @@ def row_hashes(X: RowArray) -> Hashes:
     width = math.prod(X.shape[1:])
     keys = np.random.PCG64(0).random_raw(width) | np.uint64(1)
     rows, hashes = max(1, BLOCK // width), np.empty(len(X), np.uint64)
+    mixed = MIXED_BYTES.__getitem__ if X.dtype == np.uint8 else _mixed_numbers  # of pixels, three times as fast
     for start in range(0, len(X), rows):
         block = X[start : start + rows]
-        with np.errstate(over="ignore"):  # a number beyond float32 is refused where the rows are used
-            numbers = block.reshape(len(block), -1).astype(np.float32) + np.float32(0)  # which makes -0 of 0
-        hashes[start : start + rows] = _mixed(numbers.view(np.uint32)).astype(np.uint64) @ keys
+        hashes[start : start + rows] = mixed(block.reshape(len(block), -1)) @ keys
     return hashes
+
+
+def _mixed_numbers(numbers: NDArray[Any]) -> NDArray[np.uint64]:
+    """Of each number, as float32, its bits mixed."""
+    with np.errstate(over="ignore"):  # a number beyond float32 is refused where the rows are used
+        narrow = numbers.astype(np.float32) + np.float32(0)  # which makes -0 of 0
+    return _mixed(narrow.view(np.uint32)).astype(np.uint64)
 
 
 def _mixed(bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """The bits of each number spread over all 32 (a round of Mueller's integer hash, which no two numbers share)."""
     bits = (bits ^ (bits >> np.uint32(16))) * np.uint32(0x45D9F3B)
     return bits ^ (bits >> np.uint32(16))
+
+
+MIXED_BYTES = _mixed_numbers(np.arange(256))
 
 
 def digests(hashes: Hashes, labels: Places) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from fastmlp.report.document import (
 from fastmlp.report.style import prepare
 from fastmlp.report.table1 import HEADER, cells, seed_note, seed_rows
 
-__all__ = ["check_claims", "draw", "prepare", "table1_text", "write"]
+__all__ = ["check_claims", "draw", "draw_first", "prepare", "table1_text", "write"]
 
 PAPERS_ROW = "The paper's own row is CIFAR-10 with ResNet-18 features"
 MOST_NAMED = 3  # mistakes that are equally frequent
@@ -41,10 +41,30 @@ class Drawn(NamedTuple):
     judgement: Sequence[Block]
 
 
-def draw(results: Results, out: Path, sheet: figures.AugmentationSheet) -> Drawn:
-    """OUT/figures/*.png, but for the chart of time; each file is whole or absent."""
+def draw_first(known: Results, out: Path, sheet: figures.AugmentationSheet) -> list[Picture]:
+    """Figures 1 and 2, of which training changes nothing; known: of the results `config` and `data`."""
+    labels = ", ".join(label for label, _ in sheet.rows[1:])
+    sizes = [known["data"]["features"], *known["config"]["hidden_layer_sizes"], len(known["data"]["class_names"])]
+    return [
+        picture(
+            out, "figure1-augmentations", figures.draw_sheet(sheet), "Figure 1. The augmentations.",
+            "The first row shows images as they are, each row below one augmentation of them; each copy in the "
+            "training set has one of these, drawn by chance.",
+            f"A sheet of sample images: the originals, then {labels}.",
+        ),
+        picture(
+            out, "figure2-network", figures.draw_network(known), "Figure 2. The network.",
+            "Only the layers right of the frozen extractor learn. Tall layers show their ends.",
+            f"A fully connected network with layers of {', '.join(str(size) for size in sizes)} nodes.",
+        ),
+    ]  # fmt: skip
+
+
+def draw(results: Results, out: Path, first: Sequence[Picture]) -> Drawn:
+    """OUT/figures/*.png, but for the chart of time and for what `draw_first` gave; each file is whole or absent."""
     out = Path(out)
-    return Drawn(_pictures(results, out, sheet), [*_confusions(results, out), _reliability(results, out)])
+    drawn = [*first, *_node(results, out), _training(results, out)]
+    return Drawn(drawn, [*_confusions(results, out), _reliability(results, out)])
 
 
 def write(results: Results, out: Path, drawn: Drawn) -> None:
@@ -161,29 +181,16 @@ def _table1(results: Results) -> list[Table | Paragraph]:
     return [Table(("", *HEADER), rows, "numbers", kinds), Paragraph(note), *seed_note(results)]
 
 
-def _pictures(results: Results, out: Path, sheet: figures.AugmentationSheet) -> list[Picture]:
-    labels = ", ".join(label for label, _ in sheet.rows[1:])
-    sizes = [results["data"]["features"], *results["config"]["hidden_layer_sizes"], len(results["data"]["class_names"])]
-    return [
-        picture(
-            out, "figure1-augmentations", figures.draw_sheet(sheet), "Figure 1. The augmentations.",
-            "The first row shows images as they are, each row below one augmentation of them; each copy in the "
-            "training set has one of these, drawn by chance.",
-            f"A sheet of sample images: the originals, then {labels}.",
-        ),
-        picture(
-            out, "figure2-network", figures.draw_network(results), "Figure 2. The network.",
-            "Only the layers right of the frozen extractor learn. Tall layers show their ends.",
-            f"A fully connected network with layers of {', '.join(str(size) for size in sizes)} nodes.",
-        ),
-        *_node(results, out),
-        picture(
-            out, "figure4-training", figures.draw_training(results), "Figure 4. The training.",
-            "Loss and accuracy after each epoch, training set dashed, test set solid; dotted lines mark drops of the "
-            "learning rate. The first epochs may start outside the frame.",
-            "Loss and accuracy by epoch for both models, on training and test set; Table 1 holds their final values.",
-        ),
-    ]  # fmt: skip
+def _training(results: Results, out: Path) -> Picture:
+    caption = (
+        "Loss and accuracy after each epoch, training set dashed, test set solid; dotted lines mark drops of the "
+        "learning rate. The first epochs may start outside the frame."
+    )
+    description = (
+        "Loss and accuracy by epoch for both models, on training and test set; Table 1 holds their final values."
+    )
+    drawn = figures.draw_training(results)
+    return picture(out, "figure4-training", drawn, "Figure 4. The training.", caption, description)
 
 
 def _node(results: Results, out: Path) -> list[Picture]:

@@ -38,6 +38,7 @@ def test_images_are_rows(rng: np.random.Generator) -> None:
     images = rng.integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
     assert TrainedRows.of(images[:20]).count(row_hashes(images)) == 20
     np.testing.assert_array_equal(row_hashes(images), row_hashes(images.reshape(50, -1)))
+    np.testing.assert_array_equal(row_hashes(images), row_hashes(images.astype(np.float64)))
 
 
 def test_rows_trained_on_are_counted(table: np.ndarray) -> None:

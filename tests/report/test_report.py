@@ -110,6 +110,10 @@ def fake_sheet(images=4):
     )
 
 
+def draw(results, out, images=4):
+    return report.draw(results, out, report.draw_first(results, out, fake_sheet(images)))
+
+
 HOSTILE = (
     "<script>alert(1)</script>",
     "\x1b[31mred\x07",
@@ -133,7 +137,7 @@ NAMES = (
 def written(tmp_path_factory):
     """The folder of one report, and the results it was written from."""
     out, results = tmp_path_factory.mktemp("report"), fake_results()
-    report.write(results, out, report.draw(results, out, fake_sheet()))
+    report.write(results, out, draw(results, out))
     return out, results
 
 
@@ -386,7 +390,7 @@ def hostile(tmp_path_factory):
     results["data"]["note"] = "<img src=x onerror=alert(1)>"
     results["environment"]["cpu"] = '"><script>'
     out = tmp_path_factory.mktemp("hostile")
-    report.write(results, out, report.draw(results, out, fake_sheet(1)))
+    report.write(results, out, draw(results, out, 1))
     return out, results
 
 
@@ -461,7 +465,7 @@ def test_a_node_is_drawn_with_its_real_numbers():
 
 def test_a_run_without_a_hidden_layer_has_no_figure_3(tmp_path):
     results = fake_results(1) | {"node": None}
-    report.write(results, tmp_path, report.draw(results, tmp_path, fake_sheet(1)))
+    report.write(results, tmp_path, draw(results, tmp_path, 1))
     assert not (tmp_path / "figures/figure3-node.png").exists()
     assert "Figure 3" not in (tmp_path / "report.md").read_text()
 
@@ -543,7 +547,7 @@ def test_equally_frequent_mistakes_are_all_the_most_frequent(confusion, says, tm
         "augmented": evaluation_of(np.eye(3, dtype=int), "abc"),
     }
     assert not cut_texts(judgement.draw_reliability(results["evaluation"]))
-    report.write(results, tmp_path, report.draw(results, tmp_path, fake_sheet(1)))
+    report.write(results, tmp_path, draw(results, tmp_path, 1))
     assert f"Most frequent mistakes: {says}." in (tmp_path / "report.md").read_text()
 
 
@@ -652,7 +656,7 @@ def test_an_interrupted_write_leaves_whole_files_only(written, tmp_path, monkeyp
 
     monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        report.write(written[1], tmp_path, report.draw(written[1], tmp_path, fake_sheet()))
+        report.write(written[1], tmp_path, draw(written[1], tmp_path))
     assert path.read_text() == "old"
     finished = {f.name for f in tmp_path.rglob("*") if f.is_file()} - {file}
     assert finished < {"report.md", "report.html", *(f"{name}.png" for name in NAMES)}
