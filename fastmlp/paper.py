@@ -37,4 +37,5 @@ RUN: dict[str, Any] = {
     "learning_rate_drop": {"every": 100, "factor": 0.1},
     "hidden_layer_sizes": [64],
     "limit": None,
+    "window_rows": None,
 }

@@ -234,7 +234,7 @@ def what_to_train_on(options: argparse.Namespace) -> tuple[Config, Machine, str,
     if options.features is not None:
         return cli_models().features_made_elsewhere(options, config)
     if any(getattr(options, name) for name in cli_models().OF_FEATURES):
-        given = "--labels, --test-features, --test-labels, --label-column, --drop-columns and --memory"
+        given = "--labels, --test-features, --test-labels, --label-column and --drop-columns"
         raise UsageError(f"{given} go with --features: give that too.")
     machine = machine_of(config)
     return config, machine, options.on, ImageFeatures(config, machine).of(options.on)

@@ -41,7 +41,7 @@ SHOWN_CLASSES = 25  # a larger confusion matrix fits no terminal
 OF_EXTRACTOR = ("extractor", "weights", "image_size", "convolutions")
 OF_IMAGES = ("dataset", *OF_EXTRACTOR, "augment", "copies", "on_bad_image", "max_pixels")
 # Options that go with --features.
-OF_FEATURES = ("labels", "test_features", "test_labels", "label_column", "drop_columns", "memory")
+OF_FEATURES = ("labels", "test_features", "test_labels", "label_column", "drop_columns")
 
 Row = dict[str, Any]
 

@@ -122,10 +122,12 @@ def build_parser() -> argparse.ArgumentParser:
     experiment = [*recipe, _training_options()]
     reproduce = _add(commands, "reproduce", experiment, "the paper: data to Table 1, figures and report")
     _option(reproduce, "seeds", positive, "train this many models of each kind, from --seed on, for intervals (1)")
+    _add_memory(reproduce)
     _add_engine_options(_add(commands, "extract", experiment, "the features of a dataset, stored"), "extract")
     train = _add(commands, "train", experiment, "one model on stored features, or on features made elsewhere")
     _add_fitting_options(train)
     train.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
+    _add_memory(train)
     _add_features_options(train, "train on these features instead of a dataset's", test=True)
     _add_sweep(commands, recipe)
     _add_probe(commands, [*images, _copies_options(), _length_options()])
@@ -260,6 +262,7 @@ def _add_sweep(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
     text = "many heads at once: finds the best learning rate, weight decay and width"
     sweep = _add(commands, "sweep", parents, text)
     sweep.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
+    _add_memory(sweep)
     grid = sweep.add_argument_group("grid")
     _option(grid, "learning-rates", numbers, "a tenth to ten times the preset's by default")
     _option(grid, "weight-decays", numbers, "0 and the preset's by default")
@@ -272,6 +275,7 @@ def _add_sweep(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> Non
 def _add_probe(commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
     probe = _add(commands, "probe", parents, "a protocol of linear probes: its heads at once, and the best of them")
     probe.add_argument("--on", choices=MODELS, default=MODELS[0], help="training images (%(default)s)")
+    _add_memory(probe)
     group = probe.add_argument_group("protocol")
     _option(group, "protocol", str, "sgd-grid (default), decay-grid, logistic, or a file of your own: my.toml")
     _option(group, "normalize", str, "raw, l2 or standard, instead of the protocol's")
@@ -290,9 +294,12 @@ def _add_features_options(parser: argparse.ArgumentParser, text: str, test: bool
     if test:
         group.add_argument("--test-features", type=files, metavar="FILE", help="to test on (a tenth of --features)")
         group.add_argument("--test-labels", type=files, metavar="FILE", help="those of --test-features")
-        text = "hold no more of the features than this, such as 1GB; they are read and shuffled window by window"
-        group.add_argument("--memory", type=size, metavar="SIZE", help=text)
     _add_columns_options(group)
+
+
+def _add_memory(parser: argparse.ArgumentParser) -> None:
+    text = "hold no more of the features than this, such as 1GB; they are read and shuffled window by window"
+    parser.add_argument("--memory", type=size, metavar="SIZE", help=text)
 
 
 def _add_columns_options(group: Any) -> None:

@@ -26,7 +26,7 @@ class Config:
 
     augment: the augmentations and their ranges, as `augment.Policy.parse` takes them; None: the paper's four.
     copies: augmented copies of each training image; the augmented model trains on the images and on all copies.
-    memory: bytes of features made elsewhere that may be held; None: all of them.
+    memory: bytes of features that may be held; None: all of them.
     on_bad_image, max_pixels: as `datasets.Reading` has them.
     early_stopping: hold a tenth of the training rows out, and stop as `training.stopping.Stopping` says. class_weight:
     "balanced", or NAME=W,NAME=W. folds: cross-validate in that many. protocol: the probe to run; its recipe then stands

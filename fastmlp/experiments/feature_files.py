@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from fastmlp.common.errors import DataError, UsageError
 from fastmlp.common.files import hash_array
-from fastmlp.common.progress import say, warn
+from fastmlp.common.progress import warn
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import Labelled
+from fastmlp.experiments.windows import named, tell_of_windows, window_of
 from fastmlp.features.columns import ANY, Columns, listed
 from fastmlp.features.shards import ShardedRows, open_shards, open_table
-from fastmlp.features.streamed import StreamedRows, window_rows
+from fastmlp.features.streamed import StreamedRows
 from fastmlp.features.tables import RowArray, Table, check_finite, finite_rows, indices_of
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
@@ -212,23 +213,14 @@ class FileFeatures:
     def window(self) -> int | None:
         """How many rows are held at a time, where not all of them may be."""
         train, test = self.tables.train.features, self.tables.test.features
-        if self.config.memory is None:
-            return None
         parts = [rows.largest_part if isinstance(rows, ShardedRows) else 0 for rows in (train, test)]
         rows = len(train) + (0 if test is train else len(test))
-        itemsize = max(train.dtype.itemsize, np.dtype(self.config.dtype).itemsize)
-        window = window_rows(
-            self.config.memory, rows, train.shape[1], itemsize, self.config.seeds, max(parts), least=parts[0]
-        )
+        window = window_of(self.config, rows, train.shape[1], train.dtype.itemsize, max(parts), least=parts[0])
         if window is not None and self.config.limit is not None:
             raise UsageError("--limit reads so many rows into memory, more than --memory allows: give fewer.")
         if window is not None:
-            say(f"{rows:,} rows are more than fit into --memory: trained on in windows of {window:,}.")
+            tell_of_windows(window, rows)
         return window
-
-    @property
-    def _windows(self) -> list[str]:
-        return [] if self.window is None else [f"windows of {self.window} rows"]
 
     @property
     def images(self) -> int:
@@ -246,9 +238,9 @@ class FileFeatures:
     def sources(self) -> list[str]:
         train, test = self.tables.train, self.tables.test
         if self.out_of_fold:
-            return [*train.sources, "its rows, out of their folds", *self._windows]
+            return [*train.sources, "its rows, out of their folds", *named(self.window)]
         tested = ["a tenth of it, held out"] if test.rows is not None else test.sources
-        return [*train.sources, *tested, *self._windows]
+        return [*train.sources, *tested, *named(self.window)]
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -23,9 +23,10 @@ from fastmlp.experiments.engines import Engine, Local, Opened, Opening
 from fastmlp.experiments.known_copies import KnownCopy
 from fastmlp.experiments.known_extractors import open_or_recall
 from fastmlp.experiments.machine import Machine
+from fastmlp.experiments.windows import named, tell_of_windows, window_of
 from fastmlp.extractors import Extractor
 from fastmlp.features.store import FeatureStore, open_or_extract, open_stored
-from fastmlp.features.streamed import StreamedRows
+from fastmlp.features.streamed import StreamedRows, chained
 from fastmlp.models.folder import CODEBOOK
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.network.scaling import Moments, Scaling
@@ -35,6 +36,7 @@ from fastmlp.training.recipe import Recipe
 
 SHEET_IMAGES = 8
 AT_ONCE = 8192  # images that are augmented at a time
+BYTES = 4  # of a stored feature
 
 
 class Labelled(NamedTuple):
@@ -73,6 +75,10 @@ class FeatureSet(Protocol):
         """How many training rows there are without augmented copies."""
 
     @property
+    def window(self) -> int | None:
+        """How many rows are held at a time, where not all of them may be; else None."""
+
+    @property
     def inputs(self) -> int: ...
 
     @property
@@ -80,7 +86,7 @@ class FeatureSet(Protocol):
 
     @property
     def sources(self) -> list[str]:
-        """The names of the training and the test features, which change with their content."""
+        """The names of the training and the test features, which change with their content, and of their windows."""
 
     def describe(self) -> dict[str, Any]:
         """The data and the extractor, as a model's config.json has them."""
@@ -105,7 +111,9 @@ def joined(parts: Sequence[Labelled]) -> Labelled:
     """All rows, one part after the other; of a single part there is no copy."""
     if len(parts) == 1:
         return parts[0]
-    return Labelled(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    features, labels = zip(*parts, strict=True)
+    streamed = isinstance(features[0], StreamedRows)
+    return Labelled(chained(features) if streamed else np.concatenate(features), np.concatenate(labels))
 
 
 class Trial(NamedTuple):
@@ -204,8 +212,9 @@ class ImageFeatures:
         return StoredFeatures(self, augmented=model == "augmented")
 
     def by_model(self) -> dict[str, FeatureSet]:
-        """Those of both models; the rows of the original one are the first of the augmented one's."""
-        return {model: self.of(model) for model in paper.MODELS}
+        """Those of both models; the rows of the original one are the first of the augmented one's, windows included."""
+        *_, largest = map(self.of, paper.MODELS)
+        return {model: replace(self.of(model), first_of=largest) for model in paper.MODELS}
 
     def stores(self) -> list[FeatureStore]:
         """All features: of the training images, of their augmented copies, and of the test images."""
@@ -314,24 +323,48 @@ def _told(store: FeatureStore, name: str) -> FeatureStore:
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """The feature set of one model: a dataset's images, with or without their augmented copies."""
+    """The feature set of one model: a dataset's images, with or without their augmented copies.
+
+    first_of: a set that is held beside it, and begins with its rows; None: it is held alone.
+    """
 
     of_any_scale: ClassVar[bool] = False
     out_of_fold: ClassVar[bool] = False
     of: ImageFeatures
     augmented: bool
+    first_of: StoredFeatures | None = None
 
     @property
     def stores(self) -> list[FeatureStore]:
+        _ = self.window  # too little memory is refused before anything is extracted
         return [self.of.train, *(self.of.copies if self.augmented else ())]
 
     @property
     def parts(self) -> list[Labelled]:
-        return [Labelled(store.features, store.labels) for store in self.stores]
+        return list(map(self._rows_of, self.stores))
 
     @property
     def test(self) -> Labelled:
-        return Labelled(self.of.test.features, self.of.test.labels)
+        return self._rows_of(self.of.test)
+
+    def _rows_of(self, store: FeatureStore) -> Labelled:
+        if self.window is None:
+            return Labelled(store.features, store.labels)
+        return Labelled(StreamedRows(store.sharded, self.window, self.of.config.seed), store.labels)
+
+    @cached_property
+    def window(self) -> int | None:
+        config = self.of.config
+        if self.first_of is not None:
+            return self.first_of.window
+        if config.memory is None:
+            return None  # and no image is read
+        dataset, copies = self.of.images.dataset, config.copies if self.augmented else 0
+        rows = (1 + copies) * len(dataset.train) + len(dataset.test)
+        window = window_of(config, rows, self.inputs, BYTES, copies=2 if copies else 1)  # of several stores one is made
+        if window is not None:
+            tell_of_windows(window, rows)
+        return window
 
     @property
     def images(self) -> int:
@@ -347,7 +380,7 @@ class StoredFeatures:
 
     @property
     def sources(self) -> list[str]:
-        return [store.path.name for store in (*self.stores, self.of.test)]
+        return [*(store.path.name for store in (*self.stores, self.of.test)), *named(self.window)]
 
     def describe(self) -> dict[str, Any]:
         dataset = self.of.images.dataset
@@ -357,6 +390,7 @@ class StoredFeatures:
             "left_out": asdict(dataset.left_out),
             "class_names": list(dataset.class_names),
             "mirror_keeps_class": dataset.mirror_keeps_class,
+            "window_rows": self.window,
             "rows": {"training": len(dataset.train), "test": len(dataset.test)},
             "augmentation": {**self.of.images.policy.as_dict(), "copies": self.of.config.copies}
             if self.augmented

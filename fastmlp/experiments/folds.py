@@ -54,6 +54,10 @@ class Fold:
         return len(self.kept)
 
     @property
+    def window(self) -> int | None:
+        return self.of.window
+
+    @property
     def inputs(self) -> int:
         return self.of.inputs
 

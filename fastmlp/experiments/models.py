@@ -140,7 +140,18 @@ class Models:
         if not backend.beside_host:
             return Beside(lambda: None)
         *_, features = self.feature_sets.values()
-        return Beside(partial(warm_up, self.blueprint(), len(self.feature_sets), features.images, backend))
+        return Beside(partial(warm_up, self.blueprint(), self._most_together, features.images, backend))
+
+    @property
+    def window(self) -> int | None:
+        """How many rows of the largest feature set are held at a time; None: all of them."""
+        *_, largest = self.feature_sets.values()
+        return largest.window
+
+    @property
+    def _most_together(self) -> int:
+        """How many models train at the same time where the backend has room for them: in windows each has its own."""
+        return 1 if self.config.early_stopping or self.window is not None else len(self.feature_sets)
 
     def train(self) -> dict[str, Member]:
         """All models, trained and written; with config.resume, from where an earlier run left them.
@@ -148,8 +159,7 @@ class Models:
         They train at the same time where the backend has room for one beside the other, else in turn.
         """
         checkpoint = self._folders(self.feature_sets)
-        together = 1 if self.config.early_stopping else len(self.feature_sets)
-        blueprints = [self.blueprint(together=together)] * len(self.feature_sets)
+        blueprints = [self.blueprint(together=self._most_together)] * len(self.feature_sets)
         with self.machine.timed("prepare"):
             begun = checkpoint.begin(blueprints, self.machine.backend, self.config.resume)
         members = dict(zip(self.feature_sets, begun, strict=True))
@@ -161,7 +171,7 @@ class Models:
     def _side_by_side(self, members: Sequence[Member]) -> bool:
         fused = all(member.network.tier.tier == Tier.FUSED_EPOCH for member in members)
         alike = len({(member.history.epochs, member.network.tier.way) for member in members}) == 1
-        return self.machine.backend.beside_host and fused and alike and not self.config.early_stopping
+        return self.machine.backend.beside_host and fused and alike and self._most_together == len(members)
 
     def _train(self, members: Mapping[str, Member]) -> None:
         """Train these further, each on the first rows of the last one's samples, and write them."""

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.features.tables import RowArray
 from fastmlp.network.parameters import Parameters
+from fastmlp.network.scaling import blocks
 
 SHOWN = 6  # inputs, one by one
+NUMBERS = 2**20  # features looked at at a time
 
 
 def node_at_work(
-    parameters: Parameters, features: NDArray[Any], labels: NDArray[np.int64], class_names: Sequence[str]
+    parameters: Parameters, features: RowArray, labels: NDArray[np.int64], class_names: Sequence[str]
 ) -> dict[str, Any] | None:
     """The first layer's unit with the largest outgoing weights, on the row that excites it most; None without one.
 
@@ -26,8 +29,9 @@ def node_at_work(
         return None
     unit = int(np.linalg.norm(parameters.weights[1], axis=1).argmax())
     weights = parameters.weights[0][:, unit].astype(np.float64)
-    image = int((features @ weights).argmax())
-    products = features[image] * weights
+    image = int(_sums(features, weights).argmax())
+    row = features[image]
+    products = row * weights
     order = np.argsort(-np.abs(products), kind="stable")
     shown, others = order[:SHOWN], products[order[SHOWN:]]
     bias = float(parameters.biases[0][unit])
@@ -36,15 +40,19 @@ def node_at_work(
         "unit": unit,
         "image": image,
         "class": class_names[labels[image]],
-        "inputs": [
-            {"feature": int(one), "value": float(features[image, one]), "weight": float(weights[one])} for one in shown
-        ],
+        "inputs": [{"feature": int(one), "value": float(row[one]), "weight": float(weights[one])} for one in shown],
         "adding": _summed(others[others > 0]),
         "subtracting": _summed(others[others < 0]),
         "bias": bias,
         "sum": total,
         "activation": max(total, 0.0),
     }
+
+
+def _sums(features: RowArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of products (n,) of every row (n, d) with the weights (d,)."""
+    parts = blocks(len(features), max(1, NUMBERS // len(weights)))
+    return np.concatenate([features[rows] @ weights for rows in parts])
 
 
 def _summed(products: NDArray[np.float64]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
     features = ImageFeatures(config, machine)
     models = Models(config, machine, features.by_model())
     kernels = models.compile_beside()
+    _ = models.window  # too little memory is refused before anything is extracted
     drawing = _draw_beside(models, features, imported)
     features.stores()  # all of them, before any training
     list_bad_images(features.images.dataset.left_out.images, config.folder)

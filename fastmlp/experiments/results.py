@@ -141,7 +141,7 @@ def describe(models: Models, features: ImageFeatures, tier: TierChoice) -> dict[
     """config, data, environment, and the tier that the models were trained in."""
     return {
         "config": _config(models, features),
-        "data": _data(features),
+        "data": {**_data(features), "window_rows": models.window},
         "tier": tier.as_dict(),
         "environment": environment.describe(),
     }

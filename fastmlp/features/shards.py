@@ -161,11 +161,13 @@ def open_table(features: Path, labels: Path | None = None, columns: Columns = AN
 def open_features(features: Path, columns: Columns = ANY) -> RowArray:
     """The features in a file, as `read_features` has them, or in a folder or glob of shards. Errors as for both."""
     place, _ = _in_store(features, None)
-    return (
-        ShardedRows(_opened(place, columns, choose_features).shards)
-        if is_sharded(place)
-        else read_features(place, columns)
-    )
+    return open_sharded(place, columns) if is_sharded(place) else read_features(place, columns)
+
+
+def open_sharded(features: Path, columns: Columns = ANY) -> ShardedRows:
+    """The features in a folder or glob of shards, or in a file, which is then the only one. Errors as for both."""
+    place, _ = _in_store(features, None)
+    return ShardedRows(_opened(place, columns, choose_features).shards)
 
 
 def open_shards(place: Path, labels: Path | None = None, columns: Columns = ANY) -> Table:

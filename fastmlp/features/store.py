@@ -27,6 +27,7 @@ from fastmlp.extractors.base import Extractor
 from fastmlp.features import first_format
 from fastmlp.features.extraction import Engine, Extraction, Here, Rows, Shard, read_shard
 from fastmlp.features.shard_files import MANIFEST, PARTIAL, Entry, write_manifest
+from fastmlp.features.shards import ShardedRows, open_sharded
 
 KEYS = 1  # the version of keys
 FORMAT = 2  # of what is written; stores of the first are read
@@ -54,6 +55,11 @@ class FeatureStore:
             features[start : start + len(rows)] = rows
             start += len(rows)
         return features
+
+    @cached_property
+    def sharded(self) -> ShardedRows:
+        """The same, of which those rows are read that are asked for, every time."""
+        return open_sharded(self.path)
 
 
 def key_of(provenance: dict[str, Any]) -> str:

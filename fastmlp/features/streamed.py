@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
 from fastmlp.features.row_files import Index
-from fastmlp.features.shards import ShardedRows
+from fastmlp.features.shards import Shard, ShardedRows
 from fastmlp.network.scaling import Scaling
 
 BLOCKS = 256  # of which a window is made of at least: as few rows as are read together, so that windows are well mixed
@@ -82,17 +83,29 @@ class StreamedRows:
         return borders if self.rows is None else np.unique(np.searchsorted(self.rows, borders))
 
 
+def chained(parts: Sequence[StreamedRows]) -> StreamedRows:
+    """All rows of parts with the same windows and seed, one part after the other; nothing is read."""
+    shards, rows, start = list[Shard](), list[Index](), 0
+    for part in parts:
+        shards += [replace(shard, start=start + shard.start) for shard in part.source.shards]
+        rows.append(start + (np.arange(len(part)) if part.rows is None else part.rows))
+        start += len(part.source)
+    whole = all(part.rows is None for part in parts)
+    return replace(parts[0], source=ShardedRows(shards), rows=None if whole else np.concatenate(rows))
+
+
 def window_rows(
-    memory: int, rows: int, width: int, itemsize: int, seeds: int = 1, part: int = 0, least: int = 0
+    memory: int, rows: int, width: int, itemsize: int, seeds: int = 1, part: int = 0, least: int = 0, copies: int = 1
 ) -> int | None:
     """How many of so many rows, of width numbers of itemsize bytes, a window has where that much memory may be held.
 
     seeds: from which networks train beside each other, each in an order of its own. part: rows of the largest part of a
     file that is only read whole, 0 where there is none; least: of those that are trained on, which a window must hold.
-    None: all rows fit, beside a standardised copy of them. Raises UsageError if there is no room for so many, or a few.
+    None: all rows fit, beside so many copies of them, of which one is standardised. Raises UsageError if there is no
+    room for so many, or a few.
     """
     row = width * itemsize
-    for_all = rows * (2 * row + ROW_STATE)
+    for_all = rows * ((1 + copies) * row + ROW_STATE)
     if for_all <= memory:
         return None
     beside, each = rows * ROW_STATE + PARTS * part * row, WINDOWS * (row + ORDER * (seeds - 1))

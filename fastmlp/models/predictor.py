@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fastmlp.common.files import read_json
 from fastmlp.common.progress import progress
 from fastmlp.common.tensors import on_host
 from fastmlp.datasets.images import as_images
-from fastmlp.datasets.mapped import IMAGE_SHAPE
+from fastmlp.datasets.mapped import IMAGE_SHAPE, MappedImages
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.extractors.base import REDUCED
 from fastmlp.features.columns import check_complete
@@ -33,7 +33,7 @@ from fastmlp.network.evaluation import softmax
 from fastmlp.network.trainer import Trainer
 
 ROWS = 256
-PART_BYTES = 2**26  # of features in shards, read at a time
+PART_BYTES = 2**26  # of the features of images, or of features in shards, that are answered to at a time
 
 
 def load_model(
@@ -153,32 +153,33 @@ class Predictor:
             yield from map(mean_answer, *map(self.network.logit_batches, placed))
 
     def _parts(self, X: Any, views: str) -> Iterator[list[Array]]:
-        """Rows as `_placed` has them: those of shards a part at a time."""
-        if not isinstance(X, ShardedRows):
-            yield self._placed(X, views)
+        """Features of each view of X on the device, standardised if the model's are: few of images, or in shards."""
+        self.check_views(views)
+        if X.ndim > 2:
+            yield from self._parts_of_images(X, views)
             return
         self._check_features(X, views)
-        size = evaluation.ROWS * max(1, PART_BYTES // (evaluation.ROWS * X.shape[1] * X.dtype.itemsize))
+        if not isinstance(X, ShardedRows):
+            yield [self._standardised(X)]
+            return
+        size = _whole_batches(evaluation.ROWS, X.shape[1] * X.dtype.itemsize)
         for start in range(0, len(X), size):
             yield [self._standardised(X, np.arange(start, min(start + size, len(X))))]
 
+    def _parts_of_images(self, X: Any, views: str) -> Iterator[list[Array]]:
+        rows = _whole_batches(evaluation.ROWS, 4 * self.extractor.features)
+        for part in _regrouped(self._extracted(X, views), rows):
+            yield [self._standardised(features) for features in part]
+
     def _array(self, X: Any) -> Any:
-        """X as an array, or in its shards; of a data frame the columns that the model was trained on, in that order."""
-        if isinstance(X, ShardedRows):
+        """X as an array, or in its files; of a data frame the columns that the model was trained on, in that order."""
+        if isinstance(X, ShardedRows | MappedImages):
             return X
         names, columns = self.feature_names, list(getattr(X, "columns", ()))
         if names is None or not all(isinstance(name, str) for name in columns) or not columns:
             return np.asarray(on_host(X))
         check_complete(names, columns, "the data frame")
         return np.asarray(X[list(names)])
-
-    def _placed(self, X: NDArray[Any], views: str) -> list[Array]:
-        """Features of each view of X on the device, standardised if the model's are."""
-        self.check_views(views)
-        if X.ndim > 2:
-            return [self._standardised(self.features(view)) for view in views_of(X, views)]
-        self._check_features(X, views)
-        return [self._standardised(X)]
 
     def _standardised(self, features: RowArray, rows: NDArray[np.int64] | None = None) -> Array:
         """Features, or those rows of them, on the device, as the network takes them."""
@@ -187,15 +188,19 @@ class Predictor:
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (n, d) of uint8 images (n, 3, 32, 32)."""
-        size, parts = self.extractor.batch_size, []
-        images = as_images(images, DataError)
+        return np.concatenate([batch[0] for batch in self._extracted(images, ONE)])
+
+    def _extracted(self, images: Any, views: str) -> Iterator[NDArray[np.float32]]:
+        """Features (views, b, d) of a batch of images after the other."""
+        size = self.extractor.batch_size
+        images = images if isinstance(images, MappedImages) else as_images(images, DataError)
         if images.shape[1:] != IMAGE_SHAPE:
             raise DataError(f"Images must be (n, 3, 32, 32), not {images.shape}: resize them to 32x32 pixels.")
         with progress(f"extract {self.extractor.name}", len(images), "images") as bar:
             for start in range(0, len(images), size):
-                parts.append(self.extractor(images[start : start + size]))
-                bar.advance(len(parts[-1]))
-        return np.concatenate(parts)
+                batch = images[start : start + size]
+                yield np.stack([self.extractor(view) for view in views_of(batch, views)])
+                bar.advance(len(batch))
 
     def _check_features(self, features: RowArray, views: str) -> None:
         """Raise DataError unless they have the network's width, UsageError for views that features do not have."""
@@ -209,6 +214,24 @@ class Predictor:
                 f"The model takes numbers (n, {width}), {width} features per row, not {features.dtype} "
                 f"{features.shape}: {fix}."
             )
+
+
+def _whole_batches(rows: int, row_bytes: int) -> int:
+    """How many rows PART_BYTES have room for, in whole batches of so many; at least one batch."""
+    return rows * max(1, PART_BYTES // (rows * row_bytes))
+
+
+def _regrouped(batches: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
+    """All rows of arrays (v, b, d) in arrays (v, n, d): n is a multiple of so many rows, but for the last."""
+    kept, held = list[NDArray[Any]](), 0
+    for batch in batches:
+        kept, held = [*kept, batch], held + batch.shape[1]
+        if held >= rows:
+            whole, left = np.concatenate(kept, axis=1), held % rows
+            yield whole[:, : held - left]
+            kept, held = [whole[:, held - left :].copy()], left
+    if held:
+        yield np.concatenate(kept, axis=1)
 
 
 def _check_folder(folder: Path) -> None:

@@ -98,7 +98,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 def _departures(results: Results) -> dict[str, tuple[Any, Any]]:
     """The settings in which the run is not the paper's: name -> (here, the paper's)."""
-    config = dict(results["config"])
+    config = {**results["config"], "window_rows": results["data"].get("window_rows")}
     if config["extractor"] in SAME_EXTRACTORS:
         config["extractor"] = paper.RUN["extractor"]
     settings = {name: (config[name], value) for name, value in paper.RUN.items() if name in config}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -53,9 +53,10 @@ class WindowedSamples(Samples):
     dtype: str
 
     def first(self, rows: int) -> Samples:
-        if rows != len(self):
-            raise ValueError("Streamed rows are trained on as a whole.")
-        return self
+        if rows == len(self):
+            return self
+        weights = None if self.weights is None else self.weights[:rows]
+        return replace(self, features=self.features.take(np.arange(rows)), labels=self.labels[:rows], weights=weights)
 
     def order(self, seed: int, epoch: int, rows: int, shuffle: bool) -> WindowedOrder:
         """Windows are drawn from the seed of the features, so that networks of all seeds share them."""

@@ -195,7 +195,6 @@ def test_folds_are_read_in_windows(run: Run) -> None:
     [
         (["train", "--features", "X.npy", "--labels", "y.npy", "--memory", "20KB"], "--memory is too little for 600"),
         (["train", "--features", "shards", "--memory", MEMORY, "--limit", "590"], "more than --memory allows"),
-        (["train", "--dataset", "digits", "--memory", "1GB"], "go with --features"),
         (["probe", "--features", "shards", "--memory", MEMORY, "--protocol", "logistic"], "leave --memory out"),
     ],
 )
