@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-import fastmlp
 from fastmlp._version import __version__
 from fastmlp.augment import Policy
 from fastmlp.backends import Backend
@@ -66,7 +65,7 @@ def _engine(backend: Backend) -> dict[str, str]:
 
 
 def _add_sources(digest: hashlib._Hash) -> None:
-    root = Path(fastmlp.__file__).parent
+    root = Path(__file__).parents[1]
     for folder in SOURCES:
         for path in sorted((root / folder).rglob("*")):
             if path.suffix in (".py", ".cu", ".cuh"):
