@@ -163,7 +163,7 @@ def run_export(options: argparse.Namespace) -> None:
 
 def run_augment(options: argparse.Namespace) -> None:
     from fastmlp.experiments.bad_images import list_bad_images
-    from fastmlp.experiments.feature_sets import Images
+    from fastmlp.experiments.images import Images
     from fastmlp.report.figures import draw_sheet
     from fastmlp.report.style import save
 

@@ -11,15 +11,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import augment, datasets, paper
+from fastmlp import paper
 from fastmlp.common.errors import UsageError
 from fastmlp.common.files import cache_dir, write_bytes
-from fastmlp.common.progress import say, warn
-from fastmlp.common.randomness import Purpose, generator
-from fastmlp.datasets import Dataset, Split
-from fastmlp.datasets.mapped import gathered
+from fastmlp.common.progress import say
+from fastmlp.datasets import Split
 from fastmlp.experiments.config import Config
-from fastmlp.experiments.engines import Engine, Local, Opened, Opening
+from fastmlp.experiments.engines import Engine, Opened, Opening
+from fastmlp.experiments.images import Images
 from fastmlp.experiments.known_copies import KnownCopy
 from fastmlp.experiments.known_extractors import open_or_recall
 from fastmlp.experiments.machine import Machine
@@ -30,12 +29,9 @@ from fastmlp.features.streamed import StreamedRows, chained
 from fastmlp.models.folder import CODEBOOK
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes
 from fastmlp.network.scaling import Moments, Scaling
-from fastmlp.report.figures import AugmentationSheet
 from fastmlp.training.held_out import LEAST_ROWS, hold_out
 from fastmlp.training.recipe import Recipe
 
-SHEET_IMAGES = 8
-AT_ONCE = 8192  # images that are augmented at a time
 BYTES = 4  # of a stored feature
 
 
@@ -155,49 +151,6 @@ def scaling_of(features: FeatureSet, rows: NDArray[Any], recipe: Recipe) -> Scal
         return Scaling.to_unit_length(rows.shape[1])
     here = recipe.standardize == "each" or (recipe.standardize == "together" and features.of_any_scale)
     return Moments.of(rows).scaling(recipe.standardize == "each") if here else None
-
-
-class Images:
-    """A configuration's dataset, and augmented copies of its training images."""
-
-    def __init__(self, config: Config, machine: Machine, engine: Engine | None = None) -> None:
-        self.config, self.machine, self.engine = config, machine, engine or Local()
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        with self.machine.timed("data"):
-            config, keep = self.config, cache_dir() / "images"
-            dataset = datasets.load(config.dataset, config.data_dir, config.reading, self.engine.read, keep)
-        dataset = dataset if self.config.limit is None else dataset.limited(self.config.limit)
-        absent = set(range(len(dataset.class_names))).difference(dataset.train.labels.tolist())
-        if absent:
-            names = ", ".join(dataset.class_names[label] for label in sorted(absent))
-            warn(f"None of the {len(dataset.train):,} training images is of these classes: {names}.")
-        return dataset
-
-    @cached_property
-    def policy(self) -> augment.Policy:
-        policy = self.config.policy
-        return policy if self.dataset.mirror_keeps_class else policy.without_flip()
-
-    def copy(self, number: int) -> Split:
-        """An augmented copy of every training image; copies are numbered from 0, each drawn by itself."""
-        images = self.dataset.train.images
-        with self.machine.timed("augment"):
-            rng = generator(self.config.seed, Purpose.AUGMENTATION, number)
-            plan = augment.draw(rng, len(images), self.policy)
-            parts = (slice(start, start + AT_ONCE) for start in range(0, len(images), AT_ONCE))
-            augmented = (augment.apply(self.machine.backend, images[part], plan[part]) for part in parts)
-            return Split(gathered(augmented, len(images)), self.dataset.train.labels)
-
-    def sheet(self, images: int = SHEET_IMAGES) -> AugmentationSheet:
-        """The paper's Figure 1: the first training images of different classes, as they are and augmented."""
-        _, firsts = np.unique(self.dataset.train.labels, return_index=True)
-        originals = self.dataset.train.images[firsts[:images]]
-        plan = augment.draw(generator(self.config.seed, Purpose.AUGMENTATION), len(originals), self.policy)
-        backend, kinds = self.machine.backend, self.policy.kinds
-        augmented = [(kind.label, augment.apply(backend, originals, plan.only(kind))) for kind in kinds]
-        return AugmentationSheet((("original", originals), *augmented))
 
 
 class ImageFeatures:

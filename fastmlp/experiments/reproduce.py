@@ -14,7 +14,7 @@ from fastmlp.experiments.feature_sets import ImageFeatures
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.models import Models
 from fastmlp.experiments.results import SCHEMA, before_training, describe, node, on_test_images, over_seeds, write
-from fastmlp.report.document import Picture
+from fastmlp.report.blocks import Unsaved
 from fastmlp.training.member import Member
 
 
@@ -57,15 +57,15 @@ def _reproduce(config: Config, machine: Machine) -> dict[str, Any]:
     return results
 
 
-def _draw_beside(models: Models, features: ImageFeatures, imported: Beside[None]) -> Beside[list[Picture]]:
+def _draw_beside(models: Models, features: ImageFeatures, imported: Beside[None]) -> Beside[list[Unsaved]]:
     """Begin to draw the figures that need no trained model, beside whatever comes before the training."""
     known = before_training(models, features)  # after data are read and the extractor is open
     with models.machine.timed("report"):
         sheet = features.images.sheet()  # here, as it takes the device
 
-    def draw() -> list[Picture]:
+    def draw() -> list[Unsaved]:
         imported.join()
-        return report.draw_first(known, models.config.folder, sheet)
+        return report.draw_first(known, sheet)
 
     return Beside(draw)
 

@@ -10,7 +10,7 @@ from fastmlp import paper
 from fastmlp.common.files import write_text
 from fastmlp.datasets import LeftOut
 from fastmlp.report import figures, judgement
-from fastmlp.report.blocks import counted, facts, flat, picture, shown, spaced, spoken, stages, total
+from fastmlp.report.blocks import Unsaved, counted, facts, flat, picture, shown, spaced, spoken, stages, total, unsaved
 from fastmlp.report.claims import Results, check_claims, number, points
 from fastmlp.report.document import (
     Block,
@@ -41,29 +41,29 @@ class Drawn(NamedTuple):
     judgement: Sequence[Block]
 
 
-def draw_first(known: Results, out: Path, sheet: figures.AugmentationSheet) -> list[Picture]:
+def draw_first(known: Results, sheet: figures.AugmentationSheet) -> list[Unsaved]:
     """Figures 1 and 2, of which training changes nothing; known: of the results `config` and `data`."""
     labels = ", ".join(label for label, _ in sheet.rows[1:])
     sizes = [known["data"]["features"], *known["config"]["hidden_layer_sizes"], len(known["data"]["class_names"])]
     return [
-        picture(
-            out, "figure1-augmentations", figures.draw_sheet(sheet), "Figure 1. The augmentations.",
+        unsaved(
+            "figure1-augmentations", figures.draw_sheet(sheet), "Figure 1. The augmentations.",
             "The first row shows images as they are, each row below one augmentation of them; each copy in the "
             "training set has one of these, drawn by chance.",
             f"A sheet of sample images: the originals, then {labels}.",
         ),
-        picture(
-            out, "figure2-network", figures.draw_network(known), "Figure 2. The network.",
+        unsaved(
+            "figure2-network", figures.draw_network(known), "Figure 2. The network.",
             "Only the layers right of the frozen extractor learn. Tall layers show their ends.",
             f"A fully connected network with layers of {', '.join(str(size) for size in sizes)} nodes.",
         ),
     ]  # fmt: skip
 
 
-def draw(results: Results, out: Path, first: Sequence[Picture]) -> Drawn:
-    """OUT/figures/*.png, but for the chart of time and for what `draw_first` gave; each file is whole or absent."""
+def draw(results: Results, out: Path, first: Sequence[Unsaved]) -> Drawn:
+    """OUT/figures/*.png, those of `draw_first` too, but not the chart of time; each file is whole or absent."""
     out = Path(out)
-    drawn = [*first, *_node(results, out), _training(results, out)]
+    drawn = [*(each.saved(out) for each in first), *_node(results, out), _training(results, out)]
     return Drawn(drawn, [*_confusions(results, out), _reliability(results, out)])
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmlp import paper
+from fastmlp.common.files import write_bytes
 from fastmlp.report.document import Picture, Table
-from fastmlp.report.style import clean, save, svg
+from fastmlp.report.style import clean, png, svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,9 +27,23 @@ LEAST_SECONDS = 0.005  # that are shown
 
 def picture(out: Path, name: str, figure: Figure, title: str, caption: str, description: str) -> Picture:
     """Save the figure as OUT/figures/NAME.png and keep it for the page."""
-    file = f"figures/{name}.png"
-    save(figure, out / file)
-    return Picture(file, svg(figure, name), title, caption, description)
+    return unsaved(name, figure, title, caption, description).saved(out)
+
+
+class Unsaved(NamedTuple):
+    """A picture whose file is yet to be written."""
+
+    picture: Picture
+    png: bytes
+
+    def saved(self, out: Path) -> Picture:
+        write_bytes(out / self.picture.file, self.png)
+        return self.picture
+
+
+def unsaved(name: str, figure: Figure, title: str, caption: str, description: str) -> Unsaved:
+    picture = Picture(f"figures/{name}.png", svg(figure, name), title, caption, description)
+    return Unsaved(picture, png(figure))
 
 
 def facts(values: Mapping[str, Any]) -> Table:

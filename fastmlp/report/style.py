@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 from xml.etree import ElementTree
 
-from fastmlp.common.files import atomic_path
+from fastmlp.common.files import write_bytes
 from fastmlp.paper import MODELS
 
 if TYPE_CHECKING:
@@ -117,8 +117,14 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """The figure as a PNG, whole or not at all."""
-    with _style(), atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
+    write_bytes(path, png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
 
 
 def svg(figure: Figure, prefix: str) -> str:

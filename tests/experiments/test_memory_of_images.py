@@ -195,7 +195,7 @@ def test_four_times_the_images_take_no_more_memory(run: Run, monkeypatch: pytest
     for name, value in ALL_PIXELS.items():
         monkeypatch.setattr(Pixels, name, value)
     monkeypatch.setattr("fastmlp.datasets.mapped.MOST_IN_MEMORY", 0)
-    for at_once in ("datasets.mapped.BLOCK", "datasets.synthetic.CHUNK", "experiments.feature_sets.AT_ONCE"):
+    for at_once in ("datasets.mapped.BLOCK", "datasets.synthetic.CHUNK", "experiments.images.AT_ONCE"):
         monkeypatch.setattr(f"fastmlp.{at_once}", 50)
     monkeypatch.setattr("fastmlp.experiments.node.NUMBERS", 0)
     monkeypatch.setattr("fastmlp.features.extraction.SHARD_BATCHES", 1)

@@ -111,7 +111,7 @@ def fake_sheet(images=4):
 
 
 def draw(results, out, images=4):
-    return report.draw(results, out, report.draw_first(results, out, fake_sheet(images)))
+    return report.draw(results, out, report.draw_first(results, fake_sheet(images)))
 
 
 HOSTILE = (
