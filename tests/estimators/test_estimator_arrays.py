@@ -12,7 +12,7 @@ from sklearn import config_context
 from sklearn.datasets import load_wine
 
 from fastmlp import MLPClassifier
-from fastmlp.backends import open_backend
+from fastmlp.backends import Backend, open_backend
 from fastmlp.estimators import arrays
 from fastmlp.estimators.arrays import on_backend, to_host
 
@@ -71,7 +71,12 @@ def test_auto_takes_the_library_and_the_device_of_the_tensor(wine: Arrays) -> No
 def test_auto_takes_the_gpu_of_the_array(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the one that CuPy would use by itself."""
     opened: list[str] = []
-    monkeypatch.setattr(arrays, "_opened", opened.append)
+
+    def open_as(name: str) -> Backend:
+        opened.append(name)
+        return open_backend("numpy")
+
+    monkeypatch.setattr(arrays, "_opened", open_as)
     monkeypatch.setattr(arrays, "namespace_of", lambda _: np)
     monkeypatch.setattr(array_api_compat, "is_cupy_array", lambda _: True)
     arrays.backend_for("auto", SimpleNamespace(device=SimpleNamespace(id=1)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
@@ -22,10 +21,7 @@ LEARNED_FROM = 20_000  # patches, which takes long enough for a process to be ki
 def picture(_: object, target: Any, *, format: str, **__: object) -> None:
     """Stands for drawing a figure: the same writes."""
     content = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>' if format == "svg" else b"PNG"
-    if isinstance(target, io.StringIO):
-        target.write(content.decode())
-    else:
-        Path(target).write_bytes(content)
+    target.write(content.decode() if isinstance(target, io.StringIO) else content)
 
 
 def quicken(set_attribute: Callable[[Any, str, Any], None], patches_learned_from: int) -> None:
