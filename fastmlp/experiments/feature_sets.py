@@ -19,7 +19,7 @@ from fastmlp.datasets import Split
 from fastmlp.experiments.config import Config
 from fastmlp.experiments.engines import Engine, Opened, Opening
 from fastmlp.experiments.images import Images
-from fastmlp.experiments.known_copies import KnownCopy
+from fastmlp.experiments.known_copies import KnownCopies
 from fastmlp.experiments.known_extractors import open_or_recall
 from fastmlp.experiments.machine import Machine
 from fastmlp.experiments.windows import named, tell_of_windows, window_of
@@ -223,20 +223,24 @@ class ImageFeatures:
 
     def _copy(self, name: str, number: int) -> FeatureStore:
         """The features of an augmented copy; if they are stored, and an earlier run made it, it is not made again."""
-        images, seed = self.images, self.config.seed
-        augmentation = {"policy": images.policy.as_dict(), "seed": seed}
-        originals = self._content(images.dataset.train)
-        with self.machine.timed("identify"):
-            known = KnownCopy(originals, images.policy, seed, number, self.machine.backend)
-        if known.content is not None:
-            provenance = self._provenance(name, known.content, augmentation)
+        images, known = self.images, self._known_copies
+        augmentation = {"policy": images.policy.as_dict(), "seed": self.config.seed}
+        content = known.content(number)
+        if content is not None:
+            provenance = self._provenance(name, content, augmentation)
             with self.machine.timed("extract"):
                 store = open_stored(images.dataset.train.labels, self.extractor, provenance, self._root)
             if store is not None:
                 return _told(store, name)
         copy = images.copy(number)
-        known.keep(self._content(copy))
+        known.keep(number, self._content(copy))
         return self._store(name, copy, augmentation)
+
+    @cached_property
+    def _known_copies(self) -> KnownCopies:
+        originals = self._content(self.images.dataset.train)
+        with self.machine.timed("identify"):
+            return KnownCopies(originals, self.images.policy, self.config.seed, self.machine.backend)
 
     @cached_property
     def test(self) -> FeatureStore:

@@ -23,33 +23,41 @@ SOURCES = ("augment", "backends", "kernels", "common")
 CHANGES = "memory"  # what a probe tells that is another at each time
 
 
-class KnownCopy:
-    """The content hash of one augmented copy, in a file of the cache that is named by all that shapes the copy.
+class KnownCopies:
+    """The content hash of each augmented copy, in a file of the cache that is named by all that shapes the copy.
 
     originals: the content hash of the images that are augmented. The images of two backends may differ by a level
-    where rounding ties, so the file is the backend's own, of its versions, its code and the machine's processor.
+    where rounding ties, so the files are the backend's own, of its versions, its code and the machine's processor.
     """
 
-    def __init__(self, originals: str, policy: Policy, seed: int, number: int, backend: Backend) -> None:
+    def __init__(self, originals: str, policy: Policy, seed: int, backend: Backend) -> None:
         engine = _engine(backend)
-        shaped = (__version__, np.__version__, originals, policy.as_dict(), seed, number, engine)
-        digest = hashlib.sha256(repr(shaped).encode())
-        _add_sources(digest)
-        self._path = cache_dir() / "copies" / f"{digest.hexdigest()[:16]}.json" if engine else None
+        shaped = (__version__, np.__version__, originals, policy.as_dict(), seed, engine)
+        self._digest = hashlib.sha256(repr(shaped).encode()) if engine else None
+        if self._digest is not None:
+            _add_sources(self._digest)
 
-    @property
-    def content(self) -> str | None:
+    def content(self, number: int) -> str | None:
         """What `keep` was told; None if no run has told, or the file is damaged."""
+        path = self._path(number)
         try:
-            found = read_json(self._path)["content"] if self._path else None
+            found = read_json(path)["content"] if path else None
         except (DataError, KeyError, TypeError):
             return None
         return found if isinstance(found, str) else None
 
-    def keep(self, content: str) -> None:
-        if self._path is not None and content != self.content:
+    def keep(self, number: int, content: str) -> None:
+        path = self._path(number)
+        if path is not None and content != self.content(number):
             with suppress(OSError):  # features say it better, if they cannot be written either
-                write_json(self._path, {"content": content})
+                write_json(path, {"content": content})
+
+    def _path(self, number: int) -> Path | None:
+        if self._digest is None:
+            return None
+        digest = self._digest.copy()
+        digest.update(str(number).encode())
+        return cache_dir() / "copies" / f"{digest.hexdigest()[:16]}.json"
 
 
 def _engine(backend: Backend) -> dict[str, str]:

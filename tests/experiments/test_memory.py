@@ -14,6 +14,7 @@ from fastmlp.common.files import read_safetensors
 from fastmlp.features.shard_files import write_shard
 from fastmlp.features.shards import Shard, open_table
 from fastmlp.models.predictor import load_model
+from tests.experiments.reads import Reads
 
 ROWS, WIDTH = 600, 8
 MEMORY = "90KB"  # of which a window of 337 rows is a third, beside what is held of every row
@@ -90,24 +91,12 @@ def test_what_fits_is_trained_on_as_ever(run: Run, preset: str) -> None:
 def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bytes(
     run: Run, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
-    real = Shard.read
-    count, last = 0, -1
-
-    def counting(shard: Shard, rows: np.ndarray, *into: Any) -> None:
-        nonlocal count
-        if count == last:
-            raise KeyboardInterrupt
-        count += 1
-        real(shard, rows, *into)
-
-    monkeypatch.setattr(Shard, "read", counting)
-    monkeypatch.setattr("fastmlp.training.run.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    reads = Reads(monkeypatch)
     train(run, "unbroken", *options)
-    reads = count
-    for number, moment in enumerate(rng.integers(0, reads, 5).tolist()):
-        count, last = 0, moment
+    for number, moment in enumerate(rng.integers(0, reads.count, 5).tolist()):
+        reads.interrupt(moment)
         train(run, f"broken-{number}", *options, code=130)
-        last = -1
+        reads.go_on()
         train(run, f"broken-{number}", *options, "--resume")
         assert weights(f"broken-{number}") == weights("unbroken"), moment
 

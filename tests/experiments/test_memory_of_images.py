@@ -14,9 +14,9 @@ from fastmlp.cli.main import main
 from fastmlp.common.files import read_safetensors
 from fastmlp.datasets.mapped import MappedImages
 from fastmlp.extractors.pixels import Pixels
-from fastmlp.features.shards import Shard
 from fastmlp.models.predictor import load_model
 from fastmlp.paper import MODELS
+from tests.experiments.reads import Reads
 
 DATA = ["--dataset", "synthetic:300", "--extractor", "pixels"]
 MACHINE = ["--backend", "numpy", "--threads", "1"]
@@ -83,24 +83,13 @@ def test_it_is_the_training_on_the_stores_as_shards(memory: str, run: Run) -> No
 def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_bytes(
     command: str, options: list[str], run: Run, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
-    real = Shard.read
-    count, last = 0, -1
-
-    def counting(shard: Shard, rows: np.ndarray, *into: Any) -> None:
-        nonlocal count
-        if count == last:
-            raise KeyboardInterrupt
-        count += 1
-        real(shard, rows, *into)
-
-    monkeypatch.setattr(Shard, "read", counting)
-    monkeypatch.setattr("fastmlp.training.run.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    reads = Reads(monkeypatch)
     assert "trained on in windows" in run(command, *options, "--epochs", "4", "--out", "unbroken")
-    reads = count
-    for number, moment in enumerate(rng.integers(0, reads, 4).tolist()):
-        count, last, out = 0, moment, f"broken-{number}"
+    for number, moment in enumerate(rng.integers(0, reads.count, 4).tolist()):
+        out = f"broken-{number}"
+        reads.interrupt(moment)
         run(command, *options, "--epochs", "4", "--out", out, code=130)
-        last = -1
+        reads.go_on()
         run(command, *options, "--epochs", "4", "--out", out, "--resume")
         for whole in Path("unbroken").rglob("*.safetensors"):
             assert Path(out, whole.relative_to("unbroken")).read_bytes() == whole.read_bytes(), (moment, whole)
