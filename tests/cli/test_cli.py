@@ -269,6 +269,7 @@ def test_an_interrupted_run_exits_130(capsys: pytest.CaptureFixture[str], monkey
     assert "--resume" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("heed_interrupts")
 def test_an_interrupt_in_a_callback_that_python_only_prints_is_none_the_less_one(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
