@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from fastmlp.backends.base import Array, Availability, Backend
+from fastmlp.common.blas import limit, limited
 from fastmlp.common.sharing import Shared
 from fastmlp.ops.network import NetworkOps, Optimizer
 from fastmlp.ops.patches import PatchOps
@@ -171,7 +172,7 @@ class NumpyBackend(Backend):
 
     def set_threads(self, threads: int) -> None:
         super().set_threads(threads)
-        blas().limit(limits=threads)
+        limit(blas(), threads)
 
     def one_thread(self) -> AbstractContextManager[Any]:
         return _ONE_THREAD.held()
@@ -183,4 +184,4 @@ def blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-_ONE_THREAD = Shared(lambda: blas().limit(limits=1))
+_ONE_THREAD = Shared(lambda: limited(blas(), 1))

@@ -109,7 +109,10 @@ def _draw_matrix(axes: Axes, shares: NDArray[np.float64]) -> None:
     classes = len(shares)
     opacity = shares[..., None] ** 0.6  # lifts the few confusions out of the page
     heat = np.concatenate([np.broadcast_to(to_rgb(PALETTE["heat"]), (classes, classes, 3)), opacity], axis=2)
-    axes.imshow((255 * heat).astype(np.uint8), interpolation="none")  # of floats, 100 MB would be needed for a while
+    around = np.arange(classes + 1) - 0.5  # a class's number is in the middle of its cells
+    axes.pcolormesh(around, around, heat)  # an image would be scaled to the figure's pixels first: 50 MB for a while
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
     axes.spines[:].set_visible(True)
     if classes > MOST_ANNOTATED:
         return

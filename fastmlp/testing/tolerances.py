@@ -15,7 +15,8 @@ from fastmlp.extractors.base import ROUNDING
 STEP = {"float64": 1e-12, "float32": 1e-5}
 
 # A kernel may sum in another order than NumPy, not lose digits that NumPy keeps: at most twice NumPy's own float32
-# error on the same input (FlashAttention's tests have the idea). NumPy is sometimes right to the last bit by luck, so
+# error on the same input (FlashAttention's tests have the idea). A product of one op is that of NumPy in order
+# (`in_order`): what BLAS errs depends on the processor. NumPy is sometimes right to the last bit by luck, so
 # an error of a few roundings is always allowed: to one op 4, to a step, which chains up to fifteen of them, 16.
 NUMPY_FACTOR = 2.0
 OP_FLOOR = 4 * float(np.finfo(np.float32).eps)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
 
+from fastmlp.common.blas import limited
 from fastmlp.common.sharing import Shared
 from fastmlp.network.inputs import Rows
 from fastmlp.network.objective import Objective
@@ -66,7 +67,7 @@ def _scipys_blas() -> ThreadpoolController:
     return pools.select(filepath=own)
 
 
-_SCIPYS_ON_ONE_THREAD = Shared(lambda: _scipys_blas().limit(limits=1))
+_SCIPYS_ON_ONE_THREAD = Shared(lambda: limited(_scipys_blas(), 1))
 
 
 def value_and_gradient(objective: Objective, rows: Rows, packed: Vector) -> tuple[float, Vector]:

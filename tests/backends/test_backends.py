@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +121,39 @@ def test_small_products_train_on_one_thread(width: int, expected: int, monkeypat
         trainer = Trainer(initial_parameters((512, width, 10)), backend, 64)
         trainer.train_epoch(np.zeros((64, 512), np.float32), np.zeros(64, np.int64), np.arange(64), np.full(1, 0.1))
         assert seen == [{expected}]
+        assert blas_threads() == {2}
+
+
+def in_a_thread(call: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
+def test_any_thread_may_limit_blas() -> None:
+    """threadpoolctl 3.8 obeys the thread that first set a limit, and in silence no other."""
+    before = blas_threads()
+    with threadpool_limits(3, user_api="blas"):
+        backend = in_a_thread(lambda: open_backend("numpy", threads=2))
+        assert blas_threads() == {2}
+
+        def within() -> set[int]:
+            with backend.one_thread():
+                return blas_threads()
+
+        assert in_a_thread(within) == {1}
+        assert blas_threads() == {2}
+    assert blas_threads() == before
+
+
+def test_blas_gets_its_threads_back_whichever_thread_leaves_last() -> None:
+    with threadpool_limits(3, user_api="blas"), ThreadPoolExecutor(1) as other:
+        backend = open_backend("numpy", threads=2)
+        outer, inner = backend.one_thread(), backend.one_thread()
+        outer.__enter__()
+        other.submit(inner.__enter__).result()
+        outer.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        other.submit(inner.__exit__, None, None, None).result()
         assert blas_threads() == {2}
 
 

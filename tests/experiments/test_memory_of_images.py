@@ -30,8 +30,8 @@ pytestmark = pytest.mark.usefixtures("own_folders", "few_pixels")
 
 @pytest.fixture(autouse=True)
 def without_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmlp.report.head.write", lambda *_: None)  # which takes a second
-    for name in ("prepare", "draw", "write"):
+    monkeypatch.setattr("fastmlp.report.head.write", lambda *_: None)  # which takes a second, and memory by the figures
+    for name in ("prepare", "draw_first", "draw", "write"):
         monkeypatch.setattr(report, name, lambda *_: None)
 
 
