@@ -2,7 +2,7 @@
 
 `--gigabytes` of features, or `--rows` of them, are written to shards, and trained on with and without `--memory`, each
 in a process of its own, which has trained on a few rows before. How much more it then holds is Linux's own count of its
-peak; with `--memory` it is refused any more (RLIMIT_DATA), the 60 MB included that a report takes for a moment.
+peak; with `--memory` it is refused any more (RLIMIT_DATA), the report included.
 `--heads` train beside each other on one reading, from as many seeds. `--out` draws both costs against the rows, in a
 report like that of `fastmlp bench`. With `--features` and others, rows of which each shard has one class are trained on
 in windows of `--share` of all rows, and in memory, from several seeds.
@@ -131,7 +131,7 @@ def _as_growth(run: str, rows: int, config: Config, measured: Mapping[str, Any])
 def in_own_process(folder: Path, config: Config, report: bool = True) -> dict[str, Any]:
     """What training on the many rows in the folder costs a process that has trained on the few.
 
-    report: draw it too, which takes 60 MB for a moment.
+    report: draw it too.
     """
     context = multiprocessing.get_context("spawn")  # a fork would start with this process's memory
     receiving, sending = context.Pipe(duplex=False)

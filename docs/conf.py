@@ -61,7 +61,7 @@ nitpick_ignore = [
     ("py:class", "fastmlp.report.document.Table"),
     ("py:class", "fastmlp.models.trained_rows.TrainedRows"),  # what a model knows of its training
     ("py:class", "fastmlp.features.tables.RowArray"),
-    ("py:class", "fastmlp.features.shards.ShardedRows"),
+    ("py:class", "fastmlp.features.sharded_rows.ShardedRows"),
     ("py:class", "fastmlp.network.scaling.Scaling"),
     ("py:class", "fastmlp.training.stopping.Stopping"),
 ]

@@ -90,13 +90,15 @@ class Halves(IntEnum):
 
 
 class RowSource(NamedTuple):
-    """Rows of numbers in an open file: its descriptor, where the first row begins, and the bytes of each.
+    """Rows of numbers in open files: descriptors int32 (f,), where the first row of each begins int64 (f,), and stops.
 
-    halves: one of `Halves`. gap: two rows no further apart are read by one call, with those between them.
+    stops int64 (f,): of the rows that are asked for, one behind those of each file. row_bytes: of every row. halves:
+    one of `Halves`. gap: two rows no further apart are read by one call, with those between them.
     """
 
-    file: int
-    offset: int
+    files: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    stops: NDArray[np.int64]
     row_bytes: int
     halves: int
     gap: int

@@ -21,7 +21,8 @@ from fastmlp.experiments.config import Config
 from fastmlp.experiments.feature_sets import Labelled
 from fastmlp.experiments.windows import named, tell_of_windows, window_of
 from fastmlp.features.columns import ANY, Columns, listed
-from fastmlp.features.shards import ShardedRows, open_shards, open_table
+from fastmlp.features.sharded_rows import ShardedRows
+from fastmlp.features.shards import open_shards, open_table
 from fastmlp.features.streamed import StreamedRows
 from fastmlp.features.tables import RowArray, Table, check_finite, finite_rows, indices_of
 from fastmlp.models.trained_rows import TrainedRows, digests, row_hashes

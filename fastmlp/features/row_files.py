@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,29 +103,20 @@ class PlainRows:
         return np.dtype(np.float32 if self.stored == BFLOAT16 else self.stored)
 
     @cached_property
-    def _in_file(self) -> np.dtype[Any]:
+    def in_file(self) -> np.dtype[Any]:
         return np.dtype(np.uint16 if self.stored == BFLOAT16 else self.stored)
 
     def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
         """Rows in ascending order take the fewest calls."""
-        with _opened(self.path) as file:
-            done = 0 if scaling is None or self.fortran else self._read_compiled(file, rows, out, scaling)
+        with opened([self.path]) as (file,):
+            done = 0 if scaling is None else read_together([self], [file], [len(rows)], rows, out, scaling)
             if done < len(rows):
                 self._read_in_calls(file, rows[done:], out[done:], scaling)
 
-    def _read_compiled(self, file: int, rows: Index, out: NDArray[Any], scaling: Scaling) -> int:
-        """Read rows in one compiled call, where there is one; how many it read: Python can tell why not the rest."""
-        stored, width = self._in_file, self.shape[1]
-        halves = Halves.BFLOAT16 if self.stored == BFLOAT16 else HALVES.get(stored, Halves.NONE)
-        wide = None if halves == Halves.NONE else _room("wide", np.dtype(np.float32), self._at_once, width)
-        row_bytes = width * stored.itemsize
-        source = RowSource(file, self.offset, row_bytes, int(halves), 1 + GAP_BYTES // row_bytes)
-        return scaling.read(source, np.ascontiguousarray(rows), _room("room", stored, self._at_once, width), wide, out)
-
     def _read_in_calls(self, file: int, rows: Index, out: NDArray[Any], scaling: Scaling | None) -> None:
-        row_bytes = self.shape[1] * self._in_file.itemsize
-        room = _room("room", self._in_file, self._at_once, self.shape[1], self.fortran)
-        direct = scaling is None and out.dtype == self._in_file == self.dtype and out.flags.c_contiguous
+        row_bytes = self.shape[1] * self.in_file.itemsize
+        room = _room("room", self.in_file, self.at_once, self.shape[1], self.fortran)
+        direct = scaling is None and out.dtype == self.in_file == self.dtype and out.flags.c_contiguous
         for part, places, stretches in _roomfuls(rows, 1 + GAP_BYTES // row_bytes, len(room)):
             filled = room[: places[-1] + 1]
             whole = len(filled) == len(places)
@@ -136,9 +127,9 @@ class PlainRows:
                 _put(widened(filled) if self.stored == BFLOAT16 else filled, places, out[part], scaling)
 
     @cached_property
-    def _at_once(self) -> int:
+    def at_once(self) -> int:
         """Rows that are read together, at most."""
-        size = (COLUMN_BYTES if self.fortran else STRETCH_BYTES) // (self.shape[1] * self._in_file.itemsize)
+        size = (COLUMN_BYTES if self.fortran else STRETCH_BYTES) // (self.shape[1] * self.in_file.itemsize)
         return min(max(1, size), self.shape[0])
 
     def _fill_rows(self, file: int, first: int, out: NDArray[Any]) -> None:
@@ -159,13 +150,43 @@ class PlainRows:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """The descriptor of a file to read."""
-    file = os.open(path, os.O_RDONLY)
+def opened(paths: Sequence[Path]) -> Iterator[list[int]]:
+    """The descriptors of files to read."""
+    files = list[int]()
     try:
-        yield file
+        files.extend(os.open(path, os.O_RDONLY) for path in paths)
+        yield files
     finally:
-        os.close(file)
+        for file in files:
+            os.close(file)
+
+
+def are_alike(files: Sequence[RowFile]) -> TypeGuard[Sequence[PlainRows]]:
+    """Whether `read_together` can read them."""
+    return all(isinstance(file, PlainRows) and not file.fortran and file.stored == files[0].stored for file in files)
+
+
+def read_together(
+    files: Sequence[PlainRows],
+    descriptors: Sequence[int],
+    stops: Sequence[int],
+    rows: Index,
+    out: NDArray[Any],
+    scaling: Scaling,
+) -> int:
+    """Read rows of these files, those of each up to its stop, in one compiled call, where there is one.
+
+    How many it read: each file can tell why not the rest.
+    """
+    if not are_alike(files):
+        return 0
+    stored, width, at_once = files[0].in_file, files[0].shape[1], max(file.at_once for file in files)
+    halves = Halves.BFLOAT16 if files[0].stored == BFLOAT16 else HALVES.get(stored, Halves.NONE)
+    wide = None if halves == Halves.NONE else _room("wide", np.dtype(np.float32), at_once, width)
+    row_bytes = width * stored.itemsize
+    places = [np.array(numbers, np.int64) for numbers in ([file.offset for file in files], stops)]
+    source = RowSource(np.array(descriptors, np.int32), *places, row_bytes, int(halves), 1 + GAP_BYTES // row_bytes)
+    return scaling.read(source, np.ascontiguousarray(rows), _room("room", stored, at_once, width), wide, out)
 
 
 def _room(name: str, dtype: np.dtype[Any], rows: int, width: int, fortran: bool = False) -> NDArray[Any]:

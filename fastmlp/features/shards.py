@@ -6,26 +6,25 @@ All shards are checked when they are opened; their features are read when rows a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.common.errors import DataError, first_line
-from fastmlp.common.files import BFLOAT16, is_file, sha256_of
+from fastmlp.common.errors import DataError
+from fastmlp.common.files import BFLOAT16, is_file
 from fastmlp.common.progress import say, warn
 from fastmlp.features import first_format
 from fastmlp.features.columns import ANY, Choice, Columns, choose, listed
 from fastmlp.features.contents import Contents, check_readable, open_contents
 from fastmlp.features.first_format import FILES
-from fastmlp.features.row_files import PARTS_KEPT, Index, PartReader, RowFile, open_rows, read_part
+from fastmlp.features.row_files import PARTS_KEPT, PartReader, RowFile, open_rows, read_part
 from fastmlp.features.shard_files import MANIFEST, by_number, has_manifest, is_sharded, read_manifest, shard_paths
+from fastmlp.features.sharded_rows import Shard, ShardedRows, about_file, stamp_of
 from fastmlp.features.tables import (
     RowArray,
     Table,
@@ -38,119 +37,8 @@ from fastmlp.features.tables import (
     read_table,
     refuse_copies,
 )
-from fastmlp.network.scaling import Scaling
 
-SHARD = "shard "  # begins the name of one
 Chooser = Callable[[Contents, Columns], Choice]  # of the features, and perhaps labels, in a file
-Stamp = tuple[int, int]  # bytes, and nanoseconds of the last change
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of the features, whose rows are those from `start` on of the whole; stamp: of the file as opened."""
-
-    path: Path
-    start: int
-    file: RowFile
-    stamp: Stamp
-
-    @property
-    def rows(self) -> int:
-        return self.file.shape[0]
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the file, hexadecimal. Errors as for `read`."""
-        with self._unchanged():
-            return sha256_of(self.path)
-
-    def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
-        """Put those of its rows, numbered from 0, into out (m, d), standardised if there is a scaling.
-
-        Raises DataError if the file is not what it was when it was opened.
-        """
-        with self._unchanged():
-            self.file.read(rows, out, scaling)
-
-    @contextmanager
-    def _unchanged(self) -> Iterator[None]:
-        """Let the block read the file, and see to it that it was the one that was opened."""
-        self._check_unchanged()
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            raise DataError(f"The shard {self.path} cannot be read ({first_line(error)}): save it again.") from None
-        finally:
-            self._check_unchanged()  # which tells more than damage that comes of it
-
-    def _check_unchanged(self) -> None:
-        if _stamp(_about(self.path)) != self.stamp:
-            raise DataError(f"The shard {self.path} has changed since it was opened: start again, and leave it alone.")
-
-
-class ShardedRows:
-    """Features (n, d) in shards. Indexed by a row, a slice or an array of rows, it reads those as a NumPy array.
-
-    Threads may share it.
-    """
-
-    ndim = 2
-
-    def __init__(self, shards: Sequence[Shard]) -> None:
-        self.shards = list(shards)
-        self._ends = np.cumsum([shard.rows for shard in shards])
-        self.shape: tuple[int, ...] = (int(self._ends[-1]), *shards[0].file.shape[1:])
-        self.dtype = shards[0].file.dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: int | slice | Index) -> NDArray[Any]:
-        if isinstance(rows, int | np.integer):
-            return self[np.array([range(len(self))[rows]])][0]
-        index = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
-        out = np.empty((len(index), self.shape[1]), self.dtype)
-        self.read(index, out)
-        return out
-
-    def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
-        """Put those rows, in that order, into out (m, d), of any dtype, standardised if there is a scaling."""
-        owners = np.searchsorted(self._ends, rows, side="right")
-        firsts = np.flatnonzero(np.diff(owners, prepend=-1))
-        for start, stop in pairwise([*firsts.tolist(), len(rows)]):
-            shard = self.shards[owners[start]]
-            shard.read(rows[start:stop] - shard.start, out[start:stop], scaling)
-
-    def place_of(self, row: int) -> tuple[int, Path]:
-        """The number of a row in its shard, and that shard's file."""
-        shard = self.shards[int(np.searchsorted(self._ends, row, side="right"))]
-        return row - shard.start, shard.path
-
-    def absolute(self) -> ShardedRows:
-        """The same, fit to be sent to a process that sees the files, in whatever folder it runs."""
-        paths = [shard.path.absolute() for shard in self.shards]
-        moved = [
-            replace(shard, path=path, file=shard.file.at(path)) for shard, path in zip(self.shards, paths, strict=True)
-        ]
-        return ShardedRows(moved)
-
-    @property
-    def largest_part(self) -> int:
-        """Rows of the largest part of a file that is only read whole, 0 where there is none."""
-        borders = [shard.file.parts for shard in self.shards]
-        return max((int(np.diff(parts).max()) for parts in borders if parts is not None), default=0)
-
-    @cached_property
-    def names(self) -> list[str]:
-        """Of each shard its file, and a hash of its content. What lies there twice is told."""
-        first: dict[str, Path] = {}
-        for shard in self.shards:
-            if first.setdefault(shard.digest, shard.path) != shard.path:
-                warn(f"The shard {shard.path} is a copy of {first[shard.digest]}: its rows count twice.")
-        return [f"{SHARD}{shard.path.name}-{shard.digest[:16]}" for shard in self.shards]
-
-
-# Opening.
 
 
 def open_table(features: Path, labels: Path | None = None, columns: Columns = ANY) -> Table:
@@ -227,7 +115,7 @@ class _Opener:
         self._read_part: PartReader = lru_cache(PARTS_KEPT)(read_part)
 
     def add(self, path: Path) -> None:
-        about = _about(path)
+        about = about_file(path)
         self._check_once(path, about)
         contents = open_contents(path)
         choice = self._choose(contents, self._known(contents))
@@ -236,7 +124,7 @@ class _Opener:
         file = open_rows(contents, choice, self._read_part)
         self._check(path, file)
         start = self.shards[-1].start + self.shards[-1].rows if self.shards else 0
-        self.shards.append(Shard(path, start, file, _stamp(about)))
+        self.shards.append(Shard(path, start, file, stamp_of(about)))
         if self.with_labels:
             labels = read_chosen_labels(contents, choice.label)
             _check_as_many(self.shards[-1], path, labels)
@@ -363,16 +251,3 @@ def _joined(parts: Sequence[NDArray[Any]], paths: Sequence[Path]) -> NDArray[Any
                 f"The labels of {path} are {kinds[0]}, but those of {paths[0]} {kinds[1]}: save them alike."
             )
     return np.concatenate(parts)
-
-
-def _stamp(about: os.stat_result) -> Stamp:
-    return about.st_size, about.st_mtime_ns
-
-
-def _about(path: Path) -> os.stat_result:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        raise DataError(f"The shard {path} is gone: put it back, and start again.") from None
-    except OSError as error:
-        raise DataError(f"The shard {path} cannot be read ({error.strerror}): replace it, and start again.") from None

@@ -27,7 +27,8 @@ from fastmlp.extractors.base import Extractor
 from fastmlp.features import first_format
 from fastmlp.features.extraction import Engine, Extraction, Here, Rows, Shard, read_shard
 from fastmlp.features.shard_files import MANIFEST, PARTIAL, Entry, write_manifest
-from fastmlp.features.shards import ShardedRows, open_sharded
+from fastmlp.features.sharded_rows import ShardedRows
+from fastmlp.features.shards import open_sharded
 
 KEYS = 1  # the version of keys
 FORMAT = 2  # of what is written; stores of the first are read

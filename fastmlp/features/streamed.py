@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastmlp.common.errors import UsageError
 from fastmlp.features.row_files import Index
-from fastmlp.features.shards import Shard, ShardedRows
+from fastmlp.features.sharded_rows import Shard, ShardedRows
 from fastmlp.network.scaling import Scaling
 
 BLOCKS = 256  # of which a window is made of at least: as few rows as are read together, so that windows are well mixed

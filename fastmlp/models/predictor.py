@@ -22,7 +22,7 @@ from fastmlp.datasets.mapped import IMAGE_SHAPE, MappedImages
 from fastmlp.extractors import Extractor, open_extractor
 from fastmlp.extractors.base import REDUCED
 from fastmlp.features.columns import check_complete
-from fastmlp.features.shards import ShardedRows
+from fastmlp.features.sharded_rows import ShardedRows
 from fastmlp.features.tables import RowArray, finite_rows, indices_of
 from fastmlp.models import metrics, storage
 from fastmlp.models.folder import MODEL

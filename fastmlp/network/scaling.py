@@ -59,7 +59,7 @@ class Scaling:
                 out[block] = np.multiply(wide, self.scale, out=wide)
 
     def read(self, source: RowSource, rows: NDArray[np.int64], room: Floats, wide: Floats | None, out: Floats) -> int:
-        """Write what `apply` would of these rows (m,) of a file to out (m, d), in one compiled call; how many it read.
+        """Write what `apply` would of these rows (m,) of files to out (m, d), in one compiled call; how many it read.
 
         It ends before rows that cannot be read, and reads none where there is no such call for their dtypes. room: for
         some rows as they are stored; wide: for as many in float32, where they are halves.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from fastmlp.backends.base import Backend
 from fastmlp.common.errors import DataError, UsageError, first_line
 from fastmlp.common.progress import say, warn
-from fastmlp.features.shards import SHARD
+from fastmlp.features.sharded_rows import SHARD
 from fastmlp.models import storage
 from fastmlp.models.folder import MODEL
 from fastmlp.training.history import History

@@ -28,7 +28,8 @@ from fastmlp.training.windows import Index, WindowedOrder, plan, plan_in_order
 
 MOST_READERS = 8  # threads: more read no faster, for they share the memory
 DISK_SHARE = 8  # an eighth of a window from a disk is worth reading ahead
-EVALUATED = 8  # parts of a window, of which two are held at a time where rows are only looked at
+EVALUATED = 2  # parts of a window: as many are held at a time where rows are only looked at
+KEPT = 4  # a quarter of a window is kept from epoch to epoch, where rows are only looked at
 
 
 def placed(
@@ -112,11 +113,11 @@ class WindowedSamples(Samples):
         return np.asarray(self.labels), np.asarray(self.weights)
 
     def _in_order(self) -> Iterator[Data]:
-        """All rows in parts, which together are kept where they fit into the memory of two."""
-        rows = max(1, self.features.window_rows // EVALUATED)
-        if len(self) <= 2 * rows:
+        """All rows, kept where they are few, or else in parts."""
+        if KEPT * len(self) <= self.features.window_rows:
             yield self._kept.data
             return
+        rows = max(1, self.features.window_rows // EVALUATED)
         parts = (np.arange(start, min(start + rows, len(self))) for start in range(0, len(self), rows))
         for slot in self._read(parts, self._slots(2, rows)):
             yield slot.data

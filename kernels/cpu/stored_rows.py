@@ -1,4 +1,4 @@
-"""Rows of features, standardised as they are read from a file: all of them in one call, which holds no lock.
+"""Rows of features, standardised as they are read from files: all of them in one call, which holds no lock.
 
 A stretch of rows is read to a room that stays in the core's cache, and taken from there.
 """
@@ -36,24 +36,27 @@ def read_standardized(
 ) -> int:
     """out (m, n) = (those rows - mean) * scale, as `take_standardized` has it; how many, until one could not be read.
 
+    rows: of the first file up to its stop, then of the second, each numbered from 0.
     read: for the bytes of as many rows as there is room for; room: the same memory or, of halves, another, float32.
     """
     done = 0
-    while done < len(rows):
-        stop = done + 1
-        while (
-            stop < len(rows)
-            and 0 <= rows[stop] - rows[stop - 1] <= source.gap
-            and rows[stop] - rows[done] < room.shape[0]
-        ):
-            stop += 1
-        size = (rows[stop - 1] - rows[done] + 1) * source.row_bytes
-        if _pread(np.int32(source.file), read, size, source.offset + rows[done] * source.row_bytes) != size:
-            return done
-        if source.halves != NONE:
-            _widen(source.halves == FLOAT16, read[:size].view(np.uint16), room.reshape(-1).view(np.uint32))
-        take_standardized(room, rows[done:stop] - rows[done], mean, scale, out[done:stop])
-        done = stop
+    for number in range(len(source.files)):
+        file, offset, end = source.files[number], source.offsets[number], source.stops[number]
+        while done < end:
+            stop = done + 1
+            while (
+                stop < end
+                and 0 <= rows[stop] - rows[stop - 1] <= source.gap
+                and rows[stop] - rows[done] < room.shape[0]
+            ):
+                stop += 1
+            size = (rows[stop - 1] - rows[done] + 1) * source.row_bytes
+            if _pread(file, read, size, offset + rows[done] * source.row_bytes) != size:
+                return done
+            if source.halves != NONE:
+                _widen(source.halves == FLOAT16, read[:size].view(np.uint16), room.reshape(-1).view(np.uint32))
+            take_standardized(room, rows[done:stop] - rows[done], mean, scale, out[done:stop])
+            done = stop
     return done
 
 

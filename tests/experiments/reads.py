@@ -1,11 +1,11 @@
-"""How often shards are read, and a read that Ctrl-C comes in the way of."""
+"""How often rows of shards are read, and a read that Ctrl-C comes in the way of."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp.features.shards import Shard
+from fastmlp.features.sharded_rows import ShardedRows
 
 
 class Reads:
@@ -13,15 +13,15 @@ class Reads:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.last = 0, -1
-        real = Shard.read
+        real = ShardedRows.read
 
-        def counting(shard: Shard, rows: np.ndarray, *into: Any) -> None:
+        def counting(shards: ShardedRows, rows: np.ndarray, *into: Any) -> None:
             if self.count == self.last:
                 raise KeyboardInterrupt
             self.count += 1
-            real(shard, rows, *into)
+            real(shards, rows, *into)
 
-        monkeypatch.setattr(Shard, "read", counting)
+        monkeypatch.setattr(ShardedRows, "read", counting)
         monkeypatch.setattr("fastmlp.training.run.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
 
     def interrupt(self, number: int) -> None:

@@ -18,8 +18,10 @@ from fastmlp.cli.main import main
 from fastmlp.common.errors import DataError
 from fastmlp.common.files import sha256_of
 from fastmlp.features.shard_files import MANIFEST, write_manifest, write_shard
-from fastmlp.features.shards import Shard, open_features, open_table
+from fastmlp.features.sharded_rows import Shard
+from fastmlp.features.shards import open_features, open_table
 from fastmlp.features.store import open_store
+from fastmlp.network.scaling import Moments
 
 ROWS, WIDTH, SHARDS = 90, 4, 3
 BAD = 1  # the number of the shard that is bad
@@ -297,6 +299,20 @@ def test_a_shard_that_changes_is_named_when_it_is_read_again(
     monkeypatch.setattr(Shard, "read", changing)
     with pytest.raises(DataError, match=rf"The shard {bad} (has changed since it was opened|is gone)"):
         deque((features[:] for _ in range(6)), maxlen=0)
+
+
+@pytest.mark.parametrize("change", [vanish, touch, shorten, rewrite, block])
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+def test_a_shard_that_changes_before_it_is_read_with_others(
+    kind: str, change: Callable[[Path], None], rows: Rows
+) -> None:
+    bad, labels = write_all(kind, rows)
+    features: Any = open_table(Path("shards"), LABELS if labels else None).features
+    out, scaling = np.empty(features.shape, np.float32), Moments.of(features[:]).scaling(each=True)
+    features.read(np.arange(len(out)), out, scaling)
+    change(bad)
+    with pytest.raises(DataError, match=f"{bad} (has changed since it was opened|is gone)"):
+        features.read(np.arange(len(out)), out, scaling)
 
 
 @pytest.mark.parametrize("change", [vanish, shorten, rewrite])

@@ -12,7 +12,8 @@ import pytest
 from fastmlp.cli.main import main
 from fastmlp.common.files import read_safetensors
 from fastmlp.features.shard_files import write_shard
-from fastmlp.features.shards import Shard, open_table
+from fastmlp.features.sharded_rows import Shard, ShardedRows
+from fastmlp.features.shards import open_table
 from fastmlp.models.predictor import load_model
 from tests.experiments.reads import Reads
 
@@ -131,15 +132,15 @@ def test_another_memory_is_another_experiment(run: Run, monkeypatch: pytest.Monk
 
 
 def test_a_shard_that_changes_while_it_is_trained_on_ends_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Shard.read
+    real = ShardedRows.read
     path = Path("shards/shard-00002.safetensors")
 
-    def changing(shard: Shard, rows: np.ndarray, *into: Any) -> None:
-        if shard.path.name == "shard-00006.safetensors" and len(rows) < 40:  # a window's, when all have been checked
+    def changing(shards: ShardedRows, rows: np.ndarray, out: np.ndarray, scaling: Any = None) -> None:
+        if scaling is not None:  # to train on, when all have been checked
             path.write_bytes(path.read_bytes()[:-1])
-        real(shard, rows, *into)
+        real(shards, rows, out, scaling)
 
-    monkeypatch.setattr(Shard, "read", changing)
+    monkeypatch.setattr(ShardedRows, "read", changing)
     assert "shard-00002.safetensors has changed" in train(run, "a", code=4)
 
 

@@ -12,9 +12,11 @@ from safetensors.numpy import save_file
 
 from fastmlp.common.errors import DataError
 from fastmlp.features.shard_files import MANIFEST, Entry, write_manifest, write_shard
-from fastmlp.features.shards import ShardedRows, open_features, open_shards, open_table
+from fastmlp.features.sharded_rows import TOGETHER, ShardedRows
+from fastmlp.features.shards import open_features, open_sharded, open_shards, open_table
 from fastmlp.features.streamed import StreamedRows
 from fastmlp.features.tables import finite_rows
+from fastmlp.network.scaling import Moments
 
 ROWS = [40, 7, 33]
 ENDS = np.cumsum(ROWS)
@@ -63,6 +65,31 @@ def write_shards(write: Write, suffix: str, X: np.ndarray, y: np.ndarray, folder
 
 def in_order(X: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray:
     return X if names is None else X[:, [int(name[1:]) for name in names]]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("other", [None, "by columns", "bytes reversed", "npz"])
+def test_rows_of_many_shards_are_standardised_as_they_are_read(
+    tmp_path: Path, rng: np.random.Generator, dtype: str, other: str | None
+) -> None:
+    """In one call, as many shards as may be open at a time; one that is stored in another way is read by itself."""
+    parts = [rng.normal(size=(number % 4 + 1, 5)).astype(dtype) for number in range(2 * TOGETHER + 3)]
+    for number, part in enumerate(parts):
+        np.save(tmp_path / f"{number:03}.npy", part)
+    if other == "by columns":
+        np.save(tmp_path / "002.npy", np.asfortranarray(parts[2]))
+    elif other == "bytes reversed":
+        np.save(tmp_path / "002.npy", parts[2].astype(parts[2].dtype.newbyteorder()))
+    elif other == "npz":
+        (tmp_path / "002.npy").unlink()
+        np.savez(tmp_path / "002.npz", X=parts[2])
+    X, features = np.concatenate(parts), open_sharded(tmp_path)
+    scaling = Moments.of(X.astype(np.float64)).scaling(each=True)
+    for rows in (np.arange(len(X)), rng.integers(0, len(X), 2 * len(X)), np.empty(0, np.int64)):
+        found, expected = np.empty((2, len(rows), 5), np.float32)
+        features.read(rows, found, scaling)
+        scaling.apply(X[rows], expected)
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8"])

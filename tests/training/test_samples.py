@@ -14,7 +14,8 @@ from fastmlp.backends.cupy import CupyBackend
 from fastmlp.backends.numpy import NumpyBackend
 from fastmlp.cli.main import main
 from fastmlp.common.errors import BackendError
-from fastmlp.features.shards import ShardedRows, open_features
+from fastmlp.features.sharded_rows import ShardedRows
+from fastmlp.features.shards import open_features
 from fastmlp.features.streamed import StreamedRows
 from fastmlp.network.optimizers import SGD, Optimizer, make_optimizer
 from fastmlp.network.parameters import initial_parameters

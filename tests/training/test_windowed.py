@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from fastmlp.backends import Backend
 from fastmlp.common.errors import UsageError
-from fastmlp.features.shards import Shard, ShardedRows, open_features
+from fastmlp.features.sharded_rows import Shard, ShardedRows
+from fastmlp.features.shards import open_features
 from fastmlp.features.streamed import StreamedRows, window_rows
 from fastmlp.network.optimizers import make_optimizer
 from fastmlp.network.parameters import initial_parameters
@@ -169,7 +170,7 @@ def test_an_epoch_reads_each_row_once_whatever_the_number_of_heads(
     assert max(map(len, read)) <= WINDOW
 
 
-@pytest.mark.parametrize(("held", "reads"), [(2 * (WINDOW // 8), 1), (2 * (WINDOW // 8) + 1, 3)])
+@pytest.mark.parametrize(("held", "reads"), [(WINDOW // 4, 1), (WINDOW // 4 + 1, 3)])
 def test_rows_to_look_at_are_kept_where_they_are_few(
     backend: Backend, stream: Stream, held: int, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
