@@ -27,6 +27,7 @@ from fastmlp.experiments.candidates import (
     Setting,
     check_settings,
     describe,
+    heads_of,
     ranked,
     train_candidates,
     train_chosen,
@@ -36,15 +37,18 @@ from fastmlp.experiments.feature_files import FileFeatures, Tables, tables_of
 from fastmlp.experiments.feature_sets import FeatureSet, Trial, tenth
 from fastmlp.experiments.folds import fold_rows
 from fastmlp.experiments.machine import Machine
-from fastmlp.experiments.models import Models
+from fastmlp.experiments.models import SEEDS, Models
 from fastmlp.experiments.protocols import Protocol, changed, open_protocol
 from fastmlp.experiments.results import SCHEMA, over_seeds
 from fastmlp.features.tables import table_of
+from fastmlp.models.folder import MODEL
 from fastmlp.models.predictor import Predictor, load_model
 from fastmlp.report import head
 from fastmlp.report import probe as report
 from fastmlp.report.sweep import table_text
+from fastmlp.training.checkpoint import CHECKPOINT
 from fastmlp.training.loop import DivergedError
+from fastmlp.training.member import WAY
 
 RESULTS = "probe.json"
 HEADS = "heads.json"  # what the heads trained so far came to, for --resume
@@ -189,6 +193,7 @@ class _Probe:
             [tenth(features, config.seed)] if config.folds is None else fold_rows(features, config.folds, config.seed)
         )
         self.heads: list[Known] = []
+        self.kept: list[Known] = []  # of an earlier run, which are the next that this one comes to
         if self.protocol.strengths and (config.seeds > 1 or config.epochs or config.batch_size):
             raise UsageError(
                 "Logistic regression has no epochs, no batches, and the same solution from every seed: leave --epochs, "
@@ -254,7 +259,7 @@ class _Probe:
         for settings in (list(alike) for _, alike in of_widths):
             for number, split in enumerate(self.splits, start=1):
                 fold = None if self.config.folds is None else number
-                if not self._knows(settings, fold):
+                if not self._takes_kept(settings, fold):
                     trial = Trial.of(self.features, *split)
                     trained = train_candidates(self.models, settings, trial, "probe", fold)
                     self.heads += map(Known.of, trained)
@@ -262,9 +267,31 @@ class _Probe:
 
     # What an interrupted run leaves.
 
-    def _knows(self, settings: Sequence[Setting], fold: int | None) -> bool:
-        known = {(head.setting, head.figures.get("fold"), head.figures["seed"]) for head in self.heads}
-        return {(setting, fold, seed) for setting in settings for seed in self.config.all_seeds} <= known
+    def _takes_kept(self, settings: Sequence[Setting], fold: int | None) -> bool:
+        """Take the heads of these settings that an earlier run trained, if it did so as they would be trained now.
+
+        A GPU's ways may have been measured again since, and differ in the last bits: then all that is left of that run
+        is forgotten, as the search may take another course.
+        """
+        wanted = heads_of(self.models, settings)
+        way = wanted[0].blueprint.way_on(self.machine.backend)
+        found = [
+            (head.setting, head.figures["seed"], head.figures.get("fold"), head.tier.get(WAY, "")) for head in self.kept
+        ]
+        if found[: len(wanted)] == [(head.setting, head.blueprint.seed, fold, way) for head in wanted]:
+            self.heads += self.kept[: len(wanted)]
+            self.kept = self.kept[len(wanted) :]
+            return True
+        if self.kept:
+            self._forget()
+        return False
+
+    def _forget(self) -> None:
+        """Leave nothing to take of what an earlier run trained in another way, nor of the best that it came to."""
+        say(f"{len(self.kept):,} heads were trained in another way than they would be now: they are trained again.")
+        self.kept = []
+        for name in (CHECKPOINT, MODEL, SEEDS):
+            (self.config.folder / BEST / name).unlink(missing_ok=True)
 
     @property
     def _fingerprint(self) -> dict[str, Any]:
@@ -287,10 +314,10 @@ class _Probe:
         if not isinstance(kept, dict) or kept.get("of") != self._fingerprint:
             raise UsageError(f"{path} is of another experiment: choose another --out, or drop --resume.")
         try:
-            self.heads = [Known(Setting(*setting), figures, tier) for setting, figures, tier in kept["heads"]]
+            self.kept = [Known(Setting(*setting), figures, tier) for setting, figures, tier in kept["heads"]]
         except (KeyError, TypeError, ValueError):
             raise DataError(f"{path} is damaged: drop --resume to start over.") from None
-        say(f"Resuming {path}: {len(self.heads):,} heads are trained already.")
+        say(f"Resuming {path}: {len(self.kept):,} heads are trained already.")
 
     # The best.
 

@@ -15,6 +15,7 @@ from fastmlp.cli.main import main
 from fastmlp.common.errors import DataError, FastMLPError, UsageError
 from fastmlp.experiments import candidates, probe
 from fastmlp.experiments.protocols import PROTOCOLS, Protocol, open_protocol
+from fastmlp.training.member import Blueprint
 from fastmlp.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("own_folders")
@@ -337,24 +338,44 @@ def test_an_interrupted_probe_resumes_to_the_same_results(rows: Arrays, monkeypa
     options = ["--widths", "0,4", "--folds", "2"]
     whole = probed(*options)
     best = Path("run/best/model.safetensors").read_bytes()
+    trained = interrupted_after(3, options, monkeypatch)
+    probed(*options, "--seed", "1", "--resume", code=2)
+    again = probed(*options, "--resume")
+    assert len(trained) == 4
+    assert {**again, "seconds": {}} == {**whole, "seconds": {}}
+    assert Path("run/best/model.safetensors").read_bytes() == best
+
+
+def test_heads_that_trained_in_another_way_are_trained_again(rows: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's ways differ in the last bits, and were measured again since, here for the second width."""
+    options = ["--widths", "0,4", "--folds", "2"]
+    whole = probed(*options)
+    trained = interrupted_after(3, options, monkeypatch)
+    Path("run/best/checkpoint.safetensors").write_text("of heads that are forgotten")
+    monkeypatch.setattr(Blueprint, "way_on", lambda self, _: "fused steps" if len(self.sizes) > 2 else "")
+    again = probed(*options, "--resume")
+    assert len(trained) == 5  # the third again, and the fourth
+    assert {**again, "seconds": {}} == {**whole, "seconds": {}}
+
+
+def interrupted_after(batches: int, options: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Interrupt a probe once so many batches of heads are trained; returns those of this and of later probes."""
     trained: list[Any] = []
 
-    def interrupted(*args: Any) -> Any:
-        if len(trained) == 3:
-            raise KeyboardInterrupt
+    def counted(*args: Any) -> Any:
         trained.append(args)
         return candidates.train_candidates(*args)
+
+    def interrupted(*args: Any) -> Any:
+        if len(trained) == batches:
+            raise KeyboardInterrupt
+        return counted(*args)
 
     with monkeypatch.context() as patched:
         patched.setattr(probe, "train_candidates", interrupted)
         probed(*options, code=130)
-    probed(*options, "--seed", "1", "--resume", code=2)
-    trained.append(None)  # so that it is not interrupted again
-    monkeypatch.setattr(probe, "train_candidates", interrupted)
-    again = probed(*options, "--resume")
-    assert len(trained) == 5  # three before, and the last one of four
-    assert {**again, "seconds": {}} == {**whole, "seconds": {}}
-    assert Path("run/best/model.safetensors").read_bytes() == best
+    monkeypatch.setattr(probe, "train_candidates", counted)
+    return trained
 
 
 def test_a_probe_of_which_all_diverge_fails(rows: Arrays, capsys: pytest.CaptureFixture[str]) -> None:
