@@ -27,7 +27,8 @@ Found = dict[str, Any]  # of a way ("way"): its time in us a step and network ("
 
 
 class Ranking:
-    """The ways of a device, network by network, fastest first, as this version's kernels were measured on its driver.
+    """The ways of a device, network by network, fastest first, as this version's kernels were measured on its driver,
+    compiled by one version of NVRTC.
 
     Its file is read once. Safe to share between threads, but for `keep`.
     """
@@ -45,7 +46,8 @@ class Ranking:
     def _about(self) -> dict[str, str]:
         """What a measurement holds for, and nothing else."""
         device = self._device
-        return {"gpu": device.name, "driver": device.driver, "fastmlp": __version__, "kernels": digest()}
+        built = {"compiler": device.compiler, "fastmlp": __version__, "kernels": digest()}
+        return {"gpu": device.name, "driver": device.driver, **built}
 
     def fastest(self, kind: EpochKind) -> str:
         """The name of the fastest way for networks of that kind; empty if none was measured.

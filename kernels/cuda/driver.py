@@ -39,6 +39,7 @@ class Device:
     multiprocessors: int
     shared_memory: int  # the most that one block may use
     driver: str = ""  # its version
+    compiler: str = ""  # NVRTC's version
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class CupyDriver(Driver):
             multiprocessors=attributes["MultiProcessorCount"],
             shared_memory=attributes["MaxSharedMemoryPerBlockOptin"],
             driver=str(cupy.cuda.runtime.driverGetVersion()),
+            compiler=".".join(map(str, cupy.cuda.nvrtc.getVersion())),
         )
         self._module = cache(self._new_module)
         self.load = cache(self.load)  # type: ignore[method-assign]

@@ -217,6 +217,7 @@ def modules(gpu: Gpu) -> dict[str, types.ModuleType]:
         runtimeGetVersion=lambda: 13000,
         driverGetVersion=lambda: 13000,
     )
+    cuda.nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 1))
     cuda.Event = lambda **options: types.SimpleNamespace(record=lambda stream: None, synchronize=lambda: None)
     cuda.Stream = lambda **options: Stream(gpu, **options)
     cuda.get_current_stream = lambda: gpu.streams[-1]

@@ -110,8 +110,8 @@ def test_a_number_of_networks_goes_by_the_largest_measured_one_below(networks, m
     assert bound(backend, networks=networks).backend.way == SPECIALISED
 
 
-@pytest.mark.parametrize("changes", [{"name": "H200"}, {"driver": "13010"}], ids=str)
-def test_another_gpu_or_driver_has_its_own(changes):
+@pytest.mark.parametrize("changes", [{"name": "H200"}, {"driver": "13010"}, {"compiler": "13.1"}], ids=str)
+def test_another_gpu_driver_or_compiler_has_its_own(changes):
     ranked(SPECIALISED)
     backend = EmulatedBackend(EmulatedDriver(replace(H100, **changes)))
     assert backend.fastest(KIND) is backend
@@ -144,7 +144,7 @@ def test_what_is_kept_says_what_it_holds_for_and_stays_beside_what_comes_later()
     Ranking(Device("NVIDIA H200", 90, 132, 232_448, "13000")).keep(replace(KIND, networks=8), [])
     kept = json.loads(ranking.path.read_text())
     assert ranking.path.name.startswith("nvidia-h200-")
-    assert {"gpu", "driver", "fastmlp", "kernels"} <= kept.keys()
+    assert {"gpu", "driver", "compiler", "fastmlp", "kernels"} <= kept.keys()
     first, second = kept["networks"].items()
     assert first[0] == "512-64-10 float32, batches of 64, sgd, 1 together"
     assert [one["way"] for one in first[1]] == ["fast", "slow", "bad"]

@@ -84,6 +84,11 @@ def test_augmentation_through_cupy_emulated(gpu):
     assert len(sent) == 1  # the parameters of all kinds, by one copy
 
 
+def test_a_device_names_what_its_kernels_depend_on(gpu):
+    device = CupyDriver().device
+    assert (device.name, device.driver, device.compiler) == ("NVIDIA H100", "13000", "13.1")
+
+
 def test_compiling_is_no_work(gpu, monkeypatch):
     """NVRTC takes seconds for a kernel, which the stage that first launches it does not."""
     jumped = 0.0
