@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -68,6 +69,7 @@ class Backend(ABC):
     way: str = ""  # to which it is confined, see `epoch_ways`
     beside_host: ClassVar[bool] = False  # it computes while the host does other work, and has room for more
     fills_host: ClassVar[bool] = False  # its epochs take all of the host's cores
+    most_networks: int = sys.maxsize  # that take fused steps together
     one_thread_per_op: ClassVar[bool] = False  # of array code, products left out: rows are worth sharing out
 
     def __init__(self, device: str | None = None) -> None:

@@ -23,7 +23,7 @@ from fastmlp.common.progress import say
 from fastmlp.kernels import EpochKind, EpochTask
 from fastmlp.kernels.cuda.augment import image_kernels
 from fastmlp.kernels.cuda.dense import TILINGS, CudaOps
-from fastmlp.kernels.cuda.driver import CupyDriver, Driver
+from fastmlp.kernels.cuda.driver import MOST_ACROSS, CupyDriver, Driver
 from fastmlp.kernels.cuda.fused_epoch import FusedEpoch
 from fastmlp.kernels.cuda.fused_steps import MOST_WORK, FusedSteps, fuses_steps
 from fastmlp.kernels.cuda.layout import LAYOUTS, UNMEASURED, Layout, refusal
@@ -41,6 +41,7 @@ class CudaBackend(Backend):
     """A backend of our CUDA kernels, on any driver."""
 
     beside_host = True
+    most_networks = MOST_ACROSS  # a row of blocks each
     driver: Driver
     resize: Kernel
     ranking: Ranking | None  # of its ways, unless it is confined to one

@@ -281,12 +281,13 @@ def _train_in_steps(
 
 
 def _alike(trainers: Sequence[Trainer], orders: Sequence[NDArray[np.int64]]) -> Iterable[list[int]]:
-    """The numbers of those with the same tier, and way of it, optimizer and number of steps."""
+    """The numbers of those with the same tier, and way of it, optimizer and number of steps, as many as go together."""
     found: dict[Any, list[int]] = {}
     for n, (trainer, order) in enumerate(zip(trainers, orders, strict=True)):
         rule = trainer.optimizer.name, tuple(sorted(trainer.optimizer.constants.items()))
         found.setdefault((trainer.tier.tier, trainer.backend.way, rule, len(order)), []).append(n)
-    return found.values()
+    most = trainers[0].backend.most_networks
+    return (members[start : start + most] for members in found.values() for start in range(0, len(members), most))
 
 
 def _distinct(orders: Sequence[NDArray[np.int64]]) -> tuple[list[NDArray[np.int64]], list[int]]:

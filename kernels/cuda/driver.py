@@ -22,6 +22,7 @@ _COMPILING = Lock()
 
 WARP = 32  # threads
 PORTABLE_CLUSTER = 8  # blocks per cluster that every device with clusters supports
+MOST_ACROSS = 65_535  # blocks of a grid in its second dimension, or its third
 NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # an attribute of a function in the driver's API
 
 

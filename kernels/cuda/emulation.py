@@ -20,7 +20,7 @@ import numpy as np
 
 from fastmlp.common.errors import BackendError
 
-from .driver import Device, Driver, Launch, LaunchRefusedError, Program, Recording, Size
+from .driver import MOST_ACROSS, Device, Driver, Launch, LaunchRefusedError, Program, Recording, Size
 from .sources import FOLDER, define, kernels, source
 
 FLAGS = ("-std=c++17", "-g1", "-fPIC", "-DEMULATION")
@@ -137,6 +137,8 @@ class EmulatedDriver(Driver):
         threads, blocks = int(np.prod(block)), int(np.prod(grid))
         if not 0 < threads <= 1024 or blocks <= 0:
             raise RuntimeError(f"{program.kernel}: {blocks} blocks of {threads} threads cannot be launched")
+        if max(grid[1:], default=0) > MOST_ACROSS:
+            raise LaunchRefusedError(f"{program.kernel}: a grid of {grid} blocks is too large")
         if program.shared_memory > self.device.shared_memory:
             raise RuntimeError(f"{program.kernel}: {program.shared_memory} bytes of shared memory are too many")
         if program.cluster > self.largest_cluster:

@@ -68,8 +68,8 @@ class Batch:
 
 
 class FusedSteps:
-    """The steps of the tasks' networks, of one shape, optimizer and batch size, each of which takes its own of the
-    orders; of a task, its order, coefficients and row weights are not read.
+    """The steps of the tasks' networks, MOST_ACROSS at most, of one shape, optimizer and batch size, each of which
+    takes its own of the orders; of a task, its order, coefficients and row weights are not read.
 
     It launches, and neither allocates nor waits, so it can be recorded. place and empty make arrays on the device.
     """

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fastmlp.kernels.cuda.driver import MOST_ACROSS
 from fastmlp.kernels.cuda.fused_steps import LAYER, NETWORK
 from fastmlp.network.optimizers import make_optimizer
 from fastmlp.network.parameters import initial_parameters
@@ -52,13 +53,14 @@ def train(trainers, numbers, placed, epoch):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "multiprocessors"),
-    [((6, 5, 7, 3), 132), ((6, 40), 132), ((70, 40, 3), 4)],  # few classes, and many; so much that each warp has a tile
+    ("sizes", "multiprocessors", "most"),
+    [((6, 5, 7, 3), 132, 9), ((6, 40), 132, 3), ((70, 40, 3), 4, 9)],  # few classes, and many; warps with a tile each
 )
-def test_each_has_the_bits_that_it_has_alone_emulated(can_emulate, sizes, multiprocessors):
+def test_each_has_the_bits_that_it_has_alone_emulated(can_emulate, sizes, multiprocessors, most):
     from fastmlp.kernels.cuda.emulation import EmulatedDriver
 
     backend = EmulatedBackend(EmulatedDriver(replace(DEVICE, multiprocessors=multiprocessors)))
+    backend.most_networks = most  # of the four together
     together, alone = bound(backend, sizes), bound(EmulatedBackend(), sizes)
     placed = data(sizes, backend)
     for epoch in range(EPOCHS):
@@ -122,6 +124,14 @@ def test_what_is_not_alike_takes_its_steps_apart(backend, unlike):
     lengths = [ROWS - (unlike == "steps" and n == 1) * BATCH for n in range(4)]
     orders, rates = [np.arange(length) for length in lengths], [np.ones(-(-length // BATCH)) for length in lengths]
     train_epoch_together(trainers, features, labels, orders, rates)
+    assert {noted.grid[1] for noted in launched(backend)} == {1, 3}
+
+
+def test_no_more_go_together_than_a_grid_has_rows(backend):
+    assert backend.most_networks == MOST_ACROSS
+    backend.most_networks = 3
+    sizes = (6, 3)
+    train(bound(backend, sizes), range(4), data(sizes, backend), epoch=0)
     assert {noted.grid[1] for noted in launched(backend)} == {1, 3}
 
 

@@ -142,6 +142,16 @@ def test_blocks_that_wait_for_one_another_must_fit_the_device_emulated(emulated,
         launch("poll", arrived, np.int32(0), grid=133, cooperative=True, shared_memory=200_000)
 
 
+def test_a_grid_of_too_many_rows_of_blocks_is_refused_emulated(emulated):
+    """As a GPU does, whose first dimension alone has room for more."""
+    from fastmlp.kernels.cuda.driver import MOST_ACROSS, LaunchRefusedError, Program
+
+    program = Program(str(Path(__file__).parent / "faulty.cu"), "poll", (), 1024)
+    arguments = emulated.asarray(np.ones(1, np.uint32)), np.int32(0)
+    with pytest.raises(LaunchRefusedError, match="65536"):
+        emulated.driver.load(program)((1, MOST_ACROSS + 1), BLOCK, arguments)
+
+
 def test_messages_in_a_cluster_arrive_where_they_are_waited_for_emulated(emulated, launch):
     both = emulated.empty((128,), "float32")
     launch("swap", both, np.int32(0), grid=2, cluster=2)
