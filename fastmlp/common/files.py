@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -222,15 +223,29 @@ def _umask() -> int:
 def claimed(folder: Path) -> Iterator[None]:
     """Create and lock the output folder, and delete half-written files in it.
 
-    Raises OSError if it cannot be written (now, not after hours of work), FastMLPError if another process is writing in
-    it.
+    A run that fails before it writes leaves no folder that was not there. Raises OSError if it cannot be written (now,
+    not after hours of work), FastMLPError if another process is writing in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, f"writing in {folder}", "wait for it to end, or choose another --out"):
+    fix = "wait for it to end, or choose another --out"
+    with _created(folder), locked(folder / LOCK, f"writing in {folder}", fix):
         _probe(folder)
         for leftover in _leftovers(folder):
             leftover.unlink()
         yield
+
+
+@contextmanager
+def _created(folder: Path) -> Iterator[None]:
+    """Create the folder and those above it; if the block fails, remove those of them that are empty again."""
+    missing = list(itertools.takewhile(lambda place: not is_folder(place), (folder, *folder.parents)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):  # it holds something, or was not made
+                place.rmdir()
+        raise
 
 
 def _leftovers(folder: Path) -> list[Path]:

@@ -145,6 +145,7 @@ def test_options_that_are_refused(
     probed(*options, code=code)
     assert says in capsys.readouterr().err.splitlines()[-1]
     assert not list(Path().rglob("*.json"))
+    assert not Path("run").exists()
 
 
 # Rows.
@@ -178,6 +179,7 @@ def test_rows_that_are_refused(how: str, says: str, folds: int | None, rows: Arr
     with pytest.raises(DataError, match=says):
         fastmlp.probe(X, y, protocol="quick.toml", folds=folds, out="run", **HERE)
     assert not list(Path().rglob("*.json"))
+    assert not Path("run").exists()
 
 
 def test_a_test_row_of_an_unknown_class(rows: Arrays) -> None:

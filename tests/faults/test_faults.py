@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from fastmlp.cli.main import main
-from fastmlp.common.errors import FastMLPError
+from fastmlp.common.errors import DataError, FastMLPError
 from fastmlp.common.files import LOCK, TEMPORARY, atomic_path, claimed, locked, write_text
 from fastmlp.common.progress import progress
 from tests.faults import kills, kills_streamed
@@ -408,6 +408,33 @@ def test_claiming_a_folder_clears_it_of_what_killed_runs_left_and_of_nothing_els
         assert (tmp_path / LOCK).exists()
         assert not any(path.exists() for path in left)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(mine)
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("error", [DataError, KeyboardInterrupt])
+def test_a_run_that_fails_leaves_a_folder_only_for_what_it_wrote(
+    tmp_path: Path, written: bool, error: type[BaseException]
+) -> None:
+    (tmp_path / "there" / "empty").mkdir(parents=True)
+
+    def fail(folder: Path) -> None:
+        with claimed(folder):
+            if written:
+                write_text(folder / "file", "x")
+            raise error("refused")
+
+    for out in ("new/run", "there/run", "there/empty"):
+        with pytest.raises(error):
+            fail(tmp_path / out)
+        assert (tmp_path / out / "file").is_file() is written
+    assert (tmp_path / "there" / "empty").is_dir()
+    assert (tmp_path / "there" / "run").exists() is (tmp_path / "new").exists() is written
+
+
+def test_a_folder_that_cannot_be_made_leaves_none_of_those_above_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="long"), claimed(tmp_path / "new" / ("x" * 300)):
+        pass
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_write_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
