@@ -184,8 +184,9 @@ def read_together(
     halves = Halves.BFLOAT16 if files[0].stored == BFLOAT16 else HALVES.get(stored, Halves.NONE)
     wide = None if halves == Halves.NONE else _room("wide", np.dtype(np.float32), at_once, width)
     row_bytes = width * stored.itemsize
-    places = [np.array(numbers, np.int64) for numbers in ([file.offset for file in files], stops)]
-    source = RowSource(np.array(descriptors, np.int32), *places, row_bytes, int(halves), 1 + GAP_BYTES // row_bytes)
+    opened_files, offsets = np.array(descriptors, np.int32), np.array([file.offset for file in files], np.int64)
+    gap = 1 + GAP_BYTES // row_bytes
+    source = RowSource(opened_files, offsets, np.array(stops, np.int64), row_bytes, int(halves), gap)
     return scaling.read(source, np.ascontiguousarray(rows), _room("room", stored, at_once, width), wide, out)
 
 
