@@ -9,31 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from threadpoolctl import OpenBLASController, ThreadpoolController
+
+_control = Lock()
 
 
 def limit(libraries: ThreadpoolController, threads: int) -> None:
     """For good."""
-    _let_any_thread_decide()
-    libraries.limit(limits=threads)
-    _let_any_thread_decide()
+    with _in_control():
+        libraries.limit(limits=threads)
 
 
 @contextmanager
 def limited(libraries: ThreadpoolController, threads: int) -> Iterator[None]:
     """Until the end of the context, which another thread may leave than entered it."""
-    _let_any_thread_decide()
-    before = libraries.limit(limits=threads)
-    _let_any_thread_decide()
+    with _in_control():
+        before = libraries.limit(limits=threads)
     try:
         yield
     finally:
-        _let_any_thread_decide()
-        before.restore_original_limits()
-        _let_any_thread_decide()
+        with _in_control():
+            before.restore_original_limits()
 
 
-def _let_any_thread_decide() -> None:
+@contextmanager
+def _in_control() -> Iterator[None]:
+    """Let this thread set the threads, and then any other."""
+    with _control:
+        _let_any_thread()
+        yield
+        _let_any_thread()
+
+
+def _let_any_thread() -> None:
     if hasattr(OpenBLASController, "clear_controlling_thread"):  # before 3.8, any may
         OpenBLASController.clear_controlling_thread(force=True)

@@ -104,6 +104,7 @@ class PlainRows:
 
     @cached_property
     def in_file(self) -> np.dtype[Any]:
+        """The type that reads its numbers as they lie there."""
         return np.dtype(np.uint16 if self.stored == BFLOAT16 else self.stored)
 
     def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
