@@ -275,12 +275,13 @@ class _Probe:
         """
         wanted = heads_of(self.models, settings)
         way = wanted[0].blueprint.way_on(self.machine.backend)
+        next_ones, rest = self.kept[: len(wanted)], self.kept[len(wanted) :]
         found = [
-            (head.setting, head.figures["seed"], head.figures.get("fold"), head.tier.get(WAY, "")) for head in self.kept
+            (head.setting, head.figures["seed"], head.figures.get("fold"), head.tier.get(WAY, "")) for head in next_ones
         ]
-        if found[: len(wanted)] == [(head.setting, head.blueprint.seed, fold, way) for head in wanted]:
-            self.heads += self.kept[: len(wanted)]
-            self.kept = self.kept[len(wanted) :]
+        if found == [(head.setting, head.blueprint.seed, fold, way) for head in wanted]:
+            self.heads += next_ones
+            self.kept = rest
             return True
         if self.kept:
             self._forget()

@@ -110,7 +110,9 @@ class PlainRows:
     def read(self, rows: Index, out: NDArray[Any], scaling: Scaling | None = None) -> None:
         """Rows in ascending order take the fewest calls."""
         with opened([self.path]) as (file,):
-            done = 0 if scaling is None else read_together([self], [file], [len(rows)], rows, out, scaling)
+            done = 0
+            if scaling is not None and not self.fortran:
+                done = read_together([self], [file], [len(rows)], rows, out, scaling)
             if done < len(rows):
                 self._read_in_calls(file, rows[done:], out[done:], scaling)
 
@@ -175,12 +177,10 @@ def read_together(
     out: NDArray[Any],
     scaling: Scaling,
 ) -> int:
-    """Read rows of these files, those of each up to its stop, in one compiled call, where there is one.
+    """Read rows of files that are alike, those of each up to its stop, in one compiled call, where there is one.
 
     How many it read: each file can tell why not the rest.
     """
-    if not are_alike(files):
-        return 0
     stored, width, at_once = files[0].in_file, files[0].shape[1], max(file.at_once for file in files)
     halves = Halves.BFLOAT16 if files[0].stored == BFLOAT16 else HALVES.get(stored, Halves.NONE)
     wide = None if halves == Halves.NONE else _room("wide", np.dtype(np.float32), at_once, width)
